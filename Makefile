@@ -1,0 +1,54 @@
+# Everything runs in an environment of its own, .venv, made on first use and made again when the pins change.
+PYTHON ?= python3
+VENV ?= .venv
+# Options for installing torch, for instance which build: TORCH_OPTIONS="--index-url ..."
+TORCH_OPTIONS ?=
+
+BIN := $(VENV)/bin
+PINS := pyproject.toml constraints.txt
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all lint format wheel clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: $(VENV)/.installed ## Train and evaluate GSERec on the default dataset
+	$(BIN)/run_recbole --model=GSERec
+
+test: $(VENV)/.installed-dev ## Run the fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed-dev ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## Apply style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.installed-dev ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove the environment, builds and caches; data and results stay
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone: what comes after keeps the build that is there.
+$(VENV)/.torch: $(PINS)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install $(TORCH_OPTIONS) $(TORCH)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.torch
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.installed

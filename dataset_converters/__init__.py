@@ -1,0 +1,1 @@
+"""Raw data to search-extended atomic files."""

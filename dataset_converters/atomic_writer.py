@@ -1,0 +1,152 @@
+"""Writing a whole search-extended dataset as atomic files, with a record of what made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recbole_gserec.data.atomic_files import TYPES
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import folder_written_aside, sha256_of_file, written_aside
+
+Columns = Mapping[str, Sequence | np.ndarray | pa.Array | pa.ChunkedArray]
+"""Values of one file's columns, keyed by ``field:type``; a pandas table with such column names is one too."""
+
+_LARGEST_EXACT = 2.0**53
+_ROWS_AT_ONCE = 65536
+_PACKAGES = ("recbole-gserec", "recbole", "numpy", "pyarrow")
+
+
+def write_atomic_file(path: str | Path, columns: Columns) -> None:
+    """Write one atomic file that RecBole's reader and ours read alike; it appears when it is complete.
+
+    Args:
+        path: The file.
+        columns: Values ``[n_rows]`` keyed by ``field:type``. Sequences are texts whose entries are separated by white
+            space; runs of it, line breaks and tabs included, become one space. Quotation marks in a text that starts
+            with one become apostrophes, since RecBole takes a leading mark for the start of a quoted cell.
+
+    Raises:
+        DataError: If a number is not finite, a value is missing, or a token holds a tab, a line break, another control
+            character or a leading quotation mark.
+    """
+    with written_aside(path) as temporary:
+        _write_rows(temporary, Path(path), columns)
+
+
+def _write_rows(file: Path, path: Path, columns: Columns) -> None:
+    """Write ``file``, which will be at ``path`` in the end."""
+    cells = [_cells(path, header, values) for header, values in columns.items()]
+    table = pa.table(dict(zip(columns, cells, strict=True)))
+    with open(file, "w", encoding="utf-8", newline="\n") as opened:
+        opened.write("\t".join(columns) + "\n")
+        for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            lines = pc.binary_join_element_wise(*batch.columns, "\t").to_pylist()
+            opened.write("\n".join([*lines, ""]))
+
+
+def _cells(path: Path, header: str, values: Sequence | np.ndarray | pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The values of one column as text, ``[n_rows]`` strings without separators."""
+    field, _, kind = header.rpartition(":")
+    if not field or kind not in TYPES:
+        raise ValueError(f"'{header}' is not 'field:type'")
+    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
+    if array.null_count:
+        row = int(np.flatnonzero(np.asarray(array.is_null()))[0])
+        raise DataError(path, f"{field} is missing in row {row}", "Give every row a value.")
+    if kind == "float":
+        return _numbers(path, field, np.asarray(array, dtype=np.float64))
+    text = array.cast(pa.string())
+    if kind.endswith("_seq"):
+        text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r"[\s\pZ\p{Cc}]+", " "))
+        return pc.if_else(pc.starts_with(text, '"'), pc.replace_substring(text, '"', "'"), text)
+    bad = np.flatnonzero(np.asarray(pc.match_substring_regex(text, r'^"|\p{Cc}')))
+    if len(bad):
+        problem = f"{field} {text[int(bad[0])].as_py()!r} holds a tab, a line break or a leading quotation mark"
+        raise DataError(path, problem, "Clean the identifiers of the source.")
+    return text
+
+
+def _numbers(path: Path, field: str, values: np.ndarray) -> pa.Array:
+    """Numbers as the shortest text that reads back the same, without a fraction or exponent where all are whole."""
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DataError(path, f"{field} is not a finite number in row {row}", "Give every row a number.")
+    if (np.trunc(values) == values).all() and (np.abs(values) <= _LARGEST_EXACT).all():
+        values = values.astype(np.int64)
+    return pa.array(values).cast(pa.string())
+
+
+def check_name(name: str) -> None:
+    """Raise SettingError unless ``name`` can name a dataset: its folder and files carry it."""
+    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|') or not name.isprintable():
+        raise SettingError(f"'{name}' cannot be a dataset's name. Use letters, digits, '-' and '_'.")
+
+
+def already_made(folder: Path, made_from: Mapping[str, object]) -> bool:
+    """Whether ``folder`` holds a finished dataset made from the same source with the same settings.
+
+    Args:
+        folder: The dataset's folder, named like the dataset.
+        made_from: Everything that determines the files, as plain JSON values.
+
+    Raises:
+        DataError: If the folder holds anything else, which is never overwritten.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    remedy = "Choose another name or folder, or move it away."
+    try:
+        record = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
+        recorded, files = record["made_from"], record["files"]
+        changed = [name for name, digest in files.items() if sha256_of_file(folder / name) != digest]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(folder, "already there, and not a complete dataset of this converter", remedy) from error
+    if recorded != made_from:
+        raise DataError(folder, "already there, made from another source or with other settings", remedy)
+    if changed:
+        raise DataError(folder / changed[0], "changed since the dataset was made", remedy)
+    return True
+
+
+def write_dataset(folder: Path, tables: Mapping[str, Columns], made_from: Mapping[str, object]) -> None:
+    """Write a dataset's atomic files and its record; the folder appears when all of them are complete.
+
+    Args:
+        folder: The dataset's folder, named like the dataset.
+        tables: Columns of each file, keyed by the suffix (``inter``, ``item``, ``search``, ``query``).
+        made_from: As in :func:`already_made`.
+
+    Raises:
+        DataError: If a value or a file cannot be written, or another dataset has meanwhile taken the folder.
+    """
+    name = folder.name
+    try:
+        with folder_written_aside(folder) as aside:
+            for suffix, columns in tables.items():
+                _write_rows(aside / f"{name}.{suffix}", folder / f"{name}.{suffix}", columns)
+            record = {
+                "dataset": name,
+                "made_from": made_from,
+                "rows": {suffix: len(next(iter(columns.values()))) for suffix, columns in tables.items()},
+                "files": {file.name: sha256_of_file(file) for file in sorted(aside.iterdir())},
+                "versions": {package: _version(package) for package in _PACKAGES},
+            }
+            (aside / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(folder, f"cannot be written ({error.strerror})", "Check the disk and its rights.") from error
+    # Another process may have been faster; its result stays, and has to be the same.
+    already_made(folder, made_from)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,7 @@
+"""Search-enhanced recommendation for RecBole. Importing this package registers its models with RecBole."""
+
+__version__ = "0.1.0"
+
+from recbole_gserec.registration import register
+
+register()

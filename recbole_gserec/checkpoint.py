@@ -1,0 +1,138 @@
+"""Checkpoints as plain data: loading one never runs code from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.config import Config
+from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_color
+
+from recbole_gserec.errors import CheckpointError
+from recbole_gserec.files import written_aside
+
+_ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
+_PARTS = (
+    "final_config_dict",
+    "external_config_dict",
+    "internal_config_dict",
+    "file_config_dict",
+    "variable_config_dict",
+    "cmd_config_dict",
+)
+# RecBole would unpickle the file these name; a path that cannot exist keeps a checkpoint from choosing one.
+_NO_CACHE = os.path.join(os.devnull, "not-chosen-by-a-checkpoint")
+
+
+class CheckpointConfig:
+    """Stands for a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config."""
+
+    def __init__(self, config: Config):
+        self._config = config
+
+    def __reduce__(self):
+        config = self._config
+        plain = {part: _encode(getattr(config, part)) for part in _PARTS}
+        return restore_config, ({**plain, "model": config.model, "dataset": config.dataset},)
+
+
+def restore_config(plain: Mapping[str, Any]) -> Config:
+    """Build a Config from the plain data of a checkpoint.
+
+    Raises:
+        CheckpointError: If the data is not what :class:`CheckpointConfig` writes.
+    """
+    try:
+        config = Config.__new__(Config)
+        config.compatibility_settings()
+        config._init_parameters_category()
+        config.yaml_loader = config._build_yaml_loader()
+        for part in _PARTS:
+            setattr(config, part, _decode(plain[part]))
+        config.model, config.dataset = plain["model"], plain["dataset"]
+        if not str(config.model).isidentifier():
+            raise ValueError(config.model)
+        config.final_config_dict.update(dataset_save_path=_NO_CACHE, dataloaders_save_path=_NO_CACHE)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the settings in the checkpoint are damaged: {error!r}") from error
+    try:
+        config.model_class = get_model(config.model)
+    except ValueError:
+        config.model_class = None  # A class given by the user; only the user can give it again.
+    return config
+
+
+def allow_config_in_checkpoints() -> None:
+    """Let ``torch.load(..., weights_only=True)`` call :func:`restore_config`, and nothing else of ours."""
+    torch.serialization.add_safe_globals([restore_config])
+
+
+def save_checkpoint(trainer, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+    """``Trainer._save_checkpoint``: the same content, readable with ``weights_only=True``, written aside and renamed."""
+    if not trainer.config["single_spec"] and trainer.config["local_rank"] != 0:
+        return
+    path = kwargs.pop("saved_model_file", trainer.saved_model_file)
+    state = {
+        "config": CheckpointConfig(trainer.config),
+        "epoch": epoch,
+        "cur_step": trainer.cur_step,
+        "best_valid_score": float(trainer.best_valid_score),
+        "state_dict": trainer.model.state_dict(),
+        "other_parameter": trainer.model.other_parameter(),
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+    with written_aside(path) as temporary:
+        torch.save(state, temporary)
+    if verbose:
+        trainer.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Raise CheckpointError unless the file is a whole checkpoint that can be loaded safely."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not loaded, because it holds more than weights and settings and could run code. "
+            "Only checkpoints saved with recbole-gserec imported can be loaded"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: truncated or not a checkpoint. Train again, or use another copy") from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= set(checkpoint):
+        raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return {"__enum__": [type(value).__name__, value.name]}
+    if isinstance(value, torch.device):
+        return {"__device__": str(value)}
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_encode(item) for item in value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"__enum__"}:
+            kind, name = value["__enum__"]
+            return _ENUMS[kind][name]
+        if set(value) == {"__device__"}:
+            device = torch.device(value["__device__"])
+            return device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")
+        return {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_decode(item) for item in value)
+    return value

@@ -1,0 +1,70 @@
+"""``gserec preprocess``: the codes of a dataset's users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from recbole_gserec.errors import SettingError
+
+# Any setting can be given besides the options, as with RecBole's own command.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def preprocess(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
+    summarizer: Annotated[str | None, typer.Option(help="What summarises histories.", show_default="template")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="What turns summaries into vectors.", show_default="tfidf")
+    ] = None,
+    config_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--config-file",
+            "--config_files",
+            exists=True,
+            dir_okay=False,
+            help="YAML file with settings; can be given more than once.",
+        ),
+    ] = None,
+    data_path: Annotated[
+        Path | None,
+        typer.Option("--data-path", "--data_path", help="Folder of all datasets.", show_default="dataset"),
+    ] = None,
+) -> None:
+    """Summarise users' histories, turn the summaries into vectors and these into codes: DATASET.code.
+
+    Any setting can follow as --name=value, for instance --rq_epochs=100.
+    """
+    settings = parse_settings(context.args)
+    options = {"summarizer": summarizer, "encoder": encoder, "data_path": data_path and str(data_path)}
+    settings |= {name: value for name, value in options.items() if value is not None}
+
+    # Imported here, since it loads torch: --help answers at once.
+    from recbole_gserec.preprocess.run import preprocess_dataset
+
+    typer.echo(preprocess_dataset(dataset, [str(path) for path in config_file or []], settings))
+
+
+def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
+    """Read arguments of the form ``--name=value``, the value as YAML.
+
+    Raises:
+        SettingError: For an argument of another form.
+    """
+    settings = {}
+    for argument in arguments:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if not (argument.startswith("--") and name and equals):
+            raise SettingError(f"'{argument}' is not understood. Give settings as --name=value.")
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            # Such as an interval, [3,inf): RecBole reads it itself.
+            settings[name] = value
+    return settings

@@ -1,0 +1,1 @@
+"""Search-extended datasets: atomic files, compact per-user arrays, batches."""

@@ -1,0 +1,155 @@
+"""Fast, strict reading of RecBole's atomic files: tab-separated columns with a ``field:type`` header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from recbole_gserec.errors import DataError
+
+TYPES = ("token", "token_seq", "float", "float_seq")
+
+
+def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
+    """Read the header of an atomic file.
+
+    Returns:
+        Field names in the order of the columns, mapped to ``token``, ``token_seq``, ``float`` or ``float_seq``.
+
+    Raises:
+        DataError: If the file is missing or its first line is not a ``field:type`` header.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "file not found", "Check the dataset's name and data_path.")
+    try:
+        with open(path, encoding=encoding) as file:
+            header = file.readline().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=1) from error
+    types = {}
+    for column in header.lstrip("\ufeff").split(separator):
+        name, _, kind = column.rpartition(":")
+        if not name or kind not in TYPES:
+            raise DataError(
+                path,
+                f"'{column}' is not a 'field:type' header",
+                f"Name each column like 'user_id:token'; types are {', '.join(TYPES)}.",
+                line=1,
+            )
+        types[name] = kind
+    return types
+
+
+def read_columns(
+    path: str | Path,
+    fields: Sequence[str] | None = None,
+    *,
+    separator: str = "\t",
+    encoding: str = "utf-8",
+    required: Sequence[str] = (),
+) -> pa.Table:
+    """Read columns of an atomic file.
+
+    Args:
+        path: The file.
+        fields: Names of the columns to read, without their types; all by default.
+        separator: Between columns.
+        encoding: Of the text.
+        required: Fields in which every value must be given: no empty token, no missing or infinite number.
+
+    Returns:
+        A table whose columns are named without their type. ``float`` columns are ``float64`` (null where missing), all
+        others hold the raw text of the cell.
+
+    Raises:
+        DataError: If the file, a column or a value is missing or malformed; it names the line.
+    """
+    types = field_types(path, separator=separator, encoding=encoding)
+    fields = list(types) if fields is None else list(fields)
+    missing = [field for field in fields if field not in types]
+    if missing:
+        found = ", ".join(types)
+        raise DataError(path, f"no column '{missing[0]}'", f"The header has: {found}.", line=1)
+    schema = {field: pa.float64() if kind == "float" else pa.string() for field, kind in types.items()}
+    try:
+        table = pyarrow.csv.read_csv(
+            path,
+            read_options=pyarrow.csv.ReadOptions(column_names=list(types), skip_rows=1, encoding=encoding),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=separator, quote_char=False, double_quote=False, escape_char=False
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=schema, include_columns=fields, strings_can_be_null=False
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        if _is_empty_below_header(path, encoding):
+            return pa.table({field: pa.array([], schema[field]) for field in fields})
+        raise _located(path, types, separator, encoding, str(error)) from error
+    for field in required:
+        _check_given(path, field, table[field], encoding)
+    return table
+
+
+def _check_given(path: str | Path, field: str, column: pa.ChunkedArray, encoding: str) -> None:
+    """Raise DataError if a value is missing (or a number is not finite)."""
+    if pa.types.is_floating(column.type):
+        bad = pc.invert(pc.fill_null(pc.is_finite(column), False))
+        problem, remedy = f"{field} is missing or not a finite number", "Give every row a number."
+    else:
+        bad = pc.equal(column, "")
+        problem, remedy = f"{field} is empty", "Give every row a value."
+    rows = np.flatnonzero(np.asarray(bad))
+    if len(rows):
+        more = f" ({len(rows):,} rows in all)" if len(rows) > 1 else ""
+        raise DataError(path, problem + more, remedy, line=line_of_row(path, int(rows[0]), encoding))
+
+
+def line_of_row(path: str | Path, row: int, encoding: str = "utf-8") -> int:
+    """1-based line of the 0-based data row ``row``: the reader skips empty lines."""
+    for index, (line, _) in enumerate(_data_lines(path, encoding)):
+        if index == row:
+            return line
+    raise IndexError(row)
+
+
+def _data_lines(path: str | Path, encoding: str) -> Iterator[tuple[int, str]]:
+    with open(path, encoding=encoding, errors="replace") as file:
+        for line, text in enumerate(file, start=1):
+            text = text.rstrip("\r\n")
+            if line > 1 and text:
+                yield line, text
+
+
+def _is_empty_below_header(path: str | Path, encoding: str) -> bool:
+    return next(_data_lines(path, encoding), None) is None
+
+
+def _located(path: str | Path, types: dict[str, str], separator: str, encoding: str, reason: str) -> DataError:
+    """Find the line that the fast reader stumbled over; its own message counts blocks, not lines."""
+    for line, text in _data_lines(path, encoding):
+        cells = text.split(separator)
+        if len(cells) != len(types):
+            return DataError(
+                path, f"{len(cells)} columns instead of {len(types)}", "Separate columns by one tab each.", line=line
+            )
+        if "\ufffd" in text:
+            return DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=line)
+        for (field, kind), cell in zip(types.items(), cells, strict=True):
+            if kind == "float" and not _is_number(cell):
+                return DataError(path, f"{field} is '{cell}', not a number", "Give every row a number.", line=line)
+    return DataError(path, reason.splitlines()[0], "Check the file's format.")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,314 @@
+"""A sequential dataset that also knows its users' searches."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType, set_color
+
+from recbole_gserec.data.atomic_files import field_types, read_columns
+from recbole_gserec.data.checks import (
+    SHORT_USERS,
+    UNORDERED_TIMESTAMPS,
+    check_choice,
+    check_short_users,
+    check_time_order,
+)
+from recbole_gserec.data.events import build_event_log
+from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.data.search_files import (
+    check_types,
+    read_code_file,
+    read_query_file,
+    read_search_file,
+    to_pandas,
+)
+from recbole_gserec.data.user_codes import check_users, user_codes
+from recbole_gserec.errors import DataError, SettingError
+
+TARGET = "target_place"
+"""Field of a row: the place of its target in :attr:`EventLog.items`; all histories follow from it."""
+
+
+class SearchDataset(SequentialDataset):
+    """RecBole's sequential dataset, extended by the files of docs/data.md.
+
+    Which files are read and which ids are shared is told by RecBole's own settings ``additional_feat_suffix`` and
+    ``alias_of_*``. A row is one interaction to predict, as in RecBole; its history and the searches visible at its
+    moment are gathered when a batch is made (:meth:`join`), from compact per-user arrays.
+
+    A batch has, besides RecBole's fields, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``,
+    ``search_query_id_list`` ``[B, S]``, ``search_item_ids_list`` ``[B, S, K]`` and ``search_length`` ``[B]``. Widths are
+    those of the longest history in the batch, at most ``MAX_ITEM_LIST_LENGTH``, ``MAX_SEARCH_LIST_LENGTH`` and
+    ``MAX_CLICK_LIST_LENGTH``; the most recent events are kept, oldest first.
+
+    Attributes:
+        events (EventLog): All interactions and searches.
+        query_words (Ragged): Words of each query id; id 0 is padding.
+        codes (dict): ``search`` and ``recommendation`` :class:`UserCodes`, where a ``.code`` file is loaded.
+    """
+
+    def __init__(self, config):
+        check_choice("unordered_timestamps", config["unordered_timestamps"], UNORDERED_TIMESTAMPS)
+        check_choice("short_users", config["short_users"], SHORT_USERS)
+        if config["benchmark_filename"] is not None:
+            raise SettingError("benchmark_filename is not supported with searches; use eval_args to split by time")
+        self.max_search_list_len = config["MAX_SEARCH_LIST_LENGTH"]
+        self.max_click_list_len = config["MAX_CLICK_LIST_LENGTH"]
+        super().__init__(config)
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def file_path(self, suffix: str) -> str:
+        """Path of one of the dataset's atomic files."""
+        return os.path.join(self.dataset_path, f"{self.dataset_name}.{suffix}")
+
+    @property
+    def _format_options(self) -> dict[str, str]:
+        return {
+            "separator": self.config["field_separator"],
+            "seq_separator": self.config["seq_separator"],
+            "encoding": self.config["encoding"] or "utf-8",
+        }
+
+    def _load_feat(self, filepath, source):
+        """RecBole's loader with the same result, through a fast and strict reader; tokens are categorical."""
+        load_col, unload_col = self._get_load_and_unload_col(source)
+        if load_col == set():
+            return None
+        separator, seq_separator, encoding = self._format_options.values()
+        types = field_types(filepath, separator=separator, encoding=encoding)
+        fields = [field for field in types if load_col is None or field in load_col]
+        fields = [field for field in fields if not unload_col or field not in unload_col]
+        required = []
+        if source == FeatureSource.INTERACTION:
+            expected = {self.uid_field: "token", self.iid_field: "token", self.time_field: "float"}
+            check_types(filepath, expected, separator=separator, encoding=encoding)
+            required = list(expected)
+            fields += [field for field in required if field not in fields]
+        if not fields:
+            self.logger.warning(f"No columns has been loaded from [{source}]")
+            return None
+        table = read_columns(filepath, fields, separator=separator, encoding=encoding, required=required)
+        frame = {}
+        for field in fields:
+            kind = FeatureType(types[field])
+            length = 1
+            if kind.value.endswith("seq"):
+                convert = float if kind == FeatureType.FLOAT_SEQ else str
+                cells = [
+                    np.array([convert(token) for token in cell.split(seq_separator) if token])
+                    for cell in table[field].to_pylist()
+                ]
+                length = max(map(len, cells), default=0)
+                if self.config["seq_len"] and field in self.config["seq_len"]:
+                    length = min(length, self.config["seq_len"][field])
+                    cells = [cell[:length] for cell in cells]
+                frame[field] = pd.Series(cells, dtype=object)
+            else:
+                frame[field] = to_pandas(table[field])
+            if "float" in kind.value:
+                self.field2bucketnum[field] = 2
+            self.set_field_property(field, kind, source, length)
+        return pd.DataFrame(frame)
+
+    def _load_inter_feat(self, token, dataset_path):
+        field_types(self.file_path("inter"))  # A missing file is refused in our words.
+        super()._load_inter_feat(token, dataset_path)
+        if self.config["unordered_timestamps"] == "error" and self.benchmark_filename_list is None:
+            self._check_time_order("inter", self.inter_feat, self.uid_field, self.time_field)
+
+    def _load_additional_feat(self, token, dataset_path):
+        loaders = {"search": self._load_searches, "query": self._load_queries, "code": self._load_codes}
+        for suffix in self.config["additional_feat_suffix"] or []:
+            if suffix in loaders:
+                loaders[suffix](self.file_path(suffix))
+            else:
+                setattr(self, f"{suffix}_feat", self._load_feat(self.file_path(suffix), suffix))
+
+    def _load_searches(self, path: str) -> None:
+        self.search_feat, clicks = read_search_file(path, **self._format_options)
+        self.search_click_feat, self._click_offsets = clicks.frame, clicks.offsets
+        if self.config["unordered_timestamps"] == "error":
+            self._check_time_order("search", self.search_feat, "search_user_id", "search_timestamp")
+        self.set_field_property("search_user_id", FeatureType.TOKEN, "search", 1)
+        self.set_field_property("search_query_id", FeatureType.TOKEN, "search", 1)
+        self.set_field_property("search_timestamp", FeatureType.FLOAT, "search", 1)
+        self.set_field_property("search_item_ids", FeatureType.TOKEN, "search_click", 1)
+
+    def _load_queries(self, path: str) -> None:
+        self.query_feat, words = read_query_file(path, **self._format_options)
+        self.query_word_feat, self._word_offsets = words.frame, words.offsets
+        self.set_field_property("query_id", FeatureType.TOKEN, "query", 1)
+        self.set_field_property("query_words", FeatureType.TOKEN, "query_word", 1)
+
+    def _load_codes(self, path: str) -> None:
+        # Always written in this form, whatever that of the dataset.
+        self.code_feat, self._code_sequences = read_code_file(
+            path, separator="\t", seq_separator=" ", encoding="utf-8"
+        )
+        self.set_field_property("code_user_id", FeatureType.TOKEN, "code", 1)
+
+    def _check_time_order(self, suffix: str, feat: pd.DataFrame, user_field: str, time_field: str) -> None:
+        times = feat[time_field].to_numpy()
+        check_time_order(self.file_path(suffix), feat[user_field], times, self._format_options["encoding"])
+
+    # ---- ids ----------------------------------------------------------------------------------------------------
+
+    def _init_alias(self):
+        """Queries share ids between their two files; aliases of files that are not loaded are left out."""
+        # RecBole gives ids to the columns of additional files only through an alias.
+        self._set_alias("query_id", ["query_id", "search_query_id"])
+        self._set_alias("query_word", ["query_words"])
+        super()._init_alias()
+        self.alias = {name: [f for f in fields if f in self.field2type] for name, fields in self.alias.items()}
+
+    def _build_feat_name_list(self):
+        """Searches, queries and codes become arrays of their own and pass by RecBole's processing of features."""
+        ours = {"search_feat", "query_feat", "code_feat"}
+        return [name for name in super()._build_feat_name_list() if name not in ours]
+
+    def _data_filtering(self):
+        super()._data_filtering()
+        if self.config["short_users"] == "error":
+            check_short_users(self.file_path("inter"), self.inter_feat[self.uid_field])
+
+    def _remap_ID_all(self):
+        n_query_rows = len(getattr(self, "query_feat", ()))
+        super()._remap_ID_all()
+        if hasattr(self, "search_feat") and n_query_rows:
+            unknown = np.flatnonzero(self.search_feat["search_query_id"].to_numpy() > n_query_rows)
+            if len(unknown):
+                query = self.field2id_token["query_id"][self.search_feat["search_query_id"].iloc[unknown[0]]]
+                raise DataError(
+                    self.file_path("search"),
+                    f"{len(unknown):,} searches have a query that is not in .query (first: '{query}')",
+                    "Add the queries to .query.",
+                    line=int(unknown[0]) + 2,
+                )
+
+    def _normalize(self):
+        # Searches are compared with interactions in the time of the files, whatever a user normalises.
+        self._times = self.inter_feat[self.time_field].to_numpy(copy=True)
+        super()._normalize()
+
+    # ---- arrays and rows ----------------------------------------------------------------------------------------
+
+    def _change_feat_format(self):
+        """Sort all events into :attr:`events`; rows are all interactions but each user's first."""
+        self._build_events()
+        self._build_queries_and_codes()
+        Dataset._change_feat_format(self)
+        self.data_augmentation()
+
+    def _build_events(self) -> None:
+        nothing = np.zeros(0, dtype=np.int64)
+        searches, clicks = (nothing, nothing, np.zeros(0)), (nothing, np.zeros(1, dtype=np.int64))
+        if hasattr(self, "search_feat"):
+            columns = ("search_user_id", "search_query_id", "search_timestamp")
+            searches = tuple(self.search_feat[column].to_numpy() for column in columns)
+            clicked = self.search_click_feat["search_item_ids"].to_numpy().astype(np.int32)
+            clicks = (clicked, self._click_offsets)
+            del self.search_feat, self.search_click_feat, self._click_offsets
+        interactions = (*(self.inter_feat[field].to_numpy() for field in (self.uid_field, self.iid_field)), self._times)
+        self.events, order = build_event_log(self.user_num, interactions, searches, clicks)
+        self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
+        del self._times
+
+    def _build_queries_and_codes(self) -> None:
+        if hasattr(self, "query_feat"):
+            words = torch.from_numpy(self.query_word_feat["query_words"].to_numpy().astype(np.int32))
+            # Query ids count from 1 in the order of the file; id 0 is a query without words.
+            offsets = torch.from_numpy(np.concatenate([[0], self._word_offsets]))
+            self.query_words = Ragged(words, offsets)
+            del self.query_feat, self.query_word_feat, self._word_offsets
+        if hasattr(self, "code_feat"):
+            users = self.code_feat["code_user_id"].to_numpy()
+            coded = np.bincount(users, minlength=self.user_num) > 0
+            events = (self.events.item_offsets.diff() + self.events.search_offsets.diff()) > 0
+            path = self.file_path("code")
+            check_users(path, self.dataset_name, coded, events.numpy(), self.field2id_token[self.uid_field])
+            self.codes = {
+                side: user_codes(path, self.dataset_name, users, self.user_num, self._code_sequences[field], side)
+                for side, field in (("search", "search_codes"), ("recommendation", "rec_codes"))
+            }
+            del self.code_feat, self._code_sequences
+
+    def data_augmentation(self):
+        """Name the places of the targets; nothing is copied per row."""
+        self._aug_presets()
+        users = self.inter_feat[self.uid_field]
+        places = torch.arange(len(users))
+        rows = places > self.events.item_offsets[users]
+        self.inter_feat.update(Interaction({TARGET: places}))
+        self.inter_feat = self.inter_feat[rows]
+        self.set_field_property(TARGET, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+
+    def build(self):
+        """Split as RecBole does and remember where each user's training part ends."""
+        datasets = super().build()
+        held_out = [dataset.inter_feat for dataset in datasets[1:]]
+        users = torch.cat([feat[self.uid_field] for feat in held_out])
+        self.events.limit_training(users, torch.cat([feat[TARGET] for feat in held_out]))
+        return datasets
+
+    def leave_one_out(self, group_by, leave_one_mode):
+        """The last interaction of each user is the test target, the one before it the validation target.
+
+        As RecBole's, without a Python loop over rows; users with fewer than three interactions are trained on only.
+        """
+        if leave_one_mode != "valid_and_test" or group_by != self.uid_field:
+            return super().leave_one_out(group_by, leave_one_mode)
+        self._drop_unused_col()
+        users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
+        ends = self.events.item_offsets[users + 1]
+        from_end = torch.where(ends - self.events.item_offsets[users] >= 3, ends - places, 3)
+        return [self.copy(self.inter_feat[rows]) for rows in (from_end > 2, from_end == 2, from_end == 1)]
+
+    def join(self, df):
+        """Add the histories visible to each row's target."""
+        df = super().join(df)
+        if TARGET not in df:
+            return df
+        users, targets = df[self.uid_field], df[TARGET]
+        items, item_lengths = self.events.item_histories(users, targets, self.max_item_list_len)
+        queries, clicks, search_lengths = self.events.search_histories(
+            users, targets, self.max_search_list_len, self.max_click_list_len
+        )
+        suffix = self.config["LIST_SUFFIX"]
+        df.update(
+            Interaction(
+                {
+                    self.iid_field + suffix: items,
+                    self.item_list_length_field: item_lengths,
+                    "search_query_id" + suffix: queries,
+                    "search_item_ids" + suffix: clicks,
+                    "search_length": search_lengths,
+                }
+            )
+        )
+        return df
+
+    def inter_matrix(self, form="coo", value_field=None):
+        """Users x items matrix of this split's rows, and of each user's first interaction where its next is a row."""
+        users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
+        second = places == self.events.item_offsets[users] + 1
+        pairs = {
+            self.uid_field: torch.cat([users, users[second]]),
+            self.iid_field: torch.cat([self.inter_feat[self.iid_field], self.events.items[places[second] - 1].long()]),
+        }
+        if value_field is not None:
+            raise DataError(self.file_path("inter"), f"no matrix of '{value_field}'", "Leave value_field out.")
+        return self._create_sparse_matrix(Interaction(pairs), self.uid_field, self.iid_field, form)
+
+    def __str__(self):
+        counts = [super().__str__()]
+        events = getattr(self, "events", None)
+        n_searches = len(self.search_feat) if events is None and hasattr(self, "search_feat") else 0
+        n_searches = len(events.queries) if events is not None else n_searches
+        return "\n".join([*counts, set_color("The number of searches", "blue") + f": {n_searches}"])

@@ -1,0 +1,61 @@
+"""What a derived file was made from, so that a stale one is noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.errors import DataError
+from recbole_gserec.files import sha256_of_file
+
+FILES = ("inter", "search", "query", "item")
+SETTINGS = (
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "TIME_FIELD",
+    "rm_dup_inter",
+    "val_interval",
+    "filter_inter_by_user_or_item",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "unordered_timestamps",
+    "short_users",
+)
+
+
+def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Hashes of the dataset's files and the settings that decide what its training part is.
+
+    Args:
+        dataset_path: The dataset's folder.
+        name: The dataset's name.
+        config: RecBole's settings.
+    """
+    files = {suffix: Path(dataset_path) / f"{name}.{suffix}" for suffix in FILES}
+    settings = {setting: config[setting] for setting in SETTINGS}
+    settings["eval_args"] = {part: config["eval_args"][part] for part in ("split", "order", "group_by")}
+    return {
+        "files": {suffix: sha256_of_file(path) for suffix, path in files.items() if path.is_file()},
+        "settings": json.loads(json.dumps(settings, default=str)),
+    }
+
+
+def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path: str | Path, remedy: str) -> None:
+    """Refuse a derived file that was made from other data or another split.
+
+    Args:
+        made_from: The fingerprint kept beside the derived file.
+        now: The dataset's fingerprint as it is.
+        path: The derived file.
+        remedy: How to make it again.
+
+    Raises:
+        DataError: Naming the file or the setting that differs: the derived file could hold what a model must not see.
+    """
+    for part, what in (("files", "file"), ("settings", "setting")):
+        old, new = made_from.get(part, {}), now[part]
+        different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if different:
+            raise DataError(path, f"made from other data: the {what} '{different[0]}' has changed since", remedy)

@@ -1,0 +1,118 @@
+"""The files that extend a RecBole dataset: ``.search``, ``.query`` and ``.code`` (see docs/data.md).
+
+Sequences are kept flat, one row per element beside the offsets of their owners: RecBole's own remapping of ids then
+works on them as on any column, and they need no Python object per row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recbole_gserec.data.atomic_files import field_types, read_columns
+from recbole_gserec.errors import DataError
+
+SEARCH_COLUMNS = {
+    "search_user_id": "token",
+    "search_query_id": "token",
+    "search_timestamp": "float",
+    "search_item_ids": "token_seq",
+}
+QUERY_COLUMNS = {"query_id": "token", "query_words": "token_seq"}
+CODE_COLUMNS = {"code_user_id": "token", "search_codes": "token_seq", "rec_codes": "token_seq"}
+
+
+@dataclass
+class FlatSequences:
+    """A ``token_seq`` column: ``frame[field]`` holds the elements, row *i* owns ``offsets[i]:offsets[i + 1]``."""
+
+    frame: pd.DataFrame
+    offsets: np.ndarray
+
+
+def read_search_file(path: str | Path, **format_options: str) -> tuple[pd.DataFrame, FlatSequences]:
+    """Read ``.search``.
+
+    Returns:
+        One row per search (user, query, time), and the clicked items.
+
+    Raises:
+        DataError: If the file is missing, malformed or has no search.
+    """
+    table, sequences = _read(path, SEARCH_COLUMNS, **format_options)
+    if len(table) == 0:
+        raise DataError(path, "no search in it", "Search-aware models need searches; use RecBole's models without.")
+    return table, sequences["search_item_ids"]
+
+
+def read_query_file(path: str | Path, **format_options: str) -> tuple[pd.DataFrame, FlatSequences]:
+    """Read ``.query``: one row per query, and the words.
+
+    Raises:
+        DataError: If the file is missing or malformed, or a query stands in it twice.
+    """
+    table, sequences = _read(path, QUERY_COLUMNS, **format_options)
+    refuse_duplicates(path, table["query_id"], "query")
+    return table, sequences["query_words"]
+
+
+def read_code_file(path: str | Path, **format_options: str) -> tuple[pd.DataFrame, dict[str, FlatSequences]]:
+    """Read ``.code``: one row per user, and the codes of the two sides.
+
+    Raises:
+        DataError: If the file is missing or malformed, or a user stands in it twice.
+    """
+    table, sequences = _read(path, CODE_COLUMNS, **format_options)
+    refuse_duplicates(path, table["code_user_id"], "user")
+    return table, sequences
+
+
+def _read(
+    path: str | Path, columns: dict[str, str], *, separator: str, seq_separator: str, encoding: str
+) -> tuple[pd.DataFrame, dict[str, FlatSequences]]:
+    check_types(path, columns, separator=separator, encoding=encoding)
+    sequence_fields = [field for field, kind in columns.items() if kind.endswith("_seq")]
+    flat_fields = [field for field in columns if field not in sequence_fields]
+    table = read_columns(path, list(columns), separator=separator, encoding=encoding, required=flat_fields)
+    frame = pd.DataFrame({field: to_pandas(table[field]) for field in flat_fields})
+    sequences = {field: split_sequences(table[field], field, seq_separator) for field in sequence_fields}
+    return frame, sequences
+
+
+def check_types(path: str | Path, columns: dict[str, str], *, separator: str, encoding: str) -> None:
+    """Raise DataError if a column is declared with another type than it must have."""
+    types = field_types(path, separator=separator, encoding=encoding)
+    for field, kind in columns.items():
+        if field in types and types[field] != kind:
+            raise DataError(
+                path, f"'{field}:{types[field]}' has the wrong type", f"Name the column '{field}:{kind}'.", line=1
+            )
+
+
+def to_pandas(column: pa.ChunkedArray) -> pd.Series:
+    """Text columns become categorical: each distinct token is kept once."""
+    if pa.types.is_string(column.type):
+        column = column.dictionary_encode()
+    return column.to_pandas()
+
+
+def split_sequences(column: pa.ChunkedArray, field: str, separator: str) -> FlatSequences:
+    """Split the cells of a ``token_seq`` column; repeated separators make no empty tokens."""
+    cells = column.combine_chunks()
+    lists = pc.split_pattern(cells, separator)
+    owners, tokens = pc.list_parent_indices(lists), lists.flatten()
+    given = pc.not_equal(tokens, "")
+    counts = np.bincount(owners.filter(given).to_numpy(), minlength=len(cells))
+    frame = pd.DataFrame({field: to_pandas(pa.chunked_array([tokens.filter(given)]))})
+    return FlatSequences(frame, np.concatenate([[0], counts.cumsum()]))
+
+
+def refuse_duplicates(path: str | Path, tokens: pd.Series, what: str) -> None:
+    repeated = tokens[tokens.duplicated()]
+    if len(repeated):
+        raise DataError(path, f"{what} '{repeated.iloc[0]}' stands in it more than once", "Keep one row for each.")

@@ -1,0 +1,60 @@
+"""The training part of a dataset in original ids: all that prompts and derived features may see."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from recbole_gserec.data.dataset import SearchDataset
+
+
+class SearchRecord(NamedTuple):
+    """One search: the words of its query and the clicked items, in original ids."""
+
+    query: str
+    items: list[str]
+
+
+class TrainingHistories:
+    """Each user's events before the user's first evaluation target.
+
+    Args:
+        dataset: A built dataset (:meth:`SearchDataset.build` has run).
+
+    Attributes:
+        user_tokens: Original ids of all users with an interaction or a search, in the order of internal ids.
+    """
+
+    def __init__(self, dataset: SearchDataset):
+        self._events = dataset.events
+        self._item_tokens = dataset.field2id_token[dataset.iid_field]
+        self._queries = _query_texts(dataset)
+        self.user_tokens: list[str] = dataset.field2id_token[dataset.uid_field][1:].tolist()
+
+    def __len__(self) -> int:
+        return len(self.user_tokens)
+
+    def recommendation_history(self, user: int, n: int) -> list[str]:
+        """The last ``n`` training interactions of the user at this place of :attr:`user_tokens`, oldest first."""
+        start, end = int(self._events.item_offsets[user + 1]), int(self._events.train_ends[user + 1])
+        return self._item_tokens[self._events.items[max(start, end - n) : end].numpy()].tolist()
+
+    def search_history(self, user: int, n: int) -> list[SearchRecord]:
+        """The last ``n`` training searches of the user at this place of :attr:`user_tokens`, oldest first."""
+        start, end = int(self._events.search_offsets[user + 1]), int(self._events.train_search_ends[user + 1])
+        records = []
+        for search in range(max(start, end - n), end):
+            clicks = self._events.clicks
+            clicked = clicks.values[clicks.offsets[search] : clicks.offsets[search + 1]].numpy()
+            records.append(
+                SearchRecord(self._queries[int(self._events.queries[search])], self._item_tokens[clicked].tolist())
+            )
+        return records
+
+
+def _query_texts(dataset: SearchDataset) -> list[str]:
+    """Text of each query id; id 0 is padding."""
+    words = dataset.field2id_token["query_words"][dataset.query_words.values.numpy()].astype(object)
+    bounds = dataset.query_words.offsets.numpy()
+    return [" ".join(part) for part in np.split(words, bounds[1:-1])]

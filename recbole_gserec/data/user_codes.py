@@ -1,0 +1,86 @@
+"""The discrete codes of every user, as arrays for the user-code graphs (Section 4.1.3 of GSERec)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_gserec.data.search_files import FlatSequences
+from recbole_gserec.errors import DataError
+
+REMEDY = "Make the codes again: gserec preprocess --dataset {name}"
+
+
+@dataclass(frozen=True)
+class UserCodes:
+    """Codes of one side.
+
+    Shapes:
+        - **codes**: ``[n_users, L]``, ``int64``, coarse to fine. 0 means no code; user 0 is padding. A code's id tells
+          its level too, so equal names on different levels are different codes.
+    """
+
+    codes: Tensor
+    n_codes: int
+
+
+def user_codes(
+    path: str | Path, dataset_name: str, users: np.ndarray, n_users: int, sequences: FlatSequences, side: str
+) -> UserCodes:
+    """Arrange one side's codes by user.
+
+    Args:
+        path: The ``.code`` file, for error messages.
+        dataset_name: For error messages.
+        users: ``[n_rows]`` user id of each row of the file.
+        n_users: Number of user ids, padding included.
+        sequences: The codes, flat; ``sequences.frame`` has one column of tokens.
+        side: ``search`` or ``recommendation``, for error messages.
+
+    Raises:
+        DataError: If a row has neither no codes nor as many as the others.
+    """
+    remedy = REMEDY.format(name=dataset_name)
+    lengths = np.diff(sequences.offsets)
+    n_levels = int(lengths.max()) if len(lengths) else 0
+    if n_levels == 0:
+        raise DataError(path, f"no {side} codes in it", remedy)
+    ragged = np.flatnonzero((lengths != 0) & (lengths != n_levels))
+    if len(ragged):
+        problem = f"a row with {lengths[ragged[0]]} {side} codes where others have {n_levels}"
+        raise DataError(path, problem, remedy, line=int(ragged[0]) + 2)
+    rows = np.flatnonzero(lengths)
+    tokens = sequences.frame.iloc[:, 0].astype("category").cat
+    levels = np.tile(np.arange(n_levels), len(rows))
+    distinct, ids = np.unique(levels * len(tokens.categories) + tokens.codes.to_numpy(), return_inverse=True)
+    codes = np.zeros((n_users, n_levels), dtype=np.int64)
+    codes[users[rows]] = ids.reshape(-1, n_levels) + 1
+    return UserCodes(torch.from_numpy(codes), len(distinct))
+
+
+def check_users(path: str | Path, dataset_name: str, coded: np.ndarray, known: np.ndarray, names: np.ndarray) -> None:
+    """Refuse a ``.code`` file whose users are not those of the dataset.
+
+    Args:
+        path: The file.
+        dataset_name: For error messages.
+        coded: ``[n_users]`` bool, whether the user stands in the file.
+        known: ``[n_users]`` bool, whether the user has an interaction or a search.
+        names: ``[n_users]`` original ids.
+
+    Raises:
+        DataError: If the two sets differ (the padding user 0 aside).
+    """
+    without, unknown = np.flatnonzero(known & ~coded), np.flatnonzero(coded & ~known)
+    without, unknown = without[without > 0], unknown[unknown > 0]
+    if len(without):
+        problem = f"{len(without):,} of the dataset's users have no codes (first: '{names[without[0]]}')"
+    elif len(unknown):
+        problem = f"{len(unknown):,} users are in neither .inter nor .search (first: '{names[unknown[0]]}')"
+    else:
+        return
+    raise DataError(path, problem, REMEDY.format(name=dataset_name))

@@ -1,0 +1,53 @@
+"""The errors a user can cause, each told in one line: what, where, what to do.
+
+The command line catches :class:`GSERecError` once, prints it and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class GSERecError(Exception):
+    """Base of every error that a user's input, and not a defect of the library, causes."""
+
+
+class DataError(GSERecError):
+    """A file's content is wrong.
+
+    Args:
+        path: The file.
+        problem: What is wrong with it.
+        remedy: What the user can do about it.
+        line: The 1-based line in the file, when one line is to blame.
+    """
+
+    def __init__(self, path: str | Path, problem: str, remedy: str, line: int | None = None):
+        self.path, self.line = Path(path), line
+        where = f"{path}, line {line}" if line is not None else f"{path}"
+        super().__init__(f"{where}: {problem}. {remedy}")
+
+
+class SettingError(GSERecError):
+    """A setting has a wrong name or value."""
+
+    @classmethod
+    def unknown(cls, name: str, known: Iterable[str]) -> SettingError:
+        """Error for a setting nobody reads, with the nearest known name as a hint."""
+        near = difflib.get_close_matches(name, list(known), n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else "See the model's YAML for the settings it reads."
+        return cls(f"unknown setting '{name}'. {hint}")
+
+
+class CheckpointError(GSERecError):
+    """A checkpoint is missing, truncated, or was not made by this library."""
+
+
+class MissingDependencyError(GSERecError):
+    """An optional library is needed and not installed."""
+
+
+class VersionError(GSERecError):
+    """An installed library has a version this plugin does not know."""

@@ -1,0 +1,90 @@
+"""Candidate lists for the rows of one evaluation split, in a dataset's own ids."""
+
+from __future__ import annotations
+
+from logging import getLogger
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recbole_gserec.evaluation.candidates import draw_candidates, order_of_tokens
+from recbole_gserec.evaluation.interacted import interactions_of, search_clicks_of
+
+
+class CandidateLists:
+    """Draws the negatives of every row of an evaluation split.
+
+    Args:
+        dataset: The split.
+        sampler: RecBole's sampler of the split; it knows the other splits.
+        n_candidates: Items to draw for each row.
+        distribution: ``uniform`` or ``popularity``: in proportion to the number of interactions.
+        seed: Seed of the lists.
+    """
+
+    def __init__(self, dataset, sampler, n_candidates: int, distribution: str, seed: int):
+        parts = getattr(sampler, "datasets", None) or [sampler.dataset]
+        users, items = interactions_of(parts)
+        clickers, clicked = search_clicks_of(dataset)
+        tokens = dataset.field2id_token
+        # Only items with an interaction can be a target, so only they are candidates.
+        self._items = np.unique(items)
+        self._items = self._items[np.argsort(order_of_tokens(tokens[dataset.iid_field][self._items]))]
+        self._users = np.unique(users)
+        self._users = self._users[np.argsort(order_of_tokens(tokens[dataset.uid_field][self._users]))]
+        place_of_item = self._places(self._items, dataset.item_num)
+        self._place_of_user = self._places(self._users, dataset.user_num)
+        user_places = self._place_of_user[np.concatenate([users, clickers])]
+        item_places = place_of_item[np.concatenate([items, clicked])]
+        known = (user_places >= 0) & (item_places >= 0)
+        self._interacted = np.unique(user_places[known] * len(self._items) + item_places[known])
+        self._weights = None
+        if distribution == "popularity":
+            self._weights = np.bincount(place_of_item[items], minlength=len(self._items)).astype(float)
+        self._n_candidates, self._seed, self._phase = n_candidates, seed, sampler.phase
+
+    @staticmethod
+    def _places(ids: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        places = np.full(size, -1, dtype=np.int64)
+        places[ids] = np.arange(len(ids))
+        return places
+
+    def for_rows(self, users: Tensor) -> Tensor:
+        """Negatives for rows of these users.
+
+        Args:
+            users: ``[n_rows]`` internal user ids; a user may have several rows.
+
+        Returns:
+            ``[n_rows, n_candidates]`` internal item ids, 0 where a user has too few items left.
+        """
+        places = self._place_of_user[users.numpy()]
+        order = np.argsort(places, kind="stable")
+        ordered = places[order]
+        rounds = np.empty(len(places), dtype=np.int64)
+        rounds[order] = np.arange(len(places)) - np.searchsorted(ordered, ordered)
+        result = np.zeros((len(places), self._n_candidates), dtype=np.int64)
+        # Item 0 is padding: a place of -1 finds it at the end.
+        ids = np.append(self._items, 0)
+        for round_ in range(int(rounds.max(initial=-1)) + 1):
+            drawn = draw_candidates(
+                self._interacted,
+                len(self._users),
+                len(self._items),
+                self._n_candidates,
+                seed=self._seed,
+                phase=self._phase,
+                round_=round_,
+                weights=self._weights,
+            )
+            rows = rounds == round_
+            result[rows] = ids[drawn[places[rows]]]
+        short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
+        if short:
+            getLogger().warning(
+                f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: "
+                "their users interacted with almost all items."
+            )
+        return torch.from_numpy(result)

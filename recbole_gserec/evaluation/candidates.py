@@ -1,0 +1,132 @@
+"""The sampled candidates of the evaluation protocol.
+
+They depend on the dataset, the split and a seed alone. Users and items are numbered by the order of their original ids,
+whatever ids a model's dataset gives them, and every user has a list, whether a model evaluates the user or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+USERS_PER_BLOCK = 4096
+"""Users drawn with one generator. Part of what a seed means: changing it changes all lists."""
+
+PHASES = ("valid", "test")
+
+
+def draw_candidates(
+    interacted: NDArray[np.int64],
+    n_users: int,
+    n_items: int,
+    n_candidates: int,
+    *,
+    seed: int,
+    phase: str,
+    round_: int = 0,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]:
+    """Draw, for every user, distinct items that the user never touched.
+
+    Args:
+        interacted: Sorted, distinct ``user * n_items + item`` of every pair to leave out, ``[n_pairs]``.
+        n_users: Number of users, counted from 0.
+        n_items: Number of items, counted from 0.
+        n_candidates: Items to draw for each user.
+        seed: Seed of the lists.
+        phase: ``valid`` or ``test``.
+        round_: 0 for a user's first target in the phase, 1 for a second one, ...
+        weights: ``[n_items]`` odds of the items, not negative; even odds by default. Without replacement, as if items
+            were drawn one by one.
+
+    Returns:
+        ``[n_users, n_candidates]``; rows end with -1 where a user has fewer items left.
+    """
+    result = np.full((n_users, n_candidates), -1, dtype=np.int64)
+    cumulative = None if weights is None else np.cumsum(weights) / np.sum(weights)
+    for block, start in enumerate(range(0, n_users, USERS_PER_BLOCK)):
+        rng = np.random.default_rng([seed, PHASES.index(phase), round_, block])
+        users = np.arange(start, min(start + USERS_PER_BLOCK, n_users))
+        low, high = np.searchsorted(interacted, [users[0] * n_items, (users[-1] + 1) * n_items])
+        pairs = interacted[low:high]
+        touched = np.bincount(pairs // n_items - start, minlength=len(users))
+        crowded = n_items - touched < 4 * n_candidates
+        if weights is not None:
+            # Rare items are hit too seldom to wait for; users are drawn exactly when few items are likely.
+            crowded |= np.count_nonzero(weights) - touched < 4 * n_candidates
+        open_users = users[~crowded]
+        result[open_users] = _draw_by_rejection(rng, open_users, pairs, n_items, n_candidates, cumulative)
+        for user in users[crowded]:
+            result[user] = _draw_exactly(rng, user, pairs, n_items, n_candidates, weights)
+    return result
+
+
+def _draw_by_rejection(
+    rng: np.random.Generator,
+    users: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    n_items: int,
+    n_candidates: int,
+    cumulative: NDArray[np.float64] | None,
+) -> NDArray[np.int64]:
+    """Draw items in order and keep the first new ones of each user."""
+    chosen = np.full((len(users), n_candidates), -1, dtype=np.int64)
+    waiting = np.arange(len(users))
+    drawn = np.empty((len(users), 0), dtype=np.int64)
+    while len(waiting):
+        shape = (len(waiting), n_candidates + n_candidates // 4 + 8)
+        if cumulative is None:
+            more = rng.integers(n_items, size=shape)
+        else:
+            more = np.minimum(np.searchsorted(cumulative, rng.random(shape), side="right"), n_items - 1)
+        drawn = np.concatenate([drawn, more], axis=1)
+        good = ~_contains(pairs, users[waiting, None] * n_items + drawn) & _first_of_its_kind(drawn)
+        place = good.cumsum(axis=1)
+        done = place[:, -1] >= n_candidates
+        keep = good & (place <= n_candidates) & done[:, None]
+        chosen[waiting[done]] = drawn[keep].reshape(-1, n_candidates)
+        waiting, drawn = waiting[~done], drawn[~done]
+    return chosen
+
+
+def _draw_exactly(
+    rng: np.random.Generator,
+    user: int,
+    pairs: NDArray[np.int64],
+    n_items: int,
+    n_candidates: int,
+    weights: NDArray[np.float64] | None,
+) -> NDArray[np.int64]:
+    """Draw from the listed items that are left, for a user who has few of them."""
+    low, high = np.searchsorted(pairs, [user * n_items, (user + 1) * n_items])
+    left = np.delete(np.arange(n_items), pairs[low:high] - user * n_items)
+    odds = None
+    if weights is not None:
+        left = left[weights[left] > 0]
+        odds = weights[left] / weights[left].sum() if len(left) else None
+    size = min(n_candidates, len(left))
+    drawn = rng.choice(left, size=size, replace=False, p=odds) if size else left
+    return np.concatenate([drawn, np.full(n_candidates - size, -1)])
+
+
+def _contains(sorted_values: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    if len(sorted_values) == 0:
+        return np.zeros(values.shape, dtype=bool)
+    places = np.minimum(np.searchsorted(sorted_values, values), len(sorted_values) - 1)
+    return sorted_values[places] == values
+
+
+def _first_of_its_kind(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether an element is the first of its value in its row."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    first = np.ones(rows.shape, dtype=bool)
+    np.put_along_axis(first, order[:, 1:], ordered[:, 1:] != ordered[:, :-1], axis=1)
+    return first
+
+
+def order_of_tokens(tokens: Sequence[str]) -> NDArray[np.int64]:
+    """Rank of each original id among all: the same for every model, whatever its internal ids."""
+    return np.argsort(np.argsort(np.asarray(tokens, dtype=str), kind="stable"), kind="stable")

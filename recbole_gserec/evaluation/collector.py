@@ -1,0 +1,70 @@
+"""RecBole's collector of evaluation results, with ranks that never favour the target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.evaluator import Collector
+
+from recbole_gserec.evaluation.ranks import ranks_against_ties
+from recbole_gserec.evaluation.scoring import CandidateBatch
+
+
+class TieAwareCollector(Collector):
+    """Collects what RecBole's metrics need, from ranks of :func:`ranks_against_ties`.
+
+    RecBole's own takes the order in which ``torch.topk`` happens to return equal scores.
+
+    Attributes:
+        ranks: One entry per batch of the evaluation under way: users, targets and ranks.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._needs_topk = self.register.need("rec.topk")
+        self._needs_items = self.register.need("rec.items")
+        setattr(self.register, "rec.topk", False)
+        setattr(self.register, "rec.items", False)
+        self._user_field = config["USER_ID_FIELD"]
+        self.ranks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._finished = self.ranks
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        is_sampled = isinstance(interaction, CandidateBatch)
+        features = interaction.interaction if is_sampled else interaction
+        super().eval_batch_collect(scores_tensor, features, positive_u, positive_i)
+        if not (self._needs_topk or self._needs_items):
+            return
+        rows, columns = positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device)
+        if self._needs_topk:
+            ranks = ranks_against_ties(scores_tensor, rows, columns)
+            self.data_struct.update_tensor("rec.topk", self._hits(ranks, rows, len(scores_tensor)))
+            targets = interaction.candidates[:, 0] if is_sampled else positive_i
+            users = features[self._user_field].cpu()[positive_u.cpu()]
+            self.ranks.append((users.numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
+        if self._needs_items:
+            width = min(max(self.topk), scores_tensor.shape[1])
+            best = torch.topk(scores_tensor, width, dim=-1).indices.cpu()
+            if is_sampled:
+                padded = torch.nn.functional.pad(interaction.candidates.cpu(), (0, 1))
+                best = padded.gather(1, best)
+            self.data_struct.update_tensor("rec.items", best)
+
+    def _hits(self, ranks: torch.Tensor, rows: torch.Tensor, n_rows: int) -> torch.Tensor:
+        """``[n_rows, K + 1]``: whether a target stands at each of the first K ranks, and the number of targets."""
+        deepest = max(self.topk)
+        hits = torch.zeros(n_rows, deepest + 1, dtype=torch.int, device=ranks.device)
+        shown = ranks <= deepest
+        hits[rows[shown], ranks[shown] - 1] = 1
+        hits[:, -1] = torch.bincount(rows, minlength=n_rows)
+        return hits
+
+    def get_data_struct(self):
+        self._finished, self.ranks = self.ranks, []
+        return super().get_data_struct()
+
+    def per_user_ranks(self) -> pd.DataFrame:
+        """Ranks of the last finished evaluation: columns ``user``, ``item`` (internal ids) and ``rank`` (1 is best)."""
+        columns = [np.concatenate(column) for column in zip(*self._finished, strict=True)] or [[], [], []]
+        return pd.DataFrame(dict(zip(("user", "item", "rank"), columns, strict=True)))

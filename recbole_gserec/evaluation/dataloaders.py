@@ -1,0 +1,139 @@
+"""Dataloaders: training with several negatives per row, evaluation on fixed candidates, full ranking in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import getLogger
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.utils import EvaluatorType, ModelType
+
+from recbole_gserec.data.negatives import NegativeSampler
+from recbole_gserec.errors import SettingError
+from recbole_gserec.evaluation.candidate_lists import CandidateLists
+from recbole_gserec.evaluation.scoring import CandidateBatch
+
+MAX_SCORES = 1 << 24
+"""Scores kept at once when rows are scored against all items: 64 MiB of 32-bit floats."""
+
+
+def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> type:
+    """The dataloader class for a phase.
+
+    Args:
+        config: RecBole's settings.
+        phase: ``train``, ``valid`` or ``test``.
+        stock: RecBole's own choice, ``get_dataloader``.
+        is_ours: Whether the model is one of this package.
+    """
+    if phase == "train":
+        return SearchTrainDataLoader if is_ours else stock(config, phase)
+    mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
+    ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
+    if ranks and mode[:3] in ("uni", "pop"):
+        return CandidateEvalDataLoader
+    if is_ours and mode == "full":
+        return BoundedFullSortEvalDataLoader
+    return stock(config, phase)
+
+
+class SearchTrainDataLoader(TrainDataLoader):
+    """Batches of positive rows, each with its negatives beside it instead of a repeated row per negative.
+
+    A batch has ``train_batch_size`` positives and the field ``neg_item_id`` ``[B, n_negatives]``.
+    """
+
+    def _set_neg_sample_args(self, config, dataset, dl_format, neg_sample_args):
+        if neg_sample_args["dynamic"]:
+            raise SettingError("train_neg_sample_args: dynamic negatives are not supported by search-aware models")
+        if neg_sample_args["distribution"] not in ("uniform", "popularity"):
+            raise SettingError("train_neg_sample_args: distribution takes 'uniform' or 'popularity'")
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.neg_item_id = config["NEG_PREFIX"] + self.iid_field
+        self.neg_sample_args, self.times = neg_sample_args, 1
+        self.neg_sample_num = neg_sample_args["sample_num"]
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._negatives = NegativeSampler(
+            dataset.events,
+            dataset.item_num,
+            popularity=self.neg_sample_args["alpha"] if self.neg_sample_args["distribution"] == "popularity" else None,
+        )
+        # A generator of their own: negatives do not change with the number of random numbers a model draws.
+        self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
+        self._stored = None
+        if not config["resample_negatives"]:
+            users = dataset.inter_feat[self.uid_field].numpy()
+            self._stored = self._negatives.sample(users, self.neg_sample_num, self._negative_rng)
+
+    def collate_fn(self, index):
+        index = np.array(index)
+        data = self.transform(self._dataset, self._dataset[index])
+        if self._stored is not None:
+            negatives = self._stored[index]
+        else:
+            users = data[self.uid_field].numpy()
+            negatives = self._negatives.sample(users, self.neg_sample_num, self._negative_rng)
+        data.interaction[self.neg_item_id] = torch.from_numpy(negatives)
+        return data
+
+
+class CandidateEvalDataLoader(AbstractDataLoader):
+    """Rows of a split, each with its target and the negatives that every model is given."""
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        neg_sample_args = config[f"{sampler.phase}_neg_sample_args"]
+        given = config["eval_candidate_seed"]
+        lists = CandidateLists(
+            dataset,
+            sampler,
+            neg_sample_args["sample_num"],
+            neg_sample_args["distribution"],
+            config["seed"] if given is None else given,
+        )
+        self.candidates = torch.cat(
+            [
+                dataset.inter_feat[self.iid_field].unsqueeze(1),
+                lists.for_rows(dataset.inter_feat[self.uid_field]),
+            ],
+            dim=1,
+        )
+        self.sample_size = len(dataset)
+        super().__init__(config, dataset, sampler, shuffle=False)
+
+    def _init_batch_size_and_step(self):
+        # A batch counts rows; RecBole's own models score all items for each.
+        self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        index = np.array(index)
+        interaction = self.transform(self._dataset, self._dataset[index])
+        return CandidateBatch(interaction, self.candidates[index], self._dataset)
+
+
+class BoundedFullSortEvalDataLoader(FullSortEvalDataLoader):
+    """Full ranking with batches small enough for the scores of all items, whatever their number.
+
+    Items that only occur in searches are masked: no other model could recommend them, and none is ever a target.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        is_candidate = torch.zeros(dataset.item_num, dtype=torch.bool)
+        is_candidate[dataset.events.items.long()] = True
+        self._masked = torch.nonzero(~is_candidate).squeeze(1)
+
+    def _init_batch_size_and_step(self):
+        self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index):
+        interaction, _, positive_u, positive_i = super().collate_fn(index)
+        return interaction, (slice(None), self._masked), positive_u, positive_i

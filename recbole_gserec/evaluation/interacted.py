@@ -1,0 +1,60 @@
+"""Which items each user interacted with or clicked in search, for any of RecBole's datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.search_files import read_search_file
+
+
+def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Users and items (internal ids) of all interactions in the given parts of one dataset.
+
+    Args:
+        datasets: RecBole datasets. A sequential one leaves each user's first interaction out of its rows; it is taken
+            from the history of the user's second.
+    """
+    first = datasets[0]
+    if isinstance(first, SearchDataset):
+        events = first.events
+        return events.users_of_interactions().numpy(), events.items.numpy().astype(np.int64)
+    users, items = [], []
+    for dataset in datasets:
+        feat = dataset.inter_feat
+        user, item = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
+        users.append(user)
+        items.append(item)
+        history = getattr(dataset, "item_id_list_field", None)
+        if history is not None and history in feat:
+            second = feat[dataset.item_list_length_field].numpy() == 1
+            users.append(user[second])
+            items.append(feat[history].numpy()[second, 0])
+    return np.concatenate(users), np.concatenate(items)
+
+
+def search_clicks_of(dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Users and items (internal ids) of all clicks in searches; ids the dataset does not know are left out."""
+    if isinstance(dataset, SearchDataset):
+        events = dataset.events
+        return events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64)
+    path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.search"
+    if not path.is_file():
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing
+    config = dataset.config
+    searches, clicks = read_search_file(
+        path,
+        separator=config["field_separator"],
+        seq_separator=config["seq_separator"],
+        encoding=config["encoding"] or "utf-8",
+    )
+    users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(searches["search_user_id"])
+    users = users.repeat(np.diff(clicks.offsets))
+    items = pd.Index(dataset.field2id_token[dataset.iid_field]).get_indexer(clicks.frame["search_item_ids"])
+    known = (users >= 0) & (items >= 0)
+    return users[known], items[known]

@@ -1,0 +1,49 @@
+"""Ranks of targets among candidates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_ELEMENTS = 1 << 24
+
+
+def ranks_against_ties(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Rank of each target in its row, 1 for the best, counting every tie and every NaN against the target.
+
+    A model that gives all candidates the same score so gets the last rank and not, by the luck of sorting, the first.
+
+    Args:
+        scores: ``[n_rows, n_candidates]``; ``-inf`` for what is no candidate.
+        rows: ``[n_targets]`` row of each target.
+        columns: ``[n_targets]`` column of each target.
+
+    Returns:
+        ``[n_targets]``, ``int64``. Targets that share a row are ranked among each other by score, then by order.
+    """
+    target_scores = scores[rows, columns]
+    one_each = len(rows) == len(scores) and bool((rows == torch.arange(len(rows), device=rows.device)).all())
+    others = scores
+    if not one_each:
+        others = scores.index_put((rows, columns), scores.new_tensor(-torch.inf))
+    step = max(1, _ELEMENTS // max(scores.shape[1], 1))
+    counts = []
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        against = others[part] if one_each else others[rows[part]]
+        # "not lower" instead of "greater or equal", so that NaN counts against the target on either side.
+        counts.append((~(against < target_scores[part].unsqueeze(1))).sum(1))
+    counted = torch.cat(counts) if counts else rows.new_zeros(0)
+    # Where each row has one target, the target has counted itself.
+    return counted if one_each else counted + 1 + _places_in_row(rows, target_scores)
+
+
+def _places_in_row(rows: Tensor, target_scores: Tensor) -> Tensor:
+    """0-based place of each target among the targets of its row, by descending score, then by order."""
+    order = torch.argsort(target_scores, descending=True, stable=True)
+    order = order[torch.argsort(rows[order], stable=True)]
+    sizes = torch.unique_consecutive(rows[order], return_counts=True)[1]
+    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    places = torch.empty_like(rows)
+    places[order] = torch.arange(len(rows), device=rows.device) - starts
+    return places

@@ -1,0 +1,1 @@
+"""Neural building blocks: each equation once, explicit constructor arguments, no knowledge of RecBole."""

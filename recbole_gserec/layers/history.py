@@ -1,0 +1,64 @@
+"""Encoding of histories (Section 4.2.3) and their fusion with codes (Eq. 11)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.transformer import DecoderLayer, EncoderLayer
+
+
+class HistoryEncoder(nn.Module):
+    r"""Position embeddings and a bidirectional post-norm Transformer encoder:
+    :math:`H = \mathrm{FFN}(\mathrm{MSA}(\hat E, \hat E, \hat E)), \hat E = E + P`.
+
+    Position 0 is the oldest event kept.
+
+    Args:
+        size: Embedding size d.
+        max_length: Longest history.
+        n_layers: Transformer layers.
+        n_heads: Attention heads.
+        inner_size: Inner size of the feed-forward layers.
+        dropout: Dropout inside the layers.
+
+    Shapes:
+        - **events**: packed ``[T, d]``, result ``[T, d]``.
+    """
+
+    def __init__(self, size: int, max_length: int, n_layers: int, n_heads: int, inner_size: int, dropout: float):
+        super().__init__()
+        self.positions = nn.Embedding(max_length, size)
+        self.layers = nn.ModuleList(EncoderLayer(size, n_heads, inner_size, dropout) for _ in range(n_layers))
+        nn.init.xavier_normal_(self.positions.weight)
+
+    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+        events = events + self.positions(packing.columns)
+        for layer in self.layers:
+            events = layer(events, packing)
+        return events
+
+
+class CodeFusion(nn.Module):
+    r"""Transformer decoder from a history to codes (Eq. 11): :math:`F = \mathrm{MSA}(H, H, H)`,
+    :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`.
+
+    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code.
+
+    Shapes:
+        - **history**: packed ``[T, d]``, result ``[T, d]``; rows without codes come out as they came.
+        - **codes**: ``[B, L, d]``, **code_mask**: ``[B, L]``, True on real codes.
+    """
+
+    def __init__(self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(size, n_heads, inner_size, dropout) for _ in range(n_layers))
+
+    def forward(self, history: Tensor, packing: Packing, codes: Tensor, code_mask: Tensor) -> Tensor:
+        fused = history
+        for layer in self.layers:
+            fused = layer(fused, packing, codes, code_mask)
+        has_codes = code_mask.any(1)
+        if bool(has_codes.all()):
+            return fused
+        return fused.where(has_codes[packing.rows].unsqueeze(1), history)

@@ -1,0 +1,46 @@
+"""The prediction MLP over a user's vectors and a candidate's (Eq. 15 of GSERec)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_gserec.layers.dropout import Dropout
+
+
+class PredictionMLP(nn.Module):
+    """MLP over the concatenation of user and candidate vectors, one logit per candidate.
+
+    The first layer is applied to the two parts apart, which is the same sum: the user's part is computed once however
+    many candidates there are.
+
+    Args:
+        user_size: Size of the vector a user has.
+        candidate_size: Size of the vector a (user, candidate) pair has.
+        hidden_sizes: Sizes of the hidden layers; ReLU and dropout follow each.
+        dropout: Dropout probability.
+
+    Shapes:
+        - **user**: ``[B, user_size]``, **candidates**: ``[B, C, candidate_size]``, result ``[B, C]``.
+    """
+
+    def __init__(self, user_size: int, candidate_size: int, hidden_sizes: list[int], dropout: float):
+        super().__init__()
+        self.user_size = user_size
+        sizes = [user_size + candidate_size, *hidden_sizes, 1]
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.dropout = Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for layer in self.layers:
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
+        first, *others = self.layers
+        from_user = F.linear(user, first.weight[:, : self.user_size])
+        hidden = F.linear(candidates, first.weight[:, self.user_size :], first.bias) + from_user.unsqueeze(1)
+        for layer in others:
+            hidden = layer(self.dropout(hidden.relu()))
+        return hidden.squeeze(-1)

@@ -1,0 +1,35 @@
+"""Pooling of a history by its similarity to a candidate (Eq. 14 of GSERec)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class TargetAttention(nn.Module):
+    r"""Bilinear attention of candidates over a history:
+    :math:`\alpha_j = \mathrm{softmax}_j(e_j^\top A\, t),\; w = \sum_j \alpha_j e_j`.
+
+    The paper writes self-attention :math:`\mathrm{SA}(t, W, W)`; this unscaled form without value projection is the
+    authors' code's.
+
+    Shapes:
+        - **history**: ``[B, N, d]``, **mask**: ``[B, N]``, True on real events.
+        - **candidates**: ``[B, C, d]``, or ``[1, C, d]`` when all rows share them.
+        - result ``[B, C, d]``; 0 for rows without events.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size, size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_normal_(self.weight)
+
+    def forward(self, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
+        logits = candidates @ (history @ self.weight).transpose(1, 2)
+        # A finite floor keeps rows without events free of NaN; the product with the mask makes them 0.
+        logits = logits.masked_fill(~mask.unsqueeze(1), torch.finfo(logits.dtype).min)
+        weights = logits.softmax(-1) * mask.unsqueeze(1)
+        return weights @ history

@@ -1,0 +1,110 @@
+"""Torch's post-norm Transformer layers, computed on histories without their padding.
+
+Parameters and results are those of ``nn.TransformerEncoderLayer`` and ``nn.TransformerDecoderLayer``. Histories are
+short and unequal: a third to a half of a padded batch is padding, and torch spends most of the time on it and on dropout.
+Rows may be empty.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.packing import Packing
+
+
+class EncoderLayer(nn.TransformerEncoderLayer):
+    """Self-attention and feed-forward, each with residual connection and layer norm.
+
+    Shapes:
+        - **events**: packed ``[T, d]``, result ``[T, d]``.
+    """
+
+    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float):
+        super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
+        _prepare(self, dropout)
+
+    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+        events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
+        return self.norm2(events + self.dropout2(self.linear2(self.dropout(self.linear1(events).relu()))))
+
+
+class DecoderLayer(nn.TransformerDecoderLayer):
+    """Self-attention, cross-attention to a memory, and feed-forward.
+
+    Shapes:
+        - **events**: packed ``[T, d]``, result ``[T, d]``.
+        - **memory**: ``[B, L, d]``, **memory_mask**: ``[B, L]``, True on real places. Events of a row without memory
+          come out as arbitrary finite values.
+    """
+
+    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float):
+        super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
+        _prepare(self, dropout)
+
+    def forward(self, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
+        attended = _cross_attention(self, events, packing, memory, memory_mask)
+        events = self.norm2(events + self.dropout2(attended))
+        return self.norm3(events + self.dropout3(self.linear2(self.dropout(self.linear1(events).relu()))))
+
+
+def _prepare(layer: nn.Module, dropout: float) -> None:
+    """Cheap dropout, xavier-normal weights, zero biases; attention's input projection keeps torch's xavier-uniform."""
+    for name, module in list(layer.named_children()):
+        if isinstance(module, nn.Dropout):
+            setattr(layer, name, Dropout(dropout))
+    layer.attention_dropout = Dropout(dropout)
+    for module in layer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def _self_attention(layer: nn.Module, events: Tensor, packing: Packing) -> Tensor:
+    attention = layer.self_attn
+    joint = packing.unpack(F.linear(events, attention.in_proj_weight, attention.in_proj_bias))
+    query, key, value = joint.chunk(3, dim=-1)
+    return attention.out_proj(packing.pack(_attend(layer, attention.num_heads, query, key, value, packing.mask)))
+
+
+def _cross_attention(
+    layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor
+) -> Tensor:
+    attention = layer.multihead_attn
+    size = attention.embed_dim
+    query = F.linear(events, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
+    joint = F.linear(memory, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
+    key, value = joint.chunk(2, dim=-1)
+    padded = _attend(layer, attention.num_heads, packing.unpack(query), key, value, memory_mask)
+    return attention.out_proj(packing.pack(padded))
+
+
+def _attend(layer: nn.Module, n_heads: int, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
+    """Multi-head attention before its output projection.
+
+    Args:
+        layer: Owner of the dropout on the attention weights.
+        n_heads: Attention heads.
+        query: ``[B, N, d]``.
+        key: ``[B, M, d]``.
+        value: ``[B, M, d]``.
+        key_mask: ``[B, M]``, True where a key may be attended to. A row without any attends evenly: finite, unused.
+    """
+    n_rows, n_queries, size = query.shape
+    n_keys, head_size = key.shape[1], size // n_heads
+
+    def by_head(part: Tensor) -> Tensor:
+        return part.reshape(n_rows, -1, n_heads, head_size).transpose(1, 2).reshape(-1, part.shape[1], head_size)
+
+    # The lowest finite number, not -inf: a row without keys must not become NaN.
+    bias = torch.zeros_like(key_mask, dtype=query.dtype).masked_fill_(~key_mask, torch.finfo(query.dtype).min)
+    bias = bias[:, None, None, :].expand(-1, n_heads, -1, -1).reshape(-1, 1, n_keys)
+    logits = torch.baddbmm(bias, by_head(query), by_head(key).transpose(1, 2), alpha=1 / math.sqrt(head_size))
+    weights = layer.attention_dropout(logits.softmax(-1))
+    mixed = torch.bmm(weights, by_head(value))
+    return mixed.view(n_rows, n_heads, n_queries, head_size).transpose(1, 2).reshape(n_rows, n_queries, size)

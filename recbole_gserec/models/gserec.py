@@ -1,0 +1,233 @@
+r"""GSERec: Benefit from Rich, Tackling Search Interaction Sparsity in Search Enhanced Recommendation.
+
+Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers are the paper's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
+from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
+from recbole_gserec.layers.target_attention import TargetAttention
+from recbole_gserec.layers.user_code_graph import CodeLayers, UserCodeGraph
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+SIDES = ("search", "recommendation")
+
+
+class SideState(NamedTuple):
+    """One side (search or recommendation) of a batch of B rows with T real events.
+
+    Shapes:
+        - **packing**: where the real events lie in ``[B, N]``.
+        - **history**: ``[T, d]``, H, before fusion with codes.
+        - **fused**: ``[B, N, d]``, W (Eq. 11).
+        - **user**: ``[B, d]``, the user after message passing (Eq. 8).
+        - **codes**: ``[B, L, d]``, the user's codes after message passing (Eq. 10); **code_mask**: ``[B, L]``.
+    """
+
+    packing: Packing
+    history: Tensor
+    fused: Tensor
+    user: Tensor | None = None
+    codes: Tensor | None = None
+    code_mask: Tensor | None = None
+
+
+class GSERec(SearchRecommender):
+    """Message passing over user-code graphs lends users who search little what is known of similar users.
+
+    Settings: ``properties/model/GSERec.yaml``. Data: a search-extended dataset with a ``.code`` file.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        for name, choices in (
+            ("his_cl", ("both", "rec_only")),
+            ("cl_similarity", ("bilinear", "cosine")),
+            ("cl_negatives", ("both", "opposite")),
+        ):
+            check_choice(name, config[name], choices)
+        size = config["embedding_size"]
+        self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
+        self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
+        self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
+        self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
+
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        self.session_embedding = SessionEmbedding(query_embedding, self.item_embedding)
+        transformer = (config["n_layers"], config["n_heads"], config["inner_size"], config["hidden_dropout_prob"])
+        lengths = {"search": config["MAX_SEARCH_LIST_LENGTH"], "recommendation": config["MAX_ITEM_LIST_LENGTH"]}
+        self.encoder = nn.ModuleDict({side: HistoryEncoder(size, lengths[side], *transformer) for side in SIDES})
+        self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
+        if self.use_graph:
+            codes = dataset.codes
+            self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
+            self.code_embedding = nn.ModuleDict(
+                {side: nn.Embedding(codes[side].n_codes + 1, size, padding_idx=0) for side in SIDES}
+            )
+            self.graph = nn.ModuleDict(
+                {
+                    side: UserCodeGraph(codes[side].codes, codes[side].n_codes, config["n_graph_layers"])
+                    for side in SIDES
+                }
+            )
+            if self.use_fusion:
+                self.fusion = nn.ModuleDict({side: CodeFusion(size, *transformer) for side in SIDES})
+
+            def similarity() -> nn.Module:
+                return BilinearSimilarity(size) if config["cl_similarity"] == "bilinear" else CosineSimilarity()
+
+            self.user_similarity, self.user_temperature = similarity(), Temperature(config["tau_2"])
+            self.history_similarity = nn.ModuleDict({side: similarity() for side in SIDES})
+            self.history_temperature = nn.ModuleDict({side: Temperature(config["tau_3"]) for side in SIDES})
+        user_size = 2 * size if self.use_graph else 0
+        self.mlp = PredictionMLP(user_size, 3 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
+        self._code_layers: dict[str, CodeLayers] | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget_propagated())
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal tables with zero padding rows; layers have reset themselves."""
+        tables = [self.item_embedding]
+        if self.use_graph:
+            tables += [self.user_embedding, *self.code_embedding.values()]
+        for table in tables:
+            reset_embedding(table)
+
+    # ---- message passing (Section 4.2.2) ------------------------------------------------------------------------
+
+    def train(self, mode: bool = True):
+        self._forget_propagated()
+        return super().train(mode)
+
+    def _forget_propagated(self) -> None:
+        self._code_layers = None
+
+    def propagate(self) -> dict[str, CodeLayers]:
+        """Eq. 7 and 8 on both graphs; computed once between changes of the weights outside of training."""
+        if self._code_layers is not None and not torch.is_grad_enabled():
+            return self._code_layers
+        layers = {
+            side: self.graph[side].propagate(self.user_embedding.weight, self.code_embedding[side].weight)
+            for side in SIDES
+        }
+        if not self.training and not torch.is_grad_enabled():
+            self._code_layers = layers
+        return layers
+
+    # ---- histories (Section 4.2.3) and prediction (Section 4.3.1) -----------------------------------------------
+
+    def encode(self, interaction: Interaction) -> dict[str, SideState]:
+        """States of the two sides."""
+        items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
+        place = torch.arange(queries.shape[1], device=queries.device)
+        packing = {
+            "search": Packing(place < interaction["search_length"].unsqueeze(1)),
+            "recommendation": Packing(items > 0),
+        }
+        searches = (packing["search"].pack(part) for part in (queries, interaction["search_item_ids_list"]))
+        events = {
+            "search": self.session_embedding(*searches),
+            "recommendation": self.item_embedding(packing["recommendation"].pack(items)),
+        }
+        histories = {side: self.encoder[side](events[side], packing[side]) for side in SIDES}
+        if not self.use_graph:
+            return {
+                side: SideState(packing[side], histories[side], packing[side].unpack(histories[side]))
+                for side in SIDES
+            }
+        users, code_layers = interaction[self.USER_ID], self.propagate()
+        user_embeddings = self.user_embedding(users)
+        states = {}
+        for side in SIDES:
+            graph, layers = self.graph[side], code_layers[side]
+            code_ids = graph.codes[users]
+            codes, code_mask = layers.final[code_ids], code_ids > 0
+            fused = histories[side]
+            if self.use_fusion:
+                fused = self.fusion[side](fused, packing[side], codes, code_mask)
+            user = graph.users_at(users, user_embeddings, layers)
+            states[side] = SideState(
+                packing[side], histories[side], packing[side].unpack(fused), user, codes, code_mask
+            )
+        return states
+
+    def score(self, state: dict[str, SideState], candidates: Tensor) -> Tensor:
+        """Eq. 14 and 15."""
+        items = self.item_embedding(candidates)
+        pooled = [self.attention[side](state[side].fused, state[side].packing.mask, items) for side in SIDES]
+        n_rows = len(pooled[0])
+        pairs = torch.cat([*pooled, items.expand(n_rows, -1, -1)], dim=-1)
+        users = [state[side].user for side in SIDES] if self.use_graph else [items.new_zeros(n_rows, 0)]
+        return self.mlp(torch.cat(users, dim=-1), pairs)
+
+    # ---- training (Section 4.3.2) -------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The terms of Eq. 17, weighted: L_rec, L_U-CL and L_His-CL; the optimiser applies the last, L2."""
+        state = self.encode(interaction)
+        logits = self.score(state, self.training_candidates(interaction))
+        labels = torch.zeros_like(logits)
+        labels[:, 0] = 1
+        losses = [F.binary_cross_entropy_with_logits(logits, labels)]
+        if self.use_graph and self.lambda_u_cl > 0:
+            losses.append(self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state))
+        if self.use_graph and self.lambda_his_cl > 0:
+            losses.append(self.lambda_his_cl * self.history_contrastive_loss(interaction[self.USER_ID], state))
+        return tuple(losses)
+
+    def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
+        """L_U-CL (Eq. 9): the two vectors of one user against those of other users."""
+        search, recommendation = state["search"].user, state["recommendation"].user
+        if self.cl_dedup:
+            rows = _first_rows(users)
+            search, recommendation = search[rows], recommendation[rows]
+        return nt_xent(
+            search,
+            recommendation,
+            similarity=self.user_similarity,
+            temperature=self.user_temperature(),
+            negatives=self.cl_negatives,
+        )
+
+    def history_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
+        """L_His-CL = L_S-CL + L_R-CL (Eq. 12 and 13): a history against the codes of its user."""
+        losses = []
+        for side in self.his_cl_sides:
+            part = state[side]
+            rows = (part.packing.counts > 0) & part.code_mask.any(1)
+            losses.append(
+                nt_xent(
+                    part.packing.mean(part.history)[rows],
+                    _masked_mean(part.codes[rows], part.code_mask[rows]),
+                    similarity=self.history_similarity[side],
+                    temperature=self.history_temperature[side](),
+                    groups=users[rows] if self.cl_dedup else None,
+                    negatives=self.cl_negatives,
+                )
+            )
+        return sum(losses)
+
+
+def _masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``[B, N, d]`` over the places where ``[B, N]`` is True."""
+    return (vectors * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+
+
+def _first_rows(users: Tensor) -> Tensor:
+    """The first row of each distinct user."""
+    distinct, places = users.unique(return_inverse=True)
+    rows = torch.arange(len(users), device=users.device)
+    return rows.new_full((len(distinct),), len(users)).scatter_reduce_(0, places, rows, "amin")

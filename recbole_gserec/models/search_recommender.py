@@ -1,0 +1,64 @@
+"""What all search-aware models share: how RecBole asks them for scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+MAX_PAIRS = 1 << 16
+"""(row, candidate) pairs scored at once outside of training; bounds the memory of any evaluation."""
+
+
+class SearchRecommender(SequentialRecommender):
+    """A model that encodes a row's histories once and scores any number of candidates against them.
+
+    Subclasses implement :meth:`encode`, :meth:`score` and ``calculate_loss``.
+    """
+
+    input_type = InputType.PAIRWISE
+
+    def encode(self, interaction: Interaction) -> Any:
+        """Everything about the rows of a batch that does not depend on the candidate."""
+        raise NotImplementedError
+
+    def score(self, state: Any, candidates: Tensor) -> Tensor:
+        """Logits of candidates.
+
+        Args:
+            state: Result of :meth:`encode` for B rows.
+            candidates: Item ids ``[B, C]``, or ``[1, C]`` when all rows share them.
+
+        Returns:
+            ``[B, C]``.
+        """
+        raise NotImplementedError
+
+    def score_candidates(self, interaction: Interaction, candidates: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
+        step = max(1, MAX_PAIRS // candidates.shape[1])
+        scores = [
+            self.score(self.encode(interaction[start : start + step]), candidates[start : start + step])
+            for start in range(0, len(candidates), step)
+        ]
+        return torch.cat(scores)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Logits ``[B]`` of each row's own item."""
+        return self.score_candidates(interaction, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Logits of all items, ``[B, n_items]``, in bounded memory beside the result."""
+        state = self.encode(interaction)
+        step = max(1, MAX_PAIRS // len(interaction))
+        items = torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).unsqueeze(0)
+        return torch.cat([self.score(state, part) for part in items.split(step, dim=1)], dim=1)
+
+    def training_candidates(self, interaction: Interaction) -> Tensor:
+        """The positive and the negatives of each row, ``[B, 1 + n_negatives]``."""
+        negatives = interaction[self.NEG_ITEM_ID]
+        return torch.cat([interaction[self.ITEM_ID].unsqueeze(1), negatives.view(len(interaction), -1)], dim=1)

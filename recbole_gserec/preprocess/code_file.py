@@ -1,0 +1,118 @@
+"""The files that the offline stage leaves: ``<D>.code``, and ``<D>.code.json`` that says how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import recbole_gserec
+from recbole_gserec.files import written_aside
+from recbole_gserec.preprocess.encoders.base import TextEncoder
+from recbole_gserec.preprocess.prompts import template_hashes
+from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.summarizers.base import Summarizer
+
+HEADER = "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq"
+LIBRARIES = ("recbole", "torch", "numpy", "scikit-learn")
+
+
+def beside(prefix: Path, suffix: str) -> Path:
+    """``prefix`` with ``suffix`` at its end; a dot in the dataset's name does no harm."""
+    return prefix.with_name(prefix.name + suffix)
+
+
+def code_names(codes: np.ndarray, side: str, coded: np.ndarray) -> list[str]:
+    """Write codes as tokens like ``s1_17``: side, level counted from 1, index.
+
+    The names keep codes of different sides and levels apart, which are entries of different codebooks.
+
+    Args:
+        codes: int64 ``[n_users, L]``.
+        side: ``s`` or ``r``.
+        coded: bool ``[n_users]``; a user with False has no codes.
+
+    Returns:
+        The cell of each user.
+    """
+    cells = []
+    for row, has_codes in zip(codes.tolist(), coded.tolist(), strict=True):
+        names = (f"{side}{level}_{index}" for level, index in enumerate(row, start=1))
+        cells.append(" ".join(names) if has_codes else "")
+    return cells
+
+
+def describe(
+    settings: PreprocessSettings,
+    summarizer: Summarizer,
+    encoder: TextEncoder,
+    fingerprint: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    users: Mapping[str, int],
+) -> dict[str, Any]:
+    """All that decided the codes, and how good they are.
+
+    Args:
+        settings: Of the offline stage.
+        summarizer: What made the summaries.
+        encoder: What made the vectors.
+        fingerprint: Of the data.
+        metrics: Of the RQ-VAE.
+        users: How many users there are, and how many lack a side.
+    """
+    return {
+        "package": {"name": "recbole-gserec", "version": recbole_gserec.__version__},
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "settings": dataclasses.asdict(settings),
+        "prompts": template_hashes(),
+        "summarizer": {"name": summarizer.name, "settings": summarizer.settings},
+        "encoder": {"name": encoder.name, "settings": encoder.settings},
+        "fingerprint": dict(fingerprint),
+        "users": dict(users),
+        "metrics": dict(metrics),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def write_code_file(
+    prefix: Path,
+    users: Sequence[str],
+    search_codes: np.ndarray,
+    rec_codes: np.ndarray,
+    search_coded: np.ndarray,
+    rec_coded: np.ndarray,
+    description: Mapping[str, Any],
+) -> Path:
+    """Write ``<prefix>.code.json``, then ``<prefix>.code``.
+
+    The description comes first and has the hash of the codes, so that one never stands beside codes that it does not
+    describe without a reader noticing.
+
+    Args:
+        prefix: ``<data_path>/<D>/<D>``.
+        users: Original ids.
+        search_codes: int64 ``[n_users, L]``.
+        rec_codes: int64 ``[n_users, L]``.
+        search_coded: bool ``[n_users]``, who has search codes.
+        rec_coded: bool ``[n_users]``, who has recommendation codes.
+        description: See :func:`describe`.
+
+    Returns:
+        The path of the codes.
+    """
+    cells = zip(users, code_names(search_codes, "s", search_coded), code_names(rec_codes, "r", rec_coded), strict=True)
+    content = ("\n".join([HEADER, *map("\t".join, cells)]) + "\n").encode()
+    path = beside(prefix, ".code")
+    description = {**description, "code_sha256": hashlib.sha256(content).hexdigest()}
+    with written_aside(beside(prefix, ".code.json")) as temporary:
+        temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written_aside(path) as temporary:
+        temporary.write_bytes(content)
+    return path

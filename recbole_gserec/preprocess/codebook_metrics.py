@@ -1,0 +1,118 @@
+"""How well codes use their codebooks, tell users apart and keep what the vectors said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROWS_PER_CHUNK = 16_384
+
+
+def code_tuples(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the distinct rows of ``codes``.
+
+    Args:
+        codes: int64 ``[U, L]``.
+
+    Returns:
+        The number of each row's tuple, int64 ``[U]``, and how many rows have each tuple, int64 ``[T]``.
+    """
+    keys, n_keys = np.zeros(len(codes), dtype=np.int64), 1
+    for level in codes.T:
+        size = int(level.max(initial=0)) + 1
+        if n_keys * size > 2**62:
+            keys = np.unique(keys, return_inverse=True)[1]
+            n_keys = len(keys)
+        keys, n_keys = keys * size + level, n_keys * size
+    _, numbers, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return numbers, counts
+
+
+def collision_rate(codes: np.ndarray) -> float:
+    """Share of users that would have to go for all tuples in ``codes``, int64 ``[U, L]``, to be distinct."""
+    return 1.0 - len(code_tuples(codes)[1]) / len(codes)
+
+
+def level_usage(codes: np.ndarray, codebook_size: int) -> dict[str, Any]:
+    """Usage of one codebook.
+
+    Args:
+        codes: One level's codes, int64 ``[U]``.
+        codebook_size: ``K``.
+
+    Returns:
+        ``perplexity``, the exponential of the entropy of usage, from 1 to ``K``; ``used_codes``; ``dead_codes``.
+    """
+    counts = np.bincount(codes, minlength=codebook_size)
+    shares = counts[counts > 0] / len(codes)
+    return {
+        "perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
+        "used_codes": len(shares),
+        "dead_codes": codebook_size - len(shares),
+    }
+
+
+@torch.no_grad()
+def reconstruction_error(vectors: Tensor, codes: Tensor, decode: Callable[[Tensor], Tensor]) -> float:
+    """Squared error of the decoded codes relative to that of the mean vector.
+
+    Embeddings of similar texts share a large mean, which any decoder learns; 0 is perfect and 1 no better than it.
+
+    Args:
+        vectors: ``[U, d_e]``.
+        codes: int64 ``[U, L]``.
+        decode: Maps codes to vectors.
+
+    Returns:
+        The ratio; when all vectors are equal, the mean squared norm of the errors.
+    """
+    mean = vectors.mean(0, dtype=torch.float64)
+    error = spread = 0.0
+    for rows, row_codes in zip(vectors.split(ROWS_PER_CHUNK), codes.split(ROWS_PER_CHUNK), strict=True):
+        error += (rows - decode(row_codes)).double().square().sum().item()
+        spread += (rows - mean).square().sum().item()
+    # Rounding of the mean leaves a trace of spread even when there is none.
+    has_spread = spread > 1e-10 * len(vectors) * mean.square().sum().item()
+    return error / (spread if has_spread else len(vectors))
+
+
+def side_metrics(codes: np.ndarray, codebook_size: int) -> dict[str, Any]:
+    """Metrics of one side's codes, int64 ``[U, L]``: ``collision_rate`` and, level by level, :func:`level_usage`."""
+    return {
+        "collision_rate": collision_rate(codes),
+        "levels": [level_usage(level, codebook_size) for level in codes.T],
+    }
+
+
+def codebook_metrics(
+    search_codes: np.ndarray,
+    rec_codes: np.ndarray,
+    codebook_size: int,
+    *,
+    search_error: float | None = None,
+    rec_error: float | None = None,
+) -> dict[str, Any]:
+    """Metrics of both sides as plain numbers that JSON can hold.
+
+    Args:
+        search_codes: int64 ``[U, L]``.
+        rec_codes: int64 ``[U, L]``.
+        codebook_size: Codes per level.
+        search_error: :func:`reconstruction_error` of the search side, if known.
+        rec_error: The same of the recommendation side.
+
+    Returns:
+        ``search`` and ``rec`` as :func:`side_metrics` gives them, with ``reconstruction_error``, and the mean
+        ``collision_rate``.
+    """
+    search = side_metrics(search_codes, codebook_size) | {"reconstruction_error": search_error}
+    rec = side_metrics(rec_codes, codebook_size) | {"reconstruction_error": rec_error}
+    return {
+        "collision_rate": (search["collision_rate"] + rec["collision_rate"]) / 2,
+        "search": search,
+        "rec": rec,
+    }

@@ -1,0 +1,52 @@
+"""The dataset of models that read codes: makes missing ones, refuses stale ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.fingerprint import check_fingerprint, dataset_fingerprint
+from recbole_gserec.errors import DataError
+from recbole_gserec.files import sha256_of_file
+from recbole_gserec.preprocess.run import make_codes_from_config
+
+
+class CodedSearchDataset(SearchDataset):
+    """A :class:`SearchDataset` whose ``.code`` file, if the model reads one, is there and fits the data."""
+
+    def _load_data(self, token, dataset_path):
+        if not os.path.exists(dataset_path):
+            self._download()
+        if "code" in (self.config["additional_feat_suffix"] or []):
+            self._ensure_codes()
+        super()._load_data(token, dataset_path)
+
+    def _ensure_codes(self) -> None:
+        path = Path(self.file_path("code"))
+        remedy = f"Make the codes again: gserec preprocess --dataset {self.dataset_name}"
+        is_first = self.config["single_spec"] or self.config["local_rank"] == 0
+        if not path.is_file() and is_first:
+            if not self.config["preprocess_missing_codes"]:
+                raise DataError(path, "file not found", f"Make it: gserec preprocess --dataset {self.dataset_name}")
+            self.logger.warning(
+                f"{path} is missing. It is made now, with summarizer '{self.config['summarizer']}' and encoder "
+                f"'{self.config['encoder']}'; `gserec preprocess` offers others."
+            )
+            make_codes_from_config(self.config)
+        if not self.config["single_spec"]:
+            torch.distributed.barrier()
+        record = path.with_name(path.name + ".json")
+        if record.is_file():
+            try:
+                made = json.loads(record.read_text(encoding="utf-8"))
+                made_from, code_hash = made["fingerprint"], made["code_sha256"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
+            if code_hash != sha256_of_file(path):
+                raise DataError(path, f"not the codes that {record.name} tells of", remedy)
+            now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
+            check_fingerprint(made_from, now, path, remedy)

@@ -1,0 +1,62 @@
+"""Summaries without a language model: a fixed text around the words of the history."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from recbole_gserec.preprocess.prompts import WORD, Prompt
+
+_WORD = re.compile(WORD)
+# Words that tell nothing about taste but stand in many titles. Few on purpose: longer lists have "system" and "fire".
+_FUNCTION_WORDS = frozenset(
+    """
+    a an and are as at be by for from he her his i in is it its me my no not of on or our she so than that the their
+    them they this to was we were what when which who will with you your
+    """.split()
+)
+
+
+class TemplateSummarizer:
+    """Lists the words of a history; reads :attr:`Prompt.records` and not the instruction.
+
+    First come words that at least two records have, each repeated as often as records have it, so that vectors made
+    from word counts tell a strong interest from a weak one. Then come words of single records, the latest record
+    first. In item texts the former are mostly words of categories and the latter words of titles.
+
+    Args:
+        max_frequent: Most words of the first kind.
+        max_single: Most words of the second kind.
+    """
+
+    name = "template"
+
+    def __init__(self, max_frequent: int = 30, max_single: int = 20):
+        self.max_frequent, self.max_single = max_frequent, max_single
+        self.settings: dict[str, Any] = {"max_frequent": max_frequent, "max_single": max_single}
+
+    def summarize(self, prompts: Sequence[Prompt]) -> list[str]:
+        return [self._summarize(prompt.records) for prompt in prompts]
+
+    def _summarize(self, records: Sequence[tuple[str, ...]]) -> str:
+        counts: Counter[str] = Counter()
+        latest: dict[str, int] = {}
+        for place, record in enumerate(records):
+            # A word counts once per record, in the order in which the record has it.
+            words = dict.fromkeys(_WORD.findall(" ".join(record).lower()))
+            for word in words:
+                counts[word] += 1
+                latest[word] = place
+        known = [word for word in counts if word not in _FUNCTION_WORDS] or list(counts)
+        # Sorting is stable, so words equal in both respects keep the order of the texts.
+        ranked = sorted(known, key=lambda word: (-counts[word], -latest[word]))
+        frequent = [word for word in ranked if counts[word] > 1][: self.max_frequent]
+        single = [word for word in ranked if counts[word] == 1][: self.max_single]
+        parts = []
+        if frequent:
+            parts.append("Often: " + ", ".join(" ".join([word] * counts[word]) for word in frequent) + ".")
+        if single:
+            parts.append("Also: " + ", ".join(single) + ".")
+        return " ".join(parts)

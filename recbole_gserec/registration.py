@@ -1,0 +1,225 @@
+"""Every hook into RecBole, each with its reason; nothing else in this package changes RecBole.
+
+Written for RecBole 1.2.0 and 1.2.1, whose code is the same in all places touched here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import recbole
+
+from recbole_gserec.errors import DataError, VersionError
+
+SUPPORTED_VERSIONS = ("1.2.0", "1.2.1")
+
+MODELS = {"GSERec": "recbole_gserec.models.gserec"}
+"""Our models: name -> module that has the class."""
+
+
+def register() -> None:
+    """Make RecBole know this package. Safe to call more than once.
+
+    Raises:
+        VersionError: For a RecBole version this module was not written for.
+    """
+    if recbole.__version__ not in SUPPORTED_VERSIONS:
+        raise VersionError(
+            f"RecBole {recbole.__version__} is installed, but this version of recbole-gserec works with "
+            f"{' and '.join(SUPPORTED_VERSIONS)}. Install one of them: pip install 'recbole=={SUPPORTED_VERSIONS[0]}'"
+        )
+    if getattr(recbole, "_gserec_registered", False):
+        return
+    recbole._gserec_registered = True
+    _restore_numpy_names()
+    _restore_scipy_method()
+    _silence_pandas()
+    _clean_worker_arguments()
+    _add_settings()
+    _add_models()
+    _add_dataset_downloads()
+    _replace_evaluation()
+    _replace_checkpoints()
+    _replace_entry_points()
+
+
+def _restore_numpy_names() -> None:
+    """NumPy 2 removed names that RecBole reads, some of them before it builds the Config that would define them."""
+    names = {
+        "float_": np.float64,
+        "complex_": np.complex128,
+        "unicode_": np.str_,
+        "bool8": np.bool_,
+        "float": np.float64,
+        "int": np.int_,
+        "object": np.object_,
+        "str": np.str_,
+        "complex": np.complex128,
+        "unicode": np.str_,
+    }
+    for name, value in names.items():
+        if name not in np.__dict__:
+            setattr(np, name, value)
+
+
+def _restore_scipy_method() -> None:
+    """SciPy 1.13 removed ``dok_matrix._update``, with which LightGCN, NGCF, NCL, ... build their graphs."""
+    from scipy.sparse import dok_matrix
+
+    if hasattr(dok_matrix, "_update"):
+        return
+
+    def _update(self, data):
+        self._dict.update(data)
+
+    dok_matrix._update = _update
+
+
+def _silence_pandas() -> None:
+    """RecBole's chained assignments work in the pandas versions this package allows; their warnings help no user."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="recbole")
+
+
+def _clean_worker_arguments() -> None:
+    """Config reads ``sys.argv``; in a Ray worker it holds Ray's own arguments, which would outrank the user's."""
+    if Path(sys.argv[0]).name == "default_worker.py":
+        sys.argv = sys.argv[:1]
+
+
+def _add_settings() -> None:
+    """Our YAML files under RecBole's rules of precedence, and a check for settings that nothing reads.
+
+    Config has no place for defaults from outside, and applies ``quick_start_config`` after the model's YAML.
+    """
+    from recbole.config import Config
+    from recbole.utils import ModelType
+    from recbole.utils.argument_list import dataset_arguments
+
+    from recbole_gserec.data.settings import DATASET_SETTINGS
+    from recbole_gserec.settings import check_names, plugin_defaults
+
+    # A dataset cached under other values of these would otherwise be taken for the right one.
+    dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
+    load_stock = Config._load_internal_config_dict
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        load_stock(self, model, model_class, dataset)
+        given, internal = self.external_config_dict, self.internal_config_dict
+        check_names(given, model)
+        data_path = given.get("data_path", internal["data_path"])
+        is_sequential = model_class.type == ModelType.SEQUENTIAL
+        internal.update(plugin_defaults(model, dataset, data_path, is_sequential))
+        if is_sequential and {**internal, **given}.get("loss_type") == "CE":
+            # RecBole refuses to run with its own default here: cross entropy takes no sampled negatives.
+            internal["train_neg_sample_args"] = None
+
+    Config._load_internal_config_dict = _load_internal_config_dict
+
+
+def _add_models() -> None:
+    """RecBole finds models as modules of its own package, and datasets and trainers as attributes by model name."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    from recbole_gserec.preprocess.coded_dataset import CodedSearchDataset
+    from recbole_gserec.trainer import SearchTrainer
+
+    for name, module in MODELS.items():
+        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
+        setattr(recbole.data.dataset, f"{name}Dataset", CodedSearchDataset)
+        setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
+
+
+def _add_dataset_downloads() -> None:
+    """RecBole downloads a known dataset whose folder is missing; the default dataset is made at that moment."""
+    from recbole.data.dataset import Dataset
+
+    from recbole_gserec.default_dataset import make_default_dataset
+
+    download_stock = Dataset._download
+
+    def _download(self):
+        if make_default_dataset(self.dataset_name, self.dataset_path, self.config):
+            return
+        try:
+            download_stock(self)
+        except ValueError as error:
+            remedy = "Put its files there, set data_path to another folder, or make it with gserec convert."
+            raise DataError(self.dataset_path, "no such dataset", remedy) from error
+
+    Dataset._download = _download
+
+
+def _replace_evaluation() -> None:
+    """Sampled evaluation on candidates drawn once, one scoring pass per target, ties against the target.
+
+    RecBole's draws new candidates at every pass, some of them the user's own items, encodes a history once per
+    candidate, and counts ties at random.
+    """
+    import recbole.data.utils
+    import recbole.trainer.trainer
+    from recbole.trainer import Trainer
+
+    from recbole_gserec.evaluation.collector import TieAwareCollector
+    from recbole_gserec.evaluation.dataloaders import choose_dataloader
+    from recbole_gserec.evaluation.scoring import CandidateBatch, score_batch
+
+    get_stock = recbole.data.utils.get_dataloader
+
+    def get_dataloader(config, phase):
+        return choose_dataloader(config, phase, get_stock, is_ours=config["model"] in MODELS)
+
+    # `data_preparation` looks the name up in its module; `recbole.data` holds a second reference to it.
+    recbole.data.utils.get_dataloader = get_dataloader
+    recbole.data.get_dataloader = get_dataloader
+    recbole.trainer.trainer.Collector = TieAwareCollector
+    evaluate_stock = Trainer._neg_sample_batch_eval
+
+    def _neg_sample_batch_eval(self, batched_data):
+        if isinstance(batched_data, CandidateBatch):
+            return score_batch(self.model, batched_data, self.device, self.test_batch_size)
+        return evaluate_stock(self, batched_data)
+
+    Trainer._neg_sample_batch_eval = _neg_sample_batch_eval
+
+
+def _replace_checkpoints() -> None:
+    """Checkpoints that ``torch.load`` reads with ``weights_only=True``, complete or absent.
+
+    RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
+    """
+    from recbole.trainer import Trainer
+
+    from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
+
+    allow_config_in_checkpoints()
+    resume_stock = Trainer.resume_checkpoint
+
+    def resume_checkpoint(self, resume_file):
+        check_checkpoint(resume_file)
+        resume_stock(self, resume_file)
+
+    Trainer._save_checkpoint = save_checkpoint
+    Trainer.resume_checkpoint = resume_checkpoint
+
+
+def _replace_entry_points() -> None:
+    """RecBole's entry points by way of functions of ours.
+
+    They are what spawned processes and Ray workers unpickle first; being ours, they bring this package, and with it
+    the registration, into the new process.
+    """
+    import recbole.quick_start
+    import recbole.quick_start.quick_start as stock
+
+    from recbole_gserec import entry_points
+
+    for name in entry_points.__all__:
+        entry_points.STOCK[name] = getattr(stock, name)
+        for module in (stock, recbole.quick_start):
+            if hasattr(module, name):
+                setattr(module, name, getattr(entry_points, name))

@@ -1,0 +1,116 @@
+import sys
+import types
+
+import pytest
+from typer.testing import CliRunner
+
+from recbole_gserec.cli.main import app, main
+from recbole_gserec.cli.preprocess import parse_settings
+from recbole_gserec.errors import DataError, SettingError
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    """Replaces the offline stage; keeps what it was called with, and raises what ``error`` is set to."""
+    module = types.ModuleType("recbole_gserec.preprocess.run")
+    module.calls, module.error = [], None
+
+    def preprocess_dataset(*arguments):
+        module.calls.append(arguments)
+        if module.error:
+            raise module.error
+        return "data/d/d.code"
+
+    module.preprocess_dataset = preprocess_dataset
+    monkeypatch.setitem(sys.modules, "recbole_gserec.preprocess.run", module)
+    return module
+
+
+def run_main(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["gserec", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["preprocess", "--help"], ["convert", "--help"]])
+def test_help(arguments):
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    expected = {"--help": "preprocess", "preprocess": "--summarizer", "convert": "ml-100k"}[arguments[0]]
+    assert expected in result.output
+
+
+def test_without_arguments_help_is_shown():
+    assert "preprocess" in CliRunner().invoke(app, []).output
+
+
+def test_options_and_settings_reach_the_stage(stage, tmp_path):
+    config_file = tmp_path / "settings.yaml"
+    config_file.write_text("rq_epochs: 70\n")
+    arguments = ["--dataset", "d", "--encoder", "tfidf", "--config-file", str(config_file), "--data-path", "data"]
+    result = CliRunner().invoke(app, ["preprocess", *arguments, "--rq_epochs=60", "--rq_hidden_sizes=[8, 4]"])
+    assert result.exit_code == 0
+    assert result.output == "data/d/d.code\n"
+    settings = {"encoder": "tfidf", "data_path": "data", "rq_epochs": 60, "rq_hidden_sizes": [8, 4]}
+    assert stage.calls == [("d", [str(config_file)], settings)]
+
+
+def test_options_not_given_leave_the_defaults(stage):
+    assert CliRunner().invoke(app, ["preprocess", "-d", "d"]).exit_code == 0
+    assert stage.calls == [("d", [], {})]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("--rq_epochs=60", 60),
+        ("--rq_sinkhorn=False", False),
+        ("--lambda_rq_cl=0.001", 0.001),
+        ("--user_inter_num_interval=[3,inf)", "[3,inf)"),
+        ("--rq_epochs=", None),
+        ("--note=a=b", "a=b"),
+    ],
+)
+def test_settings_are_yaml(argument, value):
+    assert list(parse_settings([argument]).values()) == [value]
+
+
+@pytest.mark.parametrize("argument", ["rq_epochs=60", "--rq_epochs", "60", "-x=1", "--=1"])
+def test_arguments_of_another_form_are_refused(argument):
+    with pytest.raises(SettingError, match="Give settings as --name=value"):
+        parse_settings([argument])
+
+
+def test_error_is_one_line_and_status_2(stage, monkeypatch, capsys):
+    stage.error = DataError("d.search", "column [bold] is missing", "Add it.", line=1)
+    assert run_main(monkeypatch, "preprocess", "--dataset", "d") == 2
+    assert capsys.readouterr().err == "error: d.search, line 1: column [bold] is missing. Add it.\n"
+
+
+def test_interruption_is_status_130(stage, monkeypatch):
+    stage.error = KeyboardInterrupt()
+    assert run_main(monkeypatch, "preprocess", "--dataset", "d") == 130
+
+
+def test_defect_is_not_hidden(stage, monkeypatch):
+    stage.error = ZeroDivisionError()
+    monkeypatch.setattr(sys, "argv", ["gserec", "preprocess", "--dataset", "d"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["preprocess"], ["nonsense"], ["preprocess", "--dataset", "d", "--config-file", "absent.yaml"]],
+)
+def test_wrong_usage_is_status_2(arguments, stage, monkeypatch, capsys):
+    assert run_main(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err
+    assert stage.calls == []
+
+
+def test_unknown_setting_is_named_with_the_nearest(monkeypatch, capsys, tmp_path):
+    arguments = ["preprocess", "--dataset", "d", "--data-path", str(tmp_path), "--rq_epoch=3"]
+    assert run_main(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err == "error: unknown setting 'rq_epoch'. Did you mean 'rq_epochs'?\n"

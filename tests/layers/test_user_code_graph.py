@@ -1,0 +1,80 @@
+import pytest
+import torch
+from torch_geometric.nn import LightGCN, LGConv
+
+from recbole_gserec.layers.user_code_graph import UserCodeGraph
+
+
+def random_codes(n_users=30, n_codes=12, levels=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    per_level = n_codes // levels
+    codes = torch.randint(0, per_level, (n_users, levels), generator=generator)
+    codes = codes + torch.arange(levels) * per_level + 1
+    codes[0] = 0  # The padding user.
+    codes[5] = 0  # A user without codes.
+    return codes, n_codes
+
+
+def edges(codes):
+    users = torch.arange(len(codes)).unsqueeze(1).expand_as(codes)
+    forward = torch.stack([users[codes > 0], codes[codes > 0] + len(codes)])
+    return torch.cat([forward, forward.flip(0)], dim=1)
+
+
+@pytest.mark.parametrize("n_layers", [0, 1, 2, 3, 4])
+def test_equals_pyg_lightgcn_with_its_gradients(n_layers):
+    codes, n_codes = random_codes()
+    n_nodes = len(codes) + n_codes + 1
+    torch.manual_seed(0)
+    tables = torch.randn(n_nodes, 8, requires_grad=True)
+    copy = tables.detach().clone().requires_grad_()
+    if n_layers == 0:
+        expected = copy * 1
+    else:
+        reference = LightGCN(n_nodes, 8, n_layers)
+        reference.convs = torch.nn.ModuleList(LGConv() for _ in range(n_layers))
+        reference.embedding.weight = torch.nn.Parameter(copy.detach().clone())
+        copy = reference.embedding.weight
+        expected = reference.get_embedding(edges(codes))
+    graph = UserCodeGraph(codes, n_codes, n_layers)
+    layers = graph.propagate(tables[: len(codes)], tables[len(codes) :])
+    users = graph.users_at(torch.arange(len(codes)), tables[: len(codes)], layers)
+    result = torch.cat([users, layers.final])
+    torch.testing.assert_close(result, expected)
+    direction = torch.randn_like(result)
+    (result * direction).sum().backward()
+    (expected * direction).sum().backward()
+    torch.testing.assert_close(tables.grad, copy.grad)
+
+
+def test_all_users_share_one_code():
+    n_users = 7
+    codes = torch.ones(n_users, 1, dtype=torch.long)
+    torch.manual_seed(0)
+    users, code = torch.randn(n_users, 4), torch.randn(2, 4)
+    graph = UserCodeGraph(codes, 1, 2)
+    layers = graph.propagate(users, code)
+    at = graph.users_at(torch.arange(n_users), users, layers)
+    torch.testing.assert_close(at, (users + code[1] / n_users**0.5 + users.mean(0)) / 3)
+    torch.testing.assert_close(layers.final[1], (2 * code[1] + users.sum(0) / n_users**0.5) / 3)
+
+
+def test_users_reach_exactly_those_they_share_a_code_with():
+    codes, n_codes = random_codes()
+    users = torch.randn(len(codes), 4, requires_grad=True)
+    graph = UserCodeGraph(codes, n_codes, 2)
+    layers = graph.propagate(users, torch.randn(n_codes + 1, 4))
+    row = torch.tensor([7])
+    graph.users_at(row, users[row], layers).sum().backward()
+    reached = users.grad.abs().sum(1) > 0
+    shares = torch.tensor([bool(set(codes[7].tolist()) & set(code.tolist()) - {0}) for code in codes])
+    shares[7] = True
+    assert (reached == shares).all()
+
+
+def test_user_without_codes_keeps_a_share_of_its_own_embedding():
+    codes, n_codes = random_codes()
+    users = torch.randn(len(codes), 4)
+    graph = UserCodeGraph(codes, n_codes, 2)
+    layers = graph.propagate(users, torch.randn(n_codes + 1, 4))
+    torch.testing.assert_close(graph.users_at(torch.tensor([5]), users[5:6], layers), users[5:6] / 3)

@@ -1,0 +1,99 @@
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import recbole_gserec
+from recbole_gserec.data.search_files import read_code_file
+from recbole_gserec.data.user_codes import user_codes
+from recbole_gserec.preprocess import code_file
+from recbole_gserec.preprocess.code_file import code_names, describe, write_code_file
+from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.prompts import TEMPLATES
+from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+
+USERS = ["196", "\u4e59", "x y"]
+SEARCH = np.array([[17, 201], [0, 3], [17, 3]])
+REC = np.array([[3, 3], [3, 17], [9, 9]])
+ALL = np.ones(3, dtype=bool)
+
+
+def write(prefix, search_coded=ALL, description=None):
+    return write_code_file(prefix, USERS, SEARCH, REC, search_coded, ALL, description or {"settings": {}})
+
+
+def test_content(tmp_path):
+    path = write(tmp_path / "d", np.array([True, False, True]))
+    assert path == tmp_path / "d.code"
+    assert path.read_bytes().decode() == (
+        "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq\n"
+        "196\ts1_17 s2_201\tr1_3 r2_3\n"
+        "\u4e59\t\tr1_3 r2_17\n"
+        "x y\ts1_17 s2_3\tr1_9 r2_9\n"
+    )
+
+
+def test_names_tell_side_level_and_index_apart():
+    names = [
+        name
+        for side in ("s", "r")
+        for cell in code_names(np.arange(12).repeat(3).reshape(12, 3), side, np.ones(12, dtype=bool))
+        for name in cell.split()
+    ]
+    assert len(set(names)) == 2 * 3 * 12
+
+
+def test_the_dataset_reads_back_what_was_written(tmp_path):
+    path = write(tmp_path / "d")
+    table, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
+    assert table["code_user_id"].tolist() == USERS
+    codes = user_codes(path, "d", np.arange(1, 4), 4, sequences["search_codes"], "search")
+    # User 0 is padding; users 1 and 3 share the first code and users 2 and 3 the second.
+    (_, one, two, three), (a, b) = codes.codes.tolist(), codes.codes.T.tolist()
+    assert one[0] == three[0] and two[1] == three[1]
+    assert codes.n_codes == 4 and len({*a[1:], *b[1:]}) == 4
+
+
+def test_description_stands_beside_and_has_the_hash(tmp_path):
+    path = write(tmp_path / "d.v2", description={"settings": {"rq_epochs": 5}})
+    description = json.loads((tmp_path / "d.v2.code.json").read_text())
+    assert path.name == "d.v2.code"
+    assert description["settings"] == {"rq_epochs": 5}
+    assert description["code_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_interrupted_between_the_files_the_hash_gives_it_away(tmp_path, monkeypatch):
+    path = write(tmp_path / "d")
+    before = path.read_bytes()
+    write_aside = code_file.written_aside
+
+    def fail_on_codes(target):
+        if target.suffix == ".code":
+            raise OSError("disk full")
+        return write_aside(target)
+
+    monkeypatch.setattr(code_file, "written_aside", fail_on_codes)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path / "d", ~ALL)
+    assert path.read_bytes() == before
+    description = json.loads((tmp_path / "d.code.json").read_text())
+    assert description["code_sha256"] != hashlib.sha256(before).hexdigest()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["d.code", "d.code.json"]
+
+
+def test_description():
+    settings = PreprocessSettings(rq_epochs=60)
+    summarizer, encoder = SUMMARIZERS["template"](settings), ENCODERS["tfidf"](settings)
+    description = describe(settings, summarizer, encoder, {"files": {"inter": "ab"}}, {"m": 0.5}, {"all": 3})
+    assert json.loads(json.dumps(description))["settings"]["rq_hidden_sizes"] == [512, 256, 128, 64]
+    assert description["settings"]["rq_epochs"] == 60
+    assert description["package"] == {"name": "recbole-gserec", "version": recbole_gserec.__version__}
+    assert description["summarizer"]["name"] == "template" and description["encoder"]["name"] == "tfidf"
+    assert description["encoder"]["settings"]["seed"] == 2024
+    assert description["fingerprint"] == {"files": {"inter": "ab"}}
+    assert (description["metrics"], description["users"]) == ({"m": 0.5}, {"all": 3})
+    assert {"torch", "numpy", "scikit-learn"} <= set(description["libraries"])
+    wording = TEMPLATES["search"].read_text(encoding="utf-8").rstrip()
+    assert description["prompts"]["search"] == hashlib.sha256(wording.encode()).hexdigest()

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.prompts import Prompt
+from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
+
+
+def prompt(*records: tuple[str, ...]) -> Prompt:
+    return Prompt(0, "search", records, "an instruction that must not be read {history}")
+
+
+def summary(*records: tuple[str, ...], **limits: int) -> str:
+    return TemplateSummarizer(**limits).summarize([prompt(*records)])[0]
+
+
+def test_frequent_words_first_then_the_latest_words():
+    text = summary(("Alien; Horror Sci-Fi",), ("Scream; Horror",), ("Solaris; Sci-Fi drama", "horror"))
+    assert text == "Often: horror horror horror, sci-fi sci-fi. Also: solaris, drama, scream, alien."
+
+
+def test_equally_frequent_words_stand_by_recency():
+    assert summary(("war",), ("war", "love"), ("love",)) == "Often: love love, war war."
+
+
+def test_a_word_counts_once_per_record():
+    assert summary(("war war", "war"), ("love",)) == "Also: love, war."
+
+
+def test_function_words_are_left_out_unless_there_is_nothing_else():
+    assert summary(("The Thing",), ("The Fly",)) == "Also: fly, thing."
+    assert summary(("It",), ("It",)) == "Often: it it."
+
+
+def test_limits():
+    records = [(f"a{place} b{place // 2}",) for place in range(10)]
+    text = summary(*records, max_frequent=2, max_single=3)
+    assert text == "Often: b4 b4, b3 b3. Also: a9, a8, a7."
+
+
+def test_characters_of_languages_without_spaces_are_words():
+    assert summary(("\u978b\u5b50",), ("\u8dd1\u978b",)) == "Often: \u978b \u978b. Also: \u8dd1, \u5b50."
+
+
+@pytest.mark.parametrize("records", [(), (("",),), (("...", "!"),)])
+def test_a_history_without_words_has_an_empty_summary(records):
+    assert summary(*records) == ""
+
+
+def test_a_summary_does_not_depend_on_the_batch():
+    batch = [prompt(("war love",)), prompt(("love",)), prompt(("war",), ("war",))]
+    together = TemplateSummarizer().summarize(batch)
+    assert together == [TemplateSummarizer().summarize([single])[0] for single in batch]
+
+
+def test_users_of_equal_taste_are_near_whatever_their_titles():
+    settings = PreprocessSettings()
+    generator = np.random.default_rng(0)
+    tastes = ["horror sci-fi", "drama romance", "comedy children's"] * 8
+    prompts = [
+        prompt(*((f"title{generator.integers(10**6)}; {taste}",) for _ in range(generator.integers(3, 10))))
+        for taste in tastes
+    ]
+    vectors = ENCODERS["tfidf"](settings).encode(SUMMARIZERS["template"](settings).summarize(prompts))
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    assert [tastes[nearest] for nearest in cosines.argmax(1)] == tastes
