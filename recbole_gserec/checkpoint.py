@@ -74,7 +74,7 @@ def allow_config_in_checkpoints() -> None:
 
 
 def save_checkpoint(trainer, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-    """``Trainer._save_checkpoint``: the same content, readable with ``weights_only=True``, written aside and renamed."""
+    """``Trainer._save_checkpoint``: the same content, readable with ``weights_only=True``, never half."""
     if not trainer.config["single_spec"] and trainer.config["local_rank"] != 0:
         return
     path = kwargs.pop("saved_model_file", trainer.saved_model_file)

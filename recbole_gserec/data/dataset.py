@@ -43,8 +43,8 @@ class SearchDataset(SequentialDataset):
     moment are gathered when a batch is made (:meth:`join`), from compact per-user arrays.
 
     A batch has, besides RecBole's fields, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``,
-    ``search_query_id_list`` ``[B, S]``, ``search_item_ids_list`` ``[B, S, K]`` and ``search_length`` ``[B]``. Widths are
-    those of the longest history in the batch, at most ``MAX_ITEM_LIST_LENGTH``, ``MAX_SEARCH_LIST_LENGTH`` and
+    ``search_query_id_list`` ``[B, S]``, ``search_item_ids_list`` ``[B, S, K]`` and ``search_length`` ``[B]``. Widths
+    are those of the longest history in the batch, at most ``MAX_ITEM_LIST_LENGTH``, ``MAX_SEARCH_LIST_LENGTH`` and
     ``MAX_CLICK_LIST_LENGTH``; the most recent events are kept, oldest first.
 
     Attributes:
@@ -149,9 +149,7 @@ class SearchDataset(SequentialDataset):
 
     def _load_codes(self, path: str) -> None:
         # Always written in this form, whatever that of the dataset.
-        self.code_feat, self._code_sequences = read_code_file(
-            path, separator="\t", seq_separator=" ", encoding="utf-8"
-        )
+        self.code_feat, self._code_sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
         self.set_field_property("code_user_id", FeatureType.TOKEN, "code", 1)
 
     def _check_time_order(self, suffix: str, feat: pd.DataFrame, user_field: str, time_field: str) -> None:

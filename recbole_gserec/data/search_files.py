@@ -113,6 +113,7 @@ def split_sequences(column: pa.ChunkedArray, field: str, separator: str) -> Flat
 
 
 def refuse_duplicates(path: str | Path, tokens: pd.Series, what: str) -> None:
+    """Raise DataError if a token occurs more than once."""
     repeated = tokens[tokens.duplicated()]
     if len(repeated):
         raise DataError(path, f"{what} '{repeated.iloc[0]}' stands in it more than once", "Keep one row for each.")

@@ -1,1 +1,1 @@
-"""Evaluation by leave-one-out ranking: candidates drawn once, ranks that never favour the target (docs/evaluation.md)."""
+"""Ranking of targets: candidates drawn once, ties never in favour of the target (docs/evaluation.md)."""

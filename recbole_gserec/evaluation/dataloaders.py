@@ -1,4 +1,4 @@
-"""Dataloaders: training with several negatives per row, evaluation on fixed candidates, full ranking in bounded memory."""
+"""Dataloaders: several negatives per training row, fixed candidates, full ranking in bounded memory."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,22 @@ from torch import Tensor, nn
 
 _ROWS = 128
 
-Similarity = Callable[[Tensor, Tensor], Tensor]
+
+class Factors(NamedTuple):
+    """A similarity of all pairs, not multiplied out: ``left @ right.T``, squashed by tanh where asked.
+
+    Shapes:
+        - **left**: ``[N, d]``, **right**: ``[M, d]``.
+    """
+
+    left: Tensor
+    right: Tensor
+    squash: bool
+
+    def product(self) -> Tensor:
+        """The similarities ``[N, M]``."""
+        similarities = self.left @ self.right.T
+        return similarities.tanh() if self.squash else similarities
 
 
 class CosineSimilarity(nn.Module):
@@ -21,8 +36,11 @@ class CosineSimilarity(nn.Module):
         - **first**: ``[N, d]``, **second**: ``[M, d]``, result ``[N, M]`` in ``[-1, 1]``.
     """
 
+    def factors(self, first: Tensor, second: Tensor) -> Factors:
+        return Factors(F.normalize(first, dim=-1), F.normalize(second, dim=-1), squash=False)
+
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
+        return self.factors(first, second).product()
 
 
 class BilinearSimilarity(nn.Module):
@@ -43,8 +61,11 @@ class BilinearSimilarity(nn.Module):
     def reset_parameters(self) -> None:
         nn.init.xavier_normal_(self.weight)
 
+    def factors(self, first: Tensor, second: Tensor) -> Factors:
+        return Factors(first @ self.weight, second, squash=True)
+
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return torch.tanh(first @ self.weight @ second.T)
+        return self.factors(first, second).product()
 
 
 class Temperature(nn.Module):
@@ -74,7 +95,7 @@ def nt_xent(
     first: Tensor,
     second: Tensor,
     *,
-    similarity: Similarity,
+    similarity: CosineSimilarity | BilinearSimilarity,
     temperature: Tensor | float,
     groups: Tensor | None = None,
     negatives: str = "both",
@@ -90,7 +111,7 @@ def nt_xent(
     Args:
         first: One view, ``[N, d]``.
         second: The other view, ``[N, d]``; row *i* belongs with row *i* of ``first``.
-        similarity: Maps ``[n, d]`` and ``[m, d]`` to ``[n, m]``.
+        similarity: Of a row of one view with a row of another.
         temperature: :math:`\tau`.
         groups: Integers ``[N]``. Rows of the same group are the same user and never each other's negatives.
         negatives: ``"both"`` draws negatives from both views, as the authors' code does; ``"opposite"`` from the
@@ -103,17 +124,53 @@ def nt_xent(
     if n_rows == 0:
         return first.sum()
     views = torch.cat([first, second])
-    partners = torch.arange(2 * n_rows, device=first.device).roll(n_rows)
-    view_groups = (torch.arange(n_rows, device=first.device) if groups is None else groups).repeat(2)
-    scale = 1 / temperature
-    total = first.new_zeros(())
-    # A few rows at a time: the 2N x 2N matrices would pass through memory a dozen times, blocks stay in the cache.
-    for start in range(0, 2 * n_rows, _ROWS):
-        rows = torch.arange(start, min(start + _ROWS, 2 * n_rows), device=first.device)
-        excluded = view_groups[rows].unsqueeze(1) == view_groups
-        if negatives == "opposite":
-            excluded |= (rows < n_rows).unsqueeze(1) == (torch.arange(2 * n_rows, device=first.device) < n_rows)
-        excluded.scatter_(1, partners[rows].unsqueeze(1), False)
-        logits = (similarity(views[rows], views) * scale).masked_fill(excluded, -torch.inf)
-        total = total + F.cross_entropy(logits, partners[rows], reduction="sum")
-    return total / (2 * n_rows)
+    groups = torch.arange(n_rows, device=first.device) if groups is None else groups
+    scale = torch.as_tensor(1 / temperature, dtype=first.dtype, device=first.device)
+    return _PartnerCrossEntropy.apply(
+        *similarity.factors(views, views), scale, groups.repeat(2), negatives == "opposite"
+    )
+
+
+class _PartnerCrossEntropy(torch.autograd.Function):
+    """Mean cross entropy of each row's partner among all rows but those of its group.
+
+    Value and gradients are worked out together, a few rows at a time: the 2N x 2N matrices, which would otherwise pass
+    through memory a dozen times, are never whole.
+    """
+
+    @staticmethod
+    def forward(ctx, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool):
+        n_rows = len(left)
+        places = torch.arange(n_rows, device=left.device)
+        partners, is_first = places.roll(n_rows // 2), places < n_rows // 2
+        total = left.new_zeros(())
+        left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)
+        for rows in places.split(_ROWS):
+            partner = partners[rows].unsqueeze(1)
+            excluded = groups[rows].unsqueeze(1) == groups
+            if opposite:
+                excluded |= is_first[rows].unsqueeze(1) == is_first
+            excluded.scatter_(1, partner, False)
+            similarities = left[rows] @ right.T
+            if squash:
+                similarities.tanh_()
+            logits = (similarities * scale).masked_fill_(excluded, -torch.inf)
+            normaliser = logits.logsumexp(1, keepdim=True)
+            total += (normaliser - logits.gather(1, partner)).sum()
+            # From here on the gradient of the sum: softmax minus one at the partner.
+            gradient = logits.sub_(normaliser).exp_()
+            gradient.scatter_add_(1, partner, gradient.new_full(partner.shape, -1))
+            scale_grad += gradient.flatten() @ similarities.flatten()
+            gradient.mul_(scale)
+            if squash:
+                gradient.mul_(similarities.square_().neg_().add_(1))
+            left_grad[rows] = gradient @ right
+            right_grad.addmm_(gradient.T, left[rows])
+        ctx.save_for_backward(left_grad, right_grad, scale_grad)
+        ctx.n_rows = n_rows
+        return total / n_rows
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        left, right, scale = (part * (gradient / ctx.n_rows) for part in ctx.saved_tensors)
+        return left, right, None, scale, None, None

@@ -9,10 +9,9 @@ from recbole_gserec.layers.transformer import DecoderLayer, EncoderLayer
 
 
 class HistoryEncoder(nn.Module):
-    r"""Position embeddings and a bidirectional post-norm Transformer encoder:
-    :math:`H = \mathrm{FFN}(\mathrm{MSA}(\hat E, \hat E, \hat E)), \hat E = E + P`.
+    r"""Position embeddings and a bidirectional post-norm Transformer encoder.
 
-    Position 0 is the oldest event kept.
+    :math:`H = \mathrm{FFN}(\mathrm{MSA}(\hat E, \hat E, \hat E)), \hat E = E + P`. Position 0 is the oldest event kept.
 
     Args:
         size: Embedding size d.
@@ -21,15 +20,27 @@ class HistoryEncoder(nn.Module):
         n_heads: Attention heads.
         inner_size: Inner size of the feed-forward layers.
         dropout: Dropout inside the layers.
+        attention_dropout: Dropout of the attention weights.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
     """
 
-    def __init__(self, size: int, max_length: int, n_layers: int, n_heads: int, inner_size: int, dropout: float):
+    def __init__(
+        self,
+        size: int,
+        max_length: int,
+        n_layers: int,
+        n_heads: int,
+        inner_size: int,
+        dropout: float,
+        attention_dropout: float,
+    ):
         super().__init__()
         self.positions = nn.Embedding(max_length, size)
-        self.layers = nn.ModuleList(EncoderLayer(size, n_heads, inner_size, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
+        )
         nn.init.xavier_normal_(self.positions.weight)
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
@@ -40,19 +51,22 @@ class HistoryEncoder(nn.Module):
 
 
 class CodeFusion(nn.Module):
-    r"""Transformer decoder from a history to codes (Eq. 11): :math:`F = \mathrm{MSA}(H, H, H)`,
-    :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`.
+    r"""Transformer decoder from a history to codes (Eq. 11).
 
-    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code.
+    :math:`F = \mathrm{MSA}(H, H, H)`, :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`. Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code.
 
     Shapes:
         - **history**: packed ``[T, d]``, result ``[T, d]``; rows without codes come out as they came.
         - **codes**: ``[B, L, d]``, **code_mask**: ``[B, L]``, True on real codes.
     """
 
-    def __init__(self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float):
+    def __init__(
+        self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float
+    ):
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(size, n_heads, inner_size, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            DecoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
+        )
 
     def forward(self, history: Tensor, packing: Packing, codes: Tensor, code_mask: Tensor) -> Tensor:
         fused = history

@@ -52,10 +52,9 @@ def sinkhorn_plan(costs: Tensor, epsilon: float = 0.003, n_iterations: int = 50)
     kernel = torch.exp((costs.amin(-1, keepdim=True) - costs) / epsilon)
     code_scale = kernel.new_ones(*kernel.shape[:-2], n_codes, 1)
     for _ in range(n_iterations):
-        # Scaling to 1 instead of 1/N and 1/K changes the scales by constants only, which the last line makes good.
         row_scale = (kernel @ code_scale).reciprocal_()
-        code_scale = (kernel.mT @ row_scale).reciprocal_()
-    return kernel * row_scale * (code_scale.mT * (n_rows / n_codes))
+        code_scale = (kernel.mT @ row_scale).reciprocal_().mul_(n_rows / n_codes)
+    return kernel * row_scale * code_scale.mT
 
 
 def sinkhorn_plan_in_logarithms(costs: Tensor, epsilon: float, n_iterations: int) -> Tensor:

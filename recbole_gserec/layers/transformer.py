@@ -1,8 +1,8 @@
 """Torch's post-norm Transformer layers, computed on histories without their padding.
 
 Parameters and results are those of ``nn.TransformerEncoderLayer`` and ``nn.TransformerDecoderLayer``. Histories are
-short and unequal: a third to a half of a padded batch is padding, and torch spends most of the time on it and on dropout.
-Rows may be empty.
+short and unequal: up to half of a padded batch is padding, and torch spends most of the time on it and on dropout. Rows
+may be empty.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         - **events**: packed ``[T, d]``, result ``[T, d]``.
     """
 
-    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float):
+    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
-        _prepare(self, dropout)
+        _prepare(self, dropout, attention_dropout)
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
         events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
@@ -42,9 +42,9 @@ class DecoderLayer(nn.TransformerDecoderLayer):
           come out as arbitrary finite values.
     """
 
-    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float):
+    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
-        _prepare(self, dropout)
+        _prepare(self, dropout, attention_dropout)
 
     def forward(self, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
         events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
@@ -53,12 +53,12 @@ class DecoderLayer(nn.TransformerDecoderLayer):
         return self.norm3(events + self.dropout3(self.linear2(self.dropout(self.linear1(events).relu()))))
 
 
-def _prepare(layer: nn.Module, dropout: float) -> None:
+def _prepare(layer: nn.Module, dropout: float, attention_dropout: float) -> None:
     """Cheap dropout, xavier-normal weights, zero biases; attention's input projection keeps torch's xavier-uniform."""
     for name, module in list(layer.named_children()):
         if isinstance(module, nn.Dropout):
             setattr(layer, name, Dropout(dropout))
-    layer.attention_dropout = Dropout(dropout)
+    layer.attention_dropout = Dropout(attention_dropout)
     for module in layer.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight)
@@ -68,43 +68,50 @@ def _prepare(layer: nn.Module, dropout: float) -> None:
 def _self_attention(layer: nn.Module, events: Tensor, packing: Packing) -> Tensor:
     attention = layer.self_attn
     joint = packing.unpack(F.linear(events, attention.in_proj_weight, attention.in_proj_bias))
-    query, key, value = joint.chunk(3, dim=-1)
-    return attention.out_proj(packing.pack(_attend(layer, attention.num_heads, query, key, value, packing.mask)))
+    query, key, value = _by_head(joint, 3, attention.num_heads)
+    return attention.out_proj(packing.pack(_attend(layer, query, key, value, packing.mask)))
 
 
-def _cross_attention(
-    layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor
-) -> Tensor:
+def _cross_attention(layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
     attention = layer.multihead_attn
     size = attention.embed_dim
     query = F.linear(events, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
     joint = F.linear(memory, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
-    key, value = joint.chunk(2, dim=-1)
-    padded = _attend(layer, attention.num_heads, packing.unpack(query), key, value, memory_mask)
-    return attention.out_proj(packing.pack(padded))
+    (query,) = _by_head(packing.unpack(query), 1, attention.num_heads)
+    key, value = _by_head(joint, 2, attention.num_heads)
+    return attention.out_proj(packing.pack(_attend(layer, query, key, value, memory_mask)))
 
 
-def _attend(layer: nn.Module, n_heads: int, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
+def _by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
+    """Split ``[B, N, n_parts * d]`` into contiguous parts ``[B, n_heads, N, d / n_heads]``."""
+    parts = joint.view(*joint.shape[:2], n_parts, n_heads, -1)
+    return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+
+
+def _attend(layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
     """Multi-head attention before its output projection.
 
     Args:
         layer: Owner of the dropout on the attention weights.
-        n_heads: Attention heads.
-        query: ``[B, N, d]``.
-        key: ``[B, M, d]``.
-        value: ``[B, M, d]``.
+        query: ``[B, n_heads, N, d / n_heads]``.
+        key: ``[B, n_heads, M, d / n_heads]``.
+        value: As ``key``.
         key_mask: ``[B, M]``, True where a key may be attended to. A row without any attends evenly: finite, unused.
+
+    Returns:
+        ``[B, N, d]``.
     """
-    n_rows, n_queries, size = query.shape
-    n_keys, head_size = key.shape[1], size // n_heads
-
-    def by_head(part: Tensor) -> Tensor:
-        return part.reshape(n_rows, -1, n_heads, head_size).transpose(1, 2).reshape(-1, part.shape[1], head_size)
-
     # The lowest finite number, not -inf: a row without keys must not become NaN.
     bias = torch.zeros_like(key_mask, dtype=query.dtype).masked_fill_(~key_mask, torch.finfo(query.dtype).min)
-    bias = bias[:, None, None, :].expand(-1, n_heads, -1, -1).reshape(-1, 1, n_keys)
-    logits = torch.baddbmm(bias, by_head(query), by_head(key).transpose(1, 2), alpha=1 / math.sqrt(head_size))
-    weights = layer.attention_dropout(logits.softmax(-1))
-    mixed = torch.bmm(weights, by_head(value))
-    return mixed.view(n_rows, n_heads, n_queries, head_size).transpose(1, 2).reshape(n_rows, n_queries, size)
+    bias = bias[:, None, None, :]
+    dropout = layer.attention_dropout
+    if dropout.p == 0 or not layer.training:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    else:
+        # Torch's fused kernel for the CPU has no dropout, and its fallback torch's slow one.
+        n_rows, n_heads = query.shape[:2]
+        query, key, value = (part.flatten(0, 1) for part in (query, key, value))
+        bias = bias.expand(-1, n_heads, -1, -1).flatten(0, 1)
+        logits = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[-1]))
+        mixed = torch.bmm(dropout(logits.softmax(-1)), value).unflatten(0, (n_rows, n_heads))
+    return mixed.transpose(1, 2).flatten(2)

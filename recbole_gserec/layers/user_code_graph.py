@@ -103,9 +103,7 @@ class _ConstantMatrix(nn.Module):
         with warnings.catch_warnings():
             # "Sparse CSR tensor support is in beta state": said once per process, of no use to users.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.sparse_csr_tensor(
-                self.starts, self.columns, self.values, self.shape, check_invariants=False
-            )
+            return torch.sparse_csr_tensor(self.starts, self.columns, self.values, self.shape, check_invariants=False)
 
 
 class _SparseProduct(torch.autograd.Function):

@@ -67,7 +67,8 @@ class GSERec(SearchRecommender):
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
         self.session_embedding = SessionEmbedding(query_embedding, self.item_embedding)
-        transformer = (config["n_layers"], config["n_heads"], config["inner_size"], config["hidden_dropout_prob"])
+        shape = (config["n_layers"], config["n_heads"], config["inner_size"])
+        transformer = (*shape, config["hidden_dropout_prob"], config["attn_dropout_prob"])
         lengths = {"search": config["MAX_SEARCH_LIST_LENGTH"], "recommendation": config["MAX_ITEM_LIST_LENGTH"]}
         self.encoder = nn.ModuleDict({side: HistoryEncoder(size, lengths[side], *transformer) for side in SIDES})
         self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
@@ -145,8 +146,7 @@ class GSERec(SearchRecommender):
         histories = {side: self.encoder[side](events[side], packing[side]) for side in SIDES}
         if not self.use_graph:
             return {
-                side: SideState(packing[side], histories[side], packing[side].unpack(histories[side]))
-                for side in SIDES
+                side: SideState(packing[side], histories[side], packing[side].unpack(histories[side])) for side in SIDES
             }
         users, code_layers = interaction[self.USER_ID], self.propagate()
         user_embeddings = self.user_embedding(users)

@@ -67,7 +67,8 @@ class RQVAESettings:
         sinkhorn_iterations: Scalings of that assignment.
         resolve_collisions: Whether users who share all their codes are told apart afterwards.
         collision_rounds: Most rounds of that.
-        keep_best: Whether the codes come from the checked epoch with the lowest collision rate, not from the last.
+        keep_best: Whether the codes come from the checked epoch after the warm-up with the lowest collision rate, not
+            from the last.
         check_every: Epochs between checks of the collision rate.
         seed: Determines everything random.
 
@@ -227,7 +228,7 @@ def train_rqvae(
         rec_vectors: Embedded recommendation preferences of the same users, float32 ``[U, d_e]``.
         settings: The defaults if none are given.
         device: Where to train.
-        progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses.
+        progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses by name.
 
     Raises:
         SettingError: The loss stopped being a number.
@@ -262,14 +263,15 @@ def train_rqvae(
         order = torch.randperm(n_users, generator=generator).to(device)
         losses = _train_epoch(model, vectors, order.tensor_split(n_batches), optimizer, schedule, settings)
         if not math.isfinite(losses["total"]):
-            remedy = f"Lower learning_rate, which is {settings.learning_rate}."
+            remedy = f"Lower its learning rate, which is {settings.learning_rate}."
             raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {remedy}")
         if epoch % settings.check_every == 0 or epoch == settings.epochs:
             rate = _nearest_collision_rate(model, vectors)
             history.append({"epoch": epoch, "losses": losses, "collision_rate": rate})
             logger.debug("epoch %d: %s, collision rate %.4f", epoch, losses, rate)
-            # Of epochs with equal rates the last has learnt most; on few users all rates are 0.
-            if rate <= best_rate or not settings.keep_best:
+            # The k-means start has few collisions before anything is learnt, so epochs of the warm-up do not compete; of
+            # epochs with equal rates the last has learnt most.
+            if epoch > settings.warmup_epochs and (rate <= best_rate or not settings.keep_best):
                 best_epoch, best_rate = epoch, rate
                 best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
         if progress is not None:

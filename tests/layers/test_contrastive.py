@@ -96,3 +96,18 @@ def test_temperature_stays_positive_whatever_the_gradient_does():
         temperature().backward()
         optimiser.step()
     assert temperature().item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("negatives", ["both", "opposite"])
+@pytest.mark.parametrize("module", [BilinearSimilarity(3), CosineSimilarity()])
+def test_gradients_equal_those_of_finite_differences(module, negatives):
+    torch.manual_seed(4)
+    module = module.double()
+    first, second = (torch.randn(7, 3, dtype=torch.double, requires_grad=True) for _ in range(2))
+    temperature = torch.tensor(0.3, dtype=torch.double, requires_grad=True)
+    groups = torch.tensor([0, 1, 2, 0, 3, 4, 1])
+
+    def loss(first, second, temperature, *_):
+        return nt_xent(first, second, similarity=module, temperature=temperature, groups=groups, negatives=negatives)
+
+    assert torch.autograd.gradcheck(loss, (first, second, temperature, *module.parameters()))

@@ -13,7 +13,12 @@ LENGTHS = [5, 1, 3, 6]
 def batch():
     torch.manual_seed(0)
     mask = torch.arange(6) < torch.tensor(LENGTHS).unsqueeze(1)
-    return torch.randn(4, 6, 8), mask, torch.randn(4, 3, 8), torch.tensor([[True] * 3, [True] * 3, [True, False, True], [True] * 3])
+    return (
+        torch.randn(4, 6, 8),
+        mask,
+        torch.randn(4, 3, 8),
+        torch.tensor([[True] * 3, [True] * 3, [True, False, True], [True] * 3]),
+    )
 
 
 def randomise(layer):
@@ -24,7 +29,7 @@ def randomise(layer):
 @pytest.mark.parametrize("training", [True, False])
 def test_encoder_layer_equals_torch(batch, training):
     padded, mask, _, _ = batch
-    ours, torchs = EncoderLayer(8, 2, 16, 0.0), nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+    ours, torchs = EncoderLayer(8, 2, 16, 0.0, 0.0), nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
     randomise(ours)
     torchs.load_state_dict(ours.state_dict())
     ours.train(training), torchs.train(training)
@@ -42,20 +47,18 @@ def test_encoder_layer_equals_torch(batch, training):
 
 def test_decoder_layer_equals_torch(batch):
     padded, mask, memory, memory_mask = batch
-    ours, torchs = DecoderLayer(8, 2, 16, 0.0), nn.TransformerDecoderLayer(8, 2, 16, 0.0, batch_first=True)
+    ours, torchs = DecoderLayer(8, 2, 16, 0.0, 0.0), nn.TransformerDecoderLayer(8, 2, 16, 0.0, batch_first=True)
     randomise(ours)
     torchs.load_state_dict(ours.state_dict())
     packing = Packing(mask)
     result = ours(packing.pack(padded), packing, memory, memory_mask)
-    expected = torchs(
-        padded, memory, tgt_key_padding_mask=~mask, memory_key_padding_mask=~memory_mask
-    )[mask]
+    expected = torchs(padded, memory, tgt_key_padding_mask=~mask, memory_key_padding_mask=~memory_mask)[mask]
     torch.testing.assert_close(result, expected)
 
 
 def test_padding_and_empty_rows_change_nothing(batch):
     padded, mask, memory, memory_mask = batch
-    encoder, fusion = HistoryEncoder(8, 10, 2, 2, 8, 0.1).eval(), CodeFusion(8, 2, 2, 8, 0.1).eval()
+    encoder, fusion = HistoryEncoder(8, 10, 2, 2, 8, 0.1, 0.1).eval(), CodeFusion(8, 2, 2, 8, 0.1, 0.1).eval()
     packing = Packing(mask)
     plain = fusion(encoder(packing.pack(padded), packing), packing, memory, memory_mask)
     wide_mask = torch.cat([torch.nn.functional.pad(mask, (0, 3)), torch.zeros(1, 9, dtype=torch.bool)])
@@ -73,7 +76,7 @@ def test_rows_without_codes_stay_as_they_are_and_finite(batch, training):
     padded, mask, memory, memory_mask = batch
     memory_mask = memory_mask.clone()
     memory_mask[2] = False
-    fusion, packing = CodeFusion(8, 1, 2, 8, 0.1).train(training), Packing(mask)
+    fusion, packing = CodeFusion(8, 1, 2, 8, 0.1, 0.1).train(training), Packing(mask)
     history = packing.pack(padded).requires_grad_()
     fused = fusion(history, packing, memory, memory_mask)
     torch.testing.assert_close(fused[packing.rows == 2], history[packing.rows == 2])
@@ -84,9 +87,27 @@ def test_rows_without_codes_stay_as_they_are_and_finite(batch, training):
 
 def test_encoder_reads_positions(batch):
     padded, mask, _, _ = batch
-    encoder, packing = HistoryEncoder(8, 6, 1, 2, 8, 0.0), Packing(mask)
+    encoder, packing = HistoryEncoder(8, 6, 1, 2, 8, 0.0, 0.0), Packing(mask)
     events = packing.pack(padded)
     reversed_first = events.clone()
     reversed_first[: LENGTHS[0]] = events[: LENGTHS[0]].flip(0)
     plain, reordered = encoder(events, packing), encoder(reversed_first, packing)
     assert not torch.allclose(plain[: LENGTHS[0]].mean(0), reordered[: LENGTHS[0]].mean(0), atol=1e-4)
+
+
+def test_both_ways_to_attend_agree(batch):
+    padded, mask, memory, memory_mask = batch
+    packing = Packing(mask)
+    # So little dropout that nothing is dropped: the way taken in training, with the result of the other.
+    layer = DecoderLayer(8, 2, 16, 0.0, 1e-9)
+    trained, evaluated = (
+        layer.train(mode)(packing.pack(padded), packing, memory, memory_mask) for mode in (True, False)
+    )
+    torch.testing.assert_close(trained, evaluated)
+
+
+def test_attention_weights_are_dropped_in_training(batch):
+    padded, mask, _, _ = batch
+    packing, layer = Packing(mask), EncoderLayer(8, 2, 16, 0.0, 0.5)
+    first, second = (layer(packing.pack(padded), packing) for _ in range(2))
+    assert not torch.allclose(first, second)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch_geometric.nn import LightGCN, LGConv
+from torch_geometric.nn import LGConv, LightGCN
 
 from recbole_gserec.layers.user_code_graph import UserCodeGraph
 

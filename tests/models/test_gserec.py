@@ -57,7 +57,9 @@ def torch_layers(layers, kind, model):
     """The same weights in torch's own layers."""
     result = []
     for layer in layers:
-        copy = kind(layer.linear2.out_features, layer.self_attn.num_heads, layer.linear1.out_features, 0, batch_first=True)
+        copy = kind(
+            layer.linear2.out_features, layer.self_attn.num_heads, layer.linear1.out_features, 0, batch_first=True
+        )
         copy.load_state_dict(layer.state_dict())
         result.append(copy.eval())
     return result
@@ -301,9 +303,7 @@ def test_rows_of_one_user_are_no_negatives(make_model):
     model.eval()
     batch = batch_of(loaders, 30)
     doubled = batch[torch.arange(30).repeat(2)]
-    once, twice = (
-        model.user_contrastive_loss(part["user_id"], model.encode(part)).item() for part in (batch, doubled)
-    )
+    once, twice = (model.user_contrastive_loss(part["user_id"], model.encode(part)).item() for part in (batch, doubled))
     assert twice == pytest.approx(once)
     model.cl_dedup = False
     assert model.user_contrastive_loss(doubled["user_id"], model.encode(doubled)).item() > once + 0.1

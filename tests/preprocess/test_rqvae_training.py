@@ -1,0 +1,317 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess import rqvae_training
+from recbole_gserec.preprocess.codebook_metrics import collision_rate
+from recbole_gserec.preprocess.rqvae_training import (
+    RQVAESettings,
+    build_rqvae,
+    kmeans_centres,
+    learning_rate_factor,
+    train_rqvae,
+)
+
+SMALL = {
+    "n_codebooks": 3,
+    "codebook_size": 16,
+    "code_dim": 8,
+    "hidden_sizes": (24, 16),
+    "epochs": 30,
+    "warmup_epochs": 3,
+    "batch_size": 64,
+    "learning_rate": 5e-3,
+    "check_every": 5,
+}
+
+
+def clustered(n_users: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors around 20 centres that both sides share; a fifth of the users have one vector for both sides."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((20, 12))[rng.integers(20, size=n_users)]
+    search, rec = (centres + 0.3 * rng.standard_normal(centres.shape) for _ in range(2))
+    search[::5] = rec[::5]
+    return tuple((v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in (search, rec))
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return clustered()
+
+
+@pytest.fixture(scope="module")
+def result(vectors):
+    return train_rqvae(*vectors, RQVAESettings(**SMALL))
+
+
+def test_result_has_codes_of_every_user(result):
+    for codes, latents in ((result.search_codes, result.search_latents), (result.rec_codes, result.rec_latents)):
+        assert codes.shape == (150, 3) and codes.dtype == np.int64
+        assert codes.min() >= 0 and codes.max() < 16
+        assert latents.shape == (150, 8) and latents.dtype == np.float32
+
+
+def test_training_learns(result):
+    first, last = result.history[0]["losses"], result.history[-1]["losses"]
+    assert set(last) == {"total", "reconstruction", "quantization", "contrastive"}
+    assert last["reconstruction"] < first["reconstruction"]
+    assert result.metrics["search"]["reconstruction_error"] < 0.5
+    assert result.metrics["rec"]["reconstruction_error"] < 0.5
+    assert json.loads(json.dumps(result.metrics)) == result.metrics
+    assert json.loads(json.dumps(result.history)) == result.history
+
+
+def test_users_of_a_cluster_share_coarse_codes(result):
+    rng = np.random.default_rng(0)
+    cluster = np.random.default_rng(0)
+    del rng
+    cluster.standard_normal((20, 12))
+    members = cluster.integers(20, size=150)
+    same_cluster = members[:, None] == members
+    np.fill_diagonal(same_cluster, False)
+    shared = result.rec_codes[:, None, 0] == result.rec_codes[:, 0]
+    assert shared[same_cluster].mean() > 2 * shared[~same_cluster].mean()
+
+
+def test_checks_are_regular_and_the_best_after_the_warm_up_is_kept(vectors):
+    settings = RQVAESettings(**SMALL | {"epochs": 23, "warmup_epochs": 7, "resolve_collisions": False})
+    result = train_rqvae(*vectors, settings)
+    assert [check["epoch"] for check in result.history] == [5, 10, 15, 20, 23]
+    rates = {check["epoch"]: check["collision_rate"] for check in result.history if check["epoch"] > 7}
+    assert rates[result.best_epoch] == min(rates.values())
+    assert result.best_epoch == max(epoch for epoch, rate in rates.items() if rate == min(rates.values()))
+    codes = (collision_rate(result.search_codes) + collision_rate(result.rec_codes)) / 2
+    assert codes == pytest.approx(rates[result.best_epoch])
+    assert result.metrics["collision_rate"] == result.metrics["nearest_collision_rate"] == pytest.approx(codes)
+
+
+@pytest.mark.parametrize(("keep_best", "expected"), [(True, 10), (False, 20)])
+def test_epoch_of_the_codes(vectors, monkeypatch, keep_best, expected):
+    rates = iter([0.0, 0.2, 0.4, 0.3])
+    monkeypatch.setattr(rqvae_training, "_nearest_collision_rate", lambda *_: next(rates))
+    settings = RQVAESettings(**SMALL | {"epochs": 20, "warmup_epochs": 5, "keep_best": keep_best})
+    assert train_rqvae(*vectors, settings).best_epoch == expected
+
+
+def test_same_seed_same_result_and_global_state_untouched(vectors, result):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
+    again = train_rqvae(*vectors, RQVAESettings(**SMALL))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))
+    np.testing.assert_array_equal(again.search_codes, result.search_codes)
+    np.testing.assert_array_equal(again.rec_codes, result.rec_codes)
+    assert again.history == result.history and again.metrics == result.metrics
+    other = train_rqvae(*vectors, RQVAESettings(**SMALL, seed=1))
+    assert not np.array_equal(other.rec_codes, result.rec_codes)
+
+
+def test_vectors_are_not_changed():
+    search, rec = clustered(40)
+    copies = search.copy(), rec.copy()
+    search.setflags(write=False)
+    train_rqvae(search, rec, RQVAESettings(**SMALL | {"epochs": 5}))
+    assert np.array_equal(search, copies[0]) and np.array_equal(rec, copies[1])
+
+
+def test_save_and_load_give_the_same_codes(vectors, tmp_path):
+    settings = RQVAESettings(**SMALL | {"resolve_collisions": False})
+    result = train_rqvae(*vectors, settings)
+    torch.save(result.state_dict, tmp_path / "rqvae.pt")
+    model = build_rqvae(12, 12, settings)
+    model.load_state_dict(torch.load(tmp_path / "rqvae.pt", weights_only=True))
+    for side, side_vectors, codes in zip(
+        (model.search, model.rec), vectors, (result.search_codes, result.rec_codes), strict=True
+    ):
+        assert all(codebook.initialised for codebook in side.quantizer.codebooks)
+        rows = torch.from_numpy(side_vectors)
+        for mode in (True, False):
+            assert np.array_equal(side.train(mode).encode(rows).numpy(), codes)
+        side.quantizer.initialise(side.encoder(rows).detach() * 50, lambda rows, n: rows[:n])
+        assert np.array_equal(side.encode(rows).numpy(), codes)
+
+
+def test_residuals_shrink_level_by_level_after_the_kmeans_start(vectors):
+    settings = RQVAESettings(**SMALL)
+    model = build_rqvae(12, 12, settings, torch.Generator().manual_seed(0))
+    rng = np.random.default_rng(0)
+    latents = model.search.encoder(torch.from_numpy(vectors[0])).detach()
+    model.search.quantizer.initialise(latents, lambda rows, n: kmeans_centres(rows, n, rng))
+    squares, residual = [latents.square().mean().item()], latents
+    for codebook in model.search.quantizer.codebooks:
+        residual = residual - codebook(codebook.nearest(residual)).detach()
+        squares.append(residual.square().mean().item())
+    assert squares == sorted(squares, reverse=True)
+    assert squares[1] < 0.3 * squares[0]
+
+
+def test_equal_vectors_have_equal_codes_whether_collisions_are_resolved_or_not():
+    search, rec = clustered(60)
+    search[10:15], rec[10:15] = search[10], rec[10]
+    for resolve_collisions in (False, True):
+        settings = RQVAESettings(**SMALL, resolve_collisions=resolve_collisions)
+        result = train_rqvae(search, rec, settings)
+        for codes in (result.search_codes, result.rec_codes):
+            assert (codes[10:15] == codes[10]).all()
+
+
+def test_resolving_collisions_changes_the_last_level_only(vectors):
+    crowded = SMALL | {"codebook_size": 4}
+    kept = train_rqvae(*vectors, RQVAESettings(**crowded, resolve_collisions=False))
+    resolved = train_rqvae(*vectors, RQVAESettings(**crowded))
+    assert np.array_equal(resolved.search_codes[:, :-1], kept.search_codes[:, :-1])
+    assert resolved.metrics["nearest_collision_rate"] == kept.metrics["collision_rate"]
+    assert resolved.metrics["collision_rate"] < kept.metrics["collision_rate"]
+
+
+def test_progress_hears_of_every_epoch(vectors):
+    heard = []
+    train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 6}), progress=lambda *values: heard.append(values))
+    assert [(epoch, total) for epoch, total, _ in heard] == [(epoch, 6) for epoch in range(1, 7)]
+    assert all(losses["total"] > 0 for _, _, losses in heard)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kmeans_init": False},
+        {"sinkhorn": False},
+        {"loss_reduction": "sum", "commitment_weight": 1.0},
+        {"lambda_rq_cl": 0.0},
+        {"n_codebooks": 1},
+        {"hidden_sizes": []},
+        {"batch_size": 149},
+        {"sinkhorn_epsilon": 1e-4},
+    ],
+    ids=str,
+)
+def test_switches(vectors, settings):
+    result = train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 5} | settings))
+    assert all(np.isfinite(list(check["losses"].values())).all() for check in result.history)
+    assert (result.history[-1]["losses"]["contrastive"] == 0) == (settings.get("lambda_rq_cl") == 0.0)
+
+
+def test_batches_of_an_epoch_are_of_equal_size(vectors, monkeypatch):
+    sizes = []
+    build = rqvae_training.build_rqvae
+
+    def recorded(*arguments):
+        model = build(*arguments)
+        model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        return model
+
+    monkeypatch.setattr(rqvae_training, "build_rqvae", recorded)
+    train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 4, "batch_size": 149}))
+    assert sizes == [75] * 8
+
+
+@pytest.mark.parametrize("n_users", [1, 2, 5])
+def test_fewer_users_than_codes(n_users):
+    search, rec = clustered(n_users)
+    result = train_rqvae(search, rec, RQVAESettings(**SMALL | {"epochs": 5}))
+    assert result.search_codes.shape == (n_users, 3)
+    assert np.isfinite(result.search_latents).all()
+
+
+def test_all_users_equal():
+    search, rec = clustered(1)
+    result = train_rqvae(search.repeat(30, 0), rec.repeat(30, 0), RQVAESettings(**SMALL))
+    assert (result.search_codes == result.search_codes[0]).all()
+    assert result.metrics["collision_rate"] == pytest.approx(29 / 30)
+
+
+def test_zero_vectors_train(vectors):
+    result = train_rqvae(np.zeros_like(vectors[0]), vectors[1], RQVAESettings(**SMALL | {"epochs": 5}))
+    assert (result.search_codes == result.search_codes[0]).all()
+
+
+def test_sides_may_differ_in_size(vectors):
+    result = train_rqvae(vectors[0], vectors[1][:, :7], RQVAESettings(**SMALL | {"epochs": 5}))
+    assert result.rec_codes.shape == (150, 3)
+
+
+def test_divergence_is_told(vectors):
+    huge = vectors[0] * np.float32(1e25)
+    with pytest.raises(SettingError, match=r"diverged: the loss of epoch 1 .*learning rate, which is 0.005"):
+        train_rqvae(huge, vectors[1], RQVAESettings(**SMALL | {"kmeans_init": False}))
+
+
+@pytest.mark.parametrize(
+    ("search", "rec"),
+    [
+        (np.zeros((3, 4)), np.zeros((2, 4))),
+        (np.zeros(3), np.zeros(3)),
+        (np.zeros((0, 4)), np.zeros((0, 4))),
+        (np.full((3, 4), np.nan), np.zeros((3, 4))),
+    ],
+)
+def test_bad_vectors_are_refused(search, rec):
+    with pytest.raises(ValueError, match="vectors"):
+        train_rqvae(search, rec, RQVAESettings(**SMALL))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_codebooks", 0),
+        ("codebook_size", 2.5),
+        ("epochs", True),
+        ("epochs", "10"),
+        ("warmup_epochs", -1),
+        ("warmup_epochs", 500),
+        ("seed", False),
+        ("tau_1", 0),
+        ("learning_rate", "1e-3"),
+        ("learning_rate", float("nan")),
+        ("lambda_rq_cl", -1e-4),
+        ("sinkhorn", 1),
+        ("loss_reduction", "median"),
+        ("hidden_sizes", (512, 0)),
+        ("hidden_sizes", 512),
+    ],
+)
+def test_wrong_settings_are_named(name, value):
+    with pytest.raises(SettingError, match=f"'{name}' is .*must be"):
+        RQVAESettings(**{name: value})
+
+
+def test_settings_accept_what_yaml_gives():
+    settings = RQVAESettings(hidden_sizes=[8, 4], lambda_rq=1, lambda_rq_cl=0, warmup_epochs=0, seed=0)
+    assert settings.hidden_sizes == (8, 4)
+    assert settings == RQVAESettings(hidden_sizes=(8, 4), lambda_rq=1, lambda_rq_cl=0, warmup_epochs=0, seed=0)
+
+
+def test_learning_rate_rises_then_falls():
+    factors = [learning_rate_factor(step, n_warmup=4, n_steps=12) for step in range(12)]
+    assert factors[:5] == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5, 1])
+    assert factors[4:] == pytest.approx([1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+
+
+def test_kmeans_finds_separate_clusters():
+    corners = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    noise = 0.01 * torch.randn(90, 2, generator=torch.Generator().manual_seed(0))
+    rows = corners.repeat(30, 1) + noise
+    centres = kmeans_centres(rows, 3, np.random.default_rng(0))
+    assert centres.dtype == rows.dtype
+    assert torch.cdist(corners, centres).min(1).values.max() < 0.01
+
+
+def test_kmeans_with_few_distinct_rows_has_each_of_them():
+    rows = torch.tensor([[1.0, 2.0], [3.0, 5.0], [1.0, 2.0]]).repeat(4, 1)
+    centres = kmeans_centres(rows, 6, np.random.default_rng(0))
+    assert centres.shape == (6, 2)
+    assert all((centres == row).all(1).any() for row in rows[:2])
+    assert len(torch.unique(centres, dim=0)) == 6
+    assert torch.cdist(centres, rows).min(1).values.max() < 0.1
+
+
+def test_kmeans_samples_large_data(monkeypatch):
+    monkeypatch.setattr(rqvae_training, "_MOST_ROWS_TO_CLUSTER", 50)
+    rows = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    first, second = (kmeans_centres(rows, 4, np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(first, second) and first.shape == (4, 2)
+    # A sample of 50 has other means than the whole.
+    monkeypatch.setattr(rqvae_training, "_MOST_ROWS_TO_CLUSTER", 1000)
+    assert not torch.equal(kmeans_centres(rows, 4, np.random.default_rng(3)), first)
