@@ -53,7 +53,8 @@ class HistoryEncoder(nn.Module):
 class CodeFusion(nn.Module):
     r"""Transformer decoder from a history to codes (Eq. 11).
 
-    :math:`F = \mathrm{MSA}(H, H, H)`, :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`. Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code.
+    :math:`F = \mathrm{MSA}(H, H, H)`, :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`.
+    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code.
 
     Shapes:
         - **history**: packed ``[T, d]``, result ``[T, d]``; rows without codes come out as they came.

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class TargetAttention(nn.Module):
     r"""Bilinear attention of candidates over a history.
 
-    :math:`\alpha_j = \mathrm{softmax}_j(e_j^\top A\, t),\; w = \sum_j \alpha_j e_j`. The paper writes self-attention :math:`\mathrm{SA}(t, W, W)`; this unscaled form without value projection is the
-    authors' code's.
+    :math:`\alpha_j = \mathrm{softmax}_j(e_j^\top A\, t),\; w = \sum_j \alpha_j e_j`. The paper writes self-attention
+    :math:`\mathrm{SA}(t, W, W)`; this unscaled form without value projection is the authors' code's.
 
     Shapes:
         - **history**: ``[B, N, d]``, **mask**: ``[B, N]``, True on real events.
