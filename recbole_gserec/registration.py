@@ -100,7 +100,7 @@ def _add_settings() -> None:
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_gserec.data.settings import DATASET_SETTINGS
-    from recbole_gserec.settings import check_names, plugin_defaults
+    from recbole_gserec.settings import check_names, check_valid_metric, check_values, plugin_defaults
 
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
@@ -110,12 +110,14 @@ def _add_settings() -> None:
         load_stock(self, model, model_class, dataset)
         given, internal = self.external_config_dict, self.internal_config_dict
         check_names(given, model)
+        check_values(given, model)
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         internal.update(plugin_defaults(model, dataset, data_path, is_sequential))
         if is_sequential and {**internal, **given}.get("loss_type") == "CE":
             # RecBole refuses to run with its own default here: cross entropy takes no sampled negatives.
             internal["train_neg_sample_args"] = None
+        check_valid_metric({**internal, **given})
 
     Config._load_internal_config_dict = _load_internal_config_dict
 

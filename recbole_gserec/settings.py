@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Mapping
 from functools import cache
 from logging import getLogger
 from pathlib import Path
@@ -13,7 +14,12 @@ import recbole
 import yaml
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.properties_files import dataset_settings, model_settings, protocol_settings
+from recbole_gserec.properties_files import (
+    dataset_settings,
+    model_settings,
+    properties_folder,
+    protocol_settings,
+)
 
 DEFAULT_DATASET = "ml-100k-search"
 
@@ -22,6 +28,12 @@ _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
     loss_type ft_ratio double_tower numerical_features discretization neg_sampling training_neg_sample_num reg_weight
     encoding valid_metric_bigger wandb_project eval_neg_sample_args train_rec_step train_kg_step single_spec
+""".split()
+
+# Whole numbers that must not be 0.
+_COUNTS = """
+    embedding_size n_heads inner_size train_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
+    MAX_CLICK_LIST_LENGTH
 """.split()
 
 
@@ -76,3 +88,57 @@ def check_names(given: Iterable[str], model: str) -> None:
         if ours:
             raise error
         getLogger().warning(str(error))
+
+
+def check_values(given: Mapping[str, Any], model: str) -> None:
+    """Refuse values of one of our models' settings that are of another kind than its default, or negative.
+
+    Raises:
+        SettingError: Naming the setting.
+    """
+    for name, default in {**protocol_settings(), **model_settings(model)}.items():
+        if name not in given or default is None:
+            continue
+        value, wanted = given[name], None
+        if isinstance(default, bool):
+            wanted = None if isinstance(value, bool) else "True or False"
+        elif isinstance(default, int):
+            smallest = int(name in _COUNTS)
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+            wanted = None if fits else f"a whole number of at least {smallest}"
+        elif isinstance(default, float):
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+            wanted = None if fits else "a number of at least 0"
+        elif isinstance(default, (list, dict)) and not isinstance(value, type(default)):
+            wanted = f"a {type(default).__name__}"
+        if wanted:
+            raise SettingError(f"{name} is {value!r}; it takes {wanted}")
+
+
+def check_valid_metric(settings: Mapping[str, Any]) -> None:
+    """Refuse a ``valid_metric`` that is not among the metrics; RecBole would find out after the first epoch.
+
+    Raises:
+        SettingError: Naming the metrics there are.
+    """
+    metrics, topk = settings["metrics"], settings["topk"]
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    topk = [topk] if isinstance(topk, int) else topk
+    name, _, depth = settings["valid_metric"].partition("@")
+    if name.lower() not in [metric.lower() for metric in metrics] or (depth and depth not in map(str, topk)):
+        raise SettingError(
+            f"valid_metric is '{settings['valid_metric']}', which is not computed: metrics are {metrics}, topk is {topk}"
+        )
+
+
+def check_model(model: str) -> None:
+    """Refuse the name of a model that neither RecBole nor this package has.
+
+    Raises:
+        SettingError: With the nearest known name.
+    """
+    folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
+    known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")} | {"Random"}
+    if model not in known:
+        near = difflib.get_close_matches(model, known, n=1)
+        raise SettingError(f"there is no model '{model}'." + (f" Did you mean '{near[0]}'?" if near else ""))

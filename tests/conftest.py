@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,5 +111,105 @@ def make_model(prepare) -> Callable[..., tuple]:
         config, built, loaders = prepare(model, dataset, **settings)
         torch.manual_seed(0)
         return get_model(config["model"])(config, loaders[0]._dataset), config, built, loaders
+
+    return make
+
+
+@pytest.fixture
+def write_files() -> Callable[..., Path]:
+    """:func:`write_dataset`, for tests that need a dataset of their own."""
+    return write_dataset
+
+
+@pytest.fixture
+def random_rows() -> dict[str, list[tuple]]:
+    """The rows that the files of :func:`random_dataset` are written from."""
+    return random_files()
+
+
+@pytest.fixture
+def fresh_python(tmp_path: Path) -> Callable[..., str]:
+    """Runs code in a new interpreter that has this one's modules on its path; returns what it prints."""
+
+    def run(code: str, *arguments: str, check: bool = True) -> str:
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            timeout=300,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done.stdout if check else done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Writes rows as a dataset, ``toy`` by default, where :func:`make_config` looks for it; returns its folder."""
+
+    def write(name: str = "toy", **files: list[tuple] | None) -> Path:
+        return write_dataset(tmp_path / "dataset", name, **files) / name
+
+    return write
+
+
+@pytest.fixture
+def small_files() -> dict[str, list[tuple]]:
+    """A dataset to work out by hand: ann has ties in time, bob has no search, cat nothing but a search."""
+    return {
+        "inter": [
+            ("ann", "a", 1),
+            ("bob", "b", 3),
+            ("ann", "b", 2),
+            ("ann", "c", 2),
+            ("bob", "a", 4),
+            ("ann", "d", 5),
+            ("ann", "e", 7),
+            ("bob", "d", 6),
+        ],
+        "search": [
+            ("ann", "q1", 0, "x a"),
+            ("cat", "q1", 1, "z"),
+            ("ann", "q2", 2, ""),
+            ("ann", "q1", 2, "b"),
+            ("ann", "q3", 5, "y"),
+            ("ann", "q2", 9, "e"),
+        ],
+        # The last query has no words.
+        "query": [("q1", "red shoe"), ("q2", "shoe"), ("q3", "")],
+        "code": [("ann", "s1 s2", "r1 r2"), ("bob", "", "r1 r3"), ("cat", "s1 s3", "")],
+    }
+
+
+def rows_in_tokens(dataset) -> list[tuple]:
+    """Rows of a split in original ids: user, target, history, and (query, clicked items) of each visible search."""
+    batch = dataset[np.arange(len(dataset))]
+    users, items = (dataset.field2id_token[field] for field in ("user_id", "item_id"))
+    queries = dataset.field2id_token["query_id"]
+    rows = []
+    for row in range(len(dataset)):
+        history = batch["item_id_list"][row, : batch["item_length"][row]]
+        searches = [
+            (str(queries[batch["search_query_id_list"][row, place]]), tuple(items[clicks[clicks > 0]].tolist()))
+            for place, clicks in enumerate(batch["search_item_ids_list"][row, : batch["search_length"][row]])
+        ]
+        target = (str(users[batch["user_id"][row]]), str(items[batch["item_id"][row]]))
+        rows.append((*target, tuple(items[history].tolist()), tuple(searches)))
+    return sorted(rows)
+
+
+@pytest.fixture
+def splits(prepare) -> Callable[..., dict[str, list[tuple]]]:
+    """The rows of train, valid and test in original ids; takes what :func:`prepare` takes."""
+
+    def make(model: str = "GSERec", dataset: str = "toy", **settings: Any) -> dict[str, list[tuple]]:
+        _, _, loaders = prepare(model, dataset, **settings)
+        parts = zip(("train", "valid", "test"), loaders, strict=True)
+        return {name: rows_in_tokens(loader._dataset) for name, loader in parts}
 
     return make

@@ -11,7 +11,7 @@ import yaml
 
 from recbole_gserec.errors import GSERecError, SettingError
 from recbole_gserec.properties_files import model_settings
-from recbole_gserec.settings import DEFAULT_DATASET
+from recbole_gserec.settings import DEFAULT_DATASET, check_model
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
 
@@ -35,6 +35,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     files = args.config_files.split() if args.config_files else None
     in_files = _settings_in(files or [])
     model = args.model or in_files.get("model") or RECBOLE_MODEL
+    check_model(model)
     default = DEFAULT_DATASET if model_settings(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
 

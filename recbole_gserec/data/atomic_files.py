@@ -13,6 +13,7 @@ import pyarrow.csv
 from recbole_gserec.errors import DataError
 
 TYPES = ("token", "token_seq", "float", "float_seq")
+_MISSING_NUMBERS = frozenset(pyarrow.csv.ConvertOptions().null_values)
 
 
 def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
@@ -27,11 +28,11 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     path = Path(path)
     if not path.is_file():
         raise DataError(path, "file not found", "Check the dataset's name and data_path.")
-    try:
-        with open(path, encoding=encoding) as file:
-            header = file.readline().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=1) from error
+    # Python decodes ahead of the line it returns: a strict decoder would blame the header for a later line.
+    with open(path, encoding=encoding, errors="replace") as file:
+        header = file.readline().rstrip("\r\n")
+    if "\ufffd" in header:
+        raise DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=1)
     types = {}
     for column in header.lstrip("\ufeff").split(separator):
         name, _, kind = column.rpartition(":")
@@ -42,6 +43,8 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
                 f"Name each column like 'user_id:token'; types are {', '.join(TYPES)}.",
                 line=1,
             )
+        if name in types:
+            raise DataError(path, f"two columns are named '{name}'", "Give each column a name of its own.", line=1)
         types[name] = kind
     return types
 
@@ -91,7 +94,7 @@ def read_columns(
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         if _is_empty_below_header(path, encoding):
             return pa.table({field: pa.array([], schema[field]) for field in fields})
-        raise _located(path, types, separator, encoding, str(error)) from error
+        raise _located(path, types, separator, encoding, error) from error
     for field in required:
         _check_given(path, field, table[field], encoding)
     return table
@@ -131,25 +134,30 @@ def _is_empty_below_header(path: str | Path, encoding: str) -> bool:
     return next(_data_lines(path, encoding), None) is None
 
 
-def _located(path: str | Path, types: dict[str, str], separator: str, encoding: str, reason: str) -> DataError:
+def _located(path: str | Path, types: dict[str, str], separator: str, encoding: str, error: Exception) -> DataError:
     """Find the line that the fast reader stumbled over; its own message counts blocks, not lines."""
+    # The character that stands for undecodable bytes can also be a file's own.
+    is_undecodable = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
     for line, text in _data_lines(path, encoding):
         cells = text.split(separator)
         if len(cells) != len(types):
             return DataError(
                 path, f"{len(cells)} columns instead of {len(types)}", "Separate columns by one tab each.", line=line
             )
-        if "\ufffd" in text:
+        if is_undecodable and "\ufffd" in text:
             return DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=line)
         for (field, kind), cell in zip(types.items(), cells, strict=True):
             if kind == "float" and not _is_number(cell):
                 return DataError(path, f"{field} is '{cell}', not a number", "Give every row a number.", line=line)
-    return DataError(path, reason.splitlines()[0], "Check the file's format.")
+    return DataError(path, str(error).splitlines()[0], "Check the file's format.")
 
 
 def _is_number(cell: str) -> bool:
+    if cell in _MISSING_NUMBERS:
+        return True
     try:
-        float(cell or "nan")
+        float(cell)
     except ValueError:
         return False
-    return True
+    # Python's numbers may have underscores and digits of any script, those of the fast reader may not.
+    return cell.isascii() and "_" not in cell

@@ -11,7 +11,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
-from recbole_gserec.data.atomic_files import field_types, read_columns
+from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
 from recbole_gserec.data.checks import (
     SHORT_USERS,
     UNORDERED_TIMESTAMPS,
@@ -118,7 +118,9 @@ class SearchDataset(SequentialDataset):
         return pd.DataFrame(frame)
 
     def _load_inter_feat(self, token, dataset_path):
-        field_types(self.file_path("inter"))  # A missing file is refused in our words.
+        separator, _, encoding = self._format_options.values()
+        # A missing file is refused in our words.
+        field_types(self.file_path("inter"), separator=separator, encoding=encoding)
         super()._load_inter_feat(token, dataset_path)
         if self.config["unordered_timestamps"] == "error" and self.benchmark_filename_list is None:
             self._check_time_order("inter", self.inter_feat, self.uid_field, self.time_field)
@@ -171,23 +173,37 @@ class SearchDataset(SequentialDataset):
         ours = {"search_feat", "query_feat", "code_feat"}
         return [name for name in super()._build_feat_name_list() if name not in ours]
 
+    def _remove_duplication(self):
+        """As RecBole's, whose own sort does not keep equal times in the order of the file."""
+        if self.config["rm_dup_inter"] is not None:
+            self.inter_feat.sort_values(self.time_field, kind="stable", inplace=True)
+            subset = [self.uid_field, self.iid_field]
+            self.inter_feat.drop_duplicates(subset, keep=self.config["rm_dup_inter"], inplace=True)
+
+    def _filter_by_inter_num(self):
+        super()._filter_by_inter_num()
+        if self.inter_feat.empty:
+            remedy = "Check the file, and settings such as user_inter_num_interval and val_interval."
+            raise DataError(self.file_path("inter"), "no interaction in it passes the filters", remedy)
+
     def _data_filtering(self):
         super()._data_filtering()
         if self.config["short_users"] == "error":
             check_short_users(self.file_path("inter"), self.inter_feat[self.uid_field])
 
     def _remap_ID_all(self):
-        n_query_rows = len(getattr(self, "query_feat", ()))
         super()._remap_ID_all()
-        if hasattr(self, "search_feat") and n_query_rows:
-            unknown = np.flatnonzero(self.search_feat["search_query_id"].to_numpy() > n_query_rows)
+        if hasattr(self, "search_feat") and hasattr(self, "query_feat"):
+            # Ids count from 1 in the order of .query; what is in .search alone comes after.
+            unknown = np.flatnonzero(self.search_feat["search_query_id"].to_numpy() > len(self.query_feat))
             if len(unknown):
                 query = self.field2id_token["query_id"][self.search_feat["search_query_id"].iloc[unknown[0]]]
+                path = self.file_path("search")
                 raise DataError(
-                    self.file_path("search"),
+                    path,
                     f"{len(unknown):,} searches have a query that is not in .query (first: '{query}')",
                     "Add the queries to .query.",
-                    line=int(unknown[0]) + 2,
+                    line=line_of_row(path, int(unknown[0]), self._format_options["encoding"]),
                 )
 
     def _normalize(self):

@@ -41,7 +41,9 @@ class NegativeSampler:
         self._cumulative = None
         if popularity is not None:
             counts = np.bincount(items[in_training], minlength=n_items)[self._items].astype(float) ** popularity
-            self._cumulative = np.cumsum(counts) / counts.sum()
+            cumulative = np.cumsum(counts)
+            # Divided by its own end it ends with exactly 1, above every number that is drawn.
+            self._cumulative = cumulative / cumulative[-1]
 
     def sample(self, users: NDArray[np.int64], n_negatives: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw negatives for each row.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_gserec.data.atomic_files import line_of_row
 from recbole_gserec.data.search_files import FlatSequences
 from recbole_gserec.errors import DataError
 
@@ -52,7 +53,7 @@ def user_codes(
     ragged = np.flatnonzero((lengths != 0) & (lengths != n_levels))
     if len(ragged):
         problem = f"a row with {lengths[ragged[0]]} {side} codes where others have {n_levels}"
-        raise DataError(path, problem, remedy, line=int(ragged[0]) + 2)
+        raise DataError(path, problem, remedy, line=line_of_row(path, int(ragged[0])))
     rows = np.flatnonzero(lengths)
     tokens = sequences.frame.iloc[:, 0].astype("category").cat
     levels = np.tile(np.arange(n_levels), len(rows))

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 USERS_PER_BLOCK = 4096
 """Users drawn with one generator. Part of what a seed means: changing it changes all lists."""
 
+ROUNDS = 16
+"""Rounds of drawing for all users together; the few who then lack items are finished one by one, with the same odds.
+Part of what a seed means, too."""
+
 PHASES = ("valid", "test")
 
 
@@ -58,8 +62,8 @@ def draw_candidates(
             crowded |= np.count_nonzero(weights) - touched < 4 * n_candidates
         open_users = users[~crowded]
         result[open_users] = _draw_by_rejection(rng, open_users, pairs, n_items, n_candidates, cumulative)
-        for user in users[crowded]:
-            result[user] = _draw_exactly(rng, user, pairs, n_items, n_candidates, weights)
+        for user in users[(result[users] < 0).any(axis=1)]:
+            result[user] = _draw_exactly(rng, user, result[user], pairs, n_items, weights)
     return result
 
 
@@ -71,11 +75,13 @@ def _draw_by_rejection(
     n_candidates: int,
     cumulative: NDArray[np.float64] | None,
 ) -> NDArray[np.int64]:
-    """Draw items in order and keep the first new ones of each user."""
+    """Draw items in order and keep the first new ones of each user, filled up with -1 where they are too few."""
     chosen = np.full((len(users), n_candidates), -1, dtype=np.int64)
     waiting = np.arange(len(users))
     drawn = np.empty((len(users), 0), dtype=np.int64)
-    while len(waiting):
+    for _ in range(ROUNDS):
+        if len(waiting) == 0:
+            break
         shape = (len(waiting), n_candidates + n_candidates // 4 + 8)
         if cumulative is None:
             more = rng.integers(n_items, size=shape)
@@ -84,31 +90,32 @@ def _draw_by_rejection(
         drawn = np.concatenate([drawn, more], axis=1)
         good = ~_contains(pairs, users[waiting, None] * n_items + drawn) & _first_of_its_kind(drawn)
         place = good.cumsum(axis=1)
-        done = place[:, -1] >= n_candidates
-        keep = good & (place <= n_candidates) & done[:, None]
-        chosen[waiting[done]] = drawn[keep].reshape(-1, n_candidates)
-        waiting, drawn = waiting[~done], drawn[~done]
+        rows, columns = np.nonzero(good & (place <= n_candidates))
+        chosen[waiting[rows], place[rows, columns] - 1] = drawn[rows, columns]
+        lacking = place[:, -1] < n_candidates
+        waiting, drawn = waiting[lacking], drawn[lacking]
     return chosen
 
 
 def _draw_exactly(
     rng: np.random.Generator,
     user: int,
+    begun: NDArray[np.int64],
     pairs: NDArray[np.int64],
     n_items: int,
-    n_candidates: int,
     weights: NDArray[np.float64] | None,
 ) -> NDArray[np.int64]:
-    """Draw from the listed items that are left, for a user who has few of them."""
+    """Fill up a user's list from a list of all items that are left: the odds of the next do not depend on how."""
     low, high = np.searchsorted(pairs, [user * n_items, (user + 1) * n_items])
-    left = np.delete(np.arange(n_items), pairs[low:high] - user * n_items)
+    begun, n_candidates = begun[begun >= 0], len(begun)
+    left = np.delete(np.arange(n_items), np.concatenate([pairs[low:high] - user * n_items, begun]))
     odds = None
     if weights is not None:
         left = left[weights[left] > 0]
         odds = weights[left] / weights[left].sum() if len(left) else None
-    size = min(n_candidates, len(left))
-    drawn = rng.choice(left, size=size, replace=False, p=odds) if size else left
-    return np.concatenate([drawn, np.full(n_candidates - size, -1)])
+    size = min(n_candidates - len(begun), len(left))
+    drawn = rng.choice(left, size=size, replace=False, p=odds) if size else left[:0]
+    return np.concatenate([begun, drawn, np.full(n_candidates - len(begun) - size, -1)])
 
 
 def _contains(sorted_values: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -33,7 +33,9 @@ def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> typ
         return SearchTrainDataLoader if is_ours else stock(config, phase)
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
-    if ranks and mode[:3] in ("uni", "pop"):
+    # With several targets of a user in a split, RecBole ranks them together; that stays as its users know it.
+    one_target = is_ours or "LS" in (config["eval_args"]["split"] or {})
+    if ranks and one_target and mode[:3] in ("uni", "pop"):
         return CandidateEvalDataLoader
     if is_ours and mode == "full":
         return BoundedFullSortEvalDataLoader

@@ -23,16 +23,20 @@ def ranks_against_ties(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """
     target_scores = scores[rows, columns]
     one_each = len(rows) == len(scores) and bool((rows == torch.arange(len(rows), device=rows.device)).all())
-    others = scores
+    is_target = None
     if not one_each:
-        others = scores.index_put((rows, columns), scores.new_tensor(-torch.inf))
+        is_target = torch.zeros_like(scores, dtype=torch.bool)
+        is_target[rows, columns] = True
     step = max(1, _ELEMENTS // max(scores.shape[1], 1))
     counts = []
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        against = others[part] if one_each else others[rows[part]]
+        others = scores[part] if one_each else scores[rows[part]]
         # "not lower" instead of "greater or equal", so that NaN counts against the target on either side.
-        counts.append((~(against < target_scores[part].unsqueeze(1))).sum(1))
+        ahead = ~(others < target_scores[part].unsqueeze(1))
+        if is_target is not None:
+            ahead &= ~is_target[rows[part]]
+        counts.append(ahead.sum(1))
     counted = torch.cat(counts) if counts else rows.new_zeros(0)
     # Where each row has one target, the target has counted itself.
     return counted if one_each else counted + 1 + _places_in_row(rows, target_scores)
@@ -40,6 +44,8 @@ def ranks_against_ties(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def _places_in_row(rows: Tensor, target_scores: Tensor) -> Tensor:
     """0-based place of each target among the targets of its row, by descending score, then by order."""
+    # Sorting would put NaN first.
+    target_scores = target_scores.masked_fill(target_scores.isnan(), -torch.inf)
     order = torch.argsort(target_scores, descending=True, stable=True)
     order = order[torch.argsort(rows[order], stable=True)]
     sizes = torch.unique_consecutive(rows[order], return_counts=True)[1]

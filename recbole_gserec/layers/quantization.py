@@ -61,9 +61,11 @@ class Codebook(nn.Module):
         norms = residuals.square().sum(1, keepdim=True) + self.weight.square().sum(1)
         return torch.addmm(norms, residuals, self.weight.T, alpha=-2).clamp_min_(0.0)
 
+    @torch.no_grad()
     def nearest(self, residuals: Tensor) -> Tensor:
         """Eq. 2: index of the nearest code of each row, int64 ``[B]``."""
-        return self.distances(residuals).argmin(1)
+        # The row's own norm is the same for all codes.
+        return torch.addmm(self.weight.square().sum(1), residuals, self.weight.T, alpha=-2).argmin(1)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Vectors of ``codes``, ``[..., d]``."""

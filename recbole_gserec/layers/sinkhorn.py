@@ -26,7 +26,7 @@ def centred_costs(distances: Tensor) -> Tensor:
     half_range = (high - low) / 2
     flat = half_range == 0
     costs = (distances - (high + low) / 2) / half_range.masked_fill(flat, 1.0)
-    return costs.masked_fill(flat, 0.0).clamp(-1.0, 1.0)
+    return costs.masked_fill(flat, 0.0)
 
 
 def sinkhorn_plan(costs: Tensor, epsilon: float = 0.003, n_iterations: int = 50) -> Tensor:
@@ -72,7 +72,8 @@ def sinkhorn_plan_in_logarithms(costs: Tensor, epsilon: float, n_iterations: int
 def balanced_codes(distances: Tensor, epsilon: float = 0.003, n_iterations: int = 50) -> Tensor:
     """For each row the code that holds most of it in the balanced plan.
 
-    With few rows many codes belong to one row alone and hold equal parts of it; the nearest of them is taken.
+    With few rows many codes belong to one row alone and hold equal parts of it. The nearest of them is taken, where
+    the largest entry of the plan would be a matter of rounding.
 
     Args:
         distances: Squared distances of rows to codes, ``[..., N, K]``.

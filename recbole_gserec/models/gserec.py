@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.data.checks import check_choice
+from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
 from recbole_gserec.layers.packing import Packing
@@ -59,6 +60,8 @@ class GSERec(SearchRecommender):
         ):
             check_choice(name, config[name], choices)
         size = config["embedding_size"]
+        if size % config["n_heads"]:
+            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)

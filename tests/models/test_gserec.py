@@ -348,3 +348,8 @@ def test_training_lowers_the_loss(make_model):
 def test_wrong_choice_is_refused(make_model):
     with pytest.raises(SettingError, match="his_cl is 'search'; it takes 'both' or 'rec_only'"):
         make_model(his_cl="search")
+
+
+def test_heads_must_divide_the_size(make_model):
+    with pytest.raises(SettingError, match="embedding_size 7 is not a multiple of n_heads 2"):
+        make_model(embedding_size=7)
