@@ -56,16 +56,25 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         for part in _PARTS:
             setattr(config, part, _decode(plain[part]))
         config.model, config.dataset = plain["model"], plain["dataset"]
-        if not str(config.model).isidentifier():
-            raise ValueError(config.model)
+        _check_model(config)
         config.final_config_dict.update(dataset_save_path=_NO_CACHE, dataloaders_save_path=_NO_CACHE)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the settings in the checkpoint are damaged: {error!r}") from error
     try:
         config.model_class = get_model(config.model)
-    except ValueError:
+    except (ValueError, ImportError, AttributeError):
         config.model_class = None  # A class given by the user; only the user can give it again.
     return config
+
+
+def _check_model(config: Config) -> None:
+    """Raise ValueError for a model's name that is none; RecBole imports what it names."""
+    settings = config.final_config_dict
+    if not (isinstance(config.model, str) and config.model.isidentifier() and settings["model"] == config.model):
+        raise ValueError(f"the model is {config.model!r}")
+    # RecBole's KD_DAGFM passes this setting to `eval`.
+    if config.model == "KD_DAGFM" and not str(settings.get("teacher")).isidentifier():
+        raise ValueError(f"teacher is {settings.get('teacher')!r}")
 
 
 def allow_config_in_checkpoints() -> None:
@@ -104,7 +113,9 @@ def check_checkpoint(path: str | Path) -> None:
             f"{path}: not loaded, because it holds more than weights and settings and could run code. "
             "Only checkpoints saved with recbole-gserec imported can be loaded"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # Damaged bytes make torch raise almost anything.
         raise CheckpointError(f"{path}: truncated or not a checkpoint. Train again, or use another copy") from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= set(checkpoint):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")

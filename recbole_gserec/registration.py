@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import recbole
+import torch
 
 from recbole_gserec.errors import DataError, VersionError
 
@@ -34,10 +35,10 @@ def register() -> None:
         )
     if getattr(recbole, "_gserec_registered", False):
         return
-    recbole._gserec_registered = True
     _restore_numpy_names()
     _restore_scipy_method()
     _silence_pandas()
+    _keep_anomaly_detection_off()
     _clean_worker_arguments()
     _add_settings()
     _add_models()
@@ -45,6 +46,7 @@ def register() -> None:
     _replace_evaluation()
     _replace_checkpoints()
     _replace_entry_points()
+    recbole._gserec_registered = True
 
 
 def _restore_numpy_names() -> None:
@@ -82,6 +84,16 @@ def _restore_scipy_method() -> None:
 def _silence_pandas() -> None:
     """RecBole's chained assignments work in the pandas versions this package allows; their warnings help no user."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="recbole")
+
+
+def _keep_anomaly_detection_off() -> None:
+    """RecBole's SINE turns on autograd's anomaly detection when it is imported, and with it all sequential models are.
+
+    It makes every training step of every model slower; imported now, it can be undone once for all.
+    """
+    enabled = torch.is_anomaly_enabled()
+    importlib.import_module("recbole.model.sequential_recommender.sine")
+    torch.autograd.set_detect_anomaly(enabled)
 
 
 def _clean_worker_arguments() -> None:
@@ -199,14 +211,20 @@ def _replace_checkpoints() -> None:
     from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
 
     allow_config_in_checkpoints()
-    resume_stock = Trainer.resume_checkpoint
+    resume_stock, evaluate_stock = Trainer.resume_checkpoint, Trainer.evaluate
 
     def resume_checkpoint(self, resume_file):
         check_checkpoint(resume_file)
         resume_stock(self, resume_file)
 
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        if eval_data and load_best_model:
+            check_checkpoint(model_file or self.saved_model_file)
+        return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
+
     Trainer._save_checkpoint = save_checkpoint
     Trainer.resume_checkpoint = resume_checkpoint
+    Trainer.evaluate = evaluate
 
 
 def _replace_entry_points() -> None:

@@ -27,7 +27,7 @@ DEFAULT_DATASET = "ml-100k-search"
 _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
     loss_type ft_ratio double_tower numerical_features discretization neg_sampling training_neg_sample_num reg_weight
-    encoding valid_metric_bigger wandb_project eval_neg_sample_args train_rec_step train_kg_step single_spec
+    encoding valid_metric_bigger tail_ratio wandb_project eval_neg_sample_args train_rec_step train_kg_step single_spec
 """.split()
 
 # Whole numbers that must not be 0.
@@ -35,6 +35,9 @@ _COUNTS = """
     embedding_size n_heads inner_size train_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
     MAX_CLICK_LIST_LENGTH
 """.split()
+
+# RecBole takes these in several forms, and checks them itself.
+_OF_RECBOLE = "load_col metrics topk additional_feat_suffix".split()
 
 
 def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: bool) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         SettingError: Naming the setting.
     """
     for name, default in {**protocol_settings(), **model_settings(model)}.items():
-        if name not in given or default is None:
+        if name not in given or default is None or name in _OF_RECBOLE:
             continue
         value, wanted = given[name], None
         if isinstance(default, bool):
@@ -138,7 +141,10 @@ def check_model(model: str) -> None:
         SettingError: With the nearest known name.
     """
     folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
-    known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")} | {"Random"}
+    known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")}
+    # The first has no settings, the files of the others are not named like them.
+    known = known - {"lightgbm", "xgboost"} | {"Random", "LightGBM", "XGBoost"}
     if model not in known:
-        near = difflib.get_close_matches(model, known, n=1)
-        raise SettingError(f"there is no model '{model}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        by_lower = {name.lower(): name for name in known}
+        near = difflib.get_close_matches(model.lower(), by_lower, n=1)
+        raise SettingError(f"there is no model '{model}'." + (f" Did you mean '{by_lower[near[0]]}'?" if near else ""))

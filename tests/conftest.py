@@ -193,10 +193,10 @@ def rows_in_tokens(dataset) -> list[tuple]:
     queries = dataset.field2id_token["query_id"]
     rows = []
     for row in range(len(dataset)):
-        history = batch["item_id_list"][row, : batch["item_length"][row]]
+        history = batch["item_id_list"][row, : batch["item_length"][row]].numpy()
         searches = [
             (str(queries[batch["search_query_id_list"][row, place]]), tuple(items[clicks[clicks > 0]].tolist()))
-            for place, clicks in enumerate(batch["search_item_ids_list"][row, : batch["search_length"][row]])
+            for place, clicks in enumerate(batch["search_item_ids_list"][row, : batch["search_length"][row]].numpy())
         ]
         target = (str(users[batch["user_id"][row]]), str(items[batch["item_id"][row]]))
         rows.append((*target, tuple(items[history].tolist()), tuple(searches)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.properties_files import model_settings
 from recbole_gserec.settings import DEFAULT_DATASET, check_model
 
@@ -61,6 +61,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         prog="run_recbole",
         description="Train and evaluate a model of RecBole or of recbole-gserec.",
         epilog="Every other setting is given as --name=value, for instance --learning_rate=0.001.",
+        allow_abbrev=False,  # Config reads the arguments too, and would take a shortened one for a setting.
     )
     parser.add_argument("--model", "-m", help=f"name of the model (default: {RECBOLE_MODEL})")
     parser.add_argument(
@@ -87,8 +88,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _settings_in(files: list[str]) -> dict[str, Any]:
     settings = {}
     for file in files:
-        with open(file, encoding="utf-8") as opened:
-            settings.update(yaml.safe_load(opened) or {})
+        try:
+            with open(file, encoding="utf-8") as opened:
+                content = yaml.safe_load(opened)
+        except UnicodeDecodeError as error:
+            raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
+        if not isinstance(content, dict):
+            raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
+        settings.update(content)
     return settings
 
 

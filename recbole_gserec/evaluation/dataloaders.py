@@ -92,6 +92,8 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         neg_sample_args = config[f"{sampler.phase}_neg_sample_args"]
         given = config["eval_candidate_seed"]
+        if given is not None and not (type(given) is int and given >= 0):
+            raise SettingError(f"eval_candidate_seed is {given!r}; it takes a whole number of at least 0")
         lists = CandidateLists(
             dataset,
             sampler,

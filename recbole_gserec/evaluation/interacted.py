@@ -31,7 +31,9 @@ def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64
         items.append(item)
         history = getattr(dataset, "item_id_list_field", None)
         if history is not None and history in feat:
-            second = feat[dataset.item_list_length_field].numpy() == 1
+            # Every history has length 1 where MAX_ITEM_LIST_LENGTH is 1; a user's rows are in time order.
+            second = np.unique(user, return_index=True)[1]
+            second = second[feat[dataset.item_list_length_field].numpy()[second] == 1]
             users.append(user[second])
             items.append(feat[history].numpy()[second, 0])
     return np.concatenate(users), np.concatenate(items)

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LEVELS = 1 << 16
+_LEVELS = 1 << 8
 
 
 class Dropout(nn.Module):
-    """Dropout; on a CPU its mask comes from 16 random bits per element.
+    """Dropout; on a CPU its mask comes from 8 random bits per element.
 
     Torch's own draws one Mersenne twister number per element there, which took up to half of a forward pass of the
-    Transformers in this package. The probability is met to within 1/65536. Masks follow from torch's random state, so
-    ``torch.manual_seed`` makes them repeatable.
+    Transformers in this package. The probability is the nearest multiple of 1/256, and values are scaled for that one.
+    Masks follow from torch's random state, so ``torch.manual_seed`` makes them repeatable.
     """
 
     def __init__(self, p: float):
@@ -27,17 +27,18 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return F.dropout(values, self.p)
-        return _Mask.apply(values, _keep(values.shape, self.p), 1 / (1 - self.p))
+        dropped = round(self.p * _LEVELS)
+        return _Mask.apply(values, _keep(values.shape, dropped), _LEVELS / (_LEVELS - dropped))
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def _keep(shape: torch.Size, p: float) -> Tensor:
-    """A random mask, True with probability ``1 - p``."""
+def _keep(shape: torch.Size, dropped: int) -> Tensor:
+    """A random mask, False with probability ``dropped / 256``."""
     n_elements = shape.numel()
-    bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-n_elements // 4)).view(np.int16)
-    return (torch.from_numpy(bits[:n_elements]) >= round(p * _LEVELS) - _LEVELS // 2).view(shape)
+    bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-n_elements // 8)).view(np.uint8)
+    return (torch.from_numpy(bits[:n_elements]) >= dropped).view(shape)
 
 
 class _Mask(torch.autograd.Function):

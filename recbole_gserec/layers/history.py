@@ -44,7 +44,8 @@ class HistoryEncoder(nn.Module):
         nn.init.xavier_normal_(self.positions.weight)
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
-        events = events + self.positions(packing.columns)
+        # Padded places, where they are kept, may lie beyond the last position.
+        events = events + self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
         for layer in self.layers:
             events = layer(events, packing)
         return events

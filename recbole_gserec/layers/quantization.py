@@ -157,7 +157,7 @@ class ResidualQuantizer(nn.Module):
             codes.append(chosen)
             # r - (r + sg[e - r]) has no derivative, so the next level's residual is a constant.
             residual = (residual - code).detach()
-            total = total + code.detach()
+            total = total + code
         vectors = latents + (total - latents).detach()
         return Quantized(vectors, torch.stack(codes, dim=1), torch.stack(losses))
 

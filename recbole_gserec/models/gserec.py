@@ -27,10 +27,10 @@ SIDES = ("search", "recommendation")
 
 
 class SideState(NamedTuple):
-    """One side (search or recommendation) of a batch of B rows with T real events.
+    """One side (search or recommendation) of a batch of B rows with T packed events.
 
     Shapes:
-        - **packing**: where the real events lie in ``[B, N]``.
+        - **packing**: where the events lie in ``[B, N]``.
         - **history**: ``[T, d]``, H, before fusion with codes.
         - **fused**: ``[B, N, d]``, W (Eq. 11).
         - **user**: ``[B, d]``, the user after message passing (Eq. 8).

@@ -14,7 +14,8 @@ from recbole_gserec.preprocess.codebook_metrics import code_tuples
 
 logger = logging.getLogger(__name__)
 
-_DISTANCES_PER_CHUNK = 2**22
+# Half a megabyte of float64, which stays in the cache through all iterations.
+_DISTANCES_PER_CHUNK = 2**16
 
 
 def separate_collisions(
@@ -28,9 +29,9 @@ def separate_collisions(
 ) -> np.ndarray:
     """Re-code users who share a full tuple, group by group, with a balanced assignment of the last level.
 
-    A group that the assignment leaves together, such as users whose vectors are equal, keeps its codes. Users that
-    were moved can meet others, so the search goes on for ``n_rounds`` rounds or until a round changes nothing; the
-    codes with the fewest collisions are returned.
+    Users whose vectors are equal cannot be told apart and stay together. Users that were moved can meet others, so
+    the search goes on for ``n_rounds`` rounds or until a round changes nothing; the codes with the fewest collisions
+    are returned.
 
     Args:
         codes: int64 ``[U, L]``.
@@ -48,14 +49,14 @@ def separate_collisions(
     for _ in range(n_rounds):
         recoded = current.copy()
         for members in colliding_groups(current):
-            recoded[members, -1] = _recode(members, current[members, -1], residuals, codebook, epsilon, n_iterations)
+            recoded[members, -1] = _recode(members, residuals, codebook, epsilon, n_iterations)
         if np.array_equal(recoded, current):
             break
         current = recoded
         n_tuples = len(code_tuples(current)[1])
         if n_tuples > most_tuples:
             best, most_tuples = current, n_tuples
-    logger.debug("%d users share a tuple with others", len(codes) - most_tuples)
+    logger.debug("%d users are without a tuple of their own", len(codes) - most_tuples)
     return best
 
 
@@ -76,19 +77,17 @@ def colliding_groups(codes: np.ndarray) -> list[np.ndarray]:
 
 def _recode(
     members: np.ndarray,
-    codes: np.ndarray,
     residuals: Tensor,
     codebook: Codebook,
     epsilon: float,
     n_iterations: int,
 ) -> np.ndarray:
-    """New last codes of groups of equal size; ``members`` and ``codes`` are int64 ``[G, n]``."""
+    """New last codes of groups of equal size, int64 ``[G, n]`` as ``members``."""
     n_groups, size = members.shape
     chunk = max(1, _DISTANCES_PER_CHUNK // (size * len(codebook.weight)))
-    recoded = np.empty_like(codes)
+    recoded = np.empty_like(members)
     for start in range(0, n_groups, chunk):
         rows = torch.from_numpy(members[start : start + chunk]).to(residuals.device)
         distances = codebook.distances(residuals[rows.flatten()]).unflatten(0, rows.shape)
         recoded[start : start + chunk] = balanced_codes(distances, epsilon, n_iterations).cpu().numpy()
-    together = (recoded == recoded[:, :1]).all(axis=1, keepdims=True)
-    return np.where(together, codes, recoded)
+    return recoded

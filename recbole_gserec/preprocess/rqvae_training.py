@@ -269,8 +269,8 @@ def train_rqvae(
             rate = _nearest_collision_rate(model, vectors)
             history.append({"epoch": epoch, "losses": losses, "collision_rate": rate})
             logger.debug("epoch %d: %s, collision rate %.4f", epoch, losses, rate)
-            # The k-means start has few collisions before anything is learnt, so epochs of the warm-up do not compete; of
-            # epochs with equal rates the last has learnt most.
+            # The k-means start has few collisions before anything is learnt, so the warm-up does not compete. Of epochs
+            # with equal rates the last has learnt most.
             if epoch > settings.warmup_epochs and (rate <= best_rate or not settings.keep_best):
                 best_epoch, best_rate = epoch, rate
                 best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}

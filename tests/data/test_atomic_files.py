@@ -120,7 +120,10 @@ def test_no_rows(tmp_path, content):
         ("user_id:token\ttime:float\na\t\u0661\n", "line 2: time is '\u0661', not a number"),
         ("user_id:token\ttime:float\n\n\t1\n", "line 3: user_id is empty. Give every row a value."),
         ("user_id:token\ttime:float\na\t1\nb\t\n", "line 3: time is missing or not a finite number"),
-        ("user_id:token\ttime:float\na\tnan\nb\tinf\n", r"line 2: time is missing .* \(2 rows in all\)\. Give every row"),
+        (
+            "user_id:token\ttime:float\na\tnan\nb\tinf\n",
+            r"line 2: time is missing .* \(2 rows in all\)\. Give every row",
+        ),
         ("user_id:token\ttime:float\na\t1\nb\t-inf\n", "line 3: time is missing or not a finite number"),
         ("user_id:token\ttime:float\na\t1\nb\t1e999\n", "line 3: time is missing or not a finite number"),
     ],

@@ -4,7 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-import torch
 
 from recbole_gserec.data.dataset import TARGET, SearchDataset
 from recbole_gserec.errors import DataError
@@ -125,65 +124,6 @@ def test_short_users_can_be_dropped(prepare, splits, small_files, write_rows):
     assert splits(user_inter_num_interval="[3,inf)") == expected_splits(dropped)
     _, dataset, _ = prepare(user_inter_num_interval="[3,inf)")
     assert dataset.field2id_token["user_id"].tolist() == ["[PAD]", "ann", "bob", "cat", "dan"]
-
-
-def test_ids_of_users_items_and_queries(prepare, small_files, write_rows):
-    write_rows(**small_files)
-    _, dataset, _ = prepare()
-    tokens = dataset.field2id_token
-    # The user who only searched, and the items only clicked in searches, come after those of .inter.
-    assert tokens["user_id"].tolist() == ["[PAD]", "ann", "bob", "cat"]
-    assert tokens["item_id"].tolist() == ["[PAD]", "a", "b", "c", "d", "e", "x", "z", "y"]
-    assert tokens["query_id"].tolist() == ["[PAD]", "q1", "q2", "q3"]
-    assert (dataset.user_num, dataset.item_num) == (4, 9)
-    words = dataset.query_words.take(torch.tensor([0, 1, 2, 3]))
-    assert tokens["query_words"][words.values].tolist() == ["red", "shoe", "shoe"]
-    assert words.offsets.tolist() == [0, 0, 2, 3, 3]
-    codes = {side: part.codes.tolist() for side, part in dataset.codes.items()}
-    assert [any(row) for row in codes["search"]] == [False, True, False, True]
-    assert [any(row) for row in codes["recommendation"]] == [False, True, True, False]
-    assert codes["search"][1][0] == codes["search"][3][0] != codes["search"][1][1]
-
-
-def assert_ids_begin_with(dataset, other):
-    for field in ("user_id", "item_id"):
-        first = other.field2id_token[field].tolist()
-        assert dataset.field2id_token[field][: len(first)].tolist() == first
-
-
-@pytest.mark.usefixtures("random_dataset")
-@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "BPR"])
-def test_recbole_s_own_models_have_the_same_ids_and_targets(prepare, splits, random_rows, model):
-    _, dataset, _ = prepare()
-    _, stock, loaders = prepare(model)
-    assert not isinstance(stock, SearchDataset)
-    assert_ids_begin_with(dataset, stock)
-    assert stock.item_num < dataset.item_num and stock.user_num < dataset.user_num
-    expected = splits()
-    for name, loader in zip(("train", "valid", "test"), loaders, strict=True):
-        feat = loader._dataset.inter_feat
-        tokens = [stock.field2id_token[field][feat[field].numpy()] for field in ("user_id", "item_id")]
-        rows = sorted(zip(*(part.tolist() for part in tokens), strict=True))
-        if name == "train" and model != "SASRec":
-            # A sequential dataset has no row for a user's first interaction, others have.
-            assert len(rows) == len(expected["train"]) + 40
-        else:
-            assert rows == [row[:2] for row in expected[name]]
-
-
-@pytest.mark.usefixtures("random_dataset")
-def test_recbole_s_own_loader_reads_the_files(prepare, random_rows):
-    _, dataset, _ = prepare()
-    _, stock, _ = prepare("SASRec", train_neg_sample_args=None, **SEARCHES_ONLY)
-    assert not isinstance(stock, SearchDataset)
-    assert_ids_begin_with(dataset, stock)
-    assert_ids_begin_with(stock, dataset)
-    assert len(stock.search_feat) == len(random_rows["search"]) and len(stock.query_feat) == 12
-    users, items = stock.field2id_token["user_id"], stock.field2id_token["item_id"]
-    row = random_rows["search"][3]
-    assert users[stock.search_feat["search_user_id"][3]] == row[0]
-    clicks = stock.search_feat["search_item_ids"][3]
-    assert items[clicks[clicks > 0]].tolist() == row[3].split()
 
 
 @pytest.mark.usefixtures("random_dataset")

@@ -57,9 +57,7 @@ def test_every_setting_of_the_data_counts(folder, config, setting):
         check(made_from, dataset_fingerprint(folder, "d", {**config, setting: "[3,inf)"}))
 
 
-@pytest.mark.parametrize(
-    ("part", "value"), [("split", {"RS": [0.8, 0.1, 0.1]}), ("order", "RO"), ("group_by", "none")]
-)
+@pytest.mark.parametrize(("part", "value"), [("split", {"RS": [0.8, 0.1, 0.1]}), ("order", "RO"), ("group_by", "none")])
 def test_the_split_counts(folder, config, part, value):
     made_from = dataset_fingerprint(folder, "d", config)
     other = {**config, "eval_args": {**config["eval_args"], part: value}}

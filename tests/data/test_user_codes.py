@@ -73,7 +73,9 @@ def test_users_must_be_those_of_the_dataset():
     # The padding user is no user.
     check([1, 1, 1, 1], [0, 1, 1, 1])
     check([0, 1, 1, 1], [1, 1, 1, 1])
-    with pytest.raises(DataError, match=r"d.code: 2 of the dataset's users have no codes \(first: 'v'\). Make the codes"):
+    with pytest.raises(
+        DataError, match=r"d.code: 2 of the dataset's users have no codes \(first: 'v'\). Make the codes"
+    ):
         check([0, 1, 0, 0], [0, 1, 1, 1])
     with pytest.raises(DataError, match=r"1 users are in neither .inter nor .search \(first: 'w'\). Make the codes"):
         check([0, 1, 1, 1], [0, 1, 1, 0])

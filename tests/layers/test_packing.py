@@ -1,26 +1,34 @@
+import pytest
 import torch
 
 from recbole_gserec.layers.packing import Packing
 
-MASK = torch.tensor([[True, True, False], [False, False, False], [True, False, False]])
+SPARSE = torch.tensor([[True, True, False], [False, False, False], [True, False, False]])
+DENSE = torch.tensor([[True, True, True], [True, True, True], [True, True, False]])
 
 
-def test_round_trip_zeroes_the_padding():
+def test_sparse_rows_are_packed():
     padded = torch.arange(18.0).view(3, 3, 2) + 1
-    packing = Packing(MASK)
+    packing = Packing(SPARSE)
     packed = packing.pack(padded)
     assert packed.tolist() == [[1, 2], [3, 4], [13, 14]]
     assert packing.rows.tolist() == [0, 0, 2] and packing.columns.tolist() == [0, 1, 0]
-    torch.testing.assert_close(packing.unpack(packed), padded * MASK.unsqueeze(-1))
+    torch.testing.assert_close(packing.unpack(packed)[SPARSE], padded[SPARSE])
 
 
-def test_full_mask_needs_no_copy():
-    padded = torch.randn(2, 3, 4)
-    packing = Packing(torch.ones(2, 3, dtype=torch.bool))
-    assert packing.pack(padded).data_ptr() == padded.data_ptr()
-    torch.testing.assert_close(packing.unpack(packing.pack(padded)), padded)
+def test_dense_rows_need_no_copy():
+    padded, packing = torch.randn(3, 3, 4), Packing(DENSE)
+    packed = packing.pack(padded)
+    assert packed.data_ptr() == padded.data_ptr() == packing.unpack(packed).data_ptr()
+    assert packing.rows.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and packing.columns.tolist() == [0, 1, 2] * 3
 
 
-def test_mean_of_each_row():
-    packed = torch.tensor([[1.0, 3.0], [3.0, 5.0], [7.0, 7.0]])
-    assert Packing(MASK).mean(packed).tolist() == [[2, 4], [0, 0], [7, 7]]
+@pytest.mark.parametrize("mask", [SPARSE, DENSE])
+def test_mean_of_each_row_leaves_padding_out(mask):
+    torch.manual_seed(0)
+    padded, packing = torch.randn(3, 3, 4), Packing(mask)
+    padded[~mask] = 1e6
+    means = packing.mean(packing.pack(padded))
+    for row in range(3):
+        expected = padded[row, mask[row]].mean(0) if mask[row].any() else torch.zeros(4)
+        torch.testing.assert_close(means[row], expected)

@@ -28,10 +28,14 @@ SMALL = {
 }
 
 
-def clustered(n_users: int = 150, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def clusters(n_users: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(20, size=n_users)
+
+
+def clustered(n_users: int = 150) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors around 20 centres that both sides share; a fifth of the users have one vector for both sides."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((20, 12))[rng.integers(20, size=n_users)]
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((20, 12))[clusters(n_users)]
     search, rec = (centres + 0.3 * rng.standard_normal(centres.shape) for _ in range(2))
     search[::5] = rec[::5]
     return tuple((v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32) for v in (search, rec))
@@ -44,7 +48,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def result(vectors):
-    return train_rqvae(*vectors, RQVAESettings(**SMALL))
+    return train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 60}))
 
 
 def test_result_has_codes_of_every_user(result):
@@ -65,15 +69,12 @@ def test_training_learns(result):
 
 
 def test_users_of_a_cluster_share_coarse_codes(result):
-    rng = np.random.default_rng(0)
-    cluster = np.random.default_rng(0)
-    del rng
-    cluster.standard_normal((20, 12))
-    members = cluster.integers(20, size=150)
-    same_cluster = members[:, None] == members
+    cluster = clusters(150)
+    same_cluster = cluster[:, None] == cluster
     np.fill_diagonal(same_cluster, False)
-    shared = result.rec_codes[:, None, 0] == result.rec_codes[:, 0]
-    assert shared[same_cluster].mean() > 2 * shared[~same_cluster].mean()
+    for codes in (result.search_codes, result.rec_codes):
+        shared = codes[:, None, 0] == codes[:, 0]
+        assert shared[same_cluster].mean() > 3 * shared[~same_cluster].mean()
 
 
 def test_checks_are_regular_and_the_best_after_the_warm_up_is_kept(vectors):
@@ -88,9 +89,10 @@ def test_checks_are_regular_and_the_best_after_the_warm_up_is_kept(vectors):
     assert result.metrics["collision_rate"] == result.metrics["nearest_collision_rate"] == pytest.approx(codes)
 
 
-@pytest.mark.parametrize(("keep_best", "expected"), [(True, 10), (False, 20)])
+@pytest.mark.parametrize(("keep_best", "expected"), [(True, 15), (False, 20)])
 def test_epoch_of_the_codes(vectors, monkeypatch, keep_best, expected):
-    rates = iter([0.0, 0.2, 0.4, 0.3])
+    # The first check belongs to the warm-up; the second and third are equally good.
+    rates = iter([0.0, 0.2, 0.2, 0.3])
     monkeypatch.setattr(rqvae_training, "_nearest_collision_rate", lambda *_: next(rates))
     settings = RQVAESettings(**SMALL | {"epochs": 20, "warmup_epochs": 5, "keep_best": keep_best})
     assert train_rqvae(*vectors, settings).best_epoch == expected
@@ -98,7 +100,7 @@ def test_epoch_of_the_codes(vectors, monkeypatch, keep_best, expected):
 
 def test_same_seed_same_result_and_global_state_untouched(vectors, result):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
-    again = train_rqvae(*vectors, RQVAESettings(**SMALL))
+    again = train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 60}))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))
     np.testing.assert_array_equal(again.search_codes, result.search_codes)
@@ -191,6 +193,24 @@ def test_switches(vectors, settings):
     result = train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 5} | settings))
     assert all(np.isfinite(list(check["losses"].values())).all() for check in result.history)
     assert (result.history[-1]["losses"]["contrastive"] == 0) == (settings.get("lambda_rq_cl") == 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"weight_decay": 2.0}, {"learning_rate": 1e-3}, {"tau_1": 1.0}, {"lambda_rq": 0.1}]
+)
+def test_settings_of_the_optimisation_matter(vectors, settings):
+    runs = [train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 5} | given)) for given in ({}, settings)]
+    assert runs[0].history[-1]["losses"]["total"] != runs[1].history[-1]["losses"]["total"]
+
+
+def test_gradients_are_clipped(vectors):
+    # Far below the constant in AdamW's denominator, gradients move nothing.
+    settings = RQVAESettings(**SMALL | {"epochs": 5, "clip_grad_norm": 1e-15, "weight_decay": 0.0})
+    state = train_rqvae(*vectors, settings).state_dict
+    start = build_rqvae(12, 12, settings, torch.Generator().manual_seed(settings.seed)).state_dict()
+    for name in start:
+        if "codebooks" not in name:
+            torch.testing.assert_close(state[name], start[name], rtol=0, atol=1e-6)
 
 
 def test_batches_of_an_epoch_are_of_equal_size(vectors, monkeypatch):

@@ -1,0 +1,207 @@
+"""Batches of the three dataloaders, and which of them is used when."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader, TrainDataLoader
+from recbole.utils import get_trainer
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.evaluation import dataloaders
+from recbole_gserec.evaluation.dataloaders import (
+    BoundedFullSortEvalDataLoader,
+    CandidateEvalDataLoader,
+    SearchTrainDataLoader,
+)
+
+pytestmark = pytest.mark.usefixtures("random_dataset")
+
+FULL = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}}
+VALUE = {"metrics": ["AUC"], "valid_metric": "AUC"}
+
+
+def with_mode(mode, split=None):
+    return {"eval_args": {**FULL["eval_args"], "mode": mode, "split": split or {"LS": "valid_and_test"}}}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "expected"),
+    [
+        ("GSERec", {}, (SearchTrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader)),
+        ("BPR", {}, (TrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader)),
+        ("SASRec", with_mode("pop20"), (TrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader)),
+        ("GSERec", FULL, (SearchTrainDataLoader, BoundedFullSortEvalDataLoader, BoundedFullSortEvalDataLoader)),
+        ("SASRec", FULL, (TrainDataLoader, FullSortEvalDataLoader, FullSortEvalDataLoader)),
+        (
+            "GSERec",
+            with_mode({"valid": "uni20", "test": "full"}),
+            (SearchTrainDataLoader, CandidateEvalDataLoader, BoundedFullSortEvalDataLoader),
+        ),
+        # What does not rank one target among candidates stays RecBole's.
+        ("BPR", {**VALUE, **with_mode("uni20")}, (TrainDataLoader, NegSampleEvalDataLoader, NegSampleEvalDataLoader)),
+        (
+            "BPR",
+            with_mode("uni20", {"RS": [0.8, 0.1, 0.1]}),
+            (TrainDataLoader, NegSampleEvalDataLoader, NegSampleEvalDataLoader),
+        ),
+    ],
+)
+def test_choice(prepare, model, settings, expected):
+    _, _, loaders = prepare(model, **settings)
+    assert tuple(map(type, loaders)) == expected
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def epoch_of(loader):
+    batches = list(loader)
+    columns = [torch.cat([batch[field] for batch in batches]) for field in ("user_id", "item_id", "neg_item_id")]
+    return batches, tuple(column.numpy() for column in columns)
+
+
+def test_rows_come_once_with_their_negatives_beside_them(prepare, random_rows):
+    _, dataset, (train, _, _) = prepare("GSERec", train_batch_size=100)
+    batches, (users, items, negatives) = epoch_of(train)
+    assert [len(batch) for batch in batches[:-1]] == [100] * (len(batches) - 1)
+    assert negatives.shape == (len(train._dataset), 4)
+    interacted = {}
+    for user, item, _ in random_rows["inter"]:
+        interacted.setdefault(user, []).append(item)
+    pairs = sorted(zip(dataset.id2token("user_id", users), dataset.id2token("item_id", items), strict=True))
+    # All but the first, which has no history, and the two that are held out.
+    assert pairs == sorted((user, item) for user, own in interacted.items() for item in own[1:-2])
+    known = {user: set(own[:-2]) for user, own in interacted.items()}
+    held_out = {(user, item) for user, own in interacted.items() for item in own[-2:]}
+    drawn = set()
+    for user, row in zip(dataset.id2token("user_id", users), dataset.id2token("item_id", negatives), strict=True):
+        assert not known[user] & set(row)
+        drawn.update((user, item) for item in row)
+    assert drawn & held_out, "leaving held-out items out of the negatives would tell of them"
+
+
+def test_negatives_are_drawn_anew_or_kept(prepare):
+    def epochs(**settings):
+        _, _, (train, _, _) = prepare("GSERec", shuffle=False, **settings)
+        return [epoch_of(train)[1][2] for _ in range(2)]
+
+    first, second = epochs()
+    assert (first != second).mean() > 0.9
+    np.testing.assert_array_equal(epochs()[0], first)
+    np.testing.assert_array_equal(epochs()[1], second)
+    assert (epochs(seed=7)[0] != first).mean() > 0.9
+    kept, again = epochs(resample_negatives=False)
+    np.testing.assert_array_equal(kept, again)
+
+
+def test_kept_negatives_belong_to_their_rows(prepare):
+    _, _, (train, _, _) = prepare("GSERec", resample_negatives=False)
+    by_row = []
+    for _ in range(2):
+        users, items, negatives = epoch_of(train)[1]
+        rows = {(user, item): tuple(row) for user, item, row in zip(users, items, negatives.tolist(), strict=True)}
+        by_row.append((list(rows), rows))
+    assert by_row[0][0] != by_row[1][0], "rows are shuffled"
+    assert by_row[0][1] == by_row[1][1]
+
+
+def test_negatives_by_popularity(prepare, random_rows):
+    def mean_count(**arguments):
+        _, _, (train, _, _) = prepare("GSERec", train_neg_sample_args={"sample_num": 50, **arguments})
+        counts = np.bincount(train._dataset.inter_feat["item_id"].numpy(), minlength=train._dataset.item_num)
+        return counts[epoch_of(train)[1][2]].mean()
+
+    even = mean_count(distribution="uniform")
+    popular = mean_count(distribution="popularity")
+    assert mean_count(distribution="popularity", alpha=3.0) > 1.1 * popular > 1.2 * even
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [({"distribution": "uniform", "dynamic": True, "candidate_num": 2}, "dynamic"), ({"distribution": "None"}, "dist")],
+)
+def test_negatives_that_are_not_supported(prepare, arguments, named):
+    with pytest.raises(SettingError, match=f"train_neg_sample_args.*{named}"):
+        prepare("GSERec", train_neg_sample_args=arguments)
+
+
+# ---- candidates -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["GSERec", "SASRec"])
+def test_candidate_batches_hold_all_rows_in_order(prepare, model):
+    _, dataset, (_, _, loader) = prepare(model, eval_batch_size=12)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [12, 12, 12, 4]
+    assert len(loader) == 4
+    assert all(batch.candidates.shape[1] == 100 for batch in batches)
+    items = torch.cat([batch.interaction["item_id"] for batch in batches])
+    candidates = torch.cat([batch.candidates for batch in batches])
+    assert torch.equal(items, loader._dataset.inter_feat["item_id"])
+    assert torch.equal(candidates[:, 0], items)
+    assert candidates.min() > 0 and candidates.max() < dataset.item_num
+
+
+def test_candidate_batches_bound_the_scores_of_models_that_score_all_items(prepare, monkeypatch):
+    monkeypatch.setattr(dataloaders, "MAX_SCORES", 1000)
+    _, dataset, (_, _, loader) = prepare("BPR", eval_batch_size=4096)
+    assert max(len(batch) for batch in loader) == 1000 // dataset.item_num
+    monkeypatch.setattr(dataloaders, "MAX_SCORES", 1)
+    _, _, (_, _, loader) = prepare("BPR")
+    assert {len(batch) for batch in loader} == {1}
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5, True])
+def test_seed_of_the_candidates_is_checked(prepare, seed):
+    with pytest.raises(SettingError, match="eval_candidate_seed"):
+        prepare("BPR", eval_candidate_seed=seed)
+
+
+# ---- full ranking ---------------------------------------------------------------------------------------------------
+
+
+def full_ranking(make_model, **settings):
+    model, config, dataset, loaders = make_model("GSERec", **FULL, metric_decimal_place=9, **settings)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    return trainer, dataset, loaders[2], trainer.evaluate(loaders[2], load_best_model=False)
+
+
+def test_full_ranking_leaves_out_items_of_searches_only(make_model, random_rows):
+    trainer, dataset, loader, result = full_ranking(make_model)
+    catalogue = {item for _, item, _ in random_rows["inter"]}
+    clicked = {item for row in random_rows["search"] for item in row[3].split()}
+    masked = dataset.token2id("item_id", sorted(clicked - catalogue))
+    assert len(masked) > 0
+    (batch,) = list(loader)
+    with torch.no_grad():
+        scores = trainer.model.full_sort_predict(batch[0])
+        assert scores[:, masked].isfinite().all()
+        _, given, rows, items = trainer._full_sort_batch_eval(batch)
+    expected = torch.isinf(given[0]).nonzero().squeeze(1).tolist()
+    assert sorted([0, *masked]) == expected
+    assert torch.equal(torch.isinf(given), torch.isinf(given[:1]).expand_as(given))
+    allowed = [item for item in range(1, dataset.item_num) if item not in masked]
+    ranks = []
+    for row, item in zip(rows.tolist(), items.tolist(), strict=True):
+        ranks.append(1 + sum(bool(scores[row, other] >= scores[row, item]) for other in allowed if other != item))
+    assert trainer.eval_collector.per_user_ranks()["rank"].tolist() == ranks
+    for k in (1, 5, 10):
+        assert result[f"hit@{k}"] == pytest.approx(np.mean([rank <= k for rank in ranks]), abs=1e-8)
+    assert max(ranks) <= len(allowed) == len(catalogue)
+
+
+def test_full_ranking_is_bounded(make_model, monkeypatch):
+    _, dataset, loader, result = full_ranking(make_model)
+    assert len(loader) == 1
+    monkeypatch.setattr(dataloaders, "MAX_SCORES", 7 * dataset.item_num + 1)
+    _, _, bounded, same = full_ranking(make_model)
+    sizes = [len(batch[0]) for batch in bounded]
+    assert sizes == [7] * 5 + [5]
+    assert same == result
+    monkeypatch.setattr(dataloaders, "MAX_SCORES", 1)
+    _, _, one_by_one, same = full_ranking(make_model)
+    assert len(one_by_one) == 40
+    assert same == result
+    monkeypatch.undo()
+    _, _, smaller, _ = full_ranking(make_model, eval_batch_size=3)
+    assert max(len(batch[0]) for batch in smaller) == 3

@@ -1,0 +1,166 @@
+import json
+import logging
+import shutil
+
+import pytest
+
+from recbole_gserec.data.search_files import read_code_file
+from recbole_gserec.errors import DataError
+from recbole_gserec.preprocess.run import preprocess_dataset
+
+TINY = {
+    "n_codebooks": 2,
+    "codebook_size": 4,
+    "code_dim": 4,
+    "rq_hidden_sizes": [8],
+    "rq_epochs": 2,
+    "rq_warmup_epochs": 0,
+    "encoder_dim": 8,
+    "show_progress": False,
+}
+AGAIN = "Make the codes again: gserec preprocess --dataset toy"
+
+
+def write(folder, files):
+    headers = {
+        "inter": "user_id:token\titem_id:token\ttimestamp:float",
+        "search": "search_user_id:token\tsearch_query_id:token\tsearch_timestamp:float\tsearch_item_ids:token_seq",
+        "query": "query_id:token\tquery_words:token_seq",
+        "item": "item_id:token\ttitle:token_seq",
+    }
+    for suffix, header in headers.items():
+        lines = [header, *("\t".join(map(str, row)) for row in files[suffix])]
+        (folder / f"toy.{suffix}").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """A dataset whose codes `gserec preprocess` has made."""
+    folder = tmp_path_factory.mktemp("data") / "toy"
+    folder.mkdir()
+    items = "abcdefgh"
+    files = {
+        "inter": [(f"u{user}", items[(user + time) % 8], time) for user in range(8) for time in range(5)],
+        "search": [(f"u{user}", f"q{user % 3}", 1, items[user]) for user in range(1, 8)],
+        "query": [("q0", "red shoe"), ("q1", "shoe"), ("q2", "")],
+        "item": [(item, f"title {item}") for item in items],
+    }
+    write(folder, files)
+    path = preprocess_dataset("toy", [], {**TINY, "data_path": str(folder.parent)})
+    assert path == folder / "toy.code"
+    return folder
+
+
+@pytest.fixture
+def folder(coded, tmp_path):
+    """A copy to change; the dataset ``toy`` of ``prepare``."""
+    return shutil.copytree(coded, tmp_path / "dataset" / "toy")
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_codes_that_fit_are_read(folder, prepare, caplog):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with caplog.at_level(logging.WARNING):
+        _, dataset, _ = prepare()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert "toy.code is missing" not in caplog.text
+    table, sides = read_code_file(folder / "toy.code", separator="\t", seq_separator=" ", encoding="utf-8")
+    assert table["code_user_id"].tolist() == [f"u{user}" for user in range(8)]
+    for side, column in (("search", "search_codes"), ("recommendation", "rec_codes")):
+        codes = dataset.codes[side]
+        assert codes.codes.shape == (9, 2) and (codes.codes[1:] > 0).all()
+        tokens = sides[column].frame[column].tolist()
+        # Equal codes in the file are equal codes in the array, and only those.
+        pairs = set(zip(tokens, codes.codes[1:].flatten().tolist(), strict=True))
+        assert len(pairs) == len(set(tokens)) == codes.n_codes
+
+
+def test_missing_codes_are_made_as_the_command_makes_them(folder, prepare, caplog):
+    expected = (folder / "toy.code").read_bytes()
+    for path in folder.glob("toy.code*"):
+        path.unlink()
+    with caplog.at_level(logging.WARNING):
+        _, dataset, _ = prepare(**TINY)
+    assert f"{folder / 'toy.code'} is missing. It is made now, with summarizer 'template'" in caplog.text
+    assert (folder / "toy.code").read_bytes() == expected
+    assert dataset.codes["search"].codes.shape == (9, 2)
+    made = (folder / "toy.code").stat().st_mtime_ns
+    prepare(**TINY)
+    assert (folder / "toy.code").stat().st_mtime_ns == made
+
+
+def test_a_model_that_reads_no_codes_makes_none(folder, prepare):
+    for path in folder.glob("toy.code*"):
+        path.unlink()
+    _, dataset, _ = prepare(additional_feat_suffix=["search", "query"])
+    assert not hasattr(dataset, "codes")
+    assert list(folder.glob("toy.code*")) == []
+    prepare("SASRec")
+    assert list(folder.glob("toy.code*")) == []
+
+
+@pytest.mark.parametrize("suffix", ["inter", "search", "query", "item"])
+def test_data_changed_since(folder, prepare, suffix):
+    path = folder / f"toy.{suffix}"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(DataError) as error:
+        prepare()
+    problem = f"made from other data: the file '{suffix}' has changed since"
+    assert one_line(error) == f"{folder / 'toy.code'}: {problem}. {AGAIN}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("short_users", "keep"),
+        ("user_inter_num_interval", "[3,inf)"),
+        ("rm_dup_inter", "first"),
+        ("eval_args", {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user", "mode": "uni99"}),
+    ],
+)
+def test_settings_of_the_training_part_changed_since(folder, prepare, name, value):
+    with pytest.raises(DataError) as error:
+        prepare(**{name: value})
+    problem = f"made from other data: the setting '{name}' has changed since"
+    assert one_line(error) == f"{folder / 'toy.code'}: {problem}. {AGAIN}"
+
+
+def test_other_settings_do_not_matter(folder, prepare):
+    eval_args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    prepare(embedding_size=8, seed=5, MAX_ITEM_LIST_LENGTH=3, MAX_SEARCH_LIST_LENGTH=2, eval_args=eval_args)
+
+
+def test_edited_codes(folder, prepare):
+    path = folder / "toy.code"
+    first, second = path.read_text().splitlines()[1:3]
+    path.write_text(path.read_text().replace(first, first.split("\t", 1)[0] + "\t" + second.split("\t", 1)[1] + " "))
+    with pytest.raises(DataError) as error:
+        prepare()
+    assert one_line(error) == f"{path}: not the codes that toy.code.json tells of. {AGAIN}"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b'{"fingerprint": {}}', b'{"fingerprint": {', b"\xff"])
+def test_a_damaged_record(folder, prepare, content):
+    record = folder / "toy.code.json"
+    record.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        prepare()
+    assert one_line(error) == f"{record}: damaged: it does not tell what the codes were made from. {AGAIN}"
+
+
+def test_codes_made_elsewhere_need_no_record(folder, prepare):
+    (folder / "toy.code.json").unlink()
+    (folder / "toy.query").write_text((folder / "toy.query").read_text() + "\n")
+    _, dataset, _ = prepare()
+    assert dataset.codes["search"].codes.shape == (9, 2)
+
+
+def test_the_record_tells_what_the_codes_were_made_from(folder):
+    record = json.loads((folder / "toy.code.json").read_text())
+    assert set(record["fingerprint"]["files"]) == {"inter", "search", "query", "item"}
+    assert record["fingerprint"]["settings"]["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert str(folder.parent) not in json.dumps(record)

@@ -1,0 +1,213 @@
+"""Which defaults apply when, and which settings are refused."""
+
+import pytest
+import recbole
+import yaml
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.properties_files import dataset_settings, model_settings, properties_folder, protocol_settings
+from recbole_gserec.settings import (
+    DEFAULT_DATASET,
+    check_model,
+    check_names,
+    check_valid_metric,
+    check_values,
+    plugin_defaults,
+)
+
+PROTOCOL_MODE = {"valid": "uni99", "test": "uni99"}
+
+
+def test_defaults_of_a_model_and_dataset(random_dataset):
+    assert plugin_defaults("BPR", "other", str(random_dataset), False) == {}
+    assert plugin_defaults("BPR", "toy", str(random_dataset), False) == protocol_settings()
+    assert plugin_defaults("SASRec", "toy", str(random_dataset), True) == {**protocol_settings(), "repeatable": True}
+    ours = plugin_defaults("GSERec", "other", str(random_dataset), True)
+    assert ours == {**protocol_settings(), **model_settings("GSERec"), "repeatable": True}
+    # The default dataset is made on first use, so its folder may not be there yet.
+    made_later = plugin_defaults("BPR", DEFAULT_DATASET, str(random_dataset), False)
+    assert made_later == {**protocol_settings(), **dataset_settings(DEFAULT_DATASET)}
+
+
+def test_defaults_are_copies(random_dataset):
+    plugin_defaults("GSERec", "toy", str(random_dataset), True)["load_col"].clear()
+    plugin_defaults("GSERec", "toy", str(random_dataset), True)["mlp_hidden_size"].append(1)
+    again = plugin_defaults("GSERec", "toy", str(random_dataset), True)
+    assert again["load_col"]["inter"] == ["user_id", "item_id", "timestamp"]
+    assert again["mlp_hidden_size"] == [200, 80]
+
+
+def test_every_value_of_the_yaml_reaches_the_config(random_dataset, make_config):
+    config = make_config("GSERec")
+    written = yaml.safe_load((properties_folder() / "model" / "GSERec.yaml").read_text())
+    assert len(written) > 30
+    for name, value in written.items():
+        assert config[name] == value, name
+    assert config["eval_args"]["mode"] == PROTOCOL_MODE
+    assert config["repeatable"] is True
+
+
+@pytest.mark.parametrize("model", ["SASRec", "LightGCN", "DIN", "FM"])
+def test_the_protocol_holds_for_recboles_models_on_searchable_data(random_dataset, make_config, model):
+    config = make_config(model)
+    assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert config["eval_args"]["order"] == "TO"
+    assert config["eval_args"]["mode"] == PROTOCOL_MODE
+    assert config["metrics"] == ["Hit", "NDCG"]
+    assert config["topk"] == [1, 5, 10]
+    assert config["valid_metric"] == "NDCG@5"
+    assert "summarizer" not in config, "settings of our models are not theirs"
+
+
+@pytest.mark.parametrize(
+    ("model", "mode", "split"),
+    [("SASRec", "full", {"LS": "valid_and_test"}), ("LightGCN", "full", {"RS": [0.8, 0.1, 0.1]})],
+)
+def test_plain_data_keeps_recboles_defaults(make_config, model, mode, split):
+    config = make_config(model, "ml-100k")
+    assert config["eval_args"]["mode"] == {"valid": mode, "test": mode}
+    assert config["eval_args"]["split"] == split
+    assert config["metrics"] == ["Recall", "MRR", "NDCG", "Hit", "Precision"]
+    assert config["topk"] == [10]
+    assert config["valid_metric"] == "MRR@10"
+    assert config["unordered_timestamps"] is None
+
+
+def test_what_a_user_gives_outranks_the_defaults(random_dataset, make_config):
+    given = {"topk": [3], "valid_metric": "NDCG@3", "embedding_size": 12, "MAX_ITEM_LIST_LENGTH": 7}
+    for model in ("GSERec", "SASRec"):
+        config = make_config(model, **given, eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full"})
+        assert {name: config[name] for name in given} == given
+        assert config["eval_args"]["mode"] == {"valid": "full", "test": "full"}
+        assert config["eval_args"]["split"] == {"LS": "test_only"}
+
+
+def test_config_files_and_command_line_outrank_the_defaults(random_dataset, make_config, tmp_path, monkeypatch):
+    from recbole.config import Config
+
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"data_path: {random_dataset}\nlambda_u_cl: 0.5\ntau_2: 0.7\nlearning_rate: 1e-2\n")
+    monkeypatch.setattr("sys.argv", ["run", "--tau_2=0.9", "--topk=[5]"])
+    config = Config("GSERec", "toy", config_file_list=[str(file)], config_dict={"tau_2": 0.8, "tau_3": 0.8})
+    values = [config[name] for name in ("lambda_u_cl", "tau_2", "tau_3", "learning_rate", "topk", "lambda_his_cl")]
+    assert values == [0.5, 0.9, 0.8, 0.01, [5], 0.01]
+
+
+@pytest.mark.parametrize("dataset", ["toy", "ml-100k"])
+def test_cross_entropy_takes_no_negatives(random_dataset, make_config, dataset):
+    assert make_config("SASRec", dataset)["train_neg_sample_args"]["distribution"] == "none"
+    pairwise = make_config("SASRec", dataset, loss_type="BPR")
+    assert pairwise["train_neg_sample_args"]["distribution"] == "uniform"
+    assert make_config("BPR", dataset)["train_neg_sample_args"]["sample_num"] == 1
+    with pytest.raises(ValueError, match="should be None"):
+        make_config("SASRec", dataset, train_neg_sample_args={"distribution": "uniform"})
+
+
+def test_a_typing_error_is_refused_with_the_nearest_name(random_dataset, make_config, caplog):
+    with pytest.raises(SettingError, match="unknown setting 'learning_rat'. Did you mean 'learning_rate'?"):
+        make_config("GSERec", learning_rat=0.1)
+    with pytest.raises(SettingError, match="unknown setting 'lamda_u_cl'. Did you mean 'lambda_u_cl'?"):
+        make_config("GSERec", lamda_u_cl=0.1)
+    with pytest.raises(SettingError, match="'qqqq'. See the model's YAML"):
+        make_config("GSERec", qqqq=0.1)
+    # A model of RecBole's or of a user's own may read it.
+    make_config("BPR", learning_rat=0.1)
+    assert "unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in caplog.text
+
+
+def test_all_settings_that_recbole_reads_are_known():
+    from recbole.utils.argument_list import (
+        dataset_arguments,
+        evaluation_arguments,
+        general_arguments,
+        training_arguments,
+    )
+
+    names = [*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments]
+    # Listed by RecBole, read by nothing.
+    check_names(set(names) - {"config_file"}, "GSERec")
+    check_names(
+        ["tail_ratio", "train_batch_size", "alias_of_item_id", "nproc", "dataset", "config_files", "wandb_project"],
+        "GSERec",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("embedding_size", 0),
+        ("embedding_size", "64"),
+        ("embedding_size", 2.5),
+        ("train_batch_size", True),
+        ("epochs", -1),
+        ("lambda_u_cl", -0.1),
+        ("lambda_u_cl", "much"),
+        ("tau_2", True),
+        ("use_code_fusion", 1),
+        ("use_code_fusion", "yes"),
+        ("mlp_hidden_size", 200),
+        ("train_neg_sample_args", "uniform"),
+        ("eval_args", "uni99"),
+        ("MAX_CLICK_LIST_LENGTH", 0),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(name, value):
+    with pytest.raises(SettingError, match=name):
+        check_values({name: value}, "GSERec")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("embedding_size", 1),
+        ("epochs", 0),
+        ("lambda_u_cl", 0),
+        ("lambda_u_cl", 1),
+        ("mlp_hidden_size", []),
+        ("use_code_fusion", False),
+        ("eval_candidate_seed", None),
+        # RecBole's own settings, in the forms that RecBole documents.
+        ("topk", 10),
+        ("metrics", "Hit"),
+        ("load_col", None),
+        ("additional_feat_suffix", "search"),
+    ],
+)
+def test_values_of_the_right_kind_pass(name, value):
+    check_values({name: value}, "GSERec")
+
+
+@pytest.mark.parametrize("model", ["BPR", "GSERec"])
+def test_recboles_short_forms_work(random_dataset, make_config, model):
+    config = make_config(model, topk=10, metrics="Hit", valid_metric="Hit@10")
+    assert (config["topk"], config["metrics"]) == ([10], ["Hit"])
+
+
+def test_valid_metric_must_be_computed():
+    settings = {"metrics": ["Hit", "GAUC"], "topk": [5, 10]}
+    for metric in ("Hit@5", "hit@10", "GAUC"):
+        check_valid_metric({**settings, "valid_metric": metric})
+    check_valid_metric({"metrics": "MRR", "topk": 3, "valid_metric": "MRR@3"})
+    for metric in ("Hit@1", "NDCG@5", "NDCG"):
+        with pytest.raises(SettingError, match=f"valid_metric is '{metric}'"):
+            check_valid_metric({**settings, "valid_metric": metric})
+
+
+def test_every_model_of_recbole_passes_by_name():
+    import ast
+    from pathlib import Path
+
+    folder = Path(recbole.__file__).parent / "model"
+    names = set()
+    for file in folder.glob("*_recommender/*.py"):
+        classes = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+        names.update(name for name in classes if name.lower() == file.stem)
+    assert len(names) > 80
+    for name in [*names, "GSERec"]:
+        check_model(name)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("gserec", "GSERec"), ("SASrec", "SASRec"), ("LightGNC", "LightGCN")])
+def test_an_unknown_model_is_refused_with_the_nearest_name(given, meant):
+    with pytest.raises(SettingError, match=f"there is no model '{given}'. Did you mean '{meant}'?"):
+        check_model(given)
