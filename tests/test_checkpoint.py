@@ -394,7 +394,7 @@ def test_changed_bytes_never_do_worse_than_being_refused(readers, marker, tmp_pa
     assert outcomes[False] > 20
 
 
-def test_stock_checkpoints_would_not_load_safely(trained, tmp_path):
+def test_stock_checkpoints_would_not_load_safely(trained):
     """Why checkpoints are written differently: what RecBole itself would have saved."""
     trainer, config, _ = trained()
     stream = io.BytesIO()

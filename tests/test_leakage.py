@@ -206,7 +206,6 @@ def test_training_knows_nothing_of_held_out_events(prepare, write_rows, distribu
     assert before.keys() == after.keys() and len({number for number, _ in before}) > 2
     assert {field for _, field in before} >= {"item_id_list", "search_item_ids_list", "neg_item_id"}
     for key, column in before.items():
-        # The place of a target counts the interactions of all users before, whatever they are.
         assert torch.equal(column, after[key]), key
 
 

@@ -62,7 +62,15 @@ class TieAwareCollector(Collector):
 
     def get_data_struct(self):
         self._finished, self.ranks = self.ranks, []
-        return super().get_data_struct()
+        # RecBole 1.2.1 asks all it has collected for `.cpu()`, counts too.
+        counts = {name: value for name, value in self.data_struct._data_dict.items() if not torch.is_tensor(value)}
+        for name in counts:
+            del self.data_struct[name]
+        result = super().get_data_struct()
+        for name, value in counts.items():
+            self.data_struct.set(name, value)
+            result.set(name, value)
+        return result
 
     def per_user_ranks(self) -> pd.DataFrame:
         """Ranks of the last finished evaluation: columns ``user``, ``item`` (internal ids) and ``rank`` (1 is best)."""

@@ -22,31 +22,42 @@ class CodedSearchDataset(SearchDataset):
         if not os.path.exists(dataset_path):
             self._download()
         if "code" in (self.config["additional_feat_suffix"] or []):
-            self._ensure_codes()
+            self._make_missing_codes()
         super()._load_data(token, dataset_path)
+        if "code" in (self.config["additional_feat_suffix"] or []):
+            self._check_codes()
 
-    def _ensure_codes(self) -> None:
+    def _make_missing_codes(self) -> None:
         path = Path(self.file_path("code"))
-        remedy = f"Make the codes again: gserec preprocess --dataset {self.dataset_name}"
         is_first = self.config["single_spec"] or self.config["local_rank"] == 0
         if not path.is_file() and is_first:
             if not self.config["preprocess_missing_codes"]:
                 raise DataError(path, "file not found", f"Make it: gserec preprocess --dataset {self.dataset_name}")
             self.logger.warning(
                 f"{path} is missing. It is made now, with summarizer '{self.config['summarizer']}' and encoder "
-                f"'{self.config['encoder']}'; `gserec preprocess` offers others."
+                f"'{self.config['encoder']}', as by `gserec preprocess --dataset {self.dataset_name}`."
             )
             make_codes_from_config(self.config)
         if not self.config["single_spec"]:
             torch.distributed.barrier()
+
+    def _check_codes(self) -> None:
+        """Refuse codes from other data, or made with other settings than those the user gives now."""
+        path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
-        if record.is_file():
-            try:
-                made = json.loads(record.read_text(encoding="utf-8"))
-                made_from, code_hash = made["fingerprint"], made["code_sha256"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
-            if code_hash != sha256_of_file(path):
-                raise DataError(path, f"not the codes that {record.name} tells of", remedy)
-            now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
-            check_fingerprint(made_from, now, path, remedy)
+        if not record.is_file():
+            return
+        remedy = f"Make the codes again: gserec preprocess --dataset {self.dataset_name}"
+        try:
+            made = json.loads(record.read_text(encoding="utf-8"))
+            made_from, made_with, code_hash = dict(made["fingerprint"]), dict(made["settings"]), made["code_sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
+        if code_hash != sha256_of_file(path):
+            raise DataError(path, f"not the codes that {record.name} tells of", remedy)
+        now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
+        check_fingerprint(made_from, now, path, remedy)
+        for name, value in self.config.external_config_dict.items():
+            if name in made_with and made_with[name] != value:
+                problem = f"made with {name}={made_with[name]}, and not with the {name}={value} that is asked for"
+                raise DataError(path, problem, f"{remedy} --{name}={value}")

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
@@ -25,6 +25,7 @@ def lines_of(rows):
     return ["\t".join((a, b, "" if time is None else repr(time))) for a, b, time in rows]
 
 
+@settings(deadline=None)
 @given(rows, line_ends, st.booleans(), st.data())
 def test_round_trip(tmp_path_factory, rows, end, ends_with_newline, data):
     lines = [HEADER]
@@ -42,6 +43,7 @@ def test_round_trip(tmp_path_factory, rows, end, ends_with_newline, data):
         assert value == (None if time is None or math.isnan(time) else time)
 
 
+@settings(deadline=None)
 @given(rows, st.integers(0, 3), st.sampled_from(["a\tb", "a", "a\tb\t1\tc", "a\tb\tx", "a\tb\t1_0", "a\tb\t1,5"]))
 def test_the_line_of_a_malformed_row_is_named(tmp_path_factory, rows, n_blank, malformed):
     good = ["a\ufffd\tb\tNA", *lines_of(rows)]

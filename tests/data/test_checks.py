@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_gserec.data.checks import check_choice, check_short_users, check_time_order
@@ -15,6 +15,7 @@ def test_choice():
         check_choice("mode", None, ("a", "b"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4)), min_size=1, max_size=12))
 def test_time_order_equals_a_plain_loop(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "d.inter"

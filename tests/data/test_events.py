@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_gserec.data.events import build_event_log
@@ -41,6 +41,7 @@ some_interactions = st.lists(st.tuples(users, items, times), min_size=1, max_siz
 some_searches = st.lists(st.tuples(users, items, times, st.lists(items, max_size=3)), max_size=12)
 
 
+@settings(deadline=None)
 @given(some_interactions, some_searches, st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 def test_histories_equal_plain_loops(interactions, searches, n_items, n_searches, n_clicks):
     log, order = log_of(interactions, searches)
@@ -62,6 +63,7 @@ def test_histories_equal_plain_loops(interactions, searches, n_items, n_searches
             assert row == clicked + [0] * (clicks.shape[2] - len(clicked))
 
 
+@settings(deadline=None)
 @given(some_interactions, some_searches)
 def test_users_of_events(interactions, searches):
     log, _ = log_of(interactions, searches)

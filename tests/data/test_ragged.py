@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_gserec.data.ragged import Ragged, gather_padded, last_window
@@ -19,6 +19,7 @@ def lists(values):
 some_rows = st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(some_rows, st.data())
 def test_take_is_indexing(rows, data):
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))
@@ -43,6 +44,7 @@ def test_to_moves_both_tensors():
 ranges = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 7)), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(ranges, st.integers(0, 8))
 def test_a_window_is_the_end_of_its_range(ranges, size):
     starts = torch.tensor([start for start, _ in ranges])

@@ -1,6 +1,6 @@
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_gserec.data.search_files import (
@@ -29,6 +29,7 @@ def lists(sequences):
     return [tokens[a:b] for a, b in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab \u4e59", max_size=8)), st.integers(1, 3))
 def test_sequences_are_split_as_python_does(cells, n_chunks):
     size = -(-len(cells) // n_chunks) or 1

@@ -164,3 +164,13 @@ def test_the_record_tells_what_the_codes_were_made_from(folder):
     assert set(record["fingerprint"]["files"]) == {"inter", "search", "query", "item"}
     assert record["fingerprint"]["settings"]["eval_args"]["split"] == {"LS": "valid_and_test"}
     assert str(folder.parent) not in json.dumps(record)
+
+
+def test_offline_settings_that_the_codes_were_not_made_with_are_refused(random_dataset, prepare):
+    (random_dataset / "toy" / "toy.code").unlink()
+    quick = {"rq_epochs": 2, "rq_warmup_epochs": 1, "codebook_size": 4}
+    prepare(**quick)
+    prepare(**quick)
+    prepare()
+    with pytest.raises(DataError, match=r"made with codebook_size=4, and not with the codebook_size=8"):
+        prepare(**{**quick, "codebook_size": 8})
