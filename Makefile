@@ -5,6 +5,8 @@ VENV ?= .venv
 TORCH_OPTIONS ?=
 
 BIN := $(VENV)/bin
+# The tests' matrices are small: a second thread gains nothing, and stalls where other programs use the processor.
+ONE_THREAD := OMP_NUM_THREADS=1
 PINS := pyproject.toml constraints.txt
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
@@ -19,10 +21,10 @@ demo: $(VENV)/.installed ## Train and evaluate GSERec on the default dataset
 	$(BIN)/run_recbole --model=GSERec
 
 test: $(VENV)/.installed-dev ## Run the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow"
 
 test-all: $(VENV)/.installed-dev ## Run all tests
-	$(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .

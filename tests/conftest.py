@@ -17,6 +17,9 @@ import torch
 import recbole_gserec  # noqa: F401  (registers the models)
 from recbole_gserec.config import without_arguments
 
+# Small matrices gain nothing from a second thread, and stall where other programs use the processor.
+torch.set_num_threads(1)
+
 HEADERS = {
     "inter": "user_id:token\titem_id:token\ttimestamp:float",
     "search": "search_user_id:token\tsearch_query_id:token\tsearch_timestamp:float\tsearch_item_ids:token_seq",

@@ -193,6 +193,7 @@ def test_valid_metric_must_be_computed():
             check_valid_metric({**settings, "valid_metric": metric})
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:<unknown>", "ignore::SyntaxWarning:<unknown>")
 def test_every_model_of_recbole_passes_by_name():
     import ast
     from pathlib import Path
