@@ -7,8 +7,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from recbole_gserec.errors import DataError
 from recbole_gserec.settings import DEFAULT_DATASET
 
 
@@ -18,19 +17,20 @@ def make_default_dataset(name: str, path: str, config: Mapping[str, Any]) -> boo
     Args:
         name: Name of the dataset that has no folder.
         path: The folder it should have.
-        config: RecBole's settings; in distributed training one process makes it and the others wait.
+        config: RecBole's settings.
 
     Returns:
         Whether the dataset is there now.
+
+    Raises:
+        DataError: In distributed training, whose processes would each make it.
     """
     if name != DEFAULT_DATASET:
         return False
-    distributed = not config["single_spec"]
-    if not distributed or config["local_rank"] == 0:
-        from dataset_converters.ml_100k import convert_ml_100k
+    if not config["single_spec"]:
+        raise DataError(path, "no such dataset", f"Make it first: gserec convert ml-100k --output {Path(path).parent}")
+    from dataset_converters.ml_100k import convert_ml_100k
 
-        getLogger().info(f"Making the default dataset {name} in {path} from the MovieLens-100k inside RecBole.")
-        convert_ml_100k(Path(path).parent, name)
-    if distributed:
-        torch.distributed.barrier()
+    getLogger().info(f"Making the default dataset {name} in {path} from the MovieLens-100k inside RecBole.")
+    convert_ml_100k(Path(path).parent, name)
     return True

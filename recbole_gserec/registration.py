@@ -112,7 +112,7 @@ def _add_settings() -> None:
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_gserec.data.settings import DATASET_SETTINGS
-    from recbole_gserec.settings import check_names, check_valid_metric, check_values, plugin_defaults
+    from recbole_gserec.settings import check_evaluation, check_names, check_values, plugin_defaults
 
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
@@ -121,15 +121,25 @@ def _add_settings() -> None:
     def _load_internal_config_dict(self, model, model_class, dataset):
         load_stock(self, model, model_class, dataset)
         given, internal = self.external_config_dict, self.internal_config_dict
-        check_names(given, model)
+        # The command line may be that of a user's own program, with flags of its own: those are only warned of.
+        check_names(given, model, lenient=self.cmd_config_dict)
         check_values(given, model)
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
-        internal.update(plugin_defaults(model, dataset, data_path, is_sequential))
-        if is_sequential and {**internal, **given}.get("loss_type") == "CE":
+        defaults = plugin_defaults(model, dataset, data_path, is_sequential)
+        internal.update(defaults)
+        if defaults and isinstance(given.get("eval_args"), dict):
+            # Changing one part of the protocol, such as the mode, leaves the others as they are.
+            given["eval_args"] = {**defaults["eval_args"], **given["eval_args"]}
+        has_own_negatives = hasattr(model_class, "input_type")
+        if is_sequential and not has_own_negatives and {**internal, **given}.get("loss_type") == "CE":
             # RecBole refuses to run with its own default here: cross entropy takes no sampled negatives.
             internal["train_neg_sample_args"] = None
-        check_valid_metric({**internal, **given})
+        if defaults and model_class.type == ModelType.CONTEXT and not given.get("threshold"):
+            # RecBole's default is to read labels; a search-extended dataset has none.
+            internal["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+        if model in MODELS:
+            check_evaluation({**internal, **given})
 
     Config._load_internal_config_dict = _load_internal_config_dict
 

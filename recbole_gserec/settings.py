@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from logging import getLogger
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import recbole
 import yaml
+from recbole.evaluator import metric_types
+from recbole.utils import EvaluatorType
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import (
@@ -74,10 +76,15 @@ def _recbole_settings() -> frozenset[str]:
     return frozenset(names)
 
 
-def check_names(given: Iterable[str], model: str) -> None:
+def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
     """Refuse a setting that nothing reads, most often a typing error.
 
     For RecBole's own and for users' models, which may read settings of their own, it is only warned of.
+
+    Args:
+        given: Names of settings.
+        model: The model's name.
+        lenient: Names that are only warned of.
 
     Raises:
         SettingError: With the nearest known name.
@@ -88,7 +95,7 @@ def check_names(given: Iterable[str], model: str) -> None:
         if name in known:
             continue
         error = SettingError.unknown(name, sorted(known))
-        if ours:
+        if ours and name not in lenient:
             raise error
         getLogger().warning(str(error))
 
@@ -112,14 +119,20 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         elif isinstance(default, float):
             fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
             wanted = None if fits else "a number of at least 0"
+            if name.endswith("dropout_prob") and (not fits or value >= 1):
+                wanted = "a number from 0 to less than 1"
+            if name in ("tau_2", "tau_3") and (not fits or value <= 0.01):
+                wanted = "a number above 0.01"
         elif isinstance(default, (list, dict)) and not isinstance(value, type(default)):
             wanted = f"a {type(default).__name__}"
         if wanted:
             raise SettingError(f"{name} is {value!r}; it takes {wanted}")
 
 
-def check_valid_metric(settings: Mapping[str, Any]) -> None:
-    """Refuse a ``valid_metric`` that is not among the metrics; RecBole would find out after the first epoch.
+def check_evaluation(settings: Mapping[str, Any]) -> None:
+    """Refuse metrics our models are not evaluated by, and a ``valid_metric`` that is not among the metrics.
+
+    RecBole would find out about the latter after the first epoch.
 
     Raises:
         SettingError: Naming the metrics there are.
@@ -127,10 +140,14 @@ def check_valid_metric(settings: Mapping[str, Any]) -> None:
     metrics, topk = settings["metrics"], settings["topk"]
     metrics = [metrics] if isinstance(metrics, str) else metrics
     topk = [topk] if isinstance(topk, int) else topk
+    values = [metric for metric in metrics if metric_types.get(metric.lower()) == EvaluatorType.VALUE]
+    if values:
+        raise SettingError(f"metrics has '{values[0]}': search-aware models are evaluated by ranking metrics")
     name, _, depth = settings["valid_metric"].partition("@")
     if name.lower() not in [metric.lower() for metric in metrics] or (depth and depth not in map(str, topk)):
         raise SettingError(
-            f"valid_metric is '{settings['valid_metric']}', which is not computed: metrics are {metrics}, topk is {topk}"
+            f"valid_metric is '{settings['valid_metric']}', which is not computed: "
+            f"metrics are {metrics}, topk is {topk}"
         )
 
 

@@ -8,9 +8,9 @@ from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, model_settings, properties_folder, protocol_settings
 from recbole_gserec.settings import (
     DEFAULT_DATASET,
+    check_evaluation,
     check_model,
     check_names,
-    check_valid_metric,
     check_values,
     plugin_defaults,
 )
@@ -186,11 +186,11 @@ def test_recboles_short_forms_work(random_dataset, make_config, model):
 def test_valid_metric_must_be_computed():
     settings = {"metrics": ["Hit", "GAUC"], "topk": [5, 10]}
     for metric in ("Hit@5", "hit@10", "GAUC"):
-        check_valid_metric({**settings, "valid_metric": metric})
-    check_valid_metric({"metrics": "MRR", "topk": 3, "valid_metric": "MRR@3"})
+        check_evaluation({**settings, "valid_metric": metric})
+    check_evaluation({"metrics": "MRR", "topk": 3, "valid_metric": "MRR@3"})
     for metric in ("Hit@1", "NDCG@5", "NDCG"):
         with pytest.raises(SettingError, match=f"valid_metric is '{metric}'"):
-            check_valid_metric({**settings, "valid_metric": metric})
+            check_evaluation({**settings, "valid_metric": metric})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:<unknown>", "ignore::SyntaxWarning:<unknown>")

@@ -11,7 +11,7 @@ import yaml
 
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.properties_files import model_settings
-from recbole_gserec.settings import DEFAULT_DATASET, check_model
+from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
 
@@ -36,6 +36,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     in_files = _settings_in(files or [])
     model = args.model or in_files.get("model") or RECBOLE_MODEL
     check_model(model)
+    check_names(args.settings, model)
     default = DEFAULT_DATASET if model_settings(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
 
@@ -76,12 +77,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--world_size", type=int, default=-1, help="total number of processes")
     parser.add_argument("--group_offset", type=int, default=0, help="global rank of this group's first process")
     args, settings = parser.parse_known_args(arguments)
+    args.settings = []
     for setting in settings:
         name, equals, value = setting.removeprefix("--").partition("=")
         if not (setting.startswith("--") and name and equals):
             raise SettingError(f"argument '{setting}': settings are written --name=value")
         if "=" in value:
             raise SettingError(f"argument '{setting}': RecBole reads no value with '=' in it; use --config_files")
+        args.settings.append(name)
     return args
 
 
@@ -119,7 +122,8 @@ def _print_metrics(model: str, dataset: str, result: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("metric", "validation", "test", title=f"{model} on {dataset}")
-    for metric, test in result["test_result"].items():
-        valid = (result["best_valid_result"] or {}).get(metric)
-        table.add_row(metric, "" if valid is None else f"{valid:.4f}", f"{test:.4f}")
+    # Either is None where the split has no such part.
+    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
+    for metric in {**valid, **test}:
+        table.add_row(metric, *(f"{part[metric]:.4f}" if metric in part else "" for part in (valid, test)))
     Console().print(table)

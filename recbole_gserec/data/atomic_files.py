@@ -92,7 +92,7 @@ def read_columns(
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        if _is_empty_below_header(path, encoding):
+        if has_no_rows(path, encoding):
             return pa.table({field: pa.array([], schema[field]) for field in fields})
         raise _located(path, types, separator, encoding, error) from error
     for field in required:
@@ -130,7 +130,8 @@ def _data_lines(path: str | Path, encoding: str) -> Iterator[tuple[int, str]]:
                 yield line, text
 
 
-def _is_empty_below_header(path: str | Path, encoding: str) -> bool:
+def has_no_rows(path: str | Path, encoding: str) -> bool:
+    """Whether a file has a header and nothing else."""
     return next(_data_lines(path, encoding), None) is None
 
 

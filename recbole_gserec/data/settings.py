@@ -5,4 +5,6 @@ DATASET_SETTINGS = (
     "MAX_CLICK_LIST_LENGTH",
     "unordered_timestamps",
     "short_users",
+    "eval_candidate_seed",
+    "resample_negatives",
 )

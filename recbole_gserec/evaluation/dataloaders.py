@@ -33,10 +33,10 @@ def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> typ
         return SearchTrainDataLoader if is_ours else stock(config, phase)
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
-    # With several targets of a user in a split, RecBole ranks them together; that stays as its users know it.
-    one_target = is_ours or "LS" in (config["eval_args"]["split"] or {})
-    if ranks and one_target and mode[:3] in ("uni", "pop"):
-        return CandidateEvalDataLoader
+    # On a dataset without searches, RecBole ranks several targets of a user together; its users know it so.
+    shares_lists = "eval_candidate_seed" in config or "LS" in (config["eval_args"]["split"] or {})
+    if ranks and shares_lists and mode[:3] in ("uni", "pop"):
+        return SearchCandidateEvalDataLoader if is_ours else CandidateEvalDataLoader
     if is_ours and mode == "full":
         return BoundedFullSortEvalDataLoader
     return stock(config, phase)
@@ -67,10 +67,13 @@ class SearchTrainDataLoader(TrainDataLoader):
         )
         # A generator of their own: negatives do not change with the number of random numbers a model draws.
         self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
+        self._worker_seed = None
         self._stored = None
         if not config["resample_negatives"]:
             users = dataset.inter_feat[self.uid_field].numpy()
-            self._stored = self._negatives.sample(users, self.neg_sample_num, self._negative_rng)
+            # The same for all processes of a distributed run.
+            rng = np.random.default_rng(config["seed"])
+            self._stored = self._negatives.sample(users, self.neg_sample_num, rng)
 
     def collate_fn(self, index):
         index = np.array(index)
@@ -79,9 +82,17 @@ class SearchTrainDataLoader(TrainDataLoader):
             negatives = self._stored[index]
         else:
             users = data[self.uid_field].numpy()
-            negatives = self._negatives.sample(users, self.neg_sample_num, self._negative_rng)
+            negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
         data.interaction[self.neg_item_id] = torch.from_numpy(negatives)
         return data
+
+    def _generator(self) -> np.random.Generator:
+        """The generator of this process; a worker is a copy of its parent and needs a seed of its own each epoch."""
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None and worker.seed != self._worker_seed:
+            self._worker_seed = worker.seed
+            self._negative_rng = np.random.default_rng([worker.seed, self.config["local_rank"]])
+        return self._negative_rng
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):
@@ -120,6 +131,14 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         index = np.array(index)
         interaction = self.transform(self._dataset, self._dataset[index])
         return CandidateBatch(interaction, self.candidates[index], self._dataset)
+
+
+class SearchCandidateEvalDataLoader(CandidateEvalDataLoader):
+    """The same for models that score candidates alone, and bound their memory themselves."""
+
+    def _init_batch_size_and_step(self):
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)
 
 
 class BoundedFullSortEvalDataLoader(FullSortEvalDataLoader):

@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from recbole_gserec.data.atomic_files import has_no_rows
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.search_files import read_search_file
 
 
 def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Users and items (internal ids) of all interactions in the given parts of one dataset.
+    """Users and items (internal ids) of the interactions in the given parts of one dataset.
+
+    Users with a single interaction are left out: RecBole's sequential datasets do not know of it, and lists must not
+    depend on the kind of dataset.
 
     Args:
         datasets: RecBole datasets. A sequential one leaves each user's first interaction out of its rows; it is taken
@@ -22,7 +26,7 @@ def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64
     first = datasets[0]
     if isinstance(first, SearchDataset):
         events = first.events
-        return events.users_of_interactions().numpy(), events.items.numpy().astype(np.int64)
+        return _of_several(events.users_of_interactions().numpy(), events.items.numpy().astype(np.int64))
     users, items = [], []
     for dataset in datasets:
         feat = dataset.inter_feat
@@ -36,7 +40,13 @@ def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64
             second = second[feat[dataset.item_list_length_field].numpy()[second] == 1]
             users.append(user[second])
             items.append(feat[history].numpy()[second, 0])
-    return np.concatenate(users), np.concatenate(items)
+    return _of_several(np.concatenate(users), np.concatenate(items))
+
+
+def _of_several(users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The interactions of users with at least two."""
+    kept = np.bincount(users)[users] > 1
+    return users[kept], items[kept]
 
 
 def search_clicks_of(dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -45,15 +55,13 @@ def search_clicks_of(dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         events = dataset.events
         return events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64)
     path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.search"
-    if not path.is_file():
+    config = dataset.config
+    encoding = config["encoding"] or "utf-8"
+    if not path.is_file() or has_no_rows(path, encoding):
         nothing = np.zeros(0, dtype=np.int64)
         return nothing, nothing
-    config = dataset.config
     searches, clicks = read_search_file(
-        path,
-        separator=config["field_separator"],
-        seq_separator=config["seq_separator"],
-        encoding=config["encoding"] or "utf-8",
+        path, separator=config["field_separator"], seq_separator=config["seq_separator"], encoding=encoding
     )
     users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(searches["search_user_id"])
     users = users.repeat(np.diff(clicks.offsets))

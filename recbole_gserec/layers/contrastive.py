@@ -71,24 +71,29 @@ class BilinearSimilarity(nn.Module):
 class Temperature(nn.Module):
     r"""A learnable temperature :math:`\tau` that stays positive.
 
-    It is kept as :math:`\log\tau`, and never falls below ``minimum``: a temperature stored as a plain number can cross
-    zero during training and then rewards what it should punish.
+    It is kept as :math:`\log(\tau - \tau_{\min})`: a temperature stored as a plain number can cross zero during
+    training and then rewards what it should punish.
 
     Args:
-        initial: Value of :math:`\tau` before training.
-        minimum: Smallest value that :math:`\tau` can take.
+        initial: Value of :math:`\tau` before training, above ``minimum``.
+        minimum: What :math:`\tau` always stays above.
+
+    Raises:
+        ValueError: If ``initial`` is not above ``minimum``.
     """
 
     def __init__(self, initial: float, minimum: float = 0.01):
         super().__init__()
+        if initial <= minimum:
+            raise ValueError(f"a temperature of {initial} is not above {minimum}")
         self.initial, self.minimum = initial, minimum
-        self.log_tau = nn.Parameter(torch.tensor(math.log(initial)))
+        self.log_tau = nn.Parameter(torch.tensor(math.log(initial - minimum)))
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.log_tau, math.log(self.initial))
+        nn.init.constant_(self.log_tau, math.log(self.initial - self.minimum))
 
     def forward(self) -> Tensor:
-        return self.log_tau.exp().clamp_min(self.minimum)
+        return self.minimum + self.log_tau.exp()
 
 
 def nt_xent(
@@ -139,6 +144,7 @@ class _PartnerCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool):
         n_rows = len(left)
         places = torch.arange(n_rows, device=left.device)
@@ -171,6 +177,7 @@ class _PartnerCrossEntropy(torch.autograd.Function):
         return total / n_rows
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor):
         left, right, scale = (part * (gradient / ctx.n_rows) for part in ctx.saved_tensors)
         return left, right, None, scale, None, None

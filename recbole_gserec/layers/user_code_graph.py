@@ -20,6 +20,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from recbole_gserec.errors import CheckpointError
+
 
 class CodeLayers(NamedTuple):
     """Propagated codes, all that a batch needs of the graph.
@@ -53,7 +55,9 @@ class UserCodeGraph(nn.Module):
         matrix = sp.csr_matrix(
             (weights[present].numpy(), (users.numpy(), codes[present].numpy())), (len(codes), n_codes + 1)
         )
-        self.register_buffer("codes", codes, persistent=False)
+        # Kept in checkpoints: what is learnt belongs to these codes.
+        self.register_buffer("codes", codes)
+        self.register_load_state_dict_pre_hook(_refuse_other_codes)
         self.register_buffer("weights", weights.float(), persistent=False)
         self.users_from_codes = _ConstantMatrix(matrix)
         self.codes_from_users = _ConstantMatrix(matrix.T.tocsr())
@@ -85,6 +89,15 @@ class UserCodeGraph(nn.Module):
         return (embeddings + received) / (self.n_layers + 1)
 
 
+def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: str, *_) -> None:
+    codes = state.get(f"{prefix}codes")
+    if codes is not None and not torch.equal(codes.cpu(), graph.codes.cpu()):
+        raise CheckpointError(
+            "the checkpoint was trained with other codes than the dataset has now. "
+            "Train again, or bring back the .code file it was trained with"
+        )
+
+
 class _ConstantMatrix(nn.Module):
     """A sparse matrix that moves with its module; RecBole copies models, and sparse tensors cannot be copied."""
 
@@ -110,10 +123,12 @@ class _SparseProduct(torch.autograd.Function):
     """``matrix @ dense`` for a constant matrix whose transpose is at hand; torch would transpose it at every step."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
         ctx.transposed = transposed
         return matrix @ dense
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor):
         return None, None, ctx.transposed @ gradient

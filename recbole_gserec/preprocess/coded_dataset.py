@@ -6,8 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import torch
-
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import check_fingerprint, dataset_fingerprint
 from recbole_gserec.errors import DataError
@@ -29,23 +27,25 @@ class CodedSearchDataset(SearchDataset):
 
     def _make_missing_codes(self) -> None:
         path = Path(self.file_path("code"))
-        is_first = self.config["single_spec"] or self.config["local_rank"] == 0
-        if not path.is_file() and is_first:
-            if not self.config["preprocess_missing_codes"]:
+        if not path.is_file():
+            # In distributed training the other processes would wait for the whole stage, and give up.
+            if not (self.config["preprocess_missing_codes"] and self.config["single_spec"]):
                 raise DataError(path, "file not found", f"Make it: gserec preprocess --dataset {self.dataset_name}")
             self.logger.warning(
                 f"{path} is missing. It is made now, with summarizer '{self.config['summarizer']}' and encoder "
                 f"'{self.config['encoder']}', as by `gserec preprocess --dataset {self.dataset_name}`."
             )
             make_codes_from_config(self.config)
-        if not self.config["single_spec"]:
-            torch.distributed.barrier()
 
     def _check_codes(self) -> None:
         """Refuse codes from other data, or made with other settings than those the user gives now."""
         path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
+        self._code_hash = sha256_of_file(path)
         if not record.is_file():
+            self.logger.warning(
+                f"{record} is missing: it is not known what the codes were made from, and for which split."
+            )
             return
         remedy = f"Make the codes again: gserec preprocess --dataset {self.dataset_name}"
         try:
@@ -53,7 +53,7 @@ class CodedSearchDataset(SearchDataset):
             made_from, made_with, code_hash = dict(made["fingerprint"]), dict(made["settings"]), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
-        if code_hash != sha256_of_file(path):
+        if code_hash != self._code_hash:
             raise DataError(path, f"not the codes that {record.name} tells of", remedy)
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
         check_fingerprint(made_from, now, path, remedy)
@@ -61,3 +61,10 @@ class CodedSearchDataset(SearchDataset):
             if name in made_with and made_with[name] != value:
                 problem = f"made with {name}={made_with[name]}, and not with the {name}={value} that is asked for"
                 raise DataError(path, problem, f"{remedy} --{name}={value}")
+
+    def __setstate__(self, state):
+        """A dataset saved by ``save_dataset`` holds the codes of its time."""
+        self.__dict__.update(state)
+        path = Path(self.file_path("code"))
+        if path.is_file() and sha256_of_file(path) != getattr(self, "_code_hash", None):
+            raise DataError(path, "changed since the dataset was saved by save_dataset", "Delete the saved dataset.")

@@ -11,6 +11,7 @@ from recbole_gserec.evaluation import dataloaders
 from recbole_gserec.evaluation.dataloaders import (
     BoundedFullSortEvalDataLoader,
     CandidateEvalDataLoader,
+    SearchCandidateEvalDataLoader,
     SearchTrainDataLoader,
 )
 
@@ -27,7 +28,7 @@ def with_mode(mode, split=None):
 @pytest.mark.parametrize(
     ("model", "settings", "expected"),
     [
-        ("GSERec", {}, (SearchTrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader)),
+        ("GSERec", {}, (SearchTrainDataLoader, SearchCandidateEvalDataLoader, SearchCandidateEvalDataLoader)),
         ("BPR", {}, (TrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader)),
         ("SASRec", with_mode("pop20"), (TrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader)),
         ("GSERec", FULL, (SearchTrainDataLoader, BoundedFullSortEvalDataLoader, BoundedFullSortEvalDataLoader)),
@@ -35,14 +36,14 @@ def with_mode(mode, split=None):
         (
             "GSERec",
             with_mode({"valid": "uni20", "test": "full"}),
-            (SearchTrainDataLoader, CandidateEvalDataLoader, BoundedFullSortEvalDataLoader),
+            (SearchTrainDataLoader, SearchCandidateEvalDataLoader, BoundedFullSortEvalDataLoader),
         ),
         # What does not rank one target among candidates stays RecBole's.
         ("BPR", {**VALUE, **with_mode("uni20")}, (TrainDataLoader, NegSampleEvalDataLoader, NegSampleEvalDataLoader)),
         (
             "BPR",
             with_mode("uni20", {"RS": [0.8, 0.1, 0.1]}),
-            (TrainDataLoader, NegSampleEvalDataLoader, NegSampleEvalDataLoader),
+            (TrainDataLoader, CandidateEvalDataLoader, CandidateEvalDataLoader),
         ),
     ],
 )
@@ -205,3 +206,11 @@ def test_full_ranking_is_bounded(make_model, monkeypatch):
     monkeypatch.undo()
     _, _, smaller, _ = full_ranking(make_model, eval_batch_size=3)
     assert max(len(batch[0]) for batch in smaller) == 3
+
+
+def test_workers_draw_negatives_of_their_own_in_every_epoch(prepare):
+    _, _, loaders = prepare(train_batch_size=50, worker=2, shuffle=False)
+    epochs = [[batch["neg_item_id"] for batch in loaders[0]] for _ in range(2)]
+    same = [(first == second).float().mean().item() for first, second in zip(*epochs, strict=True)]
+    assert max(same) < 0.1
+    assert (epochs[0][0] == epochs[0][1]).float().mean() < 0.1

@@ -95,7 +95,7 @@ def test_temperature_stays_positive_whatever_the_gradient_does():
         optimiser.zero_grad()
         temperature().backward()
         optimiser.step()
-    assert temperature().item() == pytest.approx(0.01)
+    assert 0.0099 < temperature().item() < 0.011
 
 
 @pytest.mark.parametrize("negatives", ["both", "opposite"])

@@ -321,7 +321,7 @@ def test_graph_is_propagated_once_per_evaluation(make_model, monkeypatch):
         first = model.predict(batch)
         model.predict(batch)
         assert len(calls) == 2  # One for each side.
-        model.load_state_dict({name: value * 1.5 for name, value in model.state_dict().items()})
+        model.load_state_dict({n: v * 1.5 if v.is_floating_point() else v for n, v in model.state_dict().items()})
         assert not torch.equal(model.predict(batch), first)
         assert len(calls) == 4
         model.train()
@@ -353,3 +353,22 @@ def test_wrong_choice_is_refused(make_model):
 def test_heads_must_divide_the_size(make_model):
     with pytest.raises(SettingError, match="embedding_size 7 is not a multiple of n_heads 2"):
         make_model(embedding_size=7)
+
+
+def test_weights_trained_with_other_codes_are_refused(make_model):
+    from recbole_gserec.errors import CheckpointError
+
+    model, *_ = make_model()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    state["graph.search.codes"][3] = state["graph.search.codes"][4]
+    with pytest.raises(CheckpointError, match="trained with other codes"):
+        model.load_state_dict(state)
+
+
+def test_mixed_precision(make_model):
+    model, _, _, loaders = make_model()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = sum(model.calculate_loss(batch_of(loaders)))
+    loss.backward()
+    assert torch.isfinite(loss)
