@@ -16,6 +16,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_co
 
 from recbole_gserec.errors import CheckpointError
 from recbole_gserec.files import written_aside
+from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _PARTS = (
@@ -78,8 +79,8 @@ def _check_model(config: Config) -> None:
 
 
 def allow_config_in_checkpoints() -> None:
-    """Let ``torch.load(..., weights_only=True)`` call :func:`restore_config`, and nothing else of ours."""
-    torch.serialization.add_safe_globals([restore_config])
+    """Let ``torch.load(..., weights_only=True)`` call our functions that restore plain data."""
+    torch.serialization.add_safe_globals([restore_config, restore_array, restore_matrix])
 
 
 def save_checkpoint(trainer, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -93,7 +94,7 @@ def save_checkpoint(trainer, epoch: int, verbose: bool = True, **kwargs: Any) ->
         "cur_step": trainer.cur_step,
         "best_valid_score": float(trainer.best_valid_score),
         "state_dict": trainer.model.state_dict(),
-        "other_parameter": trainer.model.other_parameter(),
+        "other_parameter": portable_other_parameter(trainer.model),
         "optimizer": trainer.optimizer.state_dict(),
     }
     with written_aside(path) as temporary:

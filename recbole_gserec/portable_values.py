@@ -1,0 +1,64 @@
+"""Values that RecBole's models keep beside their weights, in a form that loads without running code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+_FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
+
+
+class PortableArray:
+    """A NumPy array (or matrix) that is pickled as a tensor."""
+
+    def __init__(self, array: np.ndarray):
+        self._array = array
+
+    def __reduce__(self):
+        return restore_array, (torch.from_numpy(np.array(self._array)), isinstance(self._array, np.matrix))
+
+
+class PortableMatrix:
+    """A SciPy sparse matrix that is pickled as tensors."""
+
+    def __init__(self, matrix: Any):
+        self._matrix = matrix
+
+    def __reduce__(self):
+        triplets = self._matrix.tocoo()
+        parts = (torch.from_numpy(np.array(part)) for part in (triplets.data, triplets.row, triplets.col))
+        return restore_matrix, (self._matrix.format, tuple(self._matrix.shape), *parts)
+
+
+def restore_array(values: torch.Tensor, is_matrix: bool) -> np.ndarray:
+    """The array that :class:`PortableArray` was made from."""
+    array = values.numpy()
+    return np.asmatrix(array) if is_matrix else array
+
+
+def restore_matrix(
+    kind: str, shape: tuple[int, int], values: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> Any:
+    """The matrix that :class:`PortableMatrix` was made from."""
+    if kind not in _FORMATS:
+        raise ValueError(f"no sparse matrix is of the kind {kind}")
+    return sp.coo_matrix((values.numpy(), (rows.numpy(), columns.numpy())), shape=shape).asformat(kind)
+
+
+def portable_other_parameter(model: nn.Module) -> dict[str, Any]:
+    """``model.other_parameter()`` without the parts that ``state_dict`` has, arrays and matrices made portable."""
+    children = dict(model.named_children())
+    values = {}
+    for name, value in model.other_parameter().items():
+        if isinstance(value, nn.Module) and children.get(name) is value:
+            continue
+        if isinstance(value, np.ndarray):
+            value = PortableArray(value)
+        elif sp.issparse(value):
+            value = PortableMatrix(value)
+        values[name] = value
+    return values
