@@ -69,6 +69,9 @@ class CandidateLists:
         # Item 0 is padding: a place of -1 finds it at the end.
         ids = np.append(self._items, 0)
         for round_ in range(int(rounds.max(initial=-1)) + 1):
+            rows = rounds == round_
+            wanted = np.zeros(len(self._users), dtype=bool)
+            wanted[places[rows]] = True
             drawn = draw_candidates(
                 self._interacted,
                 len(self._users),
@@ -78,8 +81,8 @@ class CandidateLists:
                 phase=self._phase,
                 round_=round_,
                 weights=self._weights,
+                wanted=wanted,
             )
-            rows = rounds == round_
             result[rows] = ids[drawn[places[rows]]]
         short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
         if short:

@@ -31,6 +31,7 @@ def draw_candidates(
     phase: str,
     round_: int = 0,
     weights: NDArray[np.float64] | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Draw, for every user, distinct items that the user never touched.
 
@@ -44,6 +45,7 @@ def draw_candidates(
         round_: 0 for a user's first target in the phase, 1 for a second one, ...
         weights: ``[n_items]`` odds of the items, not negative; even odds by default. Without replacement, as if items
             were drawn one by one.
+        wanted: ``[n_users]``, whether the user's list is needed; blocks of users without any are left at -1.
 
     Returns:
         ``[n_users, n_candidates]``; rows end with -1 where a user has fewer items left.
@@ -53,6 +55,8 @@ def draw_candidates(
     for block, start in enumerate(range(0, n_users, USERS_PER_BLOCK)):
         rng = np.random.default_rng([seed, PHASES.index(phase), round_, block])
         users = np.arange(start, min(start + USERS_PER_BLOCK, n_users))
+        if wanted is not None and not wanted[users].any():
+            continue
         low, high = np.searchsorted(interacted, [users[0] * n_items, (users[-1] + 1) * n_items])
         pairs = interacted[low:high]
         touched = np.bincount(pairs // n_items - start, minlength=len(users))

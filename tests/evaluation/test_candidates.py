@@ -173,3 +173,14 @@ def test_order_of_tokens_is_that_of_the_original_ids():
     shuffled = ["9", "[PAD]", "b", "a", "10"]
     by_token = dict(zip(tokens, order_of_tokens(tokens), strict=True))
     assert dict(zip(shuffled, order_of_tokens(np.array(shuffled)), strict=True)) == by_token
+
+
+def test_lists_do_not_depend_on_which_are_wanted(monkeypatch):
+    monkeypatch.setattr("recbole_gserec.evaluation.candidates.USERS_PER_BLOCK", 10)
+    interacted = np.arange(0, 40 * 500, 37)
+    full = draw_candidates(interacted, 40, 500, 20, seed=1, phase="test")
+    wanted = np.zeros(40, dtype=bool)
+    wanted[[12, 35]] = True
+    part = draw_candidates(interacted, 40, 500, 20, seed=1, phase="test", wanted=wanted)
+    np.testing.assert_array_equal(part[wanted], full[wanted])
+    assert (part[:10] == -1).all()
