@@ -65,6 +65,6 @@ class CodedSearchDataset(SearchDataset):
     def __setstate__(self, state):
         """A dataset saved by ``save_dataset`` holds the codes of its time."""
         self.__dict__.update(state)
-        path = Path(self.file_path("code"))
-        if path.is_file() and sha256_of_file(path) != getattr(self, "_code_hash", None):
+        path, code_hash = Path(self.file_path("code")), state.get("_code_hash")
+        if code_hash is not None and path.is_file() and sha256_of_file(path) != code_hash:
             raise DataError(path, "changed since the dataset was saved by save_dataset", "Delete the saved dataset.")
