@@ -210,7 +210,8 @@ def test_spawned_process_knows_the_model(settings):
     """All the child gets is the pickled function, as RecBole's own launcher gives it."""
     with without_arguments(), multiprocessing.get_context("spawn").Pool(1) as pool:
         given = {"model": "GSERec", "dataset": "toy", "config_dict": settings}
-        result = pool.apply(recbole.quick_start.run_recbole, (), given)
+        # A child that cannot unpickle the function dies, and a pool waits for it forever.
+        result = pool.apply_async(recbole.quick_start.run_recbole, (), given).get(timeout=240)
     assert result == run_here("GSERec", settings)
 
 
@@ -232,7 +233,7 @@ def test_ray_worker_knows_the_model_and_takes_no_settings_from_its_own_arguments
     try:
         by_value = types.FunctionType(seen_in_worker.__code__, {}, "seen_in_worker")
         task = ray.remote(by_value).remote(recbole.quick_start.run_recbole, settings)
-        arguments, given, epochs, result = ray.get(task)
+        arguments, given, epochs, result = ray.get(task, timeout=240)
     finally:
         ray.shutdown()
     assert (arguments, given, epochs) == ([], {}, 1)
