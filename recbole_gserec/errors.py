@@ -51,3 +51,7 @@ class MissingDependencyError(GSERecError):
 
 class VersionError(GSERecError):
     """An installed library has a version this plugin does not know."""
+
+
+class InterruptedWorkError(GSERecError):
+    """Long work could not go on; what was finished is kept, and the same command goes on from there."""

@@ -43,6 +43,7 @@ def register() -> None:
     _add_settings()
     _add_models()
     _add_dataset_downloads()
+    _check_search_data()
     _replace_evaluation()
     _replace_checkpoints()
     _replace_entry_points()
@@ -112,7 +113,9 @@ def _add_settings() -> None:
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_gserec.data.settings import DATASET_SETTINGS
-    from recbole_gserec.settings import check_evaluation, check_names, check_values, plugin_defaults
+    from recbole_gserec.evaluation.settings import check_evaluation
+    from recbole_gserec.setting_values import check_values
+    from recbole_gserec.settings import check_names, plugin_defaults
 
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
@@ -138,8 +141,8 @@ def _add_settings() -> None:
         if defaults and model_class.type == ModelType.CONTEXT and not given.get("threshold"):
             # RecBole's default is to read labels; a search-extended dataset has none.
             internal["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
-        if model in MODELS:
-            check_evaluation({**internal, **given})
+        if defaults:
+            check_evaluation({**internal, **given}, is_ours=model in MODELS)
 
     Config._load_internal_config_dict = _load_internal_config_dict
 
@@ -178,6 +181,57 @@ def _add_dataset_downloads() -> None:
     Dataset._download = _download
 
 
+def _check_search_data() -> None:
+    """Search-extended data is refused, sorted and split alike for every model.
+
+    RecBole's reader takes missing and unordered times, empty ids and users too few to split in silence, and fails in
+    the words of its libraries on other faults. Our models' dataset makes the same checks while it reads.
+    """
+    from recbole.data.dataset import Dataset
+
+    from recbole_gserec.data.dataset import SearchDataset
+    from recbole_gserec.data.stock_datasets import (
+        check_files,
+        check_interactions,
+        sort_interactions,
+        split_off_short_users,
+    )
+    from recbole_gserec.settings import has_searches
+
+    load_stock, filter_stock = Dataset._load_inter_feat, Dataset._filter_by_inter_num
+    split_stock = Dataset._split_index_by_leave_one_out
+
+    def is_checked_here(dataset) -> bool:
+        # Settings of a time when the dataset had no searches do not say what to refuse.
+        is_stock = not isinstance(dataset, SearchDataset) and "short_users" in dataset.config
+        return is_stock and has_searches(dataset.dataset_path, dataset.dataset_name)
+
+    def _load_inter_feat(self, token, dataset_path):
+        if not is_checked_here(self):
+            load_stock(self, token, dataset_path)
+            return
+        check_files(self)
+        load_stock(self, token, dataset_path)
+        sort_interactions(self)
+
+    def _filter_by_inter_num(self):
+        filter_stock(self)
+        if is_checked_here(self):
+            check_interactions(self)
+
+    def _split_index_by_leave_one_out(self, grouped_index, leave_one_num):
+        trained_on, groups = [], grouped_index
+        if is_checked_here(self) and leave_one_num == 2:
+            trained_on, groups = split_off_short_users(self, groups)
+        parts = split_stock(self, groups, leave_one_num)
+        parts[0].extend(trained_on)
+        return parts
+
+    Dataset._load_inter_feat = _load_inter_feat
+    Dataset._filter_by_inter_num = _filter_by_inter_num
+    Dataset._split_index_by_leave_one_out = _split_index_by_leave_one_out
+
+
 def _replace_evaluation() -> None:
     """Sampled evaluation on candidates drawn once, one scoring pass per target, ties against the target.
 
@@ -190,6 +244,7 @@ def _replace_evaluation() -> None:
 
     from recbole_gserec.evaluation.collector import TieAwareCollector
     from recbole_gserec.evaluation.dataloaders import choose_dataloader
+    from recbole_gserec.evaluation.evaluator import PlainEvaluator
     from recbole_gserec.evaluation.scoring import CandidateBatch, score_batch
 
     get_stock = recbole.data.utils.get_dataloader
@@ -201,6 +256,8 @@ def _replace_evaluation() -> None:
     recbole.data.utils.get_dataloader = get_dataloader
     recbole.data.get_dataloader = get_dataloader
     recbole.trainer.trainer.Collector = TieAwareCollector
+    # Not the ranks but their record: NumPy 2 shows its numbers by the name of their type.
+    recbole.trainer.trainer.Evaluator = PlainEvaluator
     evaluate_stock = Trainer._neg_sample_batch_eval
 
     def _neg_sample_batch_eval(self, batched_data):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from functools import cache
 from logging import getLogger
 from pathlib import Path
@@ -12,8 +12,6 @@ from typing import Any
 
 import recbole
 import yaml
-from recbole.evaluator import metric_types
-from recbole.utils import EvaluatorType
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import (
@@ -32,14 +30,15 @@ _UNLISTED = """
     encoding valid_metric_bigger tail_ratio wandb_project eval_neg_sample_args train_rec_step train_kg_step single_spec
 """.split()
 
-# Whole numbers that must not be 0.
-_COUNTS = """
-    embedding_size n_heads inner_size train_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
-    MAX_CLICK_LIST_LENGTH
-""".split()
 
-# RecBole takes these in several forms, and checks them itself.
-_OF_RECBOLE = "load_col metrics topk additional_feat_suffix".split()
+def has_searches(folder: str | Path, dataset: str) -> bool:
+    """Whether a dataset is search-extended: it has a ``.search`` file, or is the default one, perhaps not made yet.
+
+    Args:
+        folder: The dataset's own folder.
+        dataset: Its name.
+    """
+    return dataset == DEFAULT_DATASET or (Path(folder) / f"{dataset}.search").is_file()
 
 
 def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: bool) -> dict[str, Any]:
@@ -55,15 +54,19 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
         Settings, empty for RecBole's own model on a dataset without searches.
     """
     ours = model_settings(model)
-    searchable = dataset == DEFAULT_DATASET or (Path(data_path) / dataset / f"{dataset}.search").is_file()
     settings = {}
-    if ours or searchable:
+    if ours or has_searches(Path(data_path) / dataset, dataset):
         settings.update(protocol_settings())
         settings.update(ours)
         settings.update(dataset_settings(dataset))
         if is_sequential:
             settings["repeatable"] = True
     return copy.deepcopy(settings)
+
+
+def known_settings(model: str) -> frozenset[str]:
+    """Names of all settings that RecBole, this package or the model reads."""
+    return _recbole_settings() | set(model_settings(model)) | set(protocol_settings())
 
 
 @cache
@@ -89,8 +92,7 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
     Raises:
         SettingError: With the nearest known name.
     """
-    ours = model_settings(model)
-    known = _recbole_settings() | set(ours) | set(protocol_settings())
+    ours, known = model_settings(model), known_settings(model)
     for name in given:
         if name in known:
             continue
@@ -98,57 +100,6 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         if ours and name not in lenient:
             raise error
         getLogger().warning(str(error))
-
-
-def check_values(given: Mapping[str, Any], model: str) -> None:
-    """Refuse values of one of our models' settings that are of another kind than its default, or negative.
-
-    Raises:
-        SettingError: Naming the setting.
-    """
-    for name, default in {**protocol_settings(), **model_settings(model)}.items():
-        if name not in given or default is None or name in _OF_RECBOLE:
-            continue
-        value, wanted = given[name], None
-        if isinstance(default, bool):
-            wanted = None if isinstance(value, bool) else "True or False"
-        elif isinstance(default, int):
-            smallest = int(name in _COUNTS)
-            fits = isinstance(value, int) and not isinstance(value, bool) and value >= smallest
-            wanted = None if fits else f"a whole number of at least {smallest}"
-        elif isinstance(default, float):
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-            wanted = None if fits else "a number of at least 0"
-            if name.endswith("dropout_prob") and (not fits or value >= 1):
-                wanted = "a number from 0 to less than 1"
-            if name in ("tau_2", "tau_3") and (not fits or value <= 0.01):
-                wanted = "a number above 0.01"
-        elif isinstance(default, (list, dict)) and not isinstance(value, type(default)):
-            wanted = f"a {type(default).__name__}"
-        if wanted:
-            raise SettingError(f"{name} is {value!r}; it takes {wanted}")
-
-
-def check_evaluation(settings: Mapping[str, Any]) -> None:
-    """Refuse metrics our models are not evaluated by, and a ``valid_metric`` that is not among the metrics.
-
-    RecBole would find out about the latter after the first epoch.
-
-    Raises:
-        SettingError: Naming the metrics there are.
-    """
-    metrics, topk = settings["metrics"], settings["topk"]
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    topk = [topk] if isinstance(topk, int) else topk
-    values = [metric for metric in metrics if metric_types.get(metric.lower()) == EvaluatorType.VALUE]
-    if values:
-        raise SettingError(f"metrics has '{values[0]}': search-aware models are evaluated by ranking metrics")
-    name, _, depth = settings["valid_metric"].partition("@")
-    if name.lower() not in [metric.lower() for metric in metrics] or (depth and depth not in map(str, topk)):
-        raise SettingError(
-            f"valid_metric is '{settings['valid_metric']}', which is not computed: "
-            f"metrics are {metrics}, topk is {topk}"
-        )
 
 
 def check_model(model: str) -> None:
@@ -163,5 +114,5 @@ def check_model(model: str) -> None:
     known = known - {"lightgbm", "xgboost"} | {"Random", "LightGBM", "XGBoost"}
     if model not in known:
         by_lower = {name.lower(): name for name in known}
-        near = difflib.get_close_matches(model.lower(), by_lower, n=1)
+        near = difflib.get_close_matches(str(model).lower(), by_lower, n=1)
         raise SettingError(f"there is no model '{model}'." + (f" Did you mean '{by_lower[near[0]]}'?" if near else ""))

@@ -13,6 +13,13 @@ class SearchTrainer(Trainer):
     GSERec writes, as its authors' code does.
     """
 
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        """RecBole's line about an epoch, with the names of the losses instead of their numbers."""
+        line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        for number, name in enumerate(self.model.loss_names, start=1):
+            line = line.replace(f"train_loss{number}", f"{name} loss")
+        return line
+
     def _build_optimizer(self, **kwargs):
         if "params" in kwargs or self.learner.lower() != "adam":
             return super()._build_optimizer(**kwargs)

@@ -1,5 +1,7 @@
 """Which weights the L2 penalty is for, and the optimiser's step against the formulas of Adam."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,23 @@ def test_step_is_adam_with_coupled_penalty(make_model, monkeypatch, fused):
             np.testing.assert_allclose(parameter.detach().numpy(), before[name], rtol=0, atol=1e-6, err_msg=name)
             # Rounding must not add up over the steps.
             before[name] = parameter.detach().double().numpy().copy()
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ["rec", "u_cl", "his_cl"]),
+        ({"lambda_u_cl": 0}, ["rec", "his_cl"]),
+        ({"lambda_u_cl": 0, "lambda_his_cl": 0}, ["rec"]),
+        ({"use_user_code_graph": False}, ["rec"]),
+    ],
+)
+def test_the_line_about_an_epoch_names_the_losses(make_model, settings, names):
+    model, trainer, loader = build(make_model, **settings)
+    losses = tuple(loss.item() for loss in model.calculate_loss(next(iter(loader))))
+    line = re.sub("\x1b.*?m", "", trainer._generate_train_loss_output(3, 0.0, 1.5, losses))
+    shown = ", ".join(f"{name} loss: {loss:.4f}" for name, loss in zip(names, losses, strict=True))
+    assert line == f"epoch 3 training [time: 1.50s, {shown}]"
 
 
 def test_other_optimisers_are_those_of_recbole(make_model):

@@ -8,7 +8,11 @@ import sys
 import typer
 
 from recbole_gserec.cli import convert, preprocess
-from recbole_gserec.errors import GSERecError
+from recbole_gserec.cli.user_errors import is_the_users, one_line
+
+# The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
+# error that Typer names.
+USAGE_ERROR = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="gserec",
@@ -23,17 +27,30 @@ app.add_typer(convert.app, name="convert")
 
 
 def main() -> None:
-    """Run the command line: exit status 2 with one line for a user's error, 130 when interrupted."""
+    """Run the command line: exit status 2 with one line for a user's error, 130 when interrupted.
+
+    Typer tells a wrong use in a box of several lines; told to leave that to its caller, it raises the error.
+    """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recbole_gserec").setLevel(logging.INFO)
     logging.getLogger("dataset_converters").setLevel(logging.INFO)
     try:
-        app()
-    except GSERecError as error:
-        typer.echo(f"error: {error}", err=True)
+        status = app(standalone_mode=False)
+    except USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
+        raise SystemExit(2) from None
+    except Exception as error:
+        if not is_the_users(error):
+            raise
+        typer.echo(f"error: {one_line(error)}", err=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    # Commands return nothing; the status is that of an early exit, such as after --help or an interruption.
+    raise SystemExit(status or 0)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-import traceback
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
-
-from recbole_gserec.errors import DataError, GSERecError, SettingError
+from recbole_gserec.cli.user_errors import is_the_users, one_line
+from recbole_gserec.config import read_config_files
+from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import model_settings
-from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names
+from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
+FLAGS = ("model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset")
 
 
 def main() -> None:
@@ -23,9 +24,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if not _is_the_users(error):
+        if not is_the_users(error):
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -33,9 +34,10 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     """Train and evaluate one model, then print its metrics."""
     args = _parse(arguments)
     files = args.config_files.split() if args.config_files else None
-    in_files = _settings_in(files or [])
+    in_files = read_config_files(files or [])
     model = args.model or in_files.get("model") or RECBOLE_MODEL
     check_model(model)
+    _check_flags(args.settings, model)
     check_names(args.settings, model)
     default = DEFAULT_DATASET if model_settings(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
@@ -57,8 +59,15 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     return result
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong argument in one line, as all other errors are told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingError(message)
+
+
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="run_recbole",
         description="Train and evaluate a model of RecBole or of recbole-gserec.",
         epilog="Every other setting is given as --name=value, for instance --learning_rate=0.001.",
@@ -77,6 +86,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--world_size", type=int, default=-1, help="total number of processes")
     parser.add_argument("--group_offset", type=int, default=0, help="global rank of this group's first process")
     args, settings = parser.parse_known_args(arguments)
+    for flag in FLAGS:
+        if getattr(args, flag) == "":
+            raise SettingError(f"argument --{flag}: no value given")
+    # RecBole starts no process, and says nothing, where they are none.
+    for flag, fits, wanted in (
+        ("nproc", args.nproc >= 1, "a whole number of at least 1"),
+        ("world_size", args.world_size >= 1 or args.world_size == -1, "a whole number of at least 1, or -1 for nproc"),
+        ("group_offset", args.group_offset >= 0, "a whole number of at least 0"),
+    ):
+        if not fits:
+            raise SettingError(f"argument --{flag}: it takes {wanted}")
     args.settings = []
     for setting in settings:
         name, equals, value = setting.removeprefix("--").partition("=")
@@ -88,33 +108,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return args
 
 
-def _settings_in(files: list[str]) -> dict[str, Any]:
-    settings = {}
-    for file in files:
-        try:
-            with open(file, encoding="utf-8") as opened:
-                content = yaml.safe_load(opened)
-        except UnicodeDecodeError as error:
-            raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
-        if not isinstance(content, dict):
-            raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
-        settings.update(content)
-    return settings
-
-
-def _is_the_users(error: BaseException) -> bool:
-    """Whether the error is about what the user gave: ours say so; RecBole raises such while reading it."""
-    if isinstance(error, (GSERecError, OSError, yaml.YAMLError)):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    readers = ("recbole.config", "recbole.data", "recbole.utils")
-    kinds = (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, SyntaxError)
-    return isinstance(error, kinds) and frame.f_globals.get("__name__", "").startswith(readers)
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split())
+def _check_flags(names: list[str], model: str) -> None:
+    """Refuse a mistyped flag, which would be passed on as a setting: the default model would be trained instead."""
+    unknown = [name for name in names if name not in known_settings(model)]
+    for name in unknown:
+        if difflib.get_close_matches(name, FLAGS, n=1, cutoff=0.75):
+            raise SettingError.unknown(name, FLAGS)
 
 
 def _print_metrics(model: str, dataset: str, result: dict[str, Any]) -> None:

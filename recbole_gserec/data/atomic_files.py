@@ -36,11 +36,11 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     types = {}
     for column in header.lstrip("\ufeff").split(separator):
         name, _, kind = column.rpartition(":")
-        if not name or kind not in TYPES:
+        if not name or ":" in name or kind not in TYPES:
             raise DataError(
                 path,
                 f"'{column}' is not a 'field:type' header",
-                f"Name each column like 'user_id:token'; types are {', '.join(TYPES)}.",
+                f"Name each column like 'user_id:token', with one tab between columns; types are {', '.join(TYPES)}.",
                 line=1,
             )
         if name in types:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,12 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
     """Raise SettingError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise SettingError(f"{name} is '{value}'; it takes {' or '.join(repr(choice) for choice in choices)}")
+
+
+def check_policies(config: Mapping[str, Any]) -> None:
+    """Refuse a value of ``unordered_timestamps`` or ``short_users`` that means nothing."""
+    check_choice("unordered_timestamps", config["unordered_timestamps"], UNORDERED_TIMESTAMPS)
+    check_choice("short_users", config["short_users"], SHORT_USERS)
 
 
 def check_time_order(path: str | Path, users: pd.Series, times: np.ndarray, encoding: str) -> None:
@@ -49,6 +57,46 @@ def check_time_order(path: str | Path, users: pd.Series, times: np.ndarray, enco
         "Sort each user's rows by time, or let them be sorted: --unordered_timestamps=sort",
         line=line_of_row(path, row, encoding),
     )
+
+
+def check_filtered(path: str | Path, users: pd.Series, short_users: str) -> None:
+    """Refuse interactions that cannot be split, once all filters have passed.
+
+    Args:
+        path: The ``.inter`` file.
+        users: User of each interaction that is left.
+        short_users: The setting of this name.
+
+    Raises:
+        DataError: If nothing is left, or users have too few interactions and the setting does not allow it.
+    """
+    if len(users) == 0:
+        remedy = "Check the file, and settings such as user_inter_num_interval and val_interval."
+        raise DataError(path, "no interaction in it passes the filters", remedy)
+    if short_users == "error":
+        check_short_users(path, users)
+
+
+def check_known_queries(path: str | Path, searched: pd.Series, known: pd.Series, encoding: str) -> None:
+    """Refuse searches whose query has no row in ``.query``.
+
+    Args:
+        path: The ``.search`` file.
+        searched: Query of each search, in file order.
+        known: The queries of ``.query``.
+        encoding: Of the file.
+
+    Raises:
+        DataError: Naming the first such query.
+    """
+    unknown = np.flatnonzero(~searched.isin(known))
+    if len(unknown):
+        raise DataError(
+            path,
+            f"{len(unknown):,} searches have a query that is not in .query (first: '{searched.iloc[unknown[0]]}')",
+            "Add the queries to .query.",
+            line=line_of_row(path, int(unknown[0]), encoding),
+        )
 
 
 def check_short_users(path: str | Path, users: pd.Series) -> None:

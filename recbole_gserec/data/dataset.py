@@ -11,16 +11,11 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
-from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
-from recbole_gserec.data.checks import (
-    SHORT_USERS,
-    UNORDERED_TIMESTAMPS,
-    check_choice,
-    check_short_users,
-    check_time_order,
-)
+from recbole_gserec.data.atomic_files import field_types, read_columns
+from recbole_gserec.data.checks import check_filtered, check_known_queries, check_policies, check_time_order
 from recbole_gserec.data.events import build_event_log
 from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.data.remedies import make_again
 from recbole_gserec.data.search_files import (
     check_types,
     read_code_file,
@@ -45,7 +40,8 @@ class SearchDataset(SequentialDataset):
     A batch has, besides RecBole's fields, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``,
     ``search_query_id_list`` ``[B, S]``, ``search_item_ids_list`` ``[B, S, K]`` and ``search_length`` ``[B]``. Widths
     are those of the longest history in the batch, at most ``MAX_ITEM_LIST_LENGTH``, ``MAX_SEARCH_LIST_LENGTH`` and
-    ``MAX_CLICK_LIST_LENGTH``; the most recent events are kept, oldest first.
+    ``MAX_CLICK_LIST_LENGTH``; the most recent events are kept, oldest first. ``item_place_list`` and
+    ``search_place_list`` tell how the two histories interleave (:meth:`EventLog.event_places`).
 
     Attributes:
         events (EventLog): All interactions and searches.
@@ -54,8 +50,7 @@ class SearchDataset(SequentialDataset):
     """
 
     def __init__(self, config):
-        check_choice("unordered_timestamps", config["unordered_timestamps"], UNORDERED_TIMESTAMPS)
-        check_choice("short_users", config["short_users"], SHORT_USERS)
+        check_policies(config)
         if config["benchmark_filename"] is not None:
             raise SettingError("benchmark_filename is not supported with searches; use eval_args to split by time")
         self.max_search_list_len = config["MAX_SEARCH_LIST_LENGTH"]
@@ -132,6 +127,9 @@ class SearchDataset(SequentialDataset):
                 loaders[suffix](self.file_path(suffix))
             else:
                 setattr(self, f"{suffix}_feat", self._load_feat(self.file_path(suffix), suffix))
+        if hasattr(self, "search_feat") and hasattr(self, "query_feat"):
+            searched, known = self.search_feat["search_query_id"], self.query_feat["query_id"]
+            check_known_queries(self.file_path("search"), searched, known, self._format_options["encoding"])
 
     def _load_searches(self, path: str) -> None:
         self.search_feat, clicks = read_search_file(path, **self._format_options)
@@ -182,29 +180,8 @@ class SearchDataset(SequentialDataset):
 
     def _filter_by_inter_num(self):
         super()._filter_by_inter_num()
-        if self.inter_feat.empty:
-            remedy = "Check the file, and settings such as user_inter_num_interval and val_interval."
-            raise DataError(self.file_path("inter"), "no interaction in it passes the filters", remedy)
-
-    def _data_filtering(self):
-        super()._data_filtering()
-        if self.config["short_users"] == "error":
-            check_short_users(self.file_path("inter"), self.inter_feat[self.uid_field])
-
-    def _remap_ID_all(self):
-        super()._remap_ID_all()
-        if hasattr(self, "search_feat") and hasattr(self, "query_feat"):
-            # Ids count from 1 in the order of .query; what is in .search alone comes after.
-            unknown = np.flatnonzero(self.search_feat["search_query_id"].to_numpy() > len(self.query_feat))
-            if len(unknown):
-                query = self.field2id_token["query_id"][self.search_feat["search_query_id"].iloc[unknown[0]]]
-                path = self.file_path("search")
-                raise DataError(
-                    path,
-                    f"{len(unknown):,} searches have a query that is not in .query (first: '{query}')",
-                    "Add the queries to .query.",
-                    line=line_of_row(path, int(unknown[0]), self._format_options["encoding"]),
-                )
+        # The last of the filters.
+        check_filtered(self.file_path("inter"), self.inter_feat[self.uid_field], self.config["short_users"])
 
     def _normalize(self):
         # Searches are compared with interactions in the time of the files, whatever a user normalises.
@@ -245,10 +222,10 @@ class SearchDataset(SequentialDataset):
             users = self.code_feat["code_user_id"].to_numpy()
             coded = np.bincount(users, minlength=self.user_num) > 0
             events = (self.events.item_offsets.diff() + self.events.search_offsets.diff()) > 0
-            path = self.file_path("code")
-            check_users(path, self.dataset_name, coded, events.numpy(), self.field2id_token[self.uid_field])
+            path, remedy = self.file_path("code"), make_again(self.config)
+            check_users(path, coded, events.numpy(), self.field2id_token[self.uid_field], remedy)
             self.codes = {
-                side: user_codes(path, self.dataset_name, users, self.user_num, self._code_sequences[field], side)
+                side: user_codes(path, users, self.user_num, self._code_sequences[field], side, remedy)
                 for side, field in (("search", "search_codes"), ("recommendation", "rec_codes"))
             }
             del self.code_feat, self._code_sequences
@@ -290,23 +267,35 @@ class SearchDataset(SequentialDataset):
         if TARGET not in df:
             return df
         users, targets = df[self.uid_field], df[TARGET]
-        items, item_lengths = self.events.item_histories(users, targets, self.max_item_list_len)
-        queries, clicks, search_lengths = self.events.search_histories(
-            users, targets, self.max_search_list_len, self.max_click_list_len
-        )
-        suffix = self.config["LIST_SUFFIX"]
-        df.update(
-            Interaction(
-                {
-                    self.iid_field + suffix: items,
-                    self.item_list_length_field: item_lengths,
-                    "search_query_id" + suffix: queries,
-                    "search_item_ids" + suffix: clicks,
-                    "search_length": search_lengths,
-                }
-            )
-        )
+        df.update(self.histories(users, targets, self.events.search_ends[targets]))
         return df
+
+    def histories(self, users: torch.Tensor, item_ends: torch.Tensor, search_ends: torch.Tensor) -> Interaction:
+        """The history fields of a batch.
+
+        Args:
+            users: ``[B]`` users.
+            item_ends: ``[B]`` end of the visible interactions in :attr:`EventLog.items`.
+            search_ends: ``[B]`` end of the visible searches in :attr:`EventLog.queries`.
+        """
+        sizes = self.max_item_list_len, self.max_search_list_len
+        items, item_lengths = self.events.item_histories(users, item_ends, sizes[0])
+        queries, clicks, search_lengths = self.events.search_histories(
+            users, search_ends, sizes[1], self.max_click_list_len
+        )
+        item_places, search_places = self.events.event_places(users, item_ends, search_ends, *sizes)
+        suffix = self.config["LIST_SUFFIX"]
+        return Interaction(
+            {
+                self.iid_field + suffix: items,
+                self.item_list_length_field: item_lengths,
+                "item_place" + suffix: item_places,
+                "search_query_id" + suffix: queries,
+                "search_item_ids" + suffix: clicks,
+                "search_place" + suffix: search_places,
+                "search_length": search_lengths,
+            }
+        )
 
     def inter_matrix(self, form="coo", value_field=None):
         """Users x items matrix of this split's rows, and of each user's first interaction where its next is a row."""

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from recbole_gserec.data.ragged import Ragged, gather_padded, last_window
 
+PADDED = torch.iinfo(torch.int64).max
+"""Place of padding among a user's events: after all of them."""
+
 
 @dataclass
 class EventLog:
@@ -26,6 +29,12 @@ class EventLog:
         - **clicks**: one row per search, the clicked items.
         - **search_ends**: ``[n_interactions]`` for a target at this place, the end of the user's visible searches:
           those strictly before the target's time.
+        - **item_ends**: ``[n_searches]`` for a search at this place, the end of the user's interactions strictly before
+          the search's time.
+        - **earlier_ends**: ``[n_searches]`` for a search at this place, the end of the user's searches strictly before
+          its time.
+        - **item_bounds**: ``[n_searches]`` for a search at this place, the end of the user's interactions up to its
+          time: of equal times, an interaction comes before a search.
         - **train_ends**: ``[n_users]`` end of each user's training interactions.
         - **train_search_ends**: ``[n_users]`` end of each user's training searches.
     """
@@ -36,6 +45,9 @@ class EventLog:
     search_offsets: Tensor
     clicks: Ragged
     search_ends: Tensor
+    item_ends: Tensor
+    earlier_ends: Tensor
+    item_bounds: Tensor
     train_ends: Tensor = field(init=False)
     train_search_ends: Tensor = field(init=False)
 
@@ -77,15 +89,19 @@ class EventLog:
         indices, mask, lengths = last_window(self.item_offsets[users], targets, size)
         return gather_padded(self.items, indices, mask), lengths
 
-    def search_histories(
-        self, users: Tensor, targets: Tensor, size: int, n_clicks: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The last ``size`` searches visible at each target, each with its last ``n_clicks`` clicked items.
+    def search_histories(self, users: Tensor, ends: Tensor, size: int, n_clicks: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The last ``size`` searches before each end, each with its last ``n_clicks`` clicked items.
+
+        Args:
+            users: ``[B]`` users.
+            ends: ``[B]`` end of the visible searches, such as ``search_ends[targets]``.
+            size: Most searches.
+            n_clicks: Most clicked items of a search.
 
         Returns:
             Queries ``[B, S]``, clicked items ``[B, S, K]`` (0 where padded) and lengths ``[B]``.
         """
-        searches, mask, lengths = last_window(self.search_offsets[users], self.search_ends[targets], size)
+        searches, mask, lengths = last_window(self.search_offsets[users], ends, size)
         if len(self.queries) == 0:
             return searches, searches.unsqueeze(-1), lengths
         queries = gather_padded(self.queries, searches, mask)
@@ -93,6 +109,24 @@ class EventLog:
         starts = torch.where(mask, self.clicks.offsets[searches], 0)
         indices, click_mask, _ = last_window(starts, ends, n_clicks)
         return queries, gather_padded(self.clicks.values, indices, click_mask), lengths
+
+    def event_places(
+        self, users: Tensor, item_ends: Tensor, search_ends: Tensor, item_size: int, search_size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Where the events of two histories stand among all of a user's events, in time order.
+
+        Of equal times, interactions come first; otherwise the order of each file is kept.
+
+        Returns:
+            Places ``[B, L]`` of the interactions and ``[B, S]`` of the searches in :meth:`item_histories` and
+            :meth:`search_histories`, from 0 on; distinct, increasing along each row, and :data:`PADDED` where padded.
+        """
+        items, item_mask, _ = last_window(self.item_offsets[users], item_ends, item_size)
+        searches, search_mask, _ = last_window(self.search_offsets[users], search_ends, search_size)
+        first = (self.item_offsets[users] + self.search_offsets[users]).unsqueeze(1)
+        item_places = items + gather_padded(self.search_ends, items, item_mask) - first
+        search_places = searches + gather_padded(self.item_bounds, searches, search_mask) - first
+        return item_places.masked_fill(~item_mask, PADDED), search_places.masked_fill(~search_mask, PADDED)
 
 
 def build_event_log(
@@ -117,6 +151,9 @@ def build_event_log(
     # lexsort is stable: equal times keep the order of the file.
     order = np.lexsort((times, users))
     search_order = np.lexsort((search_times, search_users))
+    moments = np.unique(np.concatenate([times, search_times]))
+    keys = _moment_keys(users[order], times[order], moments)
+    search_keys = _moment_keys(search_users[search_order], search_times[search_order], moments)
     ragged_clicks = Ragged(*(torch.from_numpy(np.ascontiguousarray(array)) for array in clicks))
     log = EventLog(
         items=torch.from_numpy(items[order].astype(np.int32)),
@@ -124,9 +161,10 @@ def build_event_log(
         queries=torch.from_numpy(queries[search_order].astype(np.int32)),
         search_offsets=_offsets(search_users, n_users),
         clicks=ragged_clicks.take(torch.from_numpy(search_order)),
-        search_ends=torch.from_numpy(
-            _visible_ends(users[order], times[order], search_users[search_order], search_times[search_order])
-        ),
+        search_ends=torch.from_numpy(np.searchsorted(search_keys, keys, side="left")),
+        item_ends=_places(np.searchsorted(keys, search_keys, side="left")),
+        earlier_ends=_places(np.searchsorted(search_keys, search_keys, side="left")),
+        item_bounds=_places(np.searchsorted(keys, search_keys, side="right")),
     )
     return log, order
 
@@ -135,11 +173,11 @@ def _offsets(users: np.ndarray, n_users: int) -> Tensor:
     return torch.from_numpy(np.concatenate([[0], np.bincount(users, minlength=n_users).cumsum()]))
 
 
-def _visible_ends(
-    users: np.ndarray, times: np.ndarray, search_users: np.ndarray, search_times: np.ndarray
-) -> np.ndarray:
-    """For each (user, time), the end of the user's searches strictly before it, in the sorted searches."""
-    moments = np.unique(np.concatenate([times, search_times]))
-    keys = users.astype(np.int64) * len(moments) + np.searchsorted(moments, times)
-    search_keys = search_users.astype(np.int64) * len(moments) + np.searchsorted(moments, search_times)
-    return np.searchsorted(search_keys, keys, side="left")
+def _places(places: np.ndarray) -> Tensor:
+    """Half the memory, for less than two billion events."""
+    return torch.from_numpy(places.astype(np.int32 if places.max(initial=0) < 2**31 else np.int64))
+
+
+def _moment_keys(users: np.ndarray, times: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Numbers that order events by user, then time; equal for events of one user at one moment."""
+    return users.astype(np.int64) * len(moments) + np.searchsorted(moments, times)

@@ -23,6 +23,8 @@ SETTINGS = (
     "unordered_timestamps",
     "short_users",
 )
+SPLIT_PARTS = ("split", "order", "group_by")
+"""What of ``eval_args`` decides the training part."""
 
 
 def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str
     """
     files = {suffix: Path(dataset_path) / f"{name}.{suffix}" for suffix in FILES}
     settings = {setting: config[setting] for setting in SETTINGS}
-    settings["eval_args"] = {part: config["eval_args"][part] for part in ("split", "order", "group_by")}
+    settings["eval_args"] = {part: config["eval_args"][part] for part in SPLIT_PARTS}
     return {
         "files": {suffix: sha256_of_file(path) for suffix, path in files.items() if path.is_file()},
         "settings": json.loads(json.dumps(settings, default=str)),

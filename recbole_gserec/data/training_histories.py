@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
+import torch
 
 from recbole_gserec.data.dataset import SearchDataset
 
@@ -29,7 +31,7 @@ class TrainingHistories:
     def __init__(self, dataset: SearchDataset):
         self._events = dataset.events
         self._item_tokens = dataset.field2id_token[dataset.iid_field]
-        self._queries = _query_texts(dataset)
+        self._queries = query_texts(dataset)
         self.user_tokens: list[str] = dataset.field2id_token[dataset.uid_field][1:].tolist()
 
     def __len__(self) -> int:
@@ -52,8 +54,19 @@ class TrainingHistories:
             )
         return records
 
+    def item_matrix(self) -> sp.csr_matrix:
+        """Training interactions: ``[n_users, n_items]`` with 1 where there is one, rows as :attr:`user_tokens`."""
+        events = self._events
+        users = events.users_of_interactions()
+        training = torch.arange(len(events.items)) < events.train_ends[users]
+        rows, columns = (users[training] - 1).numpy(), events.items[training].numpy()
+        shape = (len(self.user_tokens), len(self._item_tokens))
+        matrix = sp.csr_matrix((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape)
+        matrix.data[:] = 1
+        return matrix
 
-def _query_texts(dataset: SearchDataset) -> list[str]:
+
+def query_texts(dataset: SearchDataset) -> list[str]:
     """Text of each query id; id 0 is padding."""
     words = dataset.field2id_token["query_words"][dataset.query_words.values.numpy()].astype(object)
     bounds = dataset.query_words.offsets.numpy()

@@ -13,8 +13,6 @@ from recbole_gserec.data.atomic_files import line_of_row
 from recbole_gserec.data.search_files import FlatSequences
 from recbole_gserec.errors import DataError
 
-REMEDY = "Make the codes again: gserec preprocess --dataset {name}"
-
 
 @dataclass(frozen=True)
 class UserCodes:
@@ -30,22 +28,21 @@ class UserCodes:
 
 
 def user_codes(
-    path: str | Path, dataset_name: str, users: np.ndarray, n_users: int, sequences: FlatSequences, side: str
+    path: str | Path, users: np.ndarray, n_users: int, sequences: FlatSequences, side: str, remedy: str
 ) -> UserCodes:
     """Arrange one side's codes by user.
 
     Args:
         path: The ``.code`` file, for error messages.
-        dataset_name: For error messages.
         users: ``[n_rows]`` user id of each row of the file.
         n_users: Number of user ids, padding included.
         sequences: The codes, flat; ``sequences.frame`` has one column of tokens.
         side: ``search`` or ``recommendation``, for error messages.
+        remedy: How to make the codes again.
 
     Raises:
         DataError: If a row has neither no codes nor as many as the others.
     """
-    remedy = REMEDY.format(name=dataset_name)
     lengths = np.diff(sequences.offsets)
     n_levels = int(lengths.max()) if len(lengths) else 0
     if n_levels == 0:
@@ -63,15 +60,15 @@ def user_codes(
     return UserCodes(torch.from_numpy(codes), len(distinct))
 
 
-def check_users(path: str | Path, dataset_name: str, coded: np.ndarray, known: np.ndarray, names: np.ndarray) -> None:
+def check_users(path: str | Path, coded: np.ndarray, known: np.ndarray, names: np.ndarray, remedy: str) -> None:
     """Refuse a ``.code`` file whose users are not those of the dataset.
 
     Args:
         path: The file.
-        dataset_name: For error messages.
         coded: ``[n_users]`` bool, whether the user stands in the file.
         known: ``[n_users]`` bool, whether the user has an interaction or a search.
         names: ``[n_users]`` original ids.
+        remedy: How to make the codes again.
 
     Raises:
         DataError: If the two sets differ (the padding user 0 aside).
@@ -84,4 +81,4 @@ def check_users(path: str | Path, dataset_name: str, coded: np.ndarray, known: n
         problem = f"{len(unknown):,} users are in neither .inter nor .search (first: '{names[unknown[0]]}')"
     else:
         return
-    raise DataError(path, problem, REMEDY.format(name=dataset_name))
+    raise DataError(path, problem, remedy)

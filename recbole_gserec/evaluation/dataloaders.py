@@ -12,6 +12,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_gserec.data.negatives import NegativeSampler
+from recbole_gserec.data.search_rows import JointInteraction, SearchRows
 from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation.candidate_lists import CandidateLists
 from recbole_gserec.evaluation.scoring import CandidateBatch
@@ -30,7 +31,10 @@ def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> typ
         is_ours: Whether the model is one of this package.
     """
     if phase == "train":
-        return SearchTrainDataLoader if is_ours else stock(config, phase)
+        if not is_ours:
+            return stock(config, phase)
+        trains_search = getattr(config["model_class"], "trains_search", False)
+        return JointTrainDataLoader if trains_search else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
     # On a dataset without searches, RecBole ranks several targets of a user together; its users know it so.
@@ -93,6 +97,38 @@ class SearchTrainDataLoader(TrainDataLoader):
             self._worker_seed = worker.seed
             self._negative_rng = np.random.default_rng([worker.seed, self.config["local_rank"]])
         return self._negative_rng
+
+
+class JointTrainDataLoader(SearchTrainDataLoader):
+    """The same with rows of the search task beside each batch: a :class:`JointInteraction`.
+
+    The search rows are spread evenly over the batches, so that an epoch of the one is an epoch of the other. As with
+    negatives, their order has random numbers of its own.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._search_rows = SearchRows.of_training(dataset.events)
+        n_batches = max(1, -(-len(dataset) // self.step))
+        self._search_step = -(-len(self._search_rows) // n_batches)
+        self._search_order, self._next_search = np.zeros(0, dtype=np.int64), 0
+
+    def collate_fn(self, index):
+        data = super().collate_fn(index)
+        rng = self._generator()
+        rows = self._search_rows.take(self._take(rng))
+        search = rows.batch(self._dataset)
+        negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)
+        search.interaction[self.neg_item_id] = torch.from_numpy(negatives)
+        return JointInteraction(data.interaction, search)
+
+    def _take(self, rng: np.random.Generator) -> np.ndarray:
+        """The next search rows; drawn in a new order when all have been."""
+        if self._next_search >= len(self._search_order):
+            self._search_order, self._next_search = rng.permutation(len(self._search_rows)), 0
+        taken = self._search_order[self._next_search : self._next_search + self._search_step]
+        self._next_search += self._search_step
+        return taken
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):

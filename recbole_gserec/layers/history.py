@@ -21,9 +21,11 @@ class HistoryEncoder(nn.Module):
         inner_size: Inner size of the feed-forward layers.
         dropout: Dropout inside the layers.
         attention_dropout: Dropout of the attention weights.
+        causal: Whether an event attends to itself and earlier ones alone.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
+        - **blocked**: see :class:`EncoderLayer`.
     """
 
     def __init__(
@@ -35,19 +37,20 @@ class HistoryEncoder(nn.Module):
         inner_size: int,
         dropout: float,
         attention_dropout: float,
+        causal: bool = False,
     ):
         super().__init__()
         self.positions = nn.Embedding(max_length, size)
         self.layers = nn.ModuleList(
-            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
+            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout, causal) for _ in range(n_layers)
         )
         nn.init.xavier_normal_(self.positions.weight)
 
-    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+    def forward(self, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
         # Padded places, where they are kept, may lie beyond the last position.
         events = events + self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
         for layer in self.layers:
-            events = layer(events, packing)
+            events = layer(events, packing, blocked)
         return events
 
 

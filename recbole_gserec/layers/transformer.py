@@ -20,16 +20,39 @@ from recbole_gserec.layers.packing import Packing
 class EncoderLayer(nn.TransformerEncoderLayer):
     """Self-attention and feed-forward, each with residual connection and layer norm.
 
+    Args:
+        size: Embedding size d.
+        n_heads: Attention heads.
+        inner_size: Inner size of the feed-forward part.
+        dropout: Dropout probability.
+        attention_dropout: Dropout of the attention weights.
+        causal: Whether an event attends to itself and earlier ones alone.
+
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
+        - **blocked**: ``[B, N, N]``, True where a further (event, key) pair may not attend; an event that may attend to
+          nothing gets 0 from attention.
     """
 
-    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
+    def __init__(
+        self,
+        size: int,
+        n_heads: int,
+        inner_size: int,
+        dropout: float,
+        attention_dropout: float,
+        causal: bool = False,
+    ):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
+        self.causal = causal
         _prepare(self, dropout, attention_dropout)
 
-    def forward(self, events: Tensor, packing: Packing) -> Tensor:
-        events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
+    def forward(self, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
+        if self.causal:
+            place = torch.arange(packing.mask.shape[1], device=events.device)
+            later = (place > place.unsqueeze(1)).unsqueeze(0)
+            blocked = later if blocked is None else blocked | later
+        events = self.norm1(events + self.dropout1(_self_attention(self, events, packing, blocked)))
         return self.norm2(events + self.dropout2(self.linear2(self.dropout(self.linear1(events).relu()))))
 
 
@@ -65,11 +88,16 @@ def _prepare(layer: nn.Module, dropout: float, attention_dropout: float) -> None
             nn.init.zeros_(module.bias)
 
 
-def _self_attention(layer: nn.Module, events: Tensor, packing: Packing) -> Tensor:
+def _self_attention(layer: nn.Module, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
     attention = layer.self_attn
     joint = packing.unpack(F.linear(events, attention.in_proj_weight, attention.in_proj_bias))
     query, key, value = _by_head(joint, 3, attention.num_heads)
-    return attention.out_proj(packing.pack(_attend(layer, query, key, value, packing.mask)))
+    attended = attention.out_proj(packing.pack(_attend(layer, query, key, value, packing.mask, blocked)))
+    if blocked is None:
+        return attended
+    # The output projection's bias is left out too: nothing was attended to.
+    has_keys = (packing.mask.unsqueeze(1) & ~blocked).any(-1)
+    return attended * packing.pack(has_keys.expand_as(packing.mask)).unsqueeze(-1)
 
 
 def _cross_attention(layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
@@ -88,7 +116,9 @@ def _by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
     return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
 
-def _attend(layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
+def _attend(
+    layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, blocked: Tensor | None = None
+) -> Tensor:
     """Multi-head attention before its output projection.
 
     Args:
@@ -97,13 +127,15 @@ def _attend(layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mas
         key: ``[B, n_heads, M, d / n_heads]``.
         value: As ``key``.
         key_mask: ``[B, M]``, True where a key may be attended to. A row without any attends evenly: finite, unused.
+        blocked: ``[B, N, M]`` or ``[1, N, M]``, True where a query may not attend to a key besides.
 
     Returns:
         ``[B, N, d]``.
     """
     # The lowest finite number, not -inf: a row without keys must not become NaN.
-    bias = torch.zeros_like(key_mask, dtype=query.dtype).masked_fill_(~key_mask, torch.finfo(query.dtype).min)
-    bias = bias[:, None, None, :]
+    hidden = ~key_mask.unsqueeze(1) if blocked is None else ~key_mask.unsqueeze(1) | blocked
+    bias = torch.zeros_like(hidden, dtype=query.dtype).masked_fill_(hidden, torch.finfo(query.dtype).min)
+    bias = bias.unsqueeze(1)
     dropout = layer.attention_dropout
     if dropout.p == 0 or not layer.training:
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)

@@ -63,6 +63,7 @@ class GSERec(SearchRecommender):
         if size % config["n_heads"]:
             raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
+        self.require_files(config, "search", "query", *(["code"] if self.use_graph else []))
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
         self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
@@ -184,12 +185,13 @@ class GSERec(SearchRecommender):
         logits = self.score(state, self.training_candidates(interaction))
         labels = torch.zeros_like(logits)
         labels[:, 0] = 1
-        losses = [F.binary_cross_entropy_with_logits(logits, labels)]
+        losses = {"rec": F.binary_cross_entropy_with_logits(logits, labels)}
         if self.use_graph and self.lambda_u_cl > 0:
-            losses.append(self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state))
+            losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)
         if self.use_graph and self.lambda_his_cl > 0:
-            losses.append(self.lambda_his_cl * self.history_contrastive_loss(interaction[self.USER_ID], state))
-        return tuple(losses)
+            losses["his_cl"] = self.lambda_his_cl * self.history_contrastive_loss(interaction[self.USER_ID], state)
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())
 
     def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
         """L_U-CL (Eq. 9): the two vectors of one user against those of other users."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
+
+from recbole_gserec.errors import SettingError
 
 MAX_PAIRS = 1 << 16
 """(row, candidate) pairs scored at once outside of training; bounds the memory of any evaluation."""
@@ -18,9 +21,21 @@ class SearchRecommender(SequentialRecommender):
     """A model that encodes a row's histories once and scores any number of candidates against them.
 
     Subclasses implement :meth:`encode`, :meth:`score` and ``calculate_loss``.
+
+    Attributes:
+        loss_names (tuple): What the terms are called that ``calculate_loss`` has returned, for the log; may be empty.
     """
 
     input_type = InputType.PAIRWISE
+    loss_names: tuple[str, ...] = ()
+
+    @staticmethod
+    def require_files(config: Mapping[str, Any], *suffixes: str) -> None:
+        """Raise SettingError unless the model's dataset loads these files."""
+        loaded = config["additional_feat_suffix"] or []
+        missing = [suffix for suffix in suffixes if suffix not in loaded]
+        if missing:
+            raise SettingError(f"additional_feat_suffix is {loaded}; {config['model']} also reads '{missing[0]}'")
 
     def encode(self, interaction: Interaction) -> Any:
         """Everything about the rows of a batch that does not depend on the candidate."""

@@ -101,13 +101,50 @@ def test_defect_is_not_hidden(stage, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["preprocess"], ["nonsense"], ["preprocess", "--dataset", "d", "--config-file", "absent.yaml"]],
+    ("arguments", "message"),
+    [
+        (["preprocess"], "Missing option '--dataset'"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["convert", "nonsense"], "No such command 'nonsense'"),
+        (["preprocess", "--dataset"], "'--dataset' requires an argument"),
+        (["preprocess", "--dataset", "d", "--ray-workers", "two"], "Invalid value for '--ray-workers'"),
+        (["preprocess", "--dataset", "d", "--config-file", "absent.yaml"], "'absent.yaml' does not exist"),
+    ],
 )
-def test_wrong_usage_is_status_2(arguments, stage, monkeypatch, capsys):
+def test_wrong_usage_is_one_line_and_status_2(arguments, message, stage, monkeypatch, capsys):
     assert run_main(monkeypatch, *arguments) == 2
-    assert capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ") and shown.err.count("\n") == 1 and message in shown.err
+    assert shown.out == ""
     assert stage.calls == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "no settings in it. Write them as 'name: value', one a line."),
+        ("just text\n", "no settings in it. Write them"),
+        ("", "no settings in it. Write them"),
+        ("a: 1\nb: [1\n", "not YAML (expected ',' or ']'"),
+    ],
+)
+def test_a_config_file_that_is_none(text, message, stage, monkeypatch, capsys, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(text)
+    assert run_main(monkeypatch, "preprocess", "--dataset", "d", "--config-file", str(file)) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {file}") and shown.count("\n") == 1 and message in shown
+    assert stage.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--help"], 0), (["preprocess", "--help"], 0), (["convert", "ml-100k", "--help"], 0), ([], 2), (["convert"], 2)],
+)
+def test_status_of_help(arguments, status, monkeypatch, capsys):
+    assert run_main(monkeypatch, *arguments) == status
+    shown = capsys.readouterr()
+    assert "Usage" in shown.out + shown.err and "error:" not in shown.err
 
 
 def test_unknown_setting_is_named_with_the_nearest(monkeypatch, capsys, tmp_path):

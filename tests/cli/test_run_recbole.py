@@ -140,17 +140,94 @@ def test_options_of_distributed_training(command, started):
         (["--checkpoint_dir=a=b"], "argument '--checkpoint_dir=a=b': RecBole reads no value with '=' in it"),
         (["--embedding_size=large"], "embedding_size is 'large'; it takes a whole number of at least 1"),
         (["--his_cl=none"], "his_cl"),
-        (["--config_files=none.yaml"], "none.yaml"),
+        (["--config_files=none.yaml"], "none.yaml: file not found. Check the path"),
+        (["--config_files=."], ".: cannot be read (Is a directory). Give a YAML file with settings."),
         (["--valid_metric=NDCG@7"], "valid_metric is 'NDCG@7', which is not computed"),
-        (["--metrics=['Hat']", "--valid_metric=Hat@5"], "There is no metric named 'Hat'"),
+        (
+            ["--metrics=['Hat']", "--valid_metric=Hat@5"],
+            "metrics has 'Hat', and there is no metric of this name. Did you mean 'Hit'?",
+        ),
         (["--epochs=1", "--epochs=2"], "duplicate"),
         (["--mode=full"], "unknown setting 'mode'"),
         (["--data=x"], "unknown setting 'data'"),
+        (["--topk=0"], "topk is 0; it takes a whole number of at least 1"),
+        (["--metrics=Hitt"], "metrics has 'Hitt', and there is no metric of this name. Did you mean 'Hit'?"),
+        (["--eval_args={'mode': 'uni0'}"], "eval_args has the mode 'uni0'; it takes 'full' or"),
+        (["--eval_args={'mod': 'full'}"], "eval_args has an unknown key 'mod'. Did you mean 'mode'?"),
+        (["--seed=abc"], "seed is 'abc'; it takes a whole number from 0 to"),
+        (["--seed=-1"], "seed is -1; it takes a whole number from 0 to"),
+        (["--eval_batch_size=0"], "eval_batch_size is 0; it takes a whole number of at least 1"),
+        (["--worker=-1"], "worker is -1; it takes a whole number of at least 0"),
+        (["--clip_grad_norm=5"], "clip_grad_norm is 5; it takes nothing, or a dict such as"),
+        (["--encoding=latin9x"], "encoding is 'latin9x'; it takes the name of an encoding"),
+        (["--mlp_hidden_size=[-5]"], "mlp_hidden_size is [-5]; it takes a list of whole numbers of at least 1"),
+        (["--codebook_size=abc"], "codebook_size is 'abc'; it takes a whole number of at least 1"),
+        (["--additional_feat_suffix=['search','query']"], "additional_feat_suffix is ['search', 'query']; GSERec also"),
+        (["--additional_feat_suffix=['search','code']"], "; GSERec also reads 'query'"),
+        (["--learner=foo"], "learner is 'foo'; it takes 'adam' or"),
+        (["--use_gpu=maybe"], "use_gpu is 'maybe'; it takes True or False"),
+        (["--nproc=0"], "argument --nproc: it takes a whole number of at least 1"),
+        (["--nproc=two"], "argument --nproc: invalid int value: 'two'"),
+        (["--world_size=0"], "argument --world_size: it takes a whole number of at least 1, or -1"),
+        (["--group_offset=-1"], "argument --group_offset: it takes a whole number of at least 0"),
+        (["--config_files="], "argument --config_files: no value given"),
+        (["--port"], "argument --port: expected one argument"),
     ],
 )
 def test_wrong_arguments_end_with_one_line(random_dataset, command, capsys, arguments, message):
     line = failure(capsys, command, "--model=GSERec", "--dataset=toy", "--state=ERROR", *arguments)
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "flag"),
+    [("--modle=GSERec", "model"), ("--datset=toy", "dataset"), ("--config_file=a.yaml", "config_files")],
+)
+def test_a_mistyped_flag_starts_nothing(command, capsys, started, argument, flag):
+    name = argument[2:].partition("=")[0]
+    for model in ([], ["--model=BPR"], ["--model=GSERec"]):
+        line = failure(capsys, command, argument, *model)
+        assert line == f"error: unknown setting '{name}'. Did you mean '{flag}'?"
+    assert started == []
+
+
+def test_settings_that_look_like_flags_are_none(command, started):
+    run(command("--model=BPR", "--gpu_id=0", "--data_path=x", "--MODEL_TYPE=GENERAL", "--own_setting=1"))
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("flag", ["--model", "-m", "--dataset", "-d"])
+def test_a_flag_without_value_starts_nothing(command, capsys, started, flag):
+    arguments = [f"{flag}="] if flag.startswith("--") else [flag, ""]
+    long = {"-m": "--model", "-d": "--dataset"}.get(flag, flag)
+    assert failure(capsys, command, *arguments) == f"error: argument {long}: no value given"
+    assert started == []
+
+
+def test_what_fails_in_a_library_that_recboles_reader_calls(write_files, random_rows, tmp_path, command, capsys):
+    """Plain data is read by RecBole alone: its errors come from pandas and codecs."""
+    write_files(tmp_path / "dataset", "plain", inter=random_rows["inter"])
+    path = tmp_path / "dataset" / "plain" / "plain.inter"
+    text, shown = path.read_text(), ["--model=BPR", "--dataset=plain", "--state=ERROR"]
+    load = "--load_col={'inter': ['user_id', 'item_id', 'timestamp']}"
+    for content in (
+        text.encode("utf-16"),
+        text.replace("u1\t", '"u1\t', 1).encode(),
+        text.encode("utf-8-sig"),
+        (text + "u0\ti1\tnoon\n").encode(),
+    ):
+        path.write_bytes(content)
+        failure(capsys, command, *shown, load)
+
+
+def test_a_defect_of_ours_below_recboles_reader_is_not_hidden(random_dataset, command, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("recbole_gserec.data.dataset.build_event_log", broken)
+    command("--model=GSERec", "--dataset=toy", "--state=ERROR")
+    with pytest.raises(KeyError, match="a defect"):
+        main()
 
 
 def test_a_missing_dataset_is_named(random_dataset, command, capsys):

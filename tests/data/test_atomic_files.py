@@ -87,10 +87,10 @@ def test_another_separator(tmp_path):
 
 
 def test_types(tmp_path):
-    path = written(tmp_path, "a:token\tb:c:token_seq\td:float\te:float_seq\r\n")
+    path = written(tmp_path, "a:token\tb c:token_seq\td:float\te:float_seq\r\n")
     assert list(field_types(path).items()) == [
         ("a", "token"),
-        ("b:c", "token_seq"),
+        ("b c", "token_seq"),
         ("d", "float"),
         ("e", "float_seq"),
     ]

@@ -4,6 +4,8 @@ import logging
 import re
 import shutil
 
+import numpy as np
+import pyarrow.csv
 import pytest
 from recbole.data import create_dataset, data_preparation
 
@@ -59,6 +61,18 @@ def header_only(suffix):
     return edit
 
 
+def no_byte(suffix):
+    return lambda folder: (folder / f"toy.{suffix}").write_bytes(b"")
+
+
+def recode(suffix, encoding):
+    def edit(folder):
+        path = folder / f"toy.{suffix}"
+        path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+
+    return edit
+
+
 AGAIN = r"Make the codes again: gserec preprocess --dataset toy$"
 NUMBER = r"Give every row a number\.$"
 
@@ -101,6 +115,19 @@ CASES = {
         10,
         r"the time of user 'ann' runs backwards \(1 rows in all\)\. Sort .* --unordered_timestamps=sort$",
     ),
+    "inter: spaces": (
+        replace("inter", "user_id:token\titem_id:token\t", "user_id:token item_id:token "),
+        "inter",
+        1,
+        "'user_id:token item_id:token timestamp:float' is not a 'field:type' header. Name each column .* one tab",
+    ),
+    "inter: user is no number": (
+        replace("inter", "user_id:token", "user_id:float"),
+        "inter",
+        1,
+        r"'user_id:float' has the wrong type\. Name the column 'user_id:token'\.$",
+    ),
+    "inter: UTF-16": (recode("inter", "utf-16"), "inter", 1, "not text in utf-8. Save it so, or set 'encoding'"),
     "inter: short": (
         append("inter", "dan", "a", "1"),
         "inter",
@@ -108,6 +135,7 @@ CASES = {
         r"1 users have fewer than 3 interactions \(one of them: 'dan'\)\. Drop them with "
         r'--user_inter_num_interval="\[3,inf\)", or train on them without evaluating them: --short_users=keep$',
     ),
+    "search: no byte": (no_byte("search"), "search", 1, "'' is not a 'field:type' header"),
     "search: empty": (header_only("search"), "search", None, "no search in it. Search-aware models need searches; use"),
     "search: header": (
         replace("search", "timestamp:float", "timestamp:flat"),
@@ -209,17 +237,149 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_wrong_content(attempt, small_files, write_rows, case):
+# RecBole's models read no codes, and need no search.
+OF_ALL_MODELS = [case for case in CASES if not case.startswith("code") and case != "search: empty"]
+
+
+@pytest.mark.parametrize(
+    ("model", "case"),
+    [("GSERec", case) for case in CASES] + [(model, case) for model in ("SASRec", "BPR") for case in OF_ALL_MODELS],
+)
+def test_wrong_content(attempt, small_files, write_rows, model, case):
     edit, suffix, line, message = CASES[case]
     folder = write_rows(**small_files)
     edit(folder)
     with pytest.raises(DataError) as error:
-        attempt()
+        attempt(model)
     where = f"{folder / f'toy.{suffix}'}" + (f", line {line}" if line else "")
     text = one_line(error)
     assert text.startswith(f"{where}: ")
     assert re.search(message, text)
+
+
+@pytest.mark.parametrize(
+    ("edit", "line", "message"),
+    [
+        (
+            replace("inter", "ann\ta", '"ann\ta'),
+            2,
+            "user_id begins with a quotation mark, which RecBole's reader",
+        ),
+        (
+            replace("inter", "ann\ta", 'ann\t"a"'),
+            2,
+            "item_id begins with a quotation mark, which RecBole's reader",
+        ),
+        (recode("inter", "utf-8-sig"), 1, "begins with a byte order mark, .* set --encoding=utf-8-sig"),
+    ],
+)
+def test_what_recbole_would_read_otherwise(attempt, small_files, write_rows, edit, line, message):
+    folder = write_rows(**small_files)
+    edit(folder)
+    attempt(additional_feat_suffix=["search", "query"], short_users="keep")
+    for model in ("SASRec", "BPR"):
+        with pytest.raises(DataError, match=message) as error:
+            attempt(model)
+        assert (error.value.path, error.value.line) == (folder / "toy.inter", line)
+        one_line(error)
+
+
+def test_the_remedy_for_a_byte_order_mark(attempt, small_files, write_rows):
+    folder = write_rows(**small_files)
+    for suffix in ("inter", "search", "query"):
+        recode(suffix, "utf-8-sig")(folder)
+    attempt("SASRec", encoding="utf-8-sig")
+
+
+def test_recboles_models_need_no_search(attempt, small_files, write_rows):
+    folder = write_rows(**small_files)
+    header_only("search")(folder)
+    (folder / "toy.query").unlink()
+    attempt("SASRec")
+
+
+def test_data_without_searches_is_recboles_alone(make_config, small_files, write_rows):
+    folder = write_rows(**small_files)
+    (folder / "toy.search").unlink()
+    append("inter", "dan", "a", "1")(folder)
+    append("inter", "ann", "f", "")(folder)
+    dataset = create_dataset(make_config("BPR", load_col={"inter": ["user_id", "item_id", "timestamp"]}))
+    assert len(dataset) == 10
+
+
+def test_settings_of_the_checks_are_checked_for_all_models(attempt, small_files, write_rows):
+    write_rows(**small_files)
+    with pytest.raises(SettingError, match="^unordered_timestamps is 'srot'; it takes 'error' or 'sort'$"):
+        attempt("BPR", unordered_timestamps="srot")
+    with pytest.raises(SettingError, match="^short_users is 'drop'; it takes 'error' or 'keep'$"):
+        attempt("SASRec", short_users="drop")
+
+
+def test_short_users_kept_or_dropped(make_config, small_files, write_rows):
+    append("inter", "dan", "a", "1")(write_rows(**small_files))
+    for model in ("SASRec", "BPR"):
+        for settings, is_there in (({"short_users": "keep"}, True), ({"user_inter_num_interval": "[3,inf)"}, False)):
+            dataset = create_dataset(make_config(model, **settings))
+            assert ("dan" in dataset.field2token_id["user_id"]) is is_there
+
+
+@pytest.mark.parametrize("model", ["GSERec", "SASRec", "BPR"])
+def test_short_users_are_trained_on_only(prepare, random_rows, write_rows, model):
+    inter = [*random_rows["inter"], ("one", "i1", 1), ("two", "i1", 1), ("two", "i2", 2)]
+    inter += [("three", "i1", 1), ("three", "i2", 2), ("three", "i3", 3)]
+    write_rows(**{**random_rows, "inter": inter})
+    settings = {"additional_feat_suffix": ["search", "query"]} if model == "GSERec" else {}
+    _, dataset, loaders = prepare(model, short_users="keep", **settings)
+    users = dataset.field2id_token["user_id"]
+    train, valid, test = (set(users[loader._dataset.inter_feat["user_id"]]) for loader in loaders)
+    assert {"one", "two"}.isdisjoint(valid | test)
+    assert "three" in test
+    assert "two" in train
+    assert test - valid <= {"three"}
+
+
+@pytest.mark.parametrize("model", ["SASRec", "BPR"])
+def test_sorted_files_give_all_models_the_same_targets(prepare, random_rows, write_rows, model):
+    """Also where times are nearer to each other than 32-bit floats can tell."""
+    rng = np.random.default_rng(3)
+    rows = [(user, item, 1_700_000_000 + 7 * place) for place, (user, item, _) in enumerate(random_rows["inter"])]
+    shuffled = [rows[place] for place in rng.permutation(len(rows))]
+    targets = {}
+    for name, inter, settings in (
+        ("ordered", rows, {}),
+        ("shuffled", shuffled, {"unordered_timestamps": "sort"}),
+    ):
+        write_rows(name, **{**random_rows, "inter": inter})
+        for kind in ("GSERec", model):
+            settings_of_kind = {"additional_feat_suffix": ["search", "query"]} if kind == "GSERec" else {}
+            _, dataset, loaders = prepare(kind, name, **settings, **settings_of_kind)
+            feat = loaders[2]._dataset.inter_feat
+            users, items = (dataset.field2id_token[field] for field in ("user_id", "item_id"))
+            targets[name, kind] = dict(zip(users[feat["user_id"]], items[feat["item_id"]], strict=True))
+    expected = {user: item for user, item, _ in rows}
+    assert all(found == expected for found in targets.values())
+
+
+def test_a_users_own_split_is_checked_but_for_its_order(make_config, small_files, write_rows):
+    folder = write_rows(**small_files)
+    text = (folder / "toy.inter").read_text()
+    for name in ("train", "valid", "test"):
+        (folder / f"toy.{name}.inter").write_text(text)
+    files = {"benchmark_filename": ["train", "valid", "test"]}
+    append("test.inter", "ann", "f", "1")(folder)
+    create_dataset(make_config("BPR", **files))
+    append("valid.inter", "ann", "f", "x")(folder)
+    with pytest.raises(DataError, match=r"toy\.valid\.inter, line 10: timestamp is 'x', not a number"):
+        create_dataset(make_config("BPR", **files))
+
+
+@pytest.mark.parametrize("model", ["GSERec", "SASRec"])
+def test_files_are_checked_once(attempt, small_files, write_rows, model, monkeypatch):
+    folder, read = write_rows(**small_files), []
+    read_csv = pyarrow.csv.read_csv
+    monkeypatch.setattr(pyarrow.csv, "read_csv", lambda path, **options: read.append(path) or read_csv(path, **options))
+    attempt(model)
+    assert [str(path) for path in read].count(str(folder / "toy.inter")) == 1
 
 
 @pytest.mark.parametrize("suffix", ["inter", "search", "query", "code"])

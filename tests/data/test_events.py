@@ -48,7 +48,7 @@ def test_histories_equal_plain_loops(interactions, searches, n_items, n_searches
     targets = torch.arange(len(interactions))
     users = log.users_of_interactions()
     histories, lengths = log.item_histories(users, targets, n_items)
-    queries, clicks, search_lengths = log.search_histories(users, targets, n_searches, n_clicks)
+    queries, clicks, search_lengths = log.search_histories(users, log.search_ends[targets], n_searches, n_clicks)
     assert histories.dtype == queries.dtype == clicks.dtype == torch.int64
     for place in range(len(interactions)):
         user, item, earlier, searched = visible(interactions, searches, place)
@@ -89,7 +89,7 @@ def test_a_history_never_has_the_place_of_its_own_target():
 def test_a_search_at_the_moment_of_the_target_is_hidden_and_one_before_is_not(start):
     interactions = [(1, 1, start), (1, 2, start + 2)]
     log, _ = log_of(interactions, [(1, 7, start + 1, []), (1, 8, start + 2, [3])])
-    queries, _, lengths = log.search_histories(torch.tensor([1, 1]), torch.tensor([0, 1]), 5, 5)
+    queries, _, lengths = log.search_histories(torch.tensor([1, 1]), log.search_ends[:2], 5, 5)
     assert lengths.tolist() == [0, 1]
     assert queries.tolist() == [[0], [7]]
 
@@ -108,7 +108,7 @@ def test_training_ends_before_the_first_evaluation_target():
 
 def test_without_any_search():
     log, _ = log_of([(1, 5, 1), (1, 6, 2)], [])
-    queries, clicks, lengths = log.search_histories(torch.tensor([1, 1]), torch.tensor([0, 1]), 5, 5)
+    queries, clicks, lengths = log.search_histories(torch.tensor([1, 1]), log.search_ends[:2], 5, 5)
     assert (queries.tolist(), clicks.tolist(), lengths.tolist()) == ([[0], [0]], [[[0]], [[0]]], [0, 0])
     log.limit_training(torch.tensor([1]), torch.tensor([1]))
     assert (log.train_ends.tolist(), log.train_search_ends.tolist()) == ([0, 1, 2, 2], [0, 0, 0, 0])

@@ -1,0 +1,60 @@
+"""The command that makes a dataset's codes, with all that decides which codes it makes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config
+
+from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS
+from recbole_gserec.properties_files import preprocess_settings, protocol_settings
+
+_DEFAULT_DATA_PATH = "dataset"
+_FORMAT = ("field_separator", "seq_separator", "encoding")
+
+
+def make_again(config: Config) -> str:
+    """What to do about codes that do not fit."""
+    return f"Make the codes again: {preprocess_command(config)}"
+
+
+def preprocess_command(config: Config) -> str:
+    """``gserec preprocess`` for a configured dataset.
+
+    It names what the user gave and the codes depend on: the folder of the datasets, how files are read, what the
+    training part is, and the settings of the offline stage. Without them, following the advice would make other codes.
+
+    Args:
+        config: The settings; what the user gave is told apart by its ``external_config_dict``.
+    """
+    given = config.external_config_dict
+    words = ["gserec", "preprocess", "--dataset", config["dataset"]]
+    # RecBole has put the dataset's own name at the end.
+    data_path = Path(config["data_path"]).parent
+    if data_path.resolve() != Path(_DEFAULT_DATA_PATH).resolve():
+        words += ["--data-path", str(data_path)]
+    names = (*_FORMAT, *SETTINGS, *preprocess_settings())
+    words += [f"--{name}={_as_argument(given[name])}" for name in names if name in given]
+    if isinstance(given.get("eval_args"), dict):
+        usual = protocol_settings()["eval_args"]
+        parts = {part: given["eval_args"].get(part, usual[part]) for part in SPLIT_PARTS}
+        parts = {part: value for part, value in parts.items() if value != usual[part]}
+        if parts:
+            words.append(f"--eval_args={_as_argument(parts)}")
+    return shlex.join(words)
+
+
+def _as_argument(value: Any) -> str:
+    """A value as the command line of ``gserec`` reads it: as YAML, or as it stands where it is none."""
+    if isinstance(value, str):
+        try:
+            is_plain = yaml.safe_load(value) == value
+        except yaml.YAMLError:
+            is_plain = value.isprintable()
+        if is_plain:
+            return value
+    return json.dumps(value, default=str)

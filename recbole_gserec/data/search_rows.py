@@ -1,0 +1,82 @@
+"""Rows of the search task: which item did a user click for a query, given all that came before the search?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_gserec.data.events import EventLog
+
+QUERY = "query_id"
+"""Field of a search row's own query."""
+
+
+@dataclass(frozen=True)
+class SearchRows:
+    """One row per clicked item of a search.
+
+    Shapes:
+        - **users**, **searches**, **items**: ``[n]`` user, place of the search in :attr:`EventLog.queries`, and clicked
+          item.
+    """
+
+    users: Tensor
+    searches: Tensor
+    items: Tensor
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @classmethod
+    def of_training(cls, events: EventLog) -> SearchRows:
+        """All clicks of the training part; no search at or after a user's first evaluation target is in it."""
+        searches = torch.arange(len(events.queries)).repeat_interleave(events.clicks.offsets.diff())
+        users = events.users_of_clicks()
+        in_training = searches < events.train_search_ends[users]
+        return cls(users[in_training], searches[in_training], events.clicks.values[in_training].long())
+
+    def take(self, rows: np.ndarray) -> SearchRows:
+        """The given rows, ``[m]``."""
+        places = torch.from_numpy(rows)
+        return SearchRows(self.users[places], self.searches[places], self.items[places])
+
+    def batch(self, dataset) -> Interaction:
+        """The rows as a batch, with the fields of a recommendation row and ``query_id``.
+
+        Histories are what lies strictly before the search: searches at the same moment are hidden, as the search itself
+        is.
+        """
+        events = dataset.events
+        ends = (part[self.searches].long() for part in (events.item_ends, events.earlier_ends))
+        batch = dataset.histories(self.users, *ends)
+        batch.update(
+            Interaction(
+                {
+                    dataset.uid_field: self.users,
+                    dataset.iid_field: self.items,
+                    QUERY: events.queries[self.searches].long(),
+                }
+            )
+        )
+        return batch
+
+
+class JointInteraction(Interaction):
+    """A batch of recommendation rows that carries a batch of search rows of its own length.
+
+    Attributes:
+        search (Interaction): The search rows.
+    """
+
+    def __init__(self, interaction: dict[str, Tensor], search: Interaction):
+        super().__init__(interaction)
+        self.search = search
+
+    def to(self, device, selected_field=None):
+        """Move both; see RecBole's ``Interaction.to``."""
+        moved = super().to(device, selected_field)
+        return JointInteraction(moved.interaction, self.search.to(device))

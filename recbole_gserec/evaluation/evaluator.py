@@ -1,0 +1,14 @@
+"""RecBole's evaluator with plain numbers for results."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from recbole.evaluator import Evaluator
+
+
+class PlainEvaluator(Evaluator):
+    """RecBole's :class:`Evaluator`; its results are Python's numbers, which logs show as such and not as NumPy's."""
+
+    def evaluate(self, dataobject):
+        return OrderedDict((metric, float(value)) for metric, value in super().evaluate(dataobject).items())

@@ -1,0 +1,85 @@
+"""The check of the settings of the evaluation, before a model is trained for nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from recbole.evaluator import metric_types
+from recbole.evaluator.register import metrics_dict
+from recbole.utils import EvaluatorType
+
+from recbole_gserec.errors import SettingError
+
+_PARTS = ("split", "order", "group_by", "mode")
+_PHASES = ("valid", "test")
+_SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
+
+
+def check_evaluation(settings: Mapping[str, Any], *, is_ours: bool) -> None:
+    """Refuse metrics, depths and modes that there are not, and a ``valid_metric`` that is not among the metrics.
+
+    RecBole would find out about the last after the first epoch, and ranks a target among 0 others without a word.
+
+    Args:
+        settings: All settings of a run on a search-extended dataset.
+        is_ours: Whether the model is one of this package: these are evaluated by ranking alone.
+
+    Raises:
+        SettingError: Naming the setting.
+    """
+    eval_args = settings["eval_args"]
+    if not isinstance(eval_args, dict):
+        raise SettingError(f"eval_args is {eval_args!r}; it takes a dict")
+    _check_keys("eval_args", eval_args, _PARTS)
+    _check_mode(eval_args.get("mode", "full"), is_ours)
+    metrics, topk = settings["metrics"], settings["topk"]
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    topk = [topk] if isinstance(topk, int) else topk
+    _check_metrics(metrics, is_ours)
+    if not isinstance(topk, list) or not topk or any(type(depth) is not int or depth < 1 for depth in topk):
+        raise SettingError(f"topk is {settings['topk']!r}; it takes a whole number of at least 1, or a list of such")
+    _check_valid_metric(settings["valid_metric"], metrics, topk)
+
+
+def _check_keys(name: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"It takes {', '.join(known)}."
+            raise SettingError(f"{name} has an unknown key '{key}'. {hint}")
+
+
+def _check_mode(mode: Any, is_ours: bool) -> None:
+    if isinstance(mode, dict):
+        _check_keys("the mode of eval_args", mode, _PHASES)
+    # Labels are what RecBole's own models may also be evaluated by.
+    named = ("full",) if is_ours else ("full", "labeled")
+    for value in mode.values() if isinstance(mode, dict) else [mode]:
+        if not (isinstance(value, str) and (value in named or _SAMPLED.fullmatch(value))):
+            wanted = " or ".join([*(f"'{name}'" for name in named), "'uni' or 'pop' and a number, as in 'uni99'"])
+            raise SettingError(f"eval_args has the mode {value!r}; it takes {wanted}")
+
+
+def _check_metrics(metrics: Any, is_ours: bool) -> None:
+    if not isinstance(metrics, list) or not metrics:
+        raise SettingError(f"metrics is {metrics!r}; it takes a metric's name, or a list of such")
+    for metric in metrics:
+        kind = metric_types.get(str(metric).lower())
+        if kind is None:
+            by_lower = {name: cls.__name__ for name, cls in metrics_dict.items()}
+            near = difflib.get_close_matches(str(metric).lower(), by_lower, n=1)
+            hint = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+            raise SettingError(f"metrics has '{metric}', and there is no metric of this name.{hint}")
+        if is_ours and kind == EvaluatorType.VALUE:
+            raise SettingError(f"metrics has '{metric}': search-aware models are evaluated by ranking metrics")
+
+
+def _check_valid_metric(valid_metric: Any, metrics: list[str], topk: list[int]) -> None:
+    name, _, depth = str(valid_metric).partition("@")
+    if name.lower() not in [metric.lower() for metric in metrics] or (depth and depth not in map(str, topk)):
+        raise SettingError(
+            f"valid_metric is '{valid_metric}', which is not computed: metrics are {metrics}, topk is {topk}"
+        )

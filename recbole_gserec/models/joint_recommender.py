@@ -1,0 +1,52 @@
+"""Models that learn to search as well as to recommend."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+
+class JointRecommender(SearchRecommender):
+    r"""Joint training: :math:`L = L_{rec} + \lambda_{src} L_{src}`.
+
+    Each batch of recommendation rows comes with a batch of search rows (:class:`JointInteraction`), which has the same
+    fields and ``query_id``. Only recommendation is evaluated. With ``lambda_src`` 0 nothing of the search task is
+    computed.
+
+    Subclasses implement :meth:`recommendation_losses` and :meth:`search_losses`.
+    """
+
+    trains_search = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.require_files(config, "search", "query")
+        self.lambda_src = config["lambda_src"]
+
+    @abstractmethod
+    def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Weighted terms of the recommendation task, by name."""
+
+    @abstractmethod
+    def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Terms of the search task, by name; ``lambda_src`` is applied to all of them."""
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        losses = dict(self.recommendation_losses(interaction))
+        search = getattr(interaction, "search", None)
+        if self.lambda_src > 0 and search is not None and len(search) > 0:
+            losses |= {f"src_{name}": self.lambda_src * loss for name, loss in self.search_losses(search).items()}
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())
+
+
+def pointwise_loss(logits: Tensor) -> Tensor:
+    """Binary cross entropy of logits ``[B, C]`` whose first column is the positive; the mean over all."""
+    labels = logits.new_zeros(logits.shape)
+    labels[:, 0] = 1
+    return F.binary_cross_entropy_with_logits(logits, labels)

@@ -1,0 +1,178 @@
+"""The check that a setting's value is one that our models can work with.
+
+Most kinds follow from the defaults in the YAML files, and those of the offline stage from its own settings.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cache
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import recbole
+import yaml
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.properties_files import model_settings, protocol_settings
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
+
+# Whole numbers that must not be 0.
+_COUNTS = """
+    embedding_size n_heads inner_size train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
+    MAX_CLICK_LIST_LENGTH
+""".split()
+
+# RecBole takes these in several forms. The evaluation has a check of its own.
+_OF_RECBOLE = "load_col metrics topk additional_feat_suffix".split()
+
+_NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+
+
+def check_values(given: Mapping[str, Any], model: str) -> None:
+    """Refuse values that a model cannot work with.
+
+    For RecBole's own models these are the settings of the protocol alone; for ours also the model's, those of the
+    offline stage, and those of RecBole that every run reads.
+
+    Args:
+        given: Settings.
+        model: The model's name.
+
+    Raises:
+        SettingError: Naming the setting and what it takes.
+    """
+    ours = model_settings(model)
+    offline = _offline_readers() if ours else {}
+    defaults = {**(_recbole_defaults() if ours else {}), **protocol_settings(), **ours}
+    special = _SPECIAL if ours else {}
+    for name, value in given.items():
+        if name in offline:
+            wanted = _wanted_offline(value, *offline[name])
+        elif name in special:
+            wanted = special[name](value)
+        elif defaults.get(name) is not None and name not in _OF_RECBOLE:
+            wanted = _wanted(name, value, defaults[name])
+        else:
+            continue
+        if wanted:
+            raise SettingError(f"{name} is {value!r}; it takes {wanted}")
+
+
+def _wanted(name: str, value: Any, default: Any) -> str | None:
+    """What a setting takes, judged by its default; None where the value is such."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "True or False"
+    if isinstance(default, int):
+        smallest = int(name in _COUNTS)
+        return None if _is_whole(value, smallest) else f"a whole number of at least {smallest}"
+    if isinstance(default, float):
+        fits = _is_number(value) and value >= 0
+        if name.endswith("dropout_prob"):
+            return None if fits and value < 1 else "a number from 0 to less than 1"
+        if name in ("tau_2", "tau_3"):
+            return None if fits and value > 0.01 else "a number above 0.01"
+        return None if fits else "a number of at least 0"
+    if isinstance(default, list) and all(isinstance(element, int) for element in default):
+        fits = isinstance(value, list) and all(_is_whole(element, 1) for element in value)
+        return None if fits else "a list of whole numbers of at least 1"
+    if isinstance(default, (list, dict)):
+        return None if isinstance(value, type(default)) else f"a {type(default).__name__}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    # Searches of settings give numbers of NumPy.
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, smallest: int | None = None) -> bool:
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    return fits and (smallest is None or value >= smallest)
+
+
+@cache
+def _recbole_defaults() -> dict[str, Any]:
+    """RecBole's defaults for all models."""
+    path = Path(recbole.__file__).parent / "properties" / "overall.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:
+    """The readers of the offline stage's own settings, and what they say they take."""
+    # Imported here: what lies below the command line's help knows nothing of the stage.
+    from recbole_gserec.preprocess.settings import PreprocessSettings
+
+    return {field.name: (field.metadata["read"], field.metadata["allowed"]) for field in fields(PreprocessSettings)}
+
+
+def _wanted_offline(value: Any, read: Callable[[Any], Any], allowed: str) -> str | None:
+    if value is None:
+        return None  # Stands for the default.
+    try:
+        read(value)
+    except (ValueError, TypeError):
+        return allowed
+    return None
+
+
+# ---- settings whose default does not tell what they take -------------------------------------------------------------
+
+
+def _seed(value: Any) -> str | None:
+    return None if _is_whole(value, 0) and value < 2**32 else "a whole number from 0 to 4294967295"
+
+
+def _eval_step(value: Any) -> str | None:
+    # RecBole: no evaluation below 1.
+    return None if _is_whole(value) else "a whole number"
+
+
+def _loss_decimal_place(value: Any) -> str | None:
+    # RecBole: 4 where there is none.
+    return None if value is None or _is_whole(value, 0) else "nothing, or a whole number of at least 0"
+
+
+def _learner(value: Any) -> str | None:
+    fits = isinstance(value, str) and value.lower() in OPTIMIZERS
+    return None if fits else " or ".join(f"'{name}'" for name in OPTIMIZERS)
+
+
+def _clip_grad_norm(value: Any) -> str | None:
+    names = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
+    fits = isinstance(value, dict) and "max_norm" in value and set(value) <= names
+    return None if value is None or fits else "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"
+
+
+def _encoding(value: Any) -> str | None:
+    try:
+        codecs.lookup(value or "utf-8")
+    except (LookupError, TypeError):
+        return "the name of an encoding, such as 'utf-8'"
+    return None
+
+
+def _train_neg_sample_args(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "a dict"
+    if not set(value) <= set(_NEGATIVES):
+        return f"a dict of {', '.join(_NEGATIVES)}"
+    if not _is_whole(value.get("sample_num", 1), 1):
+        return "a sample_num that is a whole number of at least 1"
+    alpha = value.get("alpha", 1)
+    return None if _is_number(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
+
+
+_SPECIAL: dict[str, Callable[[Any], str | None]] = {
+    "seed": _seed,
+    "eval_step": _eval_step,
+    "loss_decimal_place": _loss_decimal_place,
+    "learner": _learner,
+    "clip_grad_norm": _clip_grad_norm,
+    "encoding": _encoding,
+    "train_neg_sample_args": _train_neg_sample_args,
+}

@@ -1,0 +1,131 @@
+"""Which values are refused for our models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import recbole
+import yaml
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.properties_files import model_settings, protocol_settings
+from recbole_gserec.setting_values import check_values
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("embedding_size", 0),
+        ("embedding_size", "64"),
+        ("embedding_size", 2.5),
+        ("train_batch_size", True),
+        ("epochs", -1),
+        ("lambda_u_cl", -0.1),
+        ("lambda_u_cl", "much"),
+        ("tau_2", True),
+        ("use_code_fusion", 1),
+        ("use_code_fusion", "yes"),
+        ("mlp_hidden_size", 200),
+        ("train_neg_sample_args", "uniform"),
+        ("eval_args", "uni99"),
+        ("MAX_CLICK_LIST_LENGTH", 0),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(name, value):
+    with pytest.raises(SettingError, match=name):
+        check_values({name: value}, "GSERec")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("embedding_size", 1),
+        ("epochs", 0),
+        ("lambda_u_cl", 0),
+        ("lambda_u_cl", 1),
+        ("mlp_hidden_size", []),
+        ("use_code_fusion", False),
+        ("eval_candidate_seed", None),
+        # RecBole's own settings, in the forms that RecBole documents.
+        ("topk", 10),
+        ("metrics", "Hit"),
+        ("load_col", None),
+        ("additional_feat_suffix", "search"),
+    ],
+)
+def test_values_of_the_right_kind_pass(name, value):
+    check_values({name: value}, "GSERec")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wanted"),
+    [
+        ("mlp_hidden_size", [[0], [-5], [8, "8"], [8, 2.5], [True], 8], "a list of whole numbers of at least 1"),
+        ("seed", ["abc", -1, 2**32, 1.5, None], "a whole number from 0 to 4294967295"),
+        ("eval_batch_size", [0, -1, "many"], "a whole number of at least 1"),
+        ("worker", [-1, "two"], "a whole number of at least 0"),
+        ("stopping_step", ["never"], "a whole number of at least 0"),
+        ("eval_step", ["abc", 0.5], "a whole number"),
+        ("use_gpu", ["maybe", 1], "True or False"),
+        ("show_progress", ["maybe"], "True or False"),
+        ("learner", ["foo", 3, "sparse_adam"], "'adam' or 'adamw' or 'sgd' or 'adagrad' or 'rmsprop'"),
+        ("clip_grad_norm", [5, {"norm": 5}, {}], "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"),
+        ("encoding", ["latin9x", 8], "the name of an encoding, such as 'utf-8'"),
+        ("train_neg_sample_args", [{"sample_num": 0}, {"sample_num": "4"}], "a sample_num that is a whole number"),
+        (
+            "train_neg_sample_args",
+            [{"samples": 4}],
+            "a dict of distribution, sample_num, alpha, dynamic",
+        ),
+        ("train_neg_sample_args", [{"alpha": -1}], "an alpha that is a number of at least 0"),
+        # Of the offline stage: as its own settings say.
+        ("codebook_size", ["abc", 0], "a whole number of at least 1"),
+        ("rq_warmup_epochs", ["abc", -1], "a whole number of at least 0"),
+        ("tau_1", [0], "a number above 0"),
+        ("rq_hidden_sizes", [[0], 8], "a list of whole numbers of at least 1"),
+        ("missing_side", ["none"], "'copy_rec' or 'empty' or 'no_edges'"),
+        ("llm_json_schema", ["maybe"], "True or False"),
+    ],
+)
+def test_what_a_setting_takes_is_said(name, values, wanted):
+    for value in values:
+        with pytest.raises(SettingError) as error:
+            check_values({name: value}, "GSERec")
+        assert str(error.value).startswith(f"{name} is {value!r}; it takes {wanted}")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("mlp_hidden_size", [[8], [200, 80]]),
+        ("embedding_size", [np.int64(8)]),
+        ("learning_rate", [np.float32(0.5), 1]),
+        ("seed", [0, 2**32 - 1]),
+        ("worker", [0, 3]),
+        ("eval_step", [-1, 0, 5]),
+        ("loss_decimal_place", [None, 0, 6]),
+        ("learner", ["AdamW", "sgd"]),
+        ("clip_grad_norm", [None, {"max_norm": 5}, {"max_norm": 5, "norm_type": 2}]),
+        ("encoding", [None, "utf-8-sig", "gbk"]),
+        ("train_neg_sample_args", [{"sample_num": 1}, {"distribution": "popularity", "alpha": 0.5}]),
+        ("rq_epochs", [1, 500]),
+        ("lambda_rq_cl", ["1e-4", 0]),
+        ("llm", [None, "name"]),
+    ],
+)
+def test_other_forms_pass(name, values):
+    for value in values:
+        check_values({name: value}, "GSERec")
+
+
+def test_every_default_passes():
+    check_values(model_settings("GSERec"), "GSERec")
+    check_values(protocol_settings(), "GSERec")
+    overall = Path(recbole.__file__).parent / "properties" / "overall.yaml"
+    check_values(yaml.safe_load(overall.read_text()), "GSERec")
+
+
+def test_settings_of_recboles_models_are_theirs():
+    check_values({"seed": "abc", "mlp_hidden_size": "[64]", "learner": "foo", "codebook_size": "abc"}, "BPR")
+    with pytest.raises(SettingError, match="^MAX_SEARCH_LIST_LENGTH is 0; it takes a whole number of at least 1$"):
+        check_values({"MAX_SEARCH_LIST_LENGTH": 0}, "BPR")
