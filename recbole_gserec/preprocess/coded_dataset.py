@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import check_fingerprint, dataset_fingerprint
+from recbole_gserec.data.remedies import make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.preprocess.run import make_codes_from_config
@@ -19,26 +21,29 @@ class CodedSearchDataset(SearchDataset):
     def _load_data(self, token, dataset_path):
         if not os.path.exists(dataset_path):
             self._download()
-        if "code" in (self.config["additional_feat_suffix"] or []):
+        reads_codes = "code" in (self.config["additional_feat_suffix"] or [])
+        if reads_codes:
             self._make_missing_codes()
+            # Before they are read, so that a truncated file is told by its hash and not by its last line.
+            record = self._read_record()
         super()._load_data(token, dataset_path)
-        if "code" in (self.config["additional_feat_suffix"] or []):
-            self._check_codes()
+        if reads_codes and record is not None:
+            self._check_record(record)
 
     def _make_missing_codes(self) -> None:
         path = Path(self.file_path("code"))
         if not path.is_file():
             # In distributed training the other processes would wait for the whole stage, and give up.
             if not (self.config["preprocess_missing_codes"] and self.config["single_spec"]):
-                raise DataError(path, "file not found", f"Make it: gserec preprocess --dataset {self.dataset_name}")
+                raise DataError(path, "file not found", f"Make it: {preprocess_command(self.config)}")
             self.logger.warning(
                 f"{path} is missing. It is made now, with summarizer '{self.config['summarizer']}' and encoder "
-                f"'{self.config['encoder']}', as by `gserec preprocess --dataset {self.dataset_name}`."
+                f"'{self.config['encoder']}', as by `{preprocess_command(self.config)}`."
             )
             make_codes_from_config(self.config)
 
-    def _check_codes(self) -> None:
-        """Refuse codes from other data, or made with other settings than those the user gives now."""
+    def _read_record(self) -> dict[str, Any] | None:
+        """What the codes were made from and with; None where nothing tells it. Refuses codes it does not tell of."""
         path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
         self._code_hash = sha256_of_file(path)
@@ -46,21 +51,27 @@ class CodedSearchDataset(SearchDataset):
             self.logger.warning(
                 f"{record} is missing: it is not known what the codes were made from, and for which split."
             )
-            return
-        remedy = f"Make the codes again: gserec preprocess --dataset {self.dataset_name}"
+            return None
+        remedy = make_again(self.config)
         try:
             made = json.loads(record.read_text(encoding="utf-8"))
-            made_from, made_with, code_hash = dict(made["fingerprint"]), dict(made["settings"]), made["code_sha256"]
+            fingerprint = {part: dict(made["fingerprint"][part]) for part in ("files", "settings")}
+            made_with, code_hash = dict(made["settings"]), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
         if code_hash != self._code_hash:
             raise DataError(path, f"not the codes that {record.name} tells of", remedy)
+        return {"fingerprint": fingerprint, "settings": made_with}
+
+    def _check_record(self, record: dict[str, Any]) -> None:
+        """Refuse codes from other data, or made with other settings than those the user gives now."""
+        path, remedy, made_with = self.file_path("code"), make_again(self.config), record["settings"]
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
-        check_fingerprint(made_from, now, path, remedy)
+        check_fingerprint(record["fingerprint"], now, path, remedy)
         for name, value in self.config.external_config_dict.items():
             if name in made_with and made_with[name] != value:
                 problem = f"made with {name}={made_with[name]}, and not with the {name}={value} that is asked for"
-                raise DataError(path, problem, f"{remedy} --{name}={value}")
+                raise DataError(path, problem, remedy)
 
     def __setstate__(self, state):
         """A dataset saved by ``save_dataset`` holds the codes of its time."""

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from recbole_gserec.preprocess.code_file import describe, write_code_file
-from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.preprocess.answers import STATUSES, Summary
+from recbole_gserec.preprocess.code_file import beside, codes_are_current, describe, write_code_file
+from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.missing_side import fill_missing, has_codes
 from recbole_gserec.preprocess.prompts import SIDES, Histories, Prompt, build_prompts
 from recbole_gserec.preprocess.report import SideReport, save_report
+from recbole_gserec.preprocess.runners import Runner
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.store import Store
+from recbole_gserec.preprocess.summaries import make_summaries
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
+from recbole_gserec.preprocess.text_vectors import write_text_vectors, write_user_vectors
+from recbole_gserec.preprocess.vectors import make_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +32,8 @@ if TYPE_CHECKING:
     from recbole_gserec.preprocess.rqvae_training import RQVAEResult
 
 logger = logging.getLogger(__name__)
+
+_MANY_FAILURES = 0.1
 
 
 def make_codes(
@@ -32,9 +43,14 @@ def make_codes(
     settings: PreprocessSettings,
     fingerprint: Mapping[str, Any],
     *,
+    other_texts: Mapping[str, Mapping[str, str]] | None = None,
+    device: str = "cpu",
     show_progress: bool = True,
 ) -> Path:
     """Make the codes of all users.
+
+    What is finished is stored at once. Interrupted at any moment and called again, it goes on from there and comes to
+    the same codes.
 
     Args:
         histories: The users' histories, the training part alone.
@@ -42,73 +58,155 @@ def make_codes(
         output_prefix: ``<data_path>/<D>/<D>``; ``.code``, ``.code.json``, ``.code.png`` and ``.code.md`` are added.
         settings: Of the offline stage.
         fingerprint: Of the data; it is kept beside the codes.
-        show_progress: Whether to show a bar while the RQ-VAE trains.
+        other_texts: ``item`` and ``query`` texts by id, whose vectors are to be written.
+        device: Where the RQ-VAE trains.
+        show_progress: Whether to show bars.
 
     Returns:
         The path of the codes. The same input gives the same bytes.
 
     Raises:
-        SettingError: If training with these settings diverges.
-        DataError: If a prompt template is damaged.
+        SettingError: If training with these settings diverges, or no answer of the language model can be used.
+        DataError: If a prompt template or the store is damaged.
+        InterruptedWorkError: If the language model stopped answering.
     """
-    output_prefix = Path(output_prefix)
-    summarizer, encoder = SUMMARIZERS[settings.summarizer](settings), ENCODERS[settings.encoder](settings)
-    n_users = len(histories.user_tokens)
-
-    prompts = {side: build_prompts(side, histories, item_texts, settings) for side in SIDES}
+    prefix = Path(output_prefix)
+    summarizer, encoder = SUMMARIZERS[settings.summarizer](settings), make_encoder(settings)
+    description = describe(settings, summarizer, encoder, fingerprint)
+    path = beside(prefix, ".code")
+    is_current = codes_are_current(prefix, description) and not settings.retry_failed
+    if is_current and not settings.text_vectors:
+        logger.info("%s is up to date. To make it anew, delete it.", path)
+        return path
+    if path.is_dir():
+        raise DataError(path, "a folder, where the file of codes is to be", "Move it away.")
+    runner = _runner(settings)
+    options = {"runner": runner, "show_progress": show_progress}
+    users = histories.user_tokens
+    prompts = {side: build_prompts(side, histories, item_texts, settings, summarizer.shorten) for side in SIDES}
     n_prompts = " and ".join(f"{len(prompts[side]):,} {side}" for side in SIDES)
-    logger.info("Summarising %s histories of %s users (%s)", n_prompts, f"{n_users:,}", summarizer.name)
-    texts = {side: _by_user(prompts[side], summarizer.summarize(prompts[side]), n_users) for side in SIDES}
-    users = _count(texts["search"], texts["recommendation"])
-    logger.info(
-        "%s users have no search and %s no interaction in the training part (missing_side: %s)",
-        f"{users['without_search']:,}",
-        f"{users['without_recommendation']:,}",
-        settings.missing_side,
-    )
+    logger.info("Summarising %s histories of %s users (%s)", n_prompts, f"{len(users):,}", summarizer.name)
+    with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
+        asked = [prompt for side in SIDES for prompt in prompts[side]]
+        made_summaries = make_summaries(asked, summarizer, settings, store, **options)
+        # On a GPU the encoder needs the place.
+        summarizer.close()
+        _check_failures(made_summaries.summaries, settings)
+        summaries = _by_user(asked, made_summaries.summaries, len(users))
+        texts = {side: _texts(prompts[side], summaries[side], settings.failed_summary) for side in SIDES}
+        counts = _count(prompts, len(users))
+        logger.info(
+            "%s users have no search and %s no interaction in the training part (missing_side: %s)",
+            f"{counts['without_search']:,}",
+            f"{counts['without_recommendation']:,}",
+            settings.missing_side,
+        )
 
-    search_texts, rec_texts = fill_missing(texts["search"], texts["recommendation"], settings.missing_side)
-    logger.info("Encoding the summaries (%s)", encoder.name)
-    vectors = encoder.encode([*search_texts, *rec_texts])
+        filled = fill_missing(texts["search"], texts["recommendation"], settings.missing_side)
+        logger.info("Encoding the summaries (%s)", encoder.name)
+        made_vectors = make_vectors(
+            [*filled[0], *filled[1]], encoder, settings, store, max_length=settings.encoder_max_length, **options
+        )
+        vectors = made_vectors.vectors
+        if "user" in settings.text_vectors:
+            logger.info("Wrote %s", write_user_vectors(prefix, users, *_halves(vectors), description))
+        if other_texts:
+            paths = write_text_vectors(prefix, other_texts, encoder, settings, store, description, **options)
+            logger.info("Wrote %s", " and ".join(map(str, paths)))
+
+    if is_current:
+        logger.info("%s is up to date.", path)
+        return path
     logger.info("Training the RQ-VAE on vectors of size %d for %d epochs", vectors.shape[1], settings.rq_epochs)
-    result = _quantize(vectors[:n_users], vectors[n_users:], settings, show_progress)
+    checkpoint = beside(prefix, ".rqvae.pth")
+    result = _quantize(*_halves(vectors), settings, checkpoint, device, show_progress)
 
     codes = {"search": result.search_codes, "recommendation": result.rec_codes}
     coded = {side: has_codes(texts[side], settings.missing_side) for side in SIDES}
-    path = write_code_file(
-        output_prefix,
-        histories.user_tokens,
+    write_code_file(
+        prefix,
+        users,
         *(codes[side] for side in SIDES),
         *(coded[side] for side in SIDES),
-        describe(settings, summarizer, encoder, fingerprint, result.metrics, users),
+        {**description, "users": counts, "metrics": result.metrics},
     )
     metrics = {"search": result.metrics["search"], "recommendation": result.metrics["rec"]}
     by_user = {side: {prompt.user: prompt for prompt in prompts[side]} for side in SIDES}
-    sides = {side: SideReport(codes[side], coded[side], metrics[side], by_user[side], texts[side]) for side in SIDES}
-    table = save_report(output_prefix, histories.user_tokens, sides, users, result.history, settings)
+    sides = {
+        side: SideReport(codes[side], coded[side], metrics[side], by_user[side], summaries[side], texts[side])
+        for side in SIDES
+    }
+    table = save_report(
+        prefix, users, sides, counts, result.history, settings, made_summaries, made_vectors, histories.item_matrix()
+    )
+    # Only now: were it gone and the report not there, the report would need another training.
+    checkpoint.unlink(missing_ok=True)
     logger.info("%s\n\nWrote %s", table, path)
     return path
 
 
-def _by_user(prompts: Sequence[Prompt], summaries: Sequence[str], n_users: int) -> list[str | None]:
-    texts: list[str | None] = [None] * n_users
+def _runner(settings: PreprocessSettings) -> Runner | None:
+    if not settings.preprocess_ray:
+        return None
+    from recbole_gserec.preprocess.ray_runner import RayRunner
+
+    return RayRunner(settings)
+
+
+def _check_failures(summaries: Sequence[Summary], settings: PreprocessSettings) -> None:
+    """Say how many answers cannot be used; stop if that is all of them."""
+    failed = Counter(summary.status for summary in summaries if not summary.is_usable)
+    n_failed = sum(failed.values())
+    if not n_failed:
+        return
+    kinds = ", ".join(f"{count:,} {STATUSES[status]}" for status, count in failed.most_common())
+    line = f"{n_failed:,} of {len(summaries):,} answers of '{settings.llm}' cannot be used: {kinds}"
+    if n_failed == len(summaries):
+        raise SettingError(f"{line}. Raise llm_max_tokens, change the prompt (prompt_templates), or take another model")
+    level = logging.WARNING if n_failed > _MANY_FAILURES * len(summaries) else logging.INFO
+    logger.log(level, "%s (failed_summary: %s)", line, settings.failed_summary)
+
+
+def _by_user(prompts: Sequence[Prompt], summaries: Sequence[Summary], n_users: int) -> dict[str, list[Summary | None]]:
+    by_user: dict[str, list[Summary | None]] = {side: [None] * n_users for side in SIDES}
     for prompt, summary in zip(prompts, summaries, strict=True):
-        texts[prompt.user] = summary
+        by_user[prompt.side][prompt.user] = summary
+    return by_user
+
+
+def _texts(prompts: Sequence[Prompt], summaries: Sequence[Summary | None], policy: str) -> list[str | None]:
+    """The text of each user on one side; what stands for a summary that failed is set by ``failed_summary``."""
+    texts = [summary.text if summary and summary.is_usable else None for summary in summaries]
+    if policy == "template":
+        template = TemplateSummarizer()
+        for prompt in prompts:
+            if texts[prompt.user] is None:
+                texts[prompt.user] = template.summary(prompt.records)
     return texts
 
 
-def _count(search_texts: Sequence[str | None], rec_texts: Sequence[str | None]) -> dict[str, int]:
-    pairs = list(zip(search_texts, rec_texts, strict=True))
+def _count(prompts: Mapping[str, Sequence[Prompt]], n_users: int) -> dict[str, int]:
+    search, rec = ({prompt.user for prompt in prompts[side]} for side in SIDES)
     return {
-        "all": len(pairs),
-        "without_search": sum(search is None for search, _ in pairs),
-        "without_recommendation": sum(rec is None for _, rec in pairs),
-        "without_either": sum(search is None and rec is None for search, rec in pairs),
+        "all": n_users,
+        "without_search": n_users - len(search),
+        "without_recommendation": n_users - len(rec),
+        "without_either": n_users - len(search | rec),
     }
 
 
+def _halves(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n_users = len(vectors) // 2
+    return vectors[:n_users], vectors[n_users:]
+
+
 def _quantize(
-    search_vectors: np.ndarray, rec_vectors: np.ndarray, settings: PreprocessSettings, show_progress: bool
+    search_vectors: np.ndarray,
+    rec_vectors: np.ndarray,
+    settings: PreprocessSettings,
+    checkpoint: Path,
+    device: str,
+    show_progress: bool,
 ) -> RQVAEResult:
     # Imported here, since it loads torch.
     from recbole_gserec.preprocess.rqvae_training import train_rqvae
@@ -117,6 +215,13 @@ def _quantize(
 
         def progress(epoch: int, total: int, losses: dict[str, float]) -> None:
             bar.set_postfix(loss=f"{losses['total']:.4f}", refresh=False)
-            bar.update()
+            bar.update(epoch - bar.n)
 
-        return train_rqvae(search_vectors, rec_vectors, settings.rqvae_settings(), progress=progress)
+        return train_rqvae(
+            search_vectors,
+            rec_vectors,
+            settings.rqvae_settings(),
+            device=device,
+            progress=progress,
+            checkpoint=checkpoint,
+        )

@@ -1,7 +1,7 @@
 """Prompts that ask for a summary of a user's preferences (Section 4.1.1 of GSERec).
 
-The wording lives in ``templates/*.txt``. The instruction stands first and the history last, so that all prompts of a
-side share a prefix, which a language model server computes once.
+The wording lives in ``templates/<language>/<side>.txt``, or in a folder of the user's. The instruction stands first and
+the history last, so that all prompts of a side share a prefix, which a language model server computes once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from recbole_gserec.errors import DataError
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
 SIDES = ("search", "recommendation")
-TEMPLATES = {side: Path(__file__).parent / "templates" / f"en_{side}.txt" for side in SIDES}
+TEMPLATES = Path(__file__).parent / "templates"
+LANGUAGES = ("en", "zh")
 SLOT = "{history}"
+Cut = Callable[[str, int], str]
+"""Shortens a text to a number of words, or of a language model's tokens."""
+
+# How one search stands in a prompt: the query, and what comes before each clicked item.
+_SEARCH_LINES = {"en": ("- query: ", " | clicked: "), "zh": ("- 搜索词：", " | 点击：")}
 
 # Chinese and Japanese put no spaces between words; there a character counts as a word.
 _CHARACTER = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -52,6 +60,10 @@ class Histories(Protocol):
         """Last ``n`` searches of a user, oldest first."""
         ...
 
+    def item_matrix(self) -> sp.csr_matrix:
+        """Users x items, 1 where a user interacted with an item."""
+        ...
+
 
 class Prompt(NamedTuple):
     """A request for one summary.
@@ -61,22 +73,29 @@ class Prompt(NamedTuple):
         side: ``search`` or ``recommendation``.
         records: The history, oldest first; a record is the item's text, or the query and the clicked items' texts.
         template: The wording, with a slot for the history.
+        language: Of the words around a search's query and clicked items.
     """
 
     user: int
     side: str
     records: tuple[tuple[str, ...], ...]
     template: str
+    language: str = "en"
 
     @property
     def text(self) -> str:
         """The whole prompt. Made when asked for: the texts of all users together can be large."""
-        line = _search_line if self.side == "search" else _item_line
-        return self.template.replace(SLOT, "\n".join(line(*record) for record in self.records))
+        query_label, click_label = _SEARCH_LINES[self.language] if self.side == "search" else ("- ", "")
+        lines = (query_label + click_label.join(record) for record in self.records)
+        return self.template.replace(SLOT, "\n".join(lines))
 
 
 def build_prompts(
-    side: str, histories: Histories, item_texts: Mapping[str, str], settings: PreprocessSettings
+    side: str,
+    histories: Histories,
+    item_texts: Mapping[str, str],
+    settings: PreprocessSettings,
+    shorten: Cut | None = None,
 ) -> list[Prompt]:
     """Build one side's prompts.
 
@@ -84,7 +103,8 @@ def build_prompts(
         side: ``search`` or ``recommendation``.
         histories: The users' training histories.
         item_texts: Text by item; an item without text is named by its id.
-        settings: How much of the histories a prompt shows.
+        settings: How much of the histories a prompt shows, and in which wording.
+        shorten: Keeps the beginning of a query or of an item's text; words are counted (:func:`cut`) unless given.
 
     Returns:
         One prompt for each user who has a history on this side, in the order of the users.
@@ -92,40 +112,56 @@ def build_prompts(
     Raises:
         DataError: If the side's template is damaged.
     """
-    template = read_template(side)
+    shorten = shorten or cut
+    template = read_template(template_path(side, settings.prompt_language, settings.prompt_templates))
 
     @functools.cache
     def item_text(item: str) -> str:
-        return cut(item_texts.get(item, ""), settings.prompt_item_words) or item
+        return shorten(item_texts.get(item, ""), settings.prompt_item_length) or item
+
+    @functools.cache
+    def query_text(query: str) -> str:
+        return shorten(query, settings.prompt_query_length)
 
     prompts = []
     for user in range(len(histories.user_tokens)):
         if side == "search":
             searches = histories.search_history(user, settings.prompt_history_length)
-            records = _search_records(searches, item_text, settings)
+            records = _search_records(searches, query_text, item_text, settings.prompt_clicks)
         else:
             items = histories.recommendation_history(user, settings.prompt_history_length)
             records = tuple((item_text(item),) for item in items)
         if records:
-            prompts.append(Prompt(user, side, records, template))
+            prompts.append(Prompt(user, side, records, template, settings.prompt_language))
     return prompts
 
 
-def read_template(side: str) -> str:
-    """Read a side's wording.
+def template_path(side: str, language: str, folder: str | None = None) -> Path:
+    """Where a side's wording stands: in the user's ``folder``, or among those shipped."""
+    return Path(folder or TEMPLATES / language) / f"{side}.txt"
+
+
+def read_template(path: Path) -> str:
+    """Read a wording.
 
     Raises:
-        DataError: If the history's slot is not the one thing at the end of the file.
+        DataError: If the file is not there, or the history's slot is not the one thing at its end.
     """
-    template = TEMPLATES[side].read_text(encoding="utf-8").rstrip()
+    if not path.is_file():
+        raise DataError(path, "file not found", f"Write the prompt there; it ends with '{SLOT}'.")
+    try:
+        template = path.read_text(encoding="utf-8").rstrip()
+    except UnicodeDecodeError as error:
+        raise DataError(path, "not a text in UTF-8", "Save it in this encoding.") from error
     if template.count(SLOT) != 1 or not template.endswith(SLOT):
-        raise DataError(TEMPLATES[side], f"it must end with its only '{SLOT}'", "Put the instruction before the slot.")
+        raise DataError(path, f"it must end with its only '{SLOT}'", "Put the instruction before the slot.")
     return template
 
 
-def template_hashes() -> dict[str, str]:
+def template_hashes(settings: PreprocessSettings) -> dict[str, str]:
     """SHA-256 of each side's wording."""
-    return {side: hashlib.sha256(read_template(side).encode()).hexdigest() for side in SIDES}
+    paths = {side: template_path(side, settings.prompt_language, settings.prompt_templates) for side in SIDES}
+    return {side: hashlib.sha256(read_template(path).encode()).hexdigest() for side, path in paths.items()}
 
 
 def cut(text: str, n_words: int) -> str:
@@ -138,20 +174,12 @@ def cut(text: str, n_words: int) -> str:
 
 
 def _search_records(
-    searches: Iterable[Search], item_text: Callable[[str], str], settings: PreprocessSettings
+    searches: Iterable[Search], query_text: Callable[[str], str], item_text: Callable[[str], str], n_clicks: int
 ) -> tuple[tuple[str, ...], ...]:
     records = []
     for search in searches:
-        clicked = [item_text(item) for item in search.items[: settings.prompt_clicks]]
-        query = cut(search.query, settings.prompt_query_words)
+        clicked = [item_text(item) for item in search.items[:n_clicks]]
+        query = query_text(search.query)
         if query or clicked:
             records.append((query, *clicked))
     return tuple(records)
-
-
-def _search_line(query: str, *clicked: str) -> str:
-    return f"- query: {query}" + "".join(f" | clicked: {text}" for text in clicked)
-
-
-def _item_line(text: str) -> str:
-    return f"- {text}"

@@ -1,25 +1,50 @@
-"""A report on the codes, for the eye: do users share codes, and are those who do alike?"""
+"""A page on the codes, for the eye: what became of the prompts, and do codes connect users who are alike?"""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from recbole_gserec.files import written_aside
+from recbole_gserec.preprocess.answers import STATUSES, Summary
+from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
 from recbole_gserec.preprocess.code_file import beside, code_names
 from recbole_gserec.preprocess.prompts import Prompt
+from recbole_gserec.preprocess.report_figure import draw
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.summary_statistics import (
+    SummaryStatistics,
+    failure_examples,
+    summary_rows,
+    summary_statistics,
+    token_rows,
+)
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array, csr_matrix
+
+    from recbole_gserec.preprocess.summaries import MadeSummaries
+    from recbole_gserec.preprocess.vectors import MadeVectors
 
 N_EXAMPLES = 3
 WIDTH = 120
 LONGEST_LINE = 1000
-# Okabe and Ito's colours, told apart by colour-blind readers; the line style says the same again.
-SIDE_STYLES = {"search": ("#0072B2", "-"), "recommendation": ("#D55E00", "--")}
-LOSS_STYLES = (("#000000", "-"), ("#0072B2", "--"), ("#E69F00", "-."), ("#009E73", ":"))
+LONGEST_FAILURE = 600
+
+HOW_TO_READ_CODES = """\
+Perplexity says how many codes of a level are in effective use and dead codes are used by nobody, level by level. \
+Collision rate: users without a sequence of codes of their own. Reconstruction error: 0 is perfect, 1 no better than \
+the mean vector. All are of the quantizer, over all users."""
+HOW_TO_READ_AGREEMENT = """\
+Pairs of users who share codes, against the same users paired by chance with others of about the same activity. \
+Similarity is the mean Jaccard similarity of two users' training items. Lift says how many times that of chance it is, \
+with an interval of 95 %: 1 means that sharing codes says nothing about sharing items. The codes were made from the \
+same histories, so a lift above 1 tells that summaries, vectors and quantisation kept what users have in common; it \
+does not tell that recommendations become better."""
 
 
 class SideReport(NamedTuple):
@@ -31,13 +56,15 @@ class SideReport(NamedTuple):
         metrics: As ``codebook_metrics`` gives them for a side.
         prompts: The prompt of each user with a history on this side, by place of the user.
         summaries: Of each user; ``None`` for a user without a prompt.
+        texts: What each user's summary is taken to be, another text where it failed; ``None`` where there is none.
     """
 
     codes: np.ndarray
     coded: np.ndarray
     metrics: Mapping[str, Any]
     prompts: Mapping[int, Prompt]
-    summaries: Sequence[str | None]
+    summaries: Sequence[Summary | None]
+    texts: Sequence[str | None]
 
 
 def save_report(
@@ -47,6 +74,9 @@ def save_report(
     counts: Mapping[str, int],
     history: Sequence[Mapping[str, Any]],
     settings: PreprocessSettings,
+    made_summaries: MadeSummaries,
+    made_vectors: MadeVectors,
+    items: csr_array | csr_matrix,
 ) -> str:
     """Write ``<prefix>.code.png`` and ``<prefix>.code.md``.
 
@@ -57,39 +87,59 @@ def save_report(
         counts: How many users there are, and how many lack a side.
         history: The RQ-VAE's checks: ``epoch``, ``losses`` by name and ``collision_rate``.
         settings: Of the offline stage.
+        made_summaries: How many were in the store, and how many were made.
+        made_vectors: The same of the summaries' vectors.
+        items: 0/1, ``[n_users, n_items]``: each user's set of training items.
 
     Returns:
         A short table for the log.
     """
+    statistics = {side: summary_statistics(report.prompts, report.summaries) for side, report in sides.items()}
+    agreements = {
+        side: code_agreement(report.codes, report.coded, items, seed=settings.preprocess_seed)
+        for side, report in sides.items()
+    }
+    tokens = {side: side_statistics.answer_tokens for side, side_statistics in statistics.items()}
     with written_aside(beside(prefix, ".code.png")) as temporary:
-        _draw(sides, history, settings.codebook_size).savefig(temporary, dpi=120)
+        draw(sides, history, settings.codebook_size, agreements, tokens).savefig(temporary, dpi=120)
     table = metrics_table(sides)
-    chosen, n_shared = alike_users(sides["recommendation"].codes[sides["recommendation"].coded], N_EXAMPLES)
-    chosen = np.flatnonzero(sides["recommendation"].coded)[chosen]
     parts = [
         f"# Codes of {prefix.name}",
-        f"Summarizer `{settings.summarizer}`, encoder `{settings.encoder}`, {settings.n_codebooks} levels of "
-        f"{settings.codebook_size} codes; `{prefix.name}.code.json` has all settings.",
+        f"{_makers(settings)}, {settings.n_codebooks} levels of {settings.codebook_size} codes; "
+        f"`{prefix.name}.code.json` has all settings.",
         f"Of {counts['all']:,} users, {counts['without_search']:,} have no search in the training part, "
         f"{counts['without_recommendation']:,} no interaction and {counts['without_either']:,} neither "
         f"(`missing_side: {settings.missing_side}`).",
+        f"![Usage of codes, training, agreement with items]({prefix.name}.code.png)",
+        *_summaries(users, sides, statistics, settings, made_summaries, made_vectors),
+        "## Codes",
         table,
-        "Perplexity says how many codes of a level are in effective use and dead codes are used by nobody, level by "
-        "level. Collision rate: users without a sequence of codes of their own. Reconstruction error: 0 is perfect, "
-        "1 no better than the mean vector. All are of the quantizer, over all users.",
-        f"![Usage of codes and training curves]({prefix.name}.code.png)",
-        "## Examples",
-        f"{len(chosen)} users who share their first {n_shared} recommendation codes.",
+        HOW_TO_READ_CODES,
+        "## Do codes connect similar users?",
+        markdown_table(agreement_rows(agreements)),
+        HOW_TO_READ_AGREEMENT,
+        *_examples(users, sides, settings),
     ]
-    for user in chosen:
-        parts += _example(user, users[user], sides)
     with written_aside(beside(prefix, ".code.md")) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return table
 
 
+def _makers(settings: PreprocessSettings) -> str:
+    model = f" with `{settings.llm}`" if settings.summarizer != "template" else ""
+    return f"Summarizer `{settings.summarizer}`{model}, encoder `{settings.encoder}`"
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table that is readable as it is; the first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
 def metrics_table(sides: Mapping[str, SideReport]) -> str:
-    """A Markdown table that is readable as it is: one row per side."""
+    """How codes are used: one row per side."""
     rows = [("side", "perplexity", "dead codes", "collision rate", "reconstruction error")]
     for side, report in sides.items():
         metrics, levels = report.metrics, report.metrics["levels"]
@@ -102,10 +152,80 @@ def metrics_table(sides: Mapping[str, SideReport]) -> str:
                 f"{metrics['reconstruction_error']:.3f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return markdown_table(rows)
+
+
+def agreement_rows(agreements: Mapping[str, CodeAgreement]) -> list[tuple[str, ...]]:
+    """How alike users are who share codes: for each side a row per length of the prefix, and one of neighbours."""
+    rows = [
+        (
+            "side",
+            "shared",
+            "pairs",
+            "users",
+            "item in common",
+            "by chance",
+            "similarity",
+            "by chance",
+            "lift",
+            "95 % interval",
+        )
+    ]
+    for side, agreement in agreements.items():
+        n_levels = len(agreement.prefixes)
+        rows.append((side, "any code", *_agreement_cells(agreement.neighbours)))
+        for length, prefix in enumerate(agreement.prefixes, start=1):
+            shared = "first code" if length == 1 else f"{'all' if length == n_levels else 'first'} {length} codes"
+            rows.append((side, shared, *_agreement_cells(prefix)))
+    return rows
+
+
+def _agreement_cells(agreement: Agreement | None) -> tuple[str, ...]:
+    if agreement is None:
+        return ("0", "0", *["–"] * 6)
+    shares = (f"{share:.1%}" for share in (agreement.common, agreement.chance_common))
+    means = (f"{mean:.2g}" for mean in (agreement.jaccard, agreement.chance_jaccard))
+    lift = "–" if agreement.lift is None else f"{agreement.lift:.2f}"
+    interval = "–" if agreement.interval is None else "{:.2f} to {:.2f}".format(*agreement.interval)
+    return (f"{agreement.n_pairs:,}", f"{agreement.n_users:,}", *shares, *means, lift, interval)
+
+
+def _summaries(
+    users: Sequence[str],
+    sides: Mapping[str, SideReport],
+    statistics: Mapping[str, SummaryStatistics],
+    settings: PreprocessSettings,
+    made_summaries: MadeSummaries,
+    made_vectors: MadeVectors,
+) -> list[str]:
+    parts = [
+        "## Summaries",
+        f"Different prompts: {made_summaries.n_kept:,} had their summary in the store, {made_summaries.n_made:,} were "
+        f"summarised now. Different summaries: {made_vectors.n_kept:,} had their vector in the store, "
+        f"{made_vectors.n_made:,} were encoded now.",
+        markdown_table(summary_rows(statistics, model_was_asked=settings.summarizer != "template")),
+    ]
+    if tokens := token_rows(statistics):
+        parts += [markdown_table(tokens), "Equal prompts are asked and counted once, and their last answer counts."]
+    chosen = failure_examples({side: report.summaries for side, report in sides.items()}, N_EXAMPLES)
+    if chosen:
+        parts.append("### Failures")
+    for side, user in chosen:
+        summary = sides[side].summaries[user]
+        answer = summary.text if len(summary.text) <= LONGEST_FAILURE else summary.text[:LONGEST_FAILURE] + " ..."
+        parts.append(f"User {users[user]}, {side}: {STATUSES[summary.status]}. The answer begins:")
+        parts.append(_code_block(answer or "(empty)"))
+    return parts
+
+
+def _examples(users: Sequence[str], sides: Mapping[str, SideReport], settings: PreprocessSettings) -> list[str]:
+    report = sides["recommendation"]
+    places = np.flatnonzero(report.coded)
+    chosen, n_shared = alike_users(report.codes[places], N_EXAMPLES)
+    parts = ["## Examples", f"{len(chosen)} users who share their first {n_shared} recommendation codes."]
+    for user in places[chosen].tolist():
+        parts += _example(user, users[user], sides, settings)
+    return parts
 
 
 def alike_users(codes: np.ndarray, n: int) -> tuple[np.ndarray, int]:
@@ -126,7 +246,7 @@ def alike_users(codes: np.ndarray, n: int) -> tuple[np.ndarray, int]:
     return np.arange(min(n, len(codes))), 0
 
 
-def _example(user: int, name: str, sides: Mapping[str, SideReport]) -> list[str]:
+def _example(user: int, name: str, sides: Mapping[str, SideReport], settings: PreprocessSettings) -> list[str]:
     parts = [f"### User {name}"]
     for side, report in sides.items():
         row = slice(user, user + 1)
@@ -135,9 +255,18 @@ def _example(user: int, name: str, sides: Mapping[str, SideReport]) -> list[str]
         if user not in report.prompts:
             parts.append(f"No {side} history.")
             continue
-        parts += [_code_block(report.prompts[user].text), f"Summary of the {side} history:"]
-        parts.append(_code_block(report.summaries[user] or "(empty)"))
+        parts += [_code_block(report.prompts[user].text), *_what_was_encoded(side, report, user, settings)]
     return parts
+
+
+def _what_was_encoded(side: str, report: SideReport, user: int, settings: PreprocessSettings) -> list[str]:
+    summary, text = report.summaries[user], report.texts[user]
+    if summary.is_usable:
+        return [f"Summary of the {side} history:", _code_block(text or "(empty)")]
+    failure = f"The summary of the {side} history failed: {STATUSES[summary.status]}."
+    if text is None:
+        return [f"{failure} The side counts as missing (`missing_side: {settings.missing_side}`)."]
+    return [f"{failure} In its place stands:", _code_block(text or "(empty)")]
 
 
 def _code_block(text: str) -> str:
@@ -146,31 +275,3 @@ def _code_block(text: str) -> str:
     wrapper = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrapped = (wrapper.fill(line) for line in lines)
     return textwrap.indent("\n".join(wrapped), "    ", lambda line: True)
-
-
-def _draw(sides: Mapping[str, SideReport], history: Sequence[Mapping[str, Any]], codebook_size: int):
-    # A figure of its own, without pyplot, leaves the caller's matplotlib backend and figures alone.
-    from matplotlib.figure import Figure
-
-    n_levels = sides["search"].codes.shape[1]
-    figure = Figure(figsize=(max(9.0, 3.0 * n_levels), 6.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1)
-    panels = top.subplots(1, n_levels, squeeze=False)[0]
-    for level, panel in enumerate(panels):
-        for side, (colour, line) in SIDE_STYLES.items():
-            used = sides[side].codes[sides[side].coded, level]
-            usage = np.sort(np.bincount(used, minlength=codebook_size))[::-1]
-            panel.step(np.arange(1, len(usage) + 1), usage, line, color=colour, where="mid", label=side)
-        panel.set(title=f"Level {level + 1}", xlabel="code, by usage")
-    panels[0].set_ylabel("users")
-    panels[0].legend()
-
-    loss_panel, collision_panel = bottom.subplots(1, 2)
-    epochs = [check["epoch"] for check in history]
-    for name, (colour, line) in zip(history[0]["losses"], LOSS_STYLES, strict=False):
-        loss_panel.plot(epochs, [check["losses"][name] for check in history], line, color=colour, label=name)
-    loss_panel.set(xlabel="epoch", ylabel="loss", yscale="log")
-    loss_panel.legend(loc="center right")
-    collision_panel.plot(epochs, [check["collision_rate"] for check in history], color="#000000")
-    collision_panel.set(xlabel="epoch", ylabel="collision rate", ylim=(0, None))
-    return figure

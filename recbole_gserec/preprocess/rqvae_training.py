@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.quantization import REDUCTIONS
 from recbole_gserec.layers.sinkhorn import balanced_codes
 from recbole_gserec.preprocess.codebook_metrics import (
     ROWS_PER_CHUNK,
@@ -26,6 +26,8 @@ from recbole_gserec.preprocess.codebook_metrics import (
 )
 from recbole_gserec.preprocess.collisions import separate_collisions
 from recbole_gserec.preprocess.rqvae import RQVAE, SIDES
+from recbole_gserec.preprocess.rqvae_checkpoint import RunFile, TrainingRun, hash_of_run
+from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
 logger = logging.getLogger(__name__)
 
@@ -33,106 +35,6 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 _MOST_ROWS_TO_CLUSTER = 20_000
 _LOSSES = ("total", "reconstruction", "quantization", "contrastive")
-
-_COUNTS = ("n_codebooks", "codebook_size", "code_dim", "epochs", "batch_size", "sinkhorn_iterations", "check_every")
-_COUNTS_OR_ZERO = ("warmup_epochs", "collision_rounds", "seed")
-_POSITIVE = ("tau_1", "learning_rate", "clip_grad_norm", "sinkhorn_epsilon")
-_POSITIVE_OR_ZERO = ("lambda_rq", "lambda_rq_cl", "commitment_weight", "weight_decay")
-_SWITCHES = ("kmeans_init", "sinkhorn", "resolve_collisions", "keep_best")
-
-
-@dataclass(frozen=True)
-class RQVAESettings:
-    """Settings of :func:`train_rqvae`; the defaults are the paper's and, where it is silent, its authors' code's.
-
-    Attributes:
-        n_codebooks: Levels per side, :math:`L`.
-        codebook_size: Codes per level, :math:`N_c`.
-        code_dim: Size of latents and codes, :math:`d_l`.
-        hidden_sizes: Widths of the encoder's hidden layers; the decoder mirrors them.
-        lambda_rq: Weight of the quantization loss, Eq. 6.
-        lambda_rq_cl: Weight of the contrastive loss, Eq. 6; tuned over 1e-4 to 1 in the paper.
-        tau_1: Temperature of the contrastive loss.
-        commitment_weight: Weight of the encoder's term in Eq. 5.
-        loss_reduction: ``"mean"`` as the authors' code, ``"sum"`` as the equations; see :class:`RQVAE`.
-        epochs: Passes over the users.
-        batch_size: Most users in a batch; an epoch is cut into batches of equal size.
-        learning_rate: Peak of the schedule.
-        weight_decay: Of AdamW.
-        warmup_epochs: Epochs of linear warm-up; a linear decay to 0 follows.
-        clip_grad_norm: Largest norm of the gradient.
-        kmeans_init: Whether codes start on the k-means centres of the data.
-        sinkhorn: Whether the last level is assigned evenly while training.
-        sinkhorn_epsilon: Entropy of that assignment.
-        sinkhorn_iterations: Scalings of that assignment.
-        resolve_collisions: Whether users who share all their codes are told apart afterwards.
-        collision_rounds: Most rounds of that.
-        keep_best: Whether the codes come from the checked epoch after the warm-up with the lowest collision rate, not
-            from the last.
-        check_every: Epochs between checks of the collision rate.
-        seed: Determines everything random.
-
-    Raises:
-        SettingError: A value is of the wrong type or out of range.
-    """
-
-    n_codebooks: int = 4
-    codebook_size: int = 256
-    code_dim: int = 32
-    hidden_sizes: tuple[int, ...] = (512, 256, 128, 64)
-    lambda_rq: float = 1.0
-    lambda_rq_cl: float = 1e-4
-    tau_1: float = 0.1
-    commitment_weight: float = 0.25
-    loss_reduction: str = "mean"
-    epochs: int = 500
-    batch_size: int = 1024
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-7
-    warmup_epochs: int = 50
-    clip_grad_norm: float = 1.0
-    kmeans_init: bool = True
-    sinkhorn: bool = True
-    sinkhorn_epsilon: float = 0.003
-    sinkhorn_iterations: int = 50
-    resolve_collisions: bool = True
-    collision_rounds: int = 20
-    keep_best: bool = True
-    check_every: int = 10
-    seed: int = 2024
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.hidden_sizes, (list, tuple)) or not all(_is_count(size) for size in self.hidden_sizes):
-            raise _wrong("hidden_sizes", self.hidden_sizes, "a list of whole numbers above 0")
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        if self.loss_reduction not in REDUCTIONS:
-            raise _wrong("loss_reduction", self.loss_reduction, f"one of {', '.join(REDUCTIONS)}")
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name in _COUNTS and not _is_count(value):
-                raise _wrong(name, value, "a whole number above 0")
-            if name in _COUNTS_OR_ZERO and not (_is_count(value) or (value == 0 and value is not False)):
-                raise _wrong(name, value, "a whole number, 0 or above")
-            if name in _POSITIVE and not (_is_number(value) and value > 0):
-                raise _wrong(name, value, "a number above 0")
-            if name in _POSITIVE_OR_ZERO and not (_is_number(value) and value >= 0):
-                raise _wrong(name, value, "a number, 0 or above")
-            if name in _SWITCHES and not isinstance(value, bool):
-                raise _wrong(name, value, "true or false")
-        if self.warmup_epochs >= self.epochs:
-            raise _wrong("warmup_epochs", self.warmup_epochs, f"less than epochs, which is {self.epochs}")
-
-
-def _wrong(name: str, value: Any, expected: str) -> SettingError:
-    return SettingError(f"RQ-VAE setting '{name}' is {value!r}; it must be {expected}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 @dataclass(frozen=True)
@@ -218,20 +120,28 @@ def train_rqvae(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    checkpoint: Path | None = None,
+    save_every_s: float = 60.0,
 ) -> RQVAEResult:
     """Train an :class:`RQVAE` on all users and give each of them codes.
 
-    Equal arguments give equal results on one machine; the global random state is neither read nor changed.
+    Equal arguments give equal results on one machine; the global random state is neither read nor changed. With a
+    ``checkpoint``, training that was killed and is called again goes on from the last state saved, with the result of
+    an uninterrupted run. The last epoch's state stays in the file: remove it when the codes are safe.
 
     Args:
         search_vectors: Embedded search preferences, float32 ``[U, d_e]``.
         rec_vectors: Embedded recommendation preferences of the same users, float32 ``[U, d_e]``.
         settings: The defaults if none are given.
         device: Where to train.
-        progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses by name.
+        progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses by name;
+            when training goes on, first with the last epoch that was saved.
+        checkpoint: File for the state of the training. One of other settings, vectors or versions is overwritten.
+        save_every_s: Least seconds between two saves; with 0 every epoch is saved.
 
     Raises:
         SettingError: The loss stopped being a number.
+        InterruptedWorkError: The state could not be saved.
         ValueError: The vectors are not two finite matrices with as many rows.
     """
     settings = settings or RQVAESettings()
@@ -240,65 +150,82 @@ def train_rqvae(
     if n_users == 0 or n_users != len(vectors["rec"]):
         raise ValueError(f"{n_users} search vectors and {len(vectors['rec'])} recommendation vectors")
 
-    generator = torch.Generator().manual_seed(settings.seed)
-    model = build_rqvae(vectors["search"].shape[1], vectors["rec"].shape[1], settings, generator).to(device)
-    if settings.kmeans_init:
-        cluster = partial(kmeans_centres, generator=np.random.default_rng(settings.seed))
-        for side in SIDES:
-            autoencoder = model.get_submodule(side)
-            autoencoder.quantizer.initialise(_by_chunks(autoencoder.encoder, vectors[side]), cluster)
-
     n_batches = math.ceil(n_users / settings.batch_size)
+    run = _new_run(vectors, settings, n_batches)
+    file = None if checkpoint is None else RunFile(checkpoint, hash_of_run(settings, vectors), save_every_s)
+    if file is not None and file.restore(run):
+        logger.info("Going on with the RQ-VAE's training after epoch %d of %d", run.epoch, settings.epochs)
+        if progress is not None:
+            progress(run.epoch, settings.epochs, run.losses)
+    elif settings.kmeans_init:
+        _place_codes(run.model, vectors, settings)
+
+    for epoch in range(run.epoch + 1, settings.epochs + 1):
+        order = torch.randperm(n_users, generator=run.generator).to(device)
+        losses = _train_epoch(run, vectors, order.tensor_split(n_batches), settings)
+        if not math.isfinite(losses["total"]):
+            remedy = f"Lower its learning rate, which is {settings.learning_rate}."
+            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {remedy}")
+        run.epoch, run.losses = epoch, losses
+        is_last = epoch == settings.epochs
+        if epoch % settings.check_every == 0 or is_last:
+            _check(run, vectors, settings)
+        if file is not None:
+            file.save(run, now=is_last)
+        if progress is not None:
+            progress(epoch, settings.epochs, losses)
+
+    run.model.load_state_dict(run.best_state)
+    return _result(run.model, vectors, settings, run.history, run.best_epoch)
+
+
+def _new_run(vectors: dict[str, Tensor], settings: RQVAESettings, n_batches: int) -> TrainingRun:
+    """A model with random weights, on the device of ``vectors``, and what trains it in epochs of ``n_batches``."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    model = build_rqvae(vectors["search"].shape[1], vectors["rec"].shape[1], settings, generator)
+    model.to(vectors["search"].device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     factor = partial(
         learning_rate_factor, n_warmup=settings.warmup_epochs * n_batches, n_steps=settings.epochs * n_batches
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return TrainingRun(model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor), generator)
 
-    history: list[dict[str, Any]] = []
-    best_epoch, best_rate, best_state = 0, math.inf, {}
-    for epoch in range(1, settings.epochs + 1):
-        order = torch.randperm(n_users, generator=generator).to(device)
-        losses = _train_epoch(model, vectors, order.tensor_split(n_batches), optimizer, schedule, settings)
-        if not math.isfinite(losses["total"]):
-            remedy = f"Lower its learning rate, which is {settings.learning_rate}."
-            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {remedy}")
-        if epoch % settings.check_every == 0 or epoch == settings.epochs:
-            rate = _nearest_collision_rate(model, vectors)
-            history.append({"epoch": epoch, "losses": losses, "collision_rate": rate})
-            logger.debug("epoch %d: %s, collision rate %.4f", epoch, losses, rate)
-            # The k-means start has few collisions before anything is learnt, so the warm-up does not compete. Of epochs
-            # with equal rates the last has learnt most.
-            if epoch > settings.warmup_epochs and (rate <= best_rate or not settings.keep_best):
-                best_epoch, best_rate = epoch, rate
-                best_state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        if progress is not None:
-            progress(epoch, settings.epochs, losses)
 
-    model.load_state_dict(best_state)
-    return _result(model, vectors, settings, history, best_epoch)
+def _place_codes(model: RQVAE, vectors: dict[str, Tensor], settings: RQVAESettings) -> None:
+    """Start every codebook on the k-means centres of what it is to code."""
+    cluster = partial(kmeans_centres, generator=np.random.default_rng(settings.seed))
+    for side in SIDES:
+        autoencoder = model.get_submodule(side)
+        autoencoder.quantizer.initialise(_by_chunks(autoencoder.encoder, vectors[side]), cluster)
+
+
+def _check(run: TrainingRun, vectors: dict[str, Tensor], settings: RQVAESettings) -> None:
+    """Note the collision rate of the epoch just finished, and its weights if they are the best so far."""
+    rate = _nearest_collision_rate(run.model, vectors)
+    run.history.append({"epoch": run.epoch, "losses": run.losses, "collision_rate": rate})
+    logger.debug("epoch %d: %s, collision rate %.4f", run.epoch, run.losses, rate)
+    # The k-means start has few collisions before anything is learnt, so the warm-up does not compete. Of epochs with
+    # equal rates the last has learnt most.
+    if run.epoch > settings.warmup_epochs and (rate <= run.best_rate or not settings.keep_best):
+        run.best_epoch, run.best_rate = run.epoch, rate
+        run.best_state = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
 
 
 def _train_epoch(
-    model: RQVAE,
-    vectors: dict[str, Tensor],
-    batches: tuple[Tensor, ...],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    settings: RQVAESettings,
+    run: TrainingRun, vectors: dict[str, Tensor], batches: tuple[Tensor, ...], settings: RQVAESettings
 ) -> dict[str, float]:
     """One pass over ``batches`` of user rows; mean losses per user by name."""
-    model.train()
+    run.model.train()
     sums = torch.zeros(len(_LOSSES), device=batches[0].device)
     for rows in batches:
-        losses = model(vectors["search"][rows], vectors["rec"][rows])
-        optimizer.zero_grad()
+        losses = run.model(vectors["search"][rows], vectors["rec"][rows])
+        run.optimizer.zero_grad()
         losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad_norm)
-        optimizer.step()
-        schedule.step()
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_grad_norm)
+        run.optimizer.step()
+        run.schedule.step()
         # Kept on the device: reading a value makes it wait.
         sums += len(rows) * torch.stack([getattr(losses, name).detach() for name in _LOSSES])
     means = (sums / sum(map(len, batches))).tolist()

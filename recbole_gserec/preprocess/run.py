@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from recbole.config import Config
 from recbole_gserec.config import without_arguments
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
-from recbole_gserec.data.training_histories import TrainingHistories
+from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import make_codes
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -48,8 +49,24 @@ def make_codes_from_config(config: Config) -> Path:
         separator=config["field_separator"],
         encoding=config["encoding"] or "utf-8",
     )
-    prefix = Path(dataset.file_path("code")).with_suffix("")
-    show_progress = bool(config["show_progress"])
+    kinds = {"item": lambda: _item_texts(dataset, item_texts), "query": lambda: _query_texts(dataset)}
     return make_codes(
-        TrainingHistories(dataset), item_texts, prefix, settings, fingerprint, show_progress=show_progress
+        TrainingHistories(dataset),
+        item_texts,
+        Path(dataset.file_path("code")).with_suffix(""),
+        settings,
+        fingerprint,
+        other_texts={kind: texts() for kind, texts in kinds.items() if kind in settings.text_vectors},
+        device=str(config["device"]),
+        show_progress=bool(config["show_progress"]),
     )
+
+
+def _item_texts(dataset: SearchDataset, item_texts: Mapping[str, str]) -> dict[str, str]:
+    """Text of every item that has an id in the dataset."""
+    return {item: item_texts.get(item, "") for item in dataset.field2id_token[dataset.iid_field][1:]}
+
+
+def _query_texts(dataset: SearchDataset) -> dict[str, str]:
+    """Text of every query that has an id in the dataset."""
+    return dict(zip(dataset.field2id_token["query_id"][1:], query_texts(dataset)[1:], strict=True))

@@ -4,21 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.encoders import ENCODERS, NAMELESS
 from recbole_gserec.preprocess.missing_side import MISSING_SIDE_POLICIES
+from recbole_gserec.preprocess.prompts import LANGUAGES
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 
 if TYPE_CHECKING:
     from recbole_gserec.preprocess.rqvae_training import RQVAESettings
 
 
+OPERATIONAL = frozenset(
+    """
+    llm_base_url llm_concurrency llm_timeout llm_retries retry_failed text_vectors preprocess_store preprocess_ray
+    preprocess_ray_address preprocess_ray_workers preprocess_ray_cpus preprocess_ray_gpus encoder_batch_size
+    """.split()
+)
+"""Settings that do not change the result."""
+
+
 def _setting(default: Any, allowed: str, read: Callable[[Any], Any]) -> Any:
     """A field whose value ``read`` converts; it raises ValueError for what is not ``allowed``."""
     return field(default=default, metadata={"allowed": allowed, "read": read})
+
+
+def _optional(setting: Any) -> Any:
+    """The same field, in which ``None`` is allowed too and is the default."""
+    allowed, read = setting.metadata["allowed"], setting.metadata["read"]
+    return _setting(None, f"{allowed}, or nothing", lambda value: None if value is None else read(value))
+
+
+def _text() -> Any:
+    def read(value: Any) -> str:
+        _check(isinstance(value, str) and bool(value))
+        return value
+
+    return _optional(_setting(None, "a text", read))
 
 
 def _check(fine: bool) -> None:
@@ -69,6 +93,34 @@ def _choice(default: str, choices: tuple[str, ...]) -> Any:
     return _setting(default, " or ".join(f"'{choice}'" for choice in choices), read)
 
 
+def _encoder(default: str) -> Any:
+    def read(value: Any) -> str:
+        _check(isinstance(value, str))
+        kind, colon, name = value.partition(":")
+        _check(kind in ENCODERS and bool(name) == bool(colon) and (bool(name) or kind in NAMELESS))
+        _check(not name or kind != "tfidf")
+        return value
+
+    kinds = (kind if kind in NAMELESS else f"{kind}:NAME" for kind in ENCODERS)
+    return _setting(default, " or ".join(f"'{kind}'" for kind in kinds), read)
+
+
+def _arguments() -> Any:
+    def read(value: Any) -> dict[str, Any]:
+        _check(isinstance(value, Mapping) and all(isinstance(name, str) for name in value))
+        return dict(value)
+
+    return field(default_factory=dict, metadata={"allowed": "a mapping of names to values", "read": read})
+
+
+def _some_of(*choices: str) -> Any:
+    def read(value: Any) -> tuple[str, ...]:
+        _check(isinstance(value, list | tuple) and set(value) <= set(choices))
+        return tuple(choice for choice in choices if choice in value)
+
+    return _setting((), f"a list of {', '.join(choices)}", read)
+
+
 def _sizes(*default: int) -> Any:
     def read(value: Any) -> tuple[int, ...]:
         _check(isinstance(value, list | tuple))
@@ -79,19 +131,49 @@ def _sizes(*default: int) -> Any:
 
 @dataclass(frozen=True)
 class PreprocessSettings:
-    """How codes are made. Meanings and defaults are those in ``properties/model/GSERec.yaml``.
+    """How codes are made. Meanings and defaults are those in ``properties/preprocess.yaml``.
 
     Raises:
         SettingError: For a value that is not allowed.
     """
 
-    summarizer: str = _choice("template", tuple(SUMMARIZERS))
-    encoder: str = _choice("tfidf", tuple(ENCODERS))
-    encoder_dim: int = _integer(128, 1)
+    prompt_language: str = _choice("en", LANGUAGES)
+    prompt_templates: str | None = _text()
     prompt_history_length: int = _integer(20, 1)
     prompt_clicks: int = _integer(1, 0)
-    prompt_query_words: int = _integer(32, 1)
-    prompt_item_words: int = _integer(128, 1)
+    prompt_query_length: int = _integer(32, 1)
+    prompt_item_length: int = _integer(128, 1)
+    summarizer: str = _choice("template", tuple(SUMMARIZERS))
+    llm: str | None = _text()
+    llm_tokenizer: str | None = _text()
+    llm_context_length: int | None = _optional(_integer(0, 64))
+    llm_max_tokens: int = _integer(512, 1)
+    llm_temperature: float = _number(0.0)
+    llm_top_p: float = _number(1.0, positive=True)
+    llm_top_k: int = _integer(0, 0)
+    llm_repetition_penalty: float = _number(1.1, positive=True)
+    llm_seed: int = _integer(2025, 0)
+    llm_json_schema: bool = _switch(False)
+    llm_attempts: int = _integer(2, 1)
+    plain_answers: str = _choice("use", ("use", "fail"))
+    failed_summary: str = _choice("template", ("template", "missing"))
+    retry_failed: bool = _switch(False)
+    llm_dtype: str = _choice("auto", ("auto", "bfloat16", "float16", "float32"))
+    llm_batch_size: int = _integer(64, 1)
+    llm_engine_args: dict[str, Any] = _arguments()
+    llm_base_url: str | None = _text()
+    llm_concurrency: int = _integer(8, 1)
+    llm_timeout: float = _number(120.0, positive=True)
+    llm_retries: int = _integer(5, 0)
+    encoder: str = _encoder("tfidf")
+    encoder_dim: int = _integer(128, 1)
+    encoder_pooling: str | None = _optional(_choice("cls", ("cls", "mean")))
+    encoder_dtype: str = _choice("float32", ("float32", "float16"))
+    encoder_max_length: int | None = _optional(_integer(0, 1))
+    encoder_item_length: int = _integer(256, 1)
+    encoder_query_length: int = _integer(64, 1)
+    encoder_batch_size: int = _integer(32, 1)
+    text_vectors: tuple[str, ...] = _some_of("user", "item", "query")
     missing_side: str = _choice("copy_rec", MISSING_SIDE_POLICIES)
     preprocess_seed: int = _integer(2024, 0)
     n_codebooks: int = _integer(4, 1)
@@ -115,6 +197,12 @@ class PreprocessSettings:
     rq_sinkhorn_iterations: int = _integer(50, 1)
     rq_resolve_collisions: bool = _switch(True)
     rq_collision_rounds: int = _integer(20, 0)
+    preprocess_store: str | None = _text()
+    preprocess_ray: bool = _switch(False)
+    preprocess_ray_address: str | None = _text()
+    preprocess_ray_workers: int = _integer(1, 1)
+    preprocess_ray_cpus: float = _number(1.0)
+    preprocess_ray_gpus: float = _number(0.0)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -125,6 +213,12 @@ class PreprocessSettings:
                 allowed = setting.metadata["allowed"]
                 raise SettingError(f"{setting.name} is {value!r}; it takes {allowed}") from error
             object.__setattr__(self, setting.name, read)
+        if self.summarizer != "template" and self.llm is None:
+            raise SettingError(f"summarizer '{self.summarizer}' needs the setting llm, the name of a language model")
+        if self.summarizer == "openai" and self.llm_base_url is None:
+            raise SettingError("summarizer 'openai' needs the setting llm_base_url, the address of the server")
+        if self.llm_top_p > 1:
+            raise SettingError(f"llm_top_p is {self.llm_top_p}; it takes a number above 0, and at most 1")
         if self.rq_warmup_epochs >= self.rq_epochs:
             raise SettingError(
                 f"rq_warmup_epochs is {self.rq_warmup_epochs}; it takes less than rq_epochs, which is {self.rq_epochs}"
@@ -139,6 +233,10 @@ class PreprocessSettings:
         """
         names = [setting.name for setting in fields(cls) if setting.name in config]
         return cls(**{name: config[name] for name in names if config[name] is not None})
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the result, and not merely how it is come by."""
+        return {name: value for name, value in asdict(self).items() if name not in OPERATIONAL}
 
     def rqvae_settings(self) -> RQVAESettings:
         """The part that the RQ-VAE reads."""

@@ -8,9 +8,9 @@ import recbole_gserec
 from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.data.user_codes import user_codes
 from recbole_gserec.preprocess import code_file
-from recbole_gserec.preprocess.code_file import code_names, describe, write_code_file
-from recbole_gserec.preprocess.encoders import ENCODERS
-from recbole_gserec.preprocess.prompts import TEMPLATES
+from recbole_gserec.preprocess.code_file import code_names, codes_are_current, describe, write_code_file
+from recbole_gserec.preprocess.encoders import make_encoder
+from recbole_gserec.preprocess.prompts import template_path
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 
@@ -49,7 +49,7 @@ def test_the_dataset_reads_back_what_was_written(tmp_path):
     path = write(tmp_path / "d")
     table, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
     assert table["code_user_id"].tolist() == USERS
-    codes = user_codes(path, "d", np.arange(1, 4), 4, sequences["search_codes"], "search")
+    codes = user_codes(path, np.arange(1, 4), 4, sequences["search_codes"], "search", "Make them again.")
     # User 0 is padding; users 1 and 3 share the first code and users 2 and 3 the second.
     (_, one, two, three), (a, b) = codes.codes.tolist(), codes.codes.T.tolist()
     assert one[0] == three[0] and two[1] == three[1]
@@ -85,15 +85,39 @@ def test_interrupted_between_the_files_the_hash_gives_it_away(tmp_path, monkeypa
 
 def test_description():
     settings = PreprocessSettings(rq_epochs=60)
-    summarizer, encoder = SUMMARIZERS["template"](settings), ENCODERS["tfidf"](settings)
-    description = describe(settings, summarizer, encoder, {"files": {"inter": "ab"}}, {"m": 0.5}, {"all": 3})
+    summarizer, encoder = SUMMARIZERS["template"](settings), make_encoder(settings)
+    description = describe(settings, summarizer, encoder, {"files": {"inter": "ab"}})
     assert json.loads(json.dumps(description))["settings"]["rq_hidden_sizes"] == [512, 256, 128, 64]
     assert description["settings"]["rq_epochs"] == 60
     assert description["package"] == {"name": "recbole-gserec", "version": recbole_gserec.__version__}
     assert description["summarizer"]["name"] == "template" and description["encoder"]["name"] == "tfidf"
     assert description["encoder"]["settings"]["seed"] == 2024
     assert description["fingerprint"] == {"files": {"inter": "ab"}}
-    assert (description["metrics"], description["users"]) == ({"m": 0.5}, {"all": 3})
+    assert "llm_concurrency" not in description["settings"], "it does not decide the codes"
     assert {"torch", "numpy", "scikit-learn"} <= set(description["libraries"])
-    wording = TEMPLATES["search"].read_text(encoding="utf-8").rstrip()
+    wording = template_path("search", "en").read_text(encoding="utf-8").rstrip()
     assert description["prompts"]["search"] == hashlib.sha256(wording.encode()).hexdigest()
+
+
+def test_codes_are_current_until_anything_that_decides_them_changes(tmp_path):
+    settings = PreprocessSettings(rq_epochs=60)
+    made = describe(settings, SUMMARIZERS["template"](settings), make_encoder(settings), {"files": {"inter": "ab"}})
+    prefix = tmp_path / "d"
+    assert not codes_are_current(prefix, made)
+    write(prefix, description={**made, "metrics": {"m": 0.5}})
+    assert not codes_are_current(prefix, made), "the report is missing"
+    for suffix in ("md", "png"):
+        (tmp_path / f"d.code.{suffix}").touch()
+    assert codes_are_current(prefix, {**made, "made": "another time", "libraries": {}})
+    for part, value in {
+        "settings": PreprocessSettings(rq_epochs=70).deciding(),
+        "prompts": {"search": "x"},
+        "encoder": {"name": "tfidf", "settings": {}},
+        "fingerprint": {"files": {"inter": "cd"}},
+    }.items():
+        assert not codes_are_current(prefix, {**made, part: value}), part
+    path = tmp_path / "d.code"
+    path.write_text(path.read_text().replace("s1_", "s1_1", 1))
+    assert not codes_are_current(prefix, made)
+    (tmp_path / "d.code.json").write_text("[1")
+    assert not codes_are_current(prefix, made)

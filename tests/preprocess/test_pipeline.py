@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
 from recbole_gserec.preprocess.pipeline import make_codes
@@ -46,6 +47,12 @@ class Histories:
         searches = [Search(TASTES[user % 2], [item]) for item in self._items[user][::2]]
         return [] if user in WITHOUT_SEARCH else searches[-n:]
 
+    def item_matrix(self):
+        matrix = np.zeros((N_USERS, 60), dtype=np.int32)
+        for user in set(range(N_USERS)) - set(WITHOUT_ITEMS):
+            matrix[user, [int(item[1:]) for item in self._items[user]]] = 1
+        return sp.csr_matrix(matrix)
+
 
 def run(folder, **settings):
     prefix = folder / "d"
@@ -66,7 +73,8 @@ def made(tmp_path_factory):
 
 def test_files_and_rows(made):
     path, _ = made
-    assert sorted(file.name for file in path.parent.iterdir()) == ["d.code", "d.code.json", "d.code.md", "d.code.png"]
+    files = ["d.code", "d.code.json", "d.code.md", "d.code.png", "d.preprocess.sqlite3"]
+    assert sorted(file.name for file in path.parent.iterdir()) == files
     assert [row[0] for row in rows(path)] == Histories().user_tokens
     for _, search, rec in rows(path):
         assert [name.split("_")[0] for name in (search + " " + rec).split()] == ["s1", "s2", "r1", "r2"]

@@ -1,11 +1,13 @@
 import dataclasses
+import json
 
 import pytest
+import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.rqvae_training import RQVAESettings
 from recbole_gserec.preprocess.settings import PreprocessSettings
-from recbole_gserec.properties_files import model_settings
+from recbole_gserec.properties_files import model_settings, preset_file, properties_folder
 
 
 def test_defaults_are_those_of_the_yaml():
@@ -13,6 +15,28 @@ def test_defaults_are_those_of_the_yaml():
     names = {field.name for field in dataclasses.fields(PreprocessSettings)}
     assert names <= set(shipped)
     assert PreprocessSettings.from_config({name: shipped[name] for name in names}) == PreprocessSettings()
+
+
+def test_the_yaml_of_the_offline_stage_has_its_settings_and_no_others():
+    written = yaml.safe_load((properties_folder() / "preprocess.yaml").read_text(encoding="utf-8"))
+    assert set(written) == {field.name for field in dataclasses.fields(PreprocessSettings)}
+    for name, default in dataclasses.asdict(PreprocessSettings()).items():
+        # Read, and not only compared: the YAML's default must be of the right kind itself.
+        assert written[name] == (list(default) if isinstance(default, tuple) else default), name
+
+
+@pytest.mark.parametrize("path", sorted((properties_folder() / "preset").glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_have_settings_of_the_offline_stage_only(path):
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings = PreprocessSettings(**written)
+    assert {name: getattr(settings, name) for name in written} == written
+
+
+def test_the_paper_s_models():
+    written = yaml.safe_load(preset_file("paper").read_text(encoding="utf-8"))
+    assert (written["llm"], written["encoder"]) == ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "bge-m3")
+    with pytest.raises(SettingError, match=r"there is no preset 'papers'; there is: .*paper"):
+        preset_file("papers")
 
 
 def test_defaults_are_those_of_the_rqvae():
@@ -42,6 +66,23 @@ def test_reads_its_settings_out_of_many():
         ("rq_hidden_sizes", [], ()),
         ("missing_side", "no_edges", "no_edges"),
         ("prompt_clicks", 0, 0),
+        ("prompt_language", "zh", "zh"),
+        ("prompt_templates", "my prompts", "my prompts"),
+        ("llm", "a/model", "a/model"),
+        ("llm_context_length", "64", 64),
+        ("llm_context_length", None, None),
+        ("llm_temperature", 0, 0.0),
+        ("llm_top_p", 1, 1.0),
+        ("llm_engine_args", {"tensor_parallel_size": 2}, {"tensor_parallel_size": 2}),
+        ("encoder", "tfidf", "tfidf"),
+        ("encoder", "bge-m3", "bge-m3"),
+        ("encoder", "bge-m3:models/bge", "bge-m3:models/bge"),
+        ("encoder", "flag:BAAI/bge-base-en-v1.5", "flag:BAAI/bge-base-en-v1.5"),
+        ("encoder", "sentence-transformers:C:/models", "sentence-transformers:C:/models"),
+        ("encoder_pooling", "mean", "mean"),
+        ("encoder_pooling", None, None),
+        ("text_vectors", ["query", "user", "query"], ("user", "query")),
+        ("text_vectors", [], ()),
     ],
 )
 def test_values_are_read(name, given, read):
@@ -56,6 +97,34 @@ def test_values_are_read(name, given, read):
         ("summarizer", "gpt", "'template'"),
         ("encoder", 3, "'tfidf'"),
         ("encoder", ["tfidf"], "'tfidf'"),
+        ("encoder", "bge", "'tfidf' or 'bge-m3' or 'flag:NAME' or 'sentence-transformers:NAME'"),
+        ("encoder", "flag", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
+        ("encoder", "flag:", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
+        ("encoder", "bge-m3:", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
+        ("encoder", ":BAAI/bge-m3", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
+        ("encoder_pooling", "max", "'cls' or 'mean', or nothing"),
+        ("encoder_max_length", 0, "a whole number of at least 1, or nothing"),
+        ("prompt_language", "de", "'en' or 'zh'"),
+        ("prompt_query_length", 0, "a whole number of at least 1"),
+        ("prompt_item_length", 0, "a whole number of at least 1"),
+        ("prompt_templates", "", "a text, or nothing"),
+        ("llm", 7, "a text, or nothing"),
+        ("llm_context_length", 63, "a whole number of at least 64, or nothing"),
+        ("llm_temperature", -0.1, "a number of at least 0"),
+        ("llm_top_p", 0, "a number above 0"),
+        ("llm_top_p", 1.1, "a number above 0, and at most 1"),
+        ("llm_top_k", -1, "a whole number of at least 0"),
+        ("llm_attempts", 0, "a whole number of at least 1"),
+        ("llm_retries", -1, "a whole number of at least 0"),
+        ("llm_timeout", 0, "a number above 0"),
+        ("llm_dtype", "int8", "'auto' or 'bfloat16' or 'float16' or 'float32'"),
+        ("llm_engine_args", ["a"], "a mapping of names to values"),
+        ("llm_engine_args", {1: "a"}, "a mapping of names to values"),
+        ("plain_answers", "keep", "'use' or 'fail'"),
+        ("failed_summary", "empty", "'template' or 'missing'"),
+        ("text_vectors", ["item", "words"], "a list of user, item, query"),
+        ("text_vectors", "item", "a list of user, item, query"),
+        ("preprocess_ray_workers", 0, "a whole number of at least 1"),
         ("missing_side", "copy", "'copy_rec' or 'empty' or 'no_edges'"),
         ("rq_loss_reduction", "max", "'mean' or 'sum'"),
         ("rq_epochs", 0, "a whole number of at least 1"),
@@ -79,6 +148,63 @@ def test_wrong_values_are_named_with_what_is_allowed(name, value, allowed):
     message = str(caught.value)
     assert message.startswith(f"{name} is {value!r}; it takes {allowed}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("summarizer", ["vllm", "transformers", "openai"])
+def test_language_models_need_a_name(summarizer):
+    with pytest.raises(SettingError, match=f"summarizer '{summarizer}' needs the setting llm"):
+        PreprocessSettings(summarizer=summarizer, llm_base_url="http://localhost")
+
+
+def test_a_server_needs_an_address():
+    with pytest.raises(SettingError, match="summarizer 'openai' needs the setting llm_base_url"):
+        PreprocessSettings(summarizer="openai", llm="a/model")
+    assert PreprocessSettings(summarizer="openai", llm="a/model", llm_base_url="http://localhost").llm == "a/model"
+
+
+def test_settings_that_do_not_change_the_result_do_not_decide():
+    changed = PreprocessSettings(
+        llm_base_url="http://localhost",
+        llm_concurrency=2,
+        llm_timeout=3.0,
+        llm_retries=1,
+        retry_failed=True,
+        text_vectors=["user"],
+        preprocess_store="elsewhere.sqlite3",
+        preprocess_ray=True,
+        preprocess_ray_address="auto",
+        preprocess_ray_workers=2,
+        preprocess_ray_cpus=2.0,
+        preprocess_ray_gpus=1.0,
+    )
+    assert changed.deciding() == PreprocessSettings().deciding()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"llm": "a/model"},
+        {"llm_tokenizer": "a/model"},
+        {"llm_seed": 1},
+        {"llm_attempts": 3},
+        {"llm_engine_args": {"seed": 1}},
+        {"plain_answers": "fail"},
+        {"failed_summary": "missing"},
+        {"prompt_language": "zh"},
+        {"prompt_templates": "prompts"},
+        {"encoder": "bge-m3"},
+        {"encoder_pooling": "mean"},
+        {"encoder_max_length": 64},
+        {"rq_epochs": 51},
+    ],
+)
+def test_settings_that_change_the_result_decide(change):
+    assert PreprocessSettings(**change).deciding() == {**PreprocessSettings().deciding(), **change}
+
+
+def test_what_decides_can_be_kept_as_json():
+    settings = PreprocessSettings(llm_engine_args={"a": [1]}, rq_hidden_sizes=[8], text_vectors=["user"])
+    assert json.loads(json.dumps(settings.deciding()))["llm_engine_args"] == {"a": [1]}
 
 
 def test_warm_up_must_end_before_training():

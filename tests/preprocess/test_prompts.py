@@ -1,3 +1,7 @@
+import hashlib
+import json
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess import prompts
 from recbole_gserec.preprocess.item_texts import read_item_texts
-from recbole_gserec.preprocess.prompts import build_prompts, cut, read_template
+from recbole_gserec.preprocess.prompts import SIDES, build_prompts, cut, read_template, template_hashes, template_path
 from recbole_gserec.preprocess.settings import PreprocessSettings
 
 
@@ -36,7 +40,8 @@ class Histories:
 
 def test_recommendation_prompt_is_the_instruction_and_then_the_history_oldest_first():
     (prompt,) = build_prompts("recommendation", Histories([["a", "b"]]), {"a": "Alien; Horror"}, PreprocessSettings())
-    instruction = read_template("recommendation").removesuffix("{history}")
+    wording = Path(prompts.__file__).parent / "templates" / "en" / "recommendation.txt"
+    instruction = wording.read_text().rstrip().removesuffix("{history}")
     assert prompt.text == instruction + "- Alien; Horror\n- b"  # an item without text is named by its id
     assert prompt.records == (("Alien; Horror",), ("b",))
     assert (prompt.user, prompt.side) == (0, "recommendation")
@@ -85,12 +90,111 @@ def test_text_that_looks_like_a_slot_is_left_alone():
     assert prompt.text.endswith("\n- {history} {0}\n- b")
 
 
-@pytest.mark.parametrize("wording", ["No slot.", "{history} first.", "{history} twice {history}"])
-def test_damaged_template_is_refused(wording, tmp_path, monkeypatch):
-    (tmp_path / "en_search.txt").write_text(wording)
-    monkeypatch.setitem(prompts.TEMPLATES, "search", tmp_path / "en_search.txt")
-    with pytest.raises(DataError, match=r"en_search\.txt: it must end with"):
-        build_prompts("search", Histories(), {}, PreprocessSettings())
+# ---- wordings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wording", ["No slot.", "{history} first.", "{history} twice {history}", ""])
+def test_damaged_template_is_refused(wording, tmp_path):
+    (tmp_path / "search.txt").write_text(wording)
+    with pytest.raises(DataError, match=r"search\.txt: it must end with") as caught:
+        build_prompts("search", Histories(), {}, PreprocessSettings(prompt_templates=str(tmp_path)))
+    assert caught.value.path == tmp_path / "search.txt"
+
+
+def test_missing_template_is_named(tmp_path):
+    with pytest.raises(DataError, match=rf"{tmp_path}/search\.txt: file not found"):
+        build_prompts("search", Histories(), {}, PreprocessSettings(prompt_templates=str(tmp_path)))
+    with pytest.raises(DataError, match="file not found"):
+        read_template(tmp_path)
+
+
+def test_template_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "search.txt").write_bytes("\u5206\u6790 {history}".encode("gb18030"))
+    with pytest.raises(DataError, match=r"search\.txt: not a text in UTF-8"):
+        read_template(tmp_path / "search.txt")
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_wordings_ask_for_json_and_end_with_the_history(language, side):
+    wording = read_template(template_path(side, language))
+    assert wording.endswith("\n{history}")
+    (found,) = re.findall(r"\{.*?\}", wording.removesuffix("{history}"))
+    assert list(json.loads(found)) == ["summary"]
+    is_chinese = sum("\u4e00" <= character <= "\u9fff" for character in wording) > 50
+    assert is_chinese == (language == "zh")
+
+
+def test_each_side_and_language_has_its_own_wording():
+    assert len({read_template(template_path(side, language)) for side in SIDES for language in ("en", "zh")}) == 4
+
+
+def test_chinese_prompts_are_chinese_throughout():
+    histories = Histories([["a"]], [[Search("\u978b\u5b50", ["a", "b"]), Search("\u8dd1\u978b", [])]])
+    settings = PreprocessSettings(prompt_language="zh", prompt_clicks=2)
+    (search,) = build_prompts("search", histories, {"a": "\u76ae\u978b"}, settings)
+    # "Query" and "clicked", as the instruction calls them.
+    query, click = "\u641c\u7d22\u8bcd", "\u70b9\u51fb"
+    assert search.text == read_template(template_path("search", "zh")).removesuffix("{history}") + (
+        f"- {query}\uff1a\u978b\u5b50 | {click}\uff1a\u76ae\u978b | {click}\uff1ab\n- {query}\uff1a\u8dd1\u978b"
+    )
+    assert query in search.template
+    assert click in search.template
+    (recommendation,) = build_prompts("recommendation", histories, {"a": "\u76ae\u978b"}, settings)
+    assert recommendation.text.endswith("\n- \u76ae\u978b")
+    assert recommendation.template == read_template(template_path("recommendation", "zh"))
+
+
+def test_wordings_of_ones_own(tmp_path):
+    (tmp_path / "search.txt").write_text("Searches of one user:\n{history}\n\n")
+    settings = PreprocessSettings(prompt_templates=str(tmp_path))
+    (prompt,) = build_prompts("search", Histories(searches=[[Search("war", ["a"])]]), {}, settings)
+    assert prompt.text == "Searches of one user:\n- query: war | clicked: a"
+
+
+def test_template_hashes_tell_wordings_apart(tmp_path):
+    english, chinese = (template_hashes(PreprocessSettings(prompt_language=language)) for language in ("en", "zh"))
+    assert set(english) == set(chinese) == set(SIDES)
+    assert len({*english.values(), *chinese.values()}) == 4
+    for side in SIDES:
+        (tmp_path / f"{side}.txt").write_text(read_template(template_path(side, "en")))
+    own = PreprocessSettings(prompt_language="zh", prompt_templates=str(tmp_path))
+    assert template_hashes(own) == english
+    (tmp_path / "search.txt").write_text("Another. {history}")
+    assert template_hashes(own) == {**english, "search": hashlib.sha256(b"Another. {history}").hexdigest()}
+
+
+# ---- lengths --------------------------------------------------------------------------------------------------------
+
+
+def test_lengths_of_queries_and_texts_are_settings():
+    histories = Histories(searches=[[Search("a b c d", ["a"])]])
+    settings = PreprocessSettings(prompt_query_length=2, prompt_item_length=3)
+    (prompt,) = build_prompts("search", histories, {"a": "e f g h"}, settings)
+    assert prompt.records == (("a b", "e f g"),)
+
+
+def test_who_shortens_texts_is_given():
+    def shorten(text, length):
+        return f"{text[:2]}{length}" if text else ""
+
+    histories = Histories([["a", "b"]], [[Search("query", ["a"]), Search("", ["b"])]])
+    (search,) = build_prompts("search", histories, {"a": "Alien"}, PreprocessSettings(), shorten)
+    assert search.records == (("qu32", "Al128"), ("", "b"))
+    (recommendation,) = build_prompts("recommendation", histories, {"a": "Alien"}, PreprocessSettings(), shorten)
+    assert recommendation.records == (("Al128",), ("b",))
+
+
+def test_each_text_is_shortened_once():
+    asked = []
+
+    def shorten(text, length):
+        asked.append(text)
+        return text
+
+    histories = Histories([["a", "b"], ["b", "a"]], [[Search("war", ["a"])], [Search("war", ["b"])]])
+    build_prompts("search", histories, {"a": "Alien", "b": "Big"}, PreprocessSettings(), shorten)
+    assert sorted(asked) == ["Alien", "Big", "war"]
 
 
 def test_languages_without_spaces_are_cut_by_character():

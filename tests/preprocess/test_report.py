@@ -1,10 +1,16 @@
+import re
+
 import numpy as np
 import pytest
+from scipy import sparse
 
-from recbole_gserec.preprocess import report
+from recbole_gserec.preprocess.answers import Summary
+from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
 from recbole_gserec.preprocess.prompts import Prompt
-from recbole_gserec.preprocess.report import SideReport, alike_users, metrics_table, save_report
+from recbole_gserec.preprocess.report import SideReport, agreement_rows, alike_users, metrics_table, save_report
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.summaries import MadeSummaries
+from recbole_gserec.preprocess.vectors import MadeVectors
 
 CODES = np.array([[1, 2, 3], [0, 2, 3], [1, 2, 0], [0, 1, 1], [1, 2, 1], [0, 0, 0]])
 METRICS = {
@@ -16,19 +22,46 @@ HISTORY = [
     {"epoch": epoch, "losses": {"total": 1 / epoch, "contrastive": 0.0}, "collision_rate": 0.1} for epoch in (10, 20)
 ]
 
-
 SEARCH_PROMPTS = {0: Prompt(0, "search", (("```query",),), "Searches\n{history}")}
 REC_PROMPTS = {place: Prompt(place, "recommendation", ((f"item {place}",),), "Items\n{history}") for place in range(6)}
 
 
-def sides(search_coded):
-    searched, liked = ["Often: war.", *[None] * 5], [f"Also: word{place}." for place in range(6)]
+COUNTS = {"all": 6, "without_search": 5, "without_recommendation": 0, "without_either": 0}
+ITEMS = sparse.csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1], [0, 1, 0], [0, 0, 1]]))
+
+
+def sides(search_coded, failed=()):
+    """Summaries of users in ``failed`` are cut off; a template stands for that of user 0, and nothing for others."""
+    liked = [Summary("json", f"Also: word{place}.", 1, 1, 100 + place, 10) for place in range(6)]
+    texts = [summary.text for summary in liked]
+    for place in failed:
+        liked[place], texts[place] = Summary("truncated", "{'summary': 'Al" + "l" * 700, 2, 1, 100, 512), None
+        if place == 0:
+            texts[place] = "In place of user 0's."
+    searched, nobody = [Summary("text", "Often: war."), *[None] * 5], ["Often: war.", *[None] * 5]
     return {
-        "search": SideReport(CODES[::-1], np.array(search_coded, dtype=bool), METRICS, SEARCH_PROMPTS, searched),
+        "search": SideReport(
+            CODES[::-1], np.array(search_coded, dtype=bool), METRICS, SEARCH_PROMPTS, searched, nobody
+        ),
         "recommendation": SideReport(
-            CODES, np.ones(6, dtype=bool), {**METRICS, "collision_rate": 0.0}, REC_PROMPTS, liked
+            CODES, np.ones(6, dtype=bool), {**METRICS, "collision_rate": 0.0}, REC_PROMPTS, liked, texts
         ),
     }
+
+
+def page(folder, reports, settings):
+    users = [f"user-{place}" for place in range(6)]
+    made = MadeSummaries([], 3, 4), MadeVectors(np.zeros((0, 2)), 5, 1200)
+    table = save_report(folder / "d", users, reports, COUNTS, HISTORY, settings, *made, ITEMS)
+    return table, (folder / "d.code.md").read_text()
+
+
+def template(**settings):
+    return PreprocessSettings(n_codebooks=3, codebook_size=4, **settings)
+
+
+def model(**settings):
+    return template(summarizer="transformers", llm="small-model", **settings)
 
 
 @pytest.mark.parametrize(
@@ -59,16 +92,39 @@ def test_table():
     ]
 
 
-def test_files(tmp_path):
-    users = [f"user-{place}" for place in range(6)]
-    counts = {"all": 6, "without_search": 5, "without_recommendation": 0, "without_either": 0}
-    settings = PreprocessSettings(n_codebooks=3, codebook_size=4)
-    table = save_report(tmp_path / "d", users, sides([1, 1, 0, 1, 1, 1]), counts, HISTORY, settings)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.code.md", "d.code.png"]
-    assert (tmp_path / "d.code.png").read_bytes().startswith(b"\x89PNG")
-    text = (tmp_path / "d.code.md").read_text()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def template_page(folder):
+    """Table and page of a report on a template's summaries, where user 2 has no search codes."""
+    return page(folder, sides([1, 1, 0, 1, 1, 1]), template())
+
+
+@pytest.fixture(scope="module")
+def model_page(tmp_path_factory):
+    return page(tmp_path_factory.mktemp("report"), sides([1] * 6), model(encoder="bge-m3"))[1]
+
+
+def test_files(template_page, folder):
+    table, text = template_page
+    assert sorted(path.name for path in folder.iterdir()) == ["d.code.md", "d.code.png"]
+    assert (folder / "d.code.png").read_bytes().startswith(b"\x89PNG")
     assert table == metrics_table(sides([1] * 6)) and table in text
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## Summaries",
+        "## Codes",
+        "## Do codes connect similar users?",
+        "## Examples",
+    ]
+    assert "](d.code.png)" in text
     assert "Of 6 users, 5 have no search" in text
+
+
+def test_examples(template_page):
+    _, text = template_page
     assert "3 users who share their first 2 recommendation codes." in text
     assert [line for line in text.splitlines() if line.startswith("### ")] == [
         f"### User user-{place}" for place in (0, 2, 4)
@@ -81,16 +137,88 @@ def test_files(tmp_path):
     assert text.count("Search codes: none") == 1 and text.count("No search history.") == 2
 
 
-def test_usage_is_drawn_for_users_with_codes():
-    drawn = sides([1, 0, 0, 1, 1, 1])
-    figure = report._draw(drawn, HISTORY, codebook_size=4)
-    levels = figure.axes[:3]
-    for level, panel in enumerate(levels):
-        for line, side in zip(panel.get_lines(), drawn.values(), strict=True):
-            usage = line.get_ydata()
-            assert sorted(usage, reverse=True) == list(usage)
-            assert usage.sum() == side.coded.sum()
-            assert len(usage) == 4
-            assert (usage > 0).sum() == len(set(side.codes[side.coded, level].tolist()))
-    losses = {line.get_label(): list(line.get_ydata()) for line in figure.axes[3].get_lines()}
-    assert losses == {"total": [0.1, 0.05], "contrastive": [0.0, 0.0]}
+def test_who_made_what_and_what_was_there(template_page, model_page):
+    _, text = template_page
+    assert "Summarizer `template`, encoder `tfidf`, 3 levels of 4 codes" in text
+    assert "3 had their summary in the store, 4 were summarised now" in text
+    assert "5 had their vector in the store, 1,200 were encoded now" in text
+    assert "Summarizer `transformers` with `small-model`, encoder `bge-m3`" in model_page
+
+
+def test_summaries_of_a_template_cannot_fail(template_page):
+    _, text = template_page
+    assert "| with a prompt     | 1      | 6              |" in text
+    assert "failed" not in text and "JSON" not in text
+
+
+def test_failures(tmp_path):
+    _, text = page(tmp_path, sides([1] * 6, failed=(0, 2)), model(missing_side="empty"))
+    (row,) = re.findall(r"\| failed: cut off at the limit of tokens \(llm_max_tokens\) *\| (.*) \|", text)
+    assert [cell.strip() for cell in row.split("|")] == ["0", "2 (33.3%)"]
+    assert "User user-0, recommendation: cut off at the limit of tokens (llm_max_tokens). The answer begins:" in text
+    # Of an answer 600 characters are shown, of which 15 come before these.
+    assert re.findall(r"'Al(l+)\s+\.\.\.\n", text) == ["l" * 585] * 2
+    examples = text[text.index("## Examples") :]
+    in_place, missing, usual = examples.split("### User ")[1:]
+    assert "failed: cut off" in in_place and "In its place stands:\n\n    In place of user 0's.\n" in in_place
+    assert "failed: cut off" in missing and "The side counts as missing (`missing_side: empty`)." in missing
+    assert "failed" not in usual and "Summary of the recommendation history:\n\n    Also: word4.\n" in usual
+
+
+def test_an_answer_without_text(tmp_path):
+    reports = sides([1] * 6)
+    reports["recommendation"].summaries[3] = Summary("empty", "")
+    _, text = page(tmp_path, reports, model())
+    assert "User user-3, recommendation: no text. The answer begins:\n\n    (empty)\n" in text
+
+
+def test_tokens_are_told_where_they_are_known(model_page, tmp_path):
+    (row,) = re.findall(r"\| recommendation prompts *\| (.*) \|", model_page)
+    assert [cell.strip() for cell in row.split("|")] == ["6", "102.5", "102.5", "104.8", "105", "615"]
+    assert "search prompts" not in model_page
+    reports = sides([1] * 6)
+    reports["recommendation"].summaries[:] = [Summary("json", "short")] * 6
+    _, text = page(tmp_path, reports, model())
+    assert "tokens of" not in text
+
+
+def test_agreement_on_the_page(template_page):
+    _, text = template_page
+    rows = {
+        tuple(cells[:2]): cells[2:]
+        for line in text.splitlines()
+        if line.startswith("| ") and len(cells := [cell.strip() for cell in line[2:-2].split("|")]) == 10
+    }
+    # Users 0, 2 and 4, and users 1, 3 and 5, share the first code. Similarities: 2/3, 1/2, 1/3; 0, 0, 1.
+    assert rows["recommendation", "first code"][:3] == ["6", "6", "66.7%"]
+    assert rows["recommendation", "first code"][4] == "0.42"
+    assert rows["recommendation", "first 2 codes"][:5] == [
+        "3",
+        "3",
+        "100.0%",
+        rows["recommendation", "first 2 codes"][3],
+        "0.5",
+    ]
+    assert rows["recommendation", "all 3 codes"] == ["0", "0", *["–"] * 6]
+    # On the search side user 2 has no codes: users 1, 3 and 5, and users 0 and 4, are left.
+    assert rows["search", "first code"][:2] == ["4", "5"]
+
+
+def test_chance_follows_the_seed(template_page):
+    expected = {}
+    for seed in (template().preprocess_seed, 0):
+        found = code_agreement(CODES, np.ones(6, dtype=bool), ITEMS, seed=seed)
+        expected[seed] = [f"{prefix.chance_jaccard:.2g}" for prefix in found.prefixes[:2]]
+    rows = [line.split("|") for line in template_page[1].splitlines() if line.startswith("| recommendation | first ")]
+    assert [row[8].strip() for row in rows] == expected[2024] != expected[0]
+
+
+def test_agreement_rows():
+    some = Agreement(20_000, 1_234, 0.256, 0.0371, 0.1, 0.012345, 3.005, (2.5, 3.611))
+    rows = agreement_rows({"search": CodeAgreement([some, None], some._replace(lift=None, interval=None))})
+    start = ("20,000", "1,234", "25.6%", "10.0%", "0.037", "0.012")
+    assert rows[1:] == [
+        ("search", "any code", *start, "–", "–"),
+        ("search", "first code", *start, "3.00", "2.50 to 3.61"),
+        ("search", "all 2 codes", "0", "0", *["–"] * 6),
+    ]

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+from recbole_gserec.preprocess.summarizers.base import Completion
 from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
 
 
@@ -13,7 +14,7 @@ def prompt(*records: tuple[str, ...]) -> Prompt:
 
 
 def summary(*records: tuple[str, ...], **limits: int) -> str:
-    return TemplateSummarizer(**limits).summarize([prompt(*records)])[0]
+    return TemplateSummarizer(**limits).complete([prompt(*records)])[0].text
 
 
 def test_frequent_words_first_then_the_latest_words():
@@ -51,8 +52,31 @@ def test_a_history_without_words_has_an_empty_summary(records):
 
 def test_a_summary_does_not_depend_on_the_batch():
     batch = [prompt(("war love",)), prompt(("love",)), prompt(("war",), ("war",))]
-    together = TemplateSummarizer().summarize(batch)
-    assert together == [TemplateSummarizer().summarize([single])[0] for single in batch]
+    together = TemplateSummarizer().complete(batch)
+    assert together == [Completion(summary(*single.records)) for single in batch]
+
+
+def test_a_history_is_summarised_without_a_prompt_too():
+    records = [("Alien; Horror",), ("Scream; Horror",)]
+    assert TemplateSummarizer().summary(records) == summary(*records) == "Often: horror horror. Also: scream, alien."
+
+
+def test_every_attempt_has_the_same_answer():
+    summarizer = TemplateSummarizer()
+    assert summarizer.complete([prompt(("war",))], 1) == summarizer.complete([prompt(("war",))], 2)
+    assert summarizer.failure is None
+
+
+def test_texts_are_shortened_by_words():
+    shorten = TemplateSummarizer().shorten
+    assert shorten(" Alien;  Horror\nSci-Fi", 2) == "Alien; Horror"
+    assert shorten("\u978b\u5b50 nice", 1) == "\u978b"
+    assert shorten("Alien", 5) == "Alien"
+
+
+def test_limits_are_among_the_settings():
+    assert TemplateSummarizer(max_frequent=2).settings != TemplateSummarizer().settings
+    assert TemplateSummarizer(max_single=2).settings != TemplateSummarizer().settings
 
 
 def test_users_of_equal_taste_are_near_whatever_their_titles():
@@ -63,7 +87,8 @@ def test_users_of_equal_taste_are_near_whatever_their_titles():
         prompt(*((f"title{generator.integers(10**6)}; {taste}",) for _ in range(generator.integers(3, 10))))
         for taste in tastes
     ]
-    vectors = ENCODERS["tfidf"](settings).encode(SUMMARIZERS["template"](settings).summarize(prompts))
+    summaries = [completion.text for completion in SUMMARIZERS["template"](settings).complete(prompts, 1)]
+    vectors = make_encoder(settings).encode(summaries)
     cosines = vectors @ vectors.T
     np.fill_diagonal(cosines, -1)
     assert [tastes[nearest] for nearest in cosines.argmax(1)] == tastes

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.encoders.tfidf import TfidfEncoder
+from recbole_gserec.preprocess.settings import PreprocessSettings
 
 TEXTS = ["drama drama war", "drama comedy", "comedy comedy comedy", "sci-fi war", "horror", "drama war war"]
 
@@ -48,6 +50,19 @@ def test_no_word_at_all(texts):
 def test_tiny_vocabularies(texts):
     vectors = TfidfEncoder().encode(texts)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+
+
+def test_it_is_fitted_to_its_texts_and_looks_at_no_length():
+    encoder = TfidfEncoder()
+    assert encoder.is_fitted
+    assert np.array_equal(encoder.encode(TEXTS, max_length=1), encoder.encode(TEXTS))
+
+
+def test_the_encoder_of_the_settings():
+    encoder = make_encoder(PreprocessSettings(encoder="tfidf", encoder_dim=3, preprocess_seed=5))
+    assert (encoder.name, encoder.dim, encoder.seed) == ("tfidf", 3, 5)
+    assert encoder.settings == TfidfEncoder(3, 5).settings
+    assert encoder.settings not in (TfidfEncoder(4, 5).settings, TfidfEncoder(3, 6).settings)
 
 
 def test_equal_texts_have_equal_vectors_and_repetition_counts():

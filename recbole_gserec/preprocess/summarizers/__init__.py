@@ -11,7 +11,29 @@ from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
 if TYPE_CHECKING:
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
+
+def _vllm(settings: PreprocessSettings) -> Summarizer:
+    from recbole_gserec.preprocess.summarizers.vllm import VLLMSummarizer
+
+    return VLLMSummarizer(settings)
+
+
+def _transformers(settings: PreprocessSettings) -> Summarizer:
+    from recbole_gserec.preprocess.summarizers.transformers import TransformersSummarizer
+
+    return TransformersSummarizer(settings)
+
+
+def _openai(settings: PreprocessSettings) -> Summarizer:
+    from recbole_gserec.preprocess.summarizers.openai import OpenAISummarizer
+
+    return OpenAISummarizer(settings)
+
+
 SUMMARIZERS: dict[str, Callable[[PreprocessSettings], Summarizer]] = {
     "template": lambda settings: TemplateSummarizer(),
+    "vllm": _vllm,
+    "transformers": _transformers,
+    "openai": _openai,
 }
 """Name -> function that makes the summarizer from the offline stage's settings."""

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_gserec.preprocess.prompts import WORD, Prompt
+from recbole_gserec.preprocess.prompts import WORD, Prompt, cut
+from recbole_gserec.preprocess.summarizers.base import Completion
 
 _WORD = re.compile(WORD)
 # Words that tell nothing about taste but stand in many titles. Few on purpose: longer lists have "system" and "fire".
@@ -32,15 +33,25 @@ class TemplateSummarizer:
     """
 
     name = "template"
+    batch_size = 4096
+    speaks_json = False
+    failure = None
 
     def __init__(self, max_frequent: int = 30, max_single: int = 20):
         self.max_frequent, self.max_single = max_frequent, max_single
         self.settings: dict[str, Any] = {"max_frequent": max_frequent, "max_single": max_single}
 
-    def summarize(self, prompts: Sequence[Prompt]) -> list[str]:
-        return [self._summarize(prompt.records) for prompt in prompts]
+    def shorten(self, text: str, length: int) -> str:
+        return cut(text, length)
 
-    def _summarize(self, records: Sequence[tuple[str, ...]]) -> str:
+    def complete(self, prompts: Sequence[Prompt], attempt: int = 1) -> list[Completion]:
+        return [Completion(self.summary(prompt.records)) for prompt in prompts]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def summary(self, records: Sequence[tuple[str, ...]]) -> str:
+        """The text for one history, oldest record first."""
         counts: Counter[str] = Counter()
         latest: dict[str, int] = {}
         for place, record in enumerate(records):

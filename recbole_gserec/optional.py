@@ -1,0 +1,29 @@
+"""Optional libraries: imported when needed, with a word on what to install where they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from recbole_gserec.errors import MissingDependencyError
+
+
+def require(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import a library of one of the package's extras.
+
+    Args:
+        module: Name to import.
+        extra: The extra of ``recbole-gserec`` that has it.
+        purpose: What needs it, for the message.
+
+    Raises:
+        MissingDependencyError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise MissingDependencyError(
+            f"{purpose} needs the library '{error.name}', which is not installed: pip install 'recbole-gserec[{extra}]'"
+        ) from error

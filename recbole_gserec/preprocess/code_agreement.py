@@ -1,0 +1,280 @@
+"""How often users who share codes also share items, against chance: does the user-code graph connect similar users?
+
+Section 4.1.3 of GSERec connects users through shared codes because such users are taken to be alike. Here that is
+measured, by the Jaccard similarity of two users' sets of training items.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array, csr_matrix
+
+N_PAIRS = 20_000
+# Chance pairs are cheap, and items in common are rare among them: more of them make the lift's denominator exact.
+N_REPAIRINGS = 10
+# Users whose numbers of items differ by less than this factor are about equally active ...
+_ACTIVITY_STEP = 1.25
+# ... and as many of them as this are needed for exchanging them to mean anything.
+_FEWEST_USERS = 20
+_PAIRS_PER_CHUNK = 2048
+_Z_95 = 1.959964
+
+
+class Agreement(NamedTuple):
+    """Pairs of users who share codes, and the same users paired by chance.
+
+    Attributes:
+        n_pairs: Pairs looked at.
+        n_users: Users in them.
+        common: Share of the pairs with at least one item in common.
+        jaccard: Mean similarity of the pairs' sets of items.
+        chance_common: As ``common``, of chance pairs.
+        chance_jaccard: As ``jaccard``, of chance pairs.
+        lift: ``jaccard`` over ``chance_jaccard``; ``None`` where no chance pair has an item in common, or there are
+            fewer than 20 users.
+        interval: Of 95 %, for the lift; ``None`` where there is no lift or it is 0.
+    """
+
+    n_pairs: int
+    n_users: int
+    common: float
+    jaccard: float
+    chance_common: float
+    chance_jaccard: float
+    lift: float | None
+    interval: tuple[float, float] | None
+
+
+class CodeAgreement(NamedTuple):
+    """One side's agreement; ``None`` where no two users share.
+
+    Attributes:
+        prefixes: Of users who share their first 1, 2, ..., ``L`` codes.
+        neighbours: Of users who share a code at any level: neighbours in the user-code graph.
+    """
+
+    prefixes: list[Agreement | None]
+    neighbours: Agreement | None
+
+
+def code_agreement(
+    codes: np.ndarray, coded: np.ndarray, items: csr_array | csr_matrix, *, n_pairs: int = N_PAIRS, seed: int = 0
+) -> CodeAgreement:
+    """Compare users who share codes with chance.
+
+    Users without codes or without items are left out.
+
+    Args:
+        codes: One side's codes, int64 ``[U, L]``.
+        coded: bool ``[U]``, who has codes.
+        items: 0/1, ``[U, n_items]``: each user's set of training items.
+        n_pairs: Pairs drawn for each row of the result; all of them where there are no more.
+        seed: Of the draw.
+    """
+    users = np.flatnonzero(coded & (np.diff(items.indptr) > 0))
+    prefixes = prefix_groups(codes[users])
+    groupings = [prefixes[:, [level]] for level in range(prefixes.shape[1])] + [_dense(codes[users])]
+    results = []
+    for grouping, generator in zip(groupings, np.random.default_rng(seed).spawn(len(groupings)), strict=True):
+        pairs = users[sharing_pairs(grouping, n_pairs, generator)]
+        results.append(_compare(pairs, items, generator) if len(pairs) else None)
+    return CodeAgreement(results[:-1], results[-1])
+
+
+def prefix_groups(codes: np.ndarray) -> np.ndarray:
+    """Number the groups of users who share their first codes.
+
+    Args:
+        codes: int64 ``[U, L]``.
+
+    Returns:
+        int64 ``[U, L]``: the group by the first code, by the first two, and so on, counted from 0 without gaps.
+    """
+    groups = np.empty(codes.shape, dtype=np.int64)
+    group = np.zeros(len(codes), dtype=np.int64)
+    for level, level_codes in enumerate(codes.T):
+        keys = group * (level_codes.max(initial=0) + 1) + level_codes
+        groups[:, level] = group = np.unique(keys, return_inverse=True)[1]
+    return groups
+
+
+def _dense(codes: np.ndarray) -> np.ndarray:
+    """Number each level's codes from 0 without gaps; shape stays ``[U, L]``."""
+    return np.stack([np.unique(level_codes, return_inverse=True)[1] for level_codes in codes.T], axis=1)
+
+
+def sharing_pairs(groups: np.ndarray, n_pairs: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw pairs of users who are in a group together, uniformly and without repetition.
+
+    All such pairs have a number, group after group; numbers are drawn, and only their pairs are made. A large group
+    has more pairs than could be listed.
+
+    Args:
+        groups: int64 ``[U, G]``, the group of each user in each of ``G`` groupings, counted from 0 without gaps.
+        n_pairs: How many; all pairs in random order where there are no more.
+        generator: Source of randomness.
+
+    Returns:
+        int64 ``[n, 2]``, rows of ``groups``. With several groupings ``n`` can come out a little below ``n_pairs``
+        although there are more pairs.
+    """
+    n_groupings = groups.shape[1]
+    members = np.concatenate([np.argsort(grouping, kind="stable") for grouping in groups.T])
+    sizes = [np.bincount(grouping) for grouping in groups.T]
+    grouping_of = np.repeat(np.arange(n_groupings), [len(part) for part in sizes])
+    sizes = np.concatenate(sizes)
+    pairs_in = sizes * (sizes - 1) // 2
+    ends = pairs_in.cumsum()
+    total = int(ends[-1]) if len(ends) else 0
+    if total == 0:
+        return np.empty((0, 2), dtype=np.int64)
+    drawn = generator.choice(total, min(total, n_pairs * n_groupings), replace=False)
+    group = np.searchsorted(ends, drawn, side="right")
+    low, high = _pair_of_number(drawn - (ends - pairs_in)[group])
+    pairs = members[(sizes.cumsum() - sizes)[group][:, None] + np.stack([low, high], axis=1)]
+    # A pair that shares several groups has several numbers. The one in the first of these groups counts.
+    shared = groups[pairs[:, 0]] == groups[pairs[:, 1]]
+    return pairs[shared.argmax(1) == grouping_of[group]][:n_pairs]
+
+
+def _pair_of_number(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs in the order (0, 1), (0, 2), (1, 2), (0, 3), ...: the members of the pairs with these numbers."""
+    high = ((1 + np.sqrt(1 + 8.0 * numbers)) / 2).astype(np.int64)
+    # A root just below a whole number may be rounded to it.
+    high -= high * (high - 1) // 2 > numbers
+    return numbers - high * (high - 1) // 2, high
+
+
+def _compare(pairs: np.ndarray, items: csr_array | csr_matrix, generator: np.random.Generator) -> Agreement:
+    users, pairs = np.unique(pairs, return_inverse=True)
+    pairs = pairs.reshape(-1, 2)
+    strata = activity_strata(np.diff(items.indptr)[users])
+    chance, origins = chance_pairs(pairs, strata, generator)
+    similarity, chance_similarity = (jaccard(users[both], items) for both in (pairs, chance))
+    mean, chance_mean = (float(values.mean()) if len(values) else 0.0 for values in (similarity, chance_similarity))
+    # A few users exchanged among themselves come back to each other.
+    has_lift = chance_mean > 0 and len(users) >= _FEWEST_USERS
+    interval = None
+    if has_lift and mean:
+        interval = lift_interval(pairs, similarity, origins, strata[chance[:, 1]], chance_similarity)
+    return Agreement(
+        n_pairs=len(pairs),
+        n_users=len(users),
+        common=float((similarity > 0).mean()),
+        jaccard=mean,
+        chance_common=float((chance_similarity > 0).mean()) if len(chance) else 0.0,
+        chance_jaccard=chance_mean,
+        lift=mean / chance_mean if has_lift else None,
+        interval=interval,
+    )
+
+
+def activity_strata(n_items: np.ndarray) -> np.ndarray:
+    """Put users with about the same number of items together.
+
+    Args:
+        n_items: int ``[U]``, at least 1.
+
+    Returns:
+        int64 ``[U]``, the stratum of each user. Each has at least 20 users, if there are as many.
+    """
+    steps = (np.log(n_items) / np.log(_ACTIVITY_STEP)).astype(np.int64)
+    _, step, counts = np.unique(steps, return_inverse=True, return_counts=True)
+    stratum_of = np.zeros(len(counts), dtype=np.int64)
+    size = stratum = 0
+    for place, count in enumerate(counts):
+        if size >= _FEWEST_USERS and counts[place:].sum() >= _FEWEST_USERS:
+            stratum, size = stratum + 1, 0
+        stratum_of[place] = stratum
+        size += count
+    return stratum_of[step]
+
+
+def chance_pairs(
+    pairs: np.ndarray, strata: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pair the same users anew: second members are exchanged among pairs, for others of about the same activity.
+
+    Active users have more items in common with everybody, above all with each other. Were second members exchanged at
+    will, codes that tell no more than who is active would seem to connect similar users: they pair active users with
+    active ones, and chance would not. This way each chance pair has the activities of a pair that shares codes.
+
+    Chance knows nothing of codes, so some chance pairs share them. Leaving these out would leave nothing to compare
+    with where the codes tell activities apart and no more, or where all users share theirs; the lift is 1 then.
+
+    Args:
+        pairs: int64 ``[n, 2]`` users.
+        strata: int64 ``[U]``, the stratum of each user.
+        generator: Source of randomness.
+
+    Returns:
+        Users of the chance pairs, int64 ``[m, 2]``, and the rows of ``pairs`` they come from, int64 ``[m, 2]``. ``m``
+        is several times ``n``; pairs of a user with itself are left out.
+    """
+    chance, origins = [], []
+    for _ in range(N_REPAIRINGS):
+        turned = np.where(generator.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1])
+        first, second = turned.T
+        stratum = strata[second]
+        places, shuffled = np.argsort(stratum, kind="stable"), np.lexsort((generator.random(len(pairs)), stratum))
+        chance.append(np.stack([first[places], second[shuffled]], axis=1))
+        origins.append(np.stack([places, shuffled], axis=1))
+    chance, origins = np.concatenate(chance), np.concatenate(origins)
+    distinct = chance[:, 0] != chance[:, 1]
+    return chance[distinct], origins[distinct]
+
+
+def jaccard(pairs: np.ndarray, items: csr_array | csr_matrix) -> np.ndarray:
+    """Jaccard similarity of the item sets of pairs of users, int64 ``[n, 2]`` with items each: float64 ``[n]``."""
+    n_items = np.diff(items.indptr)
+    common = np.empty(len(pairs))
+    for start in range(0, len(pairs), _PAIRS_PER_CHUNK):
+        chunk = slice(start, start + _PAIRS_PER_CHUNK)
+        first, second = pairs[chunk].T
+        common[chunk] = np.asarray(items[first].multiply(items[second]).sum(axis=1)).ravel()
+    return common / (n_items[pairs].sum(axis=1) - common)
+
+
+def lift_interval(
+    pairs: np.ndarray,
+    similarity: np.ndarray,
+    origins: np.ndarray,
+    chance_strata: np.ndarray,
+    chance_similarity: np.ndarray,
+) -> tuple[float, float]:
+    """A 95 % interval for the ratio of the two means, neither of which is 0.
+
+    Two pairs with a user in common are dependent. The variance of the ratio's logarithm is therefore summed over all
+    such twos of pairs, not over pairs alone (the variance robust to dyadic clustering; Aronow, Samii and Assenova,
+    Political Analysis 23(4), 2015, https://arxiv.org/abs/1312.3398). Resampling users instead multiplies two users'
+    weights in each pair, which widens the interval by up to the root of three where most users are in few pairs;
+    resampling pairs takes them for independent, and is too narrow.
+
+    Args:
+        pairs: int64 ``[n, 2]`` users, counted from 0 without gaps; no pair is there twice.
+        similarity: ``[n]``.
+        origins: int64 ``[m, 2]``, which pairs the first and the second member of each chance pair come from.
+        chance_strata: int64 ``[m]``, the stratum of the second members, within which they were exchanged.
+        chance_similarity: ``[m]``.
+
+    Returns:
+        Its ends.
+    """
+    mean, chance_mean = similarity.mean(), chance_similarity.mean()
+    # What each pair adds to the logarithm of the ratio. It is in the denominator too, by its first member, who was
+    # given others, and by its second, who was given to others; this is how active users, or those who like what all
+    # like, come to be no part of the uncertainty.
+    chance = chance_similarity / chance_mean
+    usual = np.bincount(chance_strata, weights=chance) / np.maximum(np.bincount(chance_strata), 1)
+    of_chance = np.bincount(origins[:, 0], weights=chance - 1, minlength=len(pairs))
+    of_chance += np.bincount(origins[:, 1], weights=chance - usual[chance_strata], minlength=len(pairs))
+    shares = (similarity / mean - 1) / len(pairs) - of_chance / len(chance)
+
+    by_user, by_pair = np.bincount(pairs.ravel(), weights=np.repeat(shares, 2)), np.square(shares).sum()
+    # A pair is in the squares of both its users; once is enough. In very small data, where the difference can come
+    # out too small, pairs are at least as uncertain as independent ones.
+    width = _Z_95 * np.sqrt(max(np.square(by_user).sum() - by_pair, by_pair))
+    lift = mean / chance_mean
+    return float(lift * np.exp(-width)), float(lift * np.exp(width))

@@ -1,0 +1,94 @@
+"""What the small files of a model folder in the layout of sentence-transformers say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.optional import require
+
+_POOLINGS = {"cls": "cls", "mean": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+"""Names in pooling files, those of old and of new ones -> pooling."""
+
+_KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+def read_pooling(model: str, name: str) -> str:
+    """How a model makes the vector of a text from those of its tokens: ``cls`` or ``mean``.
+
+    Args:
+        model: How the user named it, with the kind of encoder, for messages.
+        name: The model's folder, or its name on a hub.
+
+    Returns:
+        What the model's files say, and ``cls`` if they say nothing.
+
+    Raises:
+        SettingError: If they ask for anything else, or cannot be had.
+    """
+    for module in read_model_file(model, name, "modules.json") or []:
+        kind = module["type"].rpartition(".")[2]
+        if kind not in _KNOWN_MODULES:
+            raise SettingError(
+                f"encoder '{model}': the model has a layer '{kind}', which FlagEmbedding leaves out; "
+                f"use 'sentence-transformers:{name}', or set encoder_pooling to do without the layer"
+            )
+    config = read_model_file(model, name, "1_Pooling/config.json")
+    if config is None:
+        return "cls"
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [key for key, is_on in config.items() if key.startswith("pooling_mode_") and is_on]
+    modes = [modes] if isinstance(modes, str) else modes
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise SettingError(
+            f"encoder '{model}': the model's pooling is {' + '.join(modes) or 'none'}, and FlagEmbedding knows cls and "
+            f"mean; use 'sentence-transformers:{name}', or set encoder_pooling"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def read_token_limit(model: str, name: str) -> int | None:
+    """Most tokens of a text by the model's files; ``None`` if they say nothing, or cannot be had.
+
+    See :func:`read_pooling`. The model itself has a limit too, so that this one may be unknown.
+    """
+    try:
+        config = read_model_file(model, name, "sentence_bert_config.json") or {}
+    except SettingError:
+        return None
+    return config.get("max_seq_length")
+
+
+def read_model_file(model: str, name: str, path: str) -> Any:
+    """The content of a model's JSON file, or ``None`` if the model has no such file. See :func:`read_pooling`."""
+    folder = Path(name)
+    file = folder / path if folder.is_dir() else _fetch(model, name, path)
+    if file is None or not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingError(f"encoder '{model}': {file} is not JSON ({error})") from error
+
+
+def _fetch(model: str, name: str, path: str) -> Path | None:
+    hub = require("huggingface_hub", "flag-embedding", f"Encoder '{model}'")
+    errors = require("huggingface_hub.errors", "flag-embedding", f"Encoder '{model}'")
+    try:
+        return Path(hub.hf_hub_download(name, path))
+    except errors.LocalEntryNotFoundError as error:
+        # It is not known whether the model has the file; to take it for absent would be silently wrong.
+        reason = "no connection, or offline mode"
+        cause = error
+    except errors.EntryNotFoundError:
+        return None
+    except Exception as error:  # No such model, no right to read it, or no name at all: each has a type of its own.
+        reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
+        cause = error
+    raise SettingError(
+        f"encoder '{model}': '{name}' is neither a folder here nor can its {path} be fetched ({reason}), which tells "
+        "its pooling; if the model itself was fetched before, set encoder_pooling"
+    ) from cause

@@ -1,0 +1,204 @@
+"""The store of the offline stage: every summary and every vector, with what it was made from.
+
+An SQLite file, because it survives being killed at any moment: a batch is in it whole or not at all. An entry is found
+by the hash of its input (the prompt, or the text) and of its maker (the model and all settings that decide the output),
+so that a change of either makes anew exactly what depends on it. Each entry has a checksum of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_gserec.errors import DataError
+from recbole_gserec.preprocess.answers import Summary
+
+VERSION = 1
+_APPLICATION = 0x47534552
+_REMEDY = "Restore the file, or delete it: its summaries and vectors are then made again."
+_KEYS_PER_QUERY = 500
+_SCHEMA = """
+CREATE TABLE makers (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, description TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE summaries (
+    input TEXT NOT NULL, maker TEXT NOT NULL, status TEXT NOT NULL, text TEXT NOT NULL, attempts INTEGER NOT NULL,
+    n_records INTEGER, prompt_tokens INTEGER, answer_tokens INTEGER, checksum INTEGER NOT NULL,
+    PRIMARY KEY (maker, input)
+);
+CREATE TABLE vectors (
+    input TEXT NOT NULL, maker TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL,
+    PRIMARY KEY (maker, input)
+);
+"""
+
+
+def text_hash(text: str) -> str:
+    """Hash of a prompt or text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def maker_hash(description: Mapping[str, Any]) -> str:
+    """Hash of all that decides a maker's output."""
+    return text_hash(json.dumps(description, sort_keys=True, ensure_ascii=False))
+
+
+class Store:
+    """One dataset's store; to be closed, or used as a context.
+
+    Args:
+        path: The file; it is made if it is not there.
+
+    Raises:
+        DataError: If the file is damaged or something else. Damage of single entries shows when they are read.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._connection = None
+        with self._watched():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A second process waits for the first's batch; transactions are begun by hand.
+            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            # Damaged texts are to be read, and known by their checksum.
+            self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+            self._prepare()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _prepare(self) -> None:
+        # No other process may see, or leave behind, half of the tables.
+        self._connection.execute("BEGIN IMMEDIATE")
+        version = self._pragma("user_version")
+        is_new = version == 0 and not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        if is_new:
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        elif self._pragma("application_id") != _APPLICATION:
+            raise DataError(self.path, "not a store of summaries and vectors", "Name another file in preprocess_store.")
+        elif version != VERSION:
+            raise DataError(self.path, f"a store of version {version}, where {VERSION} is read", _REMEDY)
+        self._connection.execute("COMMIT")
+
+    def _pragma(self, name: str) -> int:
+        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError:
+            self.close()
+            raise
+        # Of damaged tables SQLite's very messages may be no UTF-8.
+        except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            self.close()
+            reason = " ".join(str(error).split())
+            # The statements are right; an error in one is one of the tables.
+            is_wrong_table = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+            if isinstance(error, OSError | sqlite3.OperationalError) and not is_wrong_table:
+                remedy = "Is the folder writable?"
+                raise DataError(self.path, f"cannot be read or written ({reason})", remedy) from error
+            raise DataError(self.path, f"damaged ({reason})", _REMEDY) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._watched():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                # On a full disk SQLite has done so itself.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    # ---- makers -------------------------------------------------------------------------------------------------
+
+    def add_maker(self, kind: str, description: Mapping[str, Any]) -> str:
+        """Note a summarizer or an encoder; returns its hash."""
+        key = maker_hash(description)
+        with self._transaction() as connection:
+            content = json.dumps(description, sort_keys=True, ensure_ascii=False)
+            connection.execute("INSERT OR IGNORE INTO makers VALUES (?, ?, ?)", (key, kind, content))
+        return key
+
+    # ---- summaries ----------------------------------------------------------------------------------------------
+
+    def summaries(self, inputs: Sequence[str], maker: str) -> dict[str, Summary]:
+        """Those of the given prompts' hashes that have a summary by this maker.
+
+        Raises:
+            DataError: If one of them is damaged.
+        """
+        columns = "input, status, text, attempts, n_records, prompt_tokens, answer_tokens, checksum"
+        found = {}
+        for key, *values, checksum in self._rows("summaries", columns, inputs, maker):
+            if checksum != _checksum(key, *values):
+                raise DataError(self.path, f"damaged: the summary of prompt {str(key)[:12]} has changed", _REMEDY)
+            found[key] = Summary(*values)
+        return found
+
+    def add_summaries(self, summaries: Mapping[str, Summary], maker: str) -> None:
+        """Keep a batch: all of it, or nothing if interrupted."""
+        rows = ((key, maker, *summary, _checksum(key, *summary)) for key, summary in summaries.items())
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    # ---- vectors ------------------------------------------------------------------------------------------------
+
+    def vectors(self, inputs: Sequence[str], maker: str) -> dict[str, np.ndarray]:
+        """Those of the given texts' hashes that have a vector by this maker: ``float32``, ``[d]`` each.
+
+        Raises:
+            DataError: If one of them is damaged.
+        """
+        found = {}
+        for key, vector, checksum in self._rows("vectors", "input, vector, checksum", inputs, maker):
+            if checksum != _checksum(key, vector):
+                raise DataError(self.path, f"damaged: the vector of text {str(key)[:12]} has changed", _REMEDY)
+            found[key] = np.frombuffer(vector, dtype="<f4")
+        return found
+
+    def add_vectors(self, inputs: Sequence[str], vectors: np.ndarray, maker: str) -> None:
+        """Keep a batch of vectors ``[n, d]``: all of it, or nothing if interrupted."""
+        blobs = (np.ascontiguousarray(vector, dtype="<f4").tobytes() for vector in vectors)
+        rows = ((key, maker, blob, _checksum(key, blob)) for key, blob in zip(inputs, blobs, strict=True))
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
+
+    def _rows(self, table: str, columns: str, inputs: Sequence[str], maker: str) -> Iterator[tuple]:
+        with self._watched():
+            for start in range(0, len(inputs), _KEYS_PER_QUERY):
+                keys = inputs[start : start + _KEYS_PER_QUERY]
+                places = ", ".join("?" * len(keys))
+                query = f"SELECT {columns} FROM {table} WHERE maker = ? AND input IN ({places})"
+                yield from self._connection.execute(query, (maker, *keys))
+
+
+def _checksum(*values: Any) -> int:
+    """Of an entry's values; bytes and numbers alike."""
+    checksum = 0
+    for value in values:
+        part = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
+        checksum = zlib.crc32(part, checksum)
+    return checksum

@@ -1,0 +1,121 @@
+"""Prompts as a language model's tokens: cut to length, put into its chat template, made to fit its context."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import cached_property
+from typing import NamedTuple
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.optional import require
+from recbole_gserec.preprocess.answers import REASONING_START
+from recbole_gserec.preprocess.prompts import Prompt
+
+LONGEST_CONTEXT = 8192
+_LEAST_ANSWER = 4
+
+
+class ChatPrompt(NamedTuple):
+    """What a model is given for one prompt.
+
+    Attributes:
+        text: The prompt itself, outside of the chat template.
+        tokens: The whole input.
+        n_records: Records of the history that are left in it.
+    """
+
+    text: str
+    tokens: list[int]
+    n_records: int
+
+
+class ChatTokens:
+    """The tokenizer of a language model.
+
+    Args:
+        model: The model, whose context counts.
+        tokenizer: Where the tokenizer is, if not with the model.
+        context_length: Most tokens of prompt and answer; the model's own, at most 8192, if not given.
+        max_tokens: Most tokens of an answer. At least a quarter of the context is kept for an answer in any case.
+    """
+
+    def __init__(self, model: str, tokenizer: str | None, context_length: int | None, max_tokens: int):
+        self._model, self._name, self._given_length = model, tokenizer or model, context_length
+        self._max_tokens = max_tokens
+
+    @cached_property
+    def tokenizer(self):
+        transformers = require("transformers", "transformers", "Counting a language model's tokens")
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self._name)
+        except (OSError, ValueError) as error:
+            raise SettingError(f"llm: no tokenizer in '{self._name}' ({_first_line(error)})") from error
+        if not tokenizer.is_fast:
+            raise SettingError(f"llm: the tokenizer in '{self._name}' cannot tell where its tokens stand in a text")
+        return tokenizer
+
+    @cached_property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        if self._given_length:
+            return self._given_length
+        transformers = require("transformers", "transformers", "Reading a language model's settings")
+        try:
+            config = transformers.AutoConfig.from_pretrained(self._model).get_text_config()
+        except (OSError, ValueError) as error:
+            raise SettingError(f"llm: no language model in '{self._model}' ({_first_line(error)})") from error
+        return min(getattr(config, "max_position_embeddings", LONGEST_CONTEXT), LONGEST_CONTEXT)
+
+    @cached_property
+    def opens_reasoning(self) -> bool:
+        """Whether the chat template opens a reasoning block that the answer has to close."""
+        return self._in_template("").rstrip().endswith(REASONING_START)
+
+    def shorten(self, text: str, length: int) -> str:
+        """The beginning of ``text``, of at most ``length`` tokens; whitespace becomes single spaces."""
+        text = " ".join(text.split())
+        # Once is enough unless the end cuts through a character of several tokens, or the rest is tokenized otherwise.
+        while len(places := self._encode(text, return_offsets_mapping=True)["offset_mapping"]) > length:
+            text = text[: min(places[length - 1][1], len(text) - 1)].rstrip()
+        return text
+
+    def fit(self, prompt: Prompt) -> ChatPrompt:
+        """Leave out the oldest records, as few as need be, so that there is room for an answer.
+
+        Raises:
+            SettingError: If not even one record fits.
+        """
+        limit = self.context_length - min(self._max_tokens, self.context_length // _LEAST_ANSWER)
+
+        def fits(n_oldest: int) -> bool:
+            return len(self._without(prompt, n_oldest).tokens) <= limit
+
+        fitted, most = self._without(prompt, 0), len(prompt.records) - 1
+        if len(fitted.tokens) > limit and most:
+            fitted = self._without(prompt, bisect_left(range(most), True, lo=1, key=fits))
+        if len(fitted.tokens) > limit:
+            raise SettingError(
+                f"llm_context_length {self.context_length} is too short for a prompt of {len(fitted.tokens)} tokens "
+                f"with one record, and an answer. Lower prompt_item_length or take a model with a longer context"
+            )
+        return fitted
+
+    def _without(self, prompt: Prompt, n_oldest: int) -> ChatPrompt:
+        text = prompt._replace(records=prompt.records[n_oldest:]).text
+        # A chat template brings its own special tokens.
+        tokens = self._encode(self._in_template(text), add_special_tokens=not self.tokenizer.chat_template)
+        return ChatPrompt(text, tokens["input_ids"], len(prompt.records) - n_oldest)
+
+    def _encode(self, text: str, **options: bool):
+        # Lengths are looked at here; the library's own warning would be no news.
+        return self.tokenizer(text, **{"add_special_tokens": False, "verbose": False, **options})
+
+    def _in_template(self, text: str) -> str:
+        if not self.tokenizer.chat_template:
+            return text
+        messages = [{"role": "user", "content": text}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]

@@ -1,0 +1,226 @@
+"""Summaries by a language model behind a server that speaks OpenAI's protocol: vLLM's, many others, or OpenAI's own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.optional import require
+from recbole_gserec.preprocess.prompts import Prompt, cut
+from recbole_gserec.preprocess.summarizers.base import Completion
+from recbole_gserec.preprocess.summarizers.chat_tokens import ChatTokens
+from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA, Sampling, answer_settings
+from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError, read_completion, read_models
+from recbole_gserec.preprocess.summarizers.server_faults import (
+    api_key,
+    check_address,
+    explain,
+    is_too_long,
+    is_unknown_model,
+    refused_setting,
+    wants_other_limit,
+)
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from recbole_gserec.preprocess.settings import PreprocessSettings
+
+_REQUESTS_PER_PLACE = 4
+_NO_KEY = "none"
+_REFUSALS = (400, 413, 422)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+# At level INFO the client's transport writes a line for every request.
+_TALKATIVE_LOGGERS = ("httpx", "httpx2")
+
+
+class OpenAISummarizer:
+    """Asks a server, several prompts at once; the library ``openai`` sends again what fails, after growing pauses.
+
+    Nothing is said of ``top_k`` and ``repetition_penalty`` where they are neutral (0 and 1), since OpenAI's own servers
+    refuse the names. A vLLM server then takes the model's own, unless started with ``--generation-config vllm``.
+
+    A prompt the server refuses, while it answers others, gets an empty answer; so does one that is too long even with
+    a single record. All else that retrying does not mend stops the work: requests under way are waited for, and no
+    others begun.
+
+    Args:
+        settings: Of the offline stage.
+
+    Raises:
+        SettingError: For ``llm_engine_args``, which is vLLM's in this process, and for what is no address.
+    """
+
+    name = "openai"
+    speaks_json = True
+
+    def __init__(self, settings: PreprocessSettings):
+        if settings.llm_engine_args:
+            raise SettingError("llm_engine_args is for the summarizer vllm; a server is given its own when started")
+        check_address(settings.llm_base_url)
+        self._given = settings
+        self.settings = answer_settings(settings)
+        # A batch ends with the server half idle, and is lost whole if this process is killed: neither few nor many.
+        self.batch_size = max(settings.llm_batch_size, _REQUESTS_PER_PLACE * settings.llm_concurrency)
+        self.failure: str | None = None
+        self._fault: Exception | None = None
+        self._has_answered = False
+        # OpenAI's newer models want it to be called "max_completion_tokens", which older servers do not know.
+        self._limit_name = "max_tokens"
+
+    @cached_property
+    def tokens(self) -> ChatTokens | None:
+        """The model's tokenizer, if there is one here."""
+        given = self._given
+        if given.llm_tokenizer is None:
+            return None
+        return ChatTokens(given.llm, given.llm_tokenizer, given.llm_context_length, given.llm_max_tokens)
+
+    def shorten(self, text: str, length: int) -> str:
+        return self.tokens.shorten(text, length) if self.tokens else cut(text, length)
+
+    def complete(self, prompts: Sequence[Prompt], attempt: int) -> list[Completion | None]:
+        self.failure = self._fault = None
+        require("openai", "openai", "Summarizer 'openai'")
+        from anyio.from_thread import start_blocking_portal
+
+        for logger in map(logging.getLogger, _TALKATIVE_LOGGERS):
+            if logger.level == logging.NOTSET:
+                logger.setLevel(logging.WARNING)
+        fitted = [self._fit(prompt) for prompt in prompts]
+        # A thread for the event loop, since the caller's (a notebook) may run one. Left by an exception, such as that
+        # of Ctrl-C, it drops the requests under way.
+        with start_blocking_portal() as portal:
+            return portal.call(self._ask_all, fitted, Sampling.of_attempt(self._given, attempt))
+
+    def close(self) -> None:
+        """Nothing to give back: connections end with each batch."""
+
+    def _fit(self, prompt: Prompt) -> Prompt:
+        if not (self.tokens and self._given.llm_context_length):
+            return prompt
+        return prompt._replace(records=prompt.records[-self.tokens.fit(prompt).n_records :])
+
+    def _client(self) -> AsyncOpenAI:
+        from openai import AsyncOpenAI
+
+        given = self._given
+        return AsyncOpenAI(
+            base_url=given.llm_base_url,
+            # The library insists on one; servers of one's own mostly do not.
+            api_key=api_key() or _NO_KEY,
+            timeout=given.llm_timeout,
+            max_retries=given.llm_retries,
+        )
+
+    async def _ask_all(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion | None]:
+        completions: list[Completion | None] = [None] * len(prompts)
+        refusals: dict[int, Exception] = {}
+        async with self._client() as client:
+            # All workers draw from one iterator, so each prompt is asked by whoever is free first.
+            waiting = iter(enumerate(prompts))
+            workers = (
+                self._work(client, waiting, sampling, completions, refusals)
+                for _ in range(min(self._given.llm_concurrency, len(prompts)))
+            )
+            await asyncio.gather(*workers)
+            if refusals and not self._has_answered:
+                # Every prompt is refused, so it is not the prompts.
+                self._fault = self._fault or next(iter(refusals.values()))
+            if self._fault:
+                models = await self._models(client) if is_unknown_model(self._fault) else []
+                self.failure = explain(self._fault, self._given, models)
+                # It holds the request, and with it the key.
+                self._fault = None
+        if self._has_answered:
+            for place, error in refusals.items():
+                completions[place] = Completion("", is_whole=not is_too_long(error))
+        return completions
+
+    async def _work(self, client, waiting, sampling, completions, refusals) -> None:
+        from openai import OpenAIError
+
+        for place, prompt in waiting:
+            if self._fault:
+                return
+            try:
+                completions[place] = await self._ask(client, prompt, sampling)
+                self._has_answered = True
+            except (OpenAIError, BrokenAnswerError) as error:
+                if self._is_refusal_of_one(error):
+                    refusals[place] = error
+                else:
+                    self._fault = self._fault or error
+
+    def _is_refusal_of_one(self, error: Exception) -> bool:
+        if getattr(error, "status_code", None) not in _REFUSALS or is_unknown_model(error):
+            return False
+        return self._has_answered or is_too_long(error) or not refused_setting(error)
+
+    async def _ask(self, client: AsyncOpenAI, prompt: Prompt, sampling: Sampling) -> Completion:
+        """One prompt's completion; the older half of the records is left out for as long as it is too long."""
+        from openai import APIStatusError
+
+        while True:
+            limit_name = self._limit_name
+            try:
+                completion = await self._send(client, self._request(prompt.text, sampling))
+            except APIStatusError as error:
+                if is_too_long(error):
+                    if len(prompt.records) == 1:
+                        raise
+                    prompt = prompt._replace(records=prompt.records[len(prompt.records) // 2 :])
+                elif limit_name == "max_tokens" and wants_other_limit(error):
+                    self._limit_name = "max_completion_tokens"
+                else:
+                    raise
+            else:
+                return completion._replace(n_records=len(prompt.records))
+
+    def _request(self, text: str, sampling: Sampling) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "model": self._given.llm,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+        }
+        if self._given.llm_json_schema:
+            schema = {"name": "summary", "schema": ANSWER_SCHEMA}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        # Names that not every version of the library knows.
+        extra: dict[str, Any] = {self._limit_name: sampling.max_tokens}
+        if sampling.top_k != 0:
+            extra["top_k"] = sampling.top_k
+        if sampling.repetition_penalty != 1:
+            extra["repetition_penalty"] = sampling.repetition_penalty
+        return {**request, "extra_body": extra}
+
+    async def _send(self, client: AsyncOpenAI, request: dict[str, Any]) -> Completion:
+        opens_reasoning = bool(self.tokens and self.tokens.opens_reasoning)
+        pause = _FIRST_PAUSE
+        # The library sees to requests that fail, and this loop to bodies that cannot be read.
+        for n_left in reversed(range(self._given.llm_retries + 1)):
+            answer = await client.chat.completions.with_raw_response.create(**request)
+            try:
+                return read_completion(answer.text, opens_reasoning)
+            except BrokenAnswerError:
+                if not n_left:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("the last time returns or raises")
+
+    async def _models(self, client: AsyncOpenAI) -> list[str]:
+        """Names of the models that the server has, if it tells."""
+        from openai import OpenAIError
+
+        try:
+            answer = await client.with_options(max_retries=0).models.with_raw_response.list()
+        except OpenAIError:
+            return []
+        return read_models(answer.text)

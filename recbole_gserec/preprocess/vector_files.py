@@ -1,0 +1,160 @@
+"""Files of text vectors, of items, queries or users, for models that read them."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_gserec.errors import DataError
+from recbole_gserec.files import written_aside
+
+_KEY = b"recbole_gserec"
+_CHECKSUM_KEY = b"recbole_gserec.checksum"
+_ROWS_AT_ONCE = 65536
+_REMEDY = "Write it again with 'gserec preprocess' and the setting text_vectors."
+
+
+class VectorFile(NamedTuple):
+    """The content of a file of text vectors.
+
+    Attributes:
+        ids: ``n`` distinct ids, as the dataset's files have them.
+        vectors: Name of a column -> ``[n, d]``, ``float32``; row ``i`` is that of ``ids[i]``.
+        description: What made the vectors.
+    """
+
+    ids: list[str]
+    vectors: dict[str, np.ndarray]
+    description: dict[str, Any]
+
+
+def write_vectors(
+    path: str | Path, ids: Sequence[str], vectors: Mapping[str, np.ndarray], description: Mapping[str, Any]
+) -> None:
+    """Write a Parquet file: a column ``id``, and one of lists of fixed size for each name.
+
+    Args:
+        path: The file; it is replaced at once, and only if all went well.
+        ids: ``n`` distinct ids.
+        vectors: Name of a column -> ``[n, d]``, finite.
+        description: What made the vectors, as JSON can hold it; it is kept in the file's metadata.
+
+    Raises:
+        ValueError: For arguments that :func:`read_vectors` would not take back.
+    """
+    arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in vectors.items()}
+    if not arrays or "id" in arrays:
+        raise ValueError(f"one column or more is needed, and none named 'id': {list(arrays)}")
+    if len(set(ids)) != len(ids):
+        raise ValueError("ids are not distinct")
+    for name, array in arrays.items():
+        if array.ndim != 2 or len(array) != len(ids) or array.shape[1] < 1:
+            raise ValueError(f"'{name}' has shape {array.shape}, where [{len(ids)}, d] with d of 1 or more is needed")
+        if not np.isfinite(array).all():
+            raise ValueError(f"'{name}' has NaN or infinity")
+    columns = {"id": pa.array(ids, type=pa.string())}
+    for name, array in arrays.items():
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
+    content = json.dumps(description, ensure_ascii=False, allow_nan=False).encode()
+    metadata = {_KEY: content, _CHECKSUM_KEY: str(_checksum(ids, arrays, content)).encode()}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    with written_aside(path) as temporary:
+        # Numbers hardly repeat: a dictionary of them would cost memory for nothing.
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=_ROWS_AT_ONCE,
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        )
+
+
+def read_vectors(path: str | Path) -> VectorFile:
+    """Read a file of :func:`write_vectors`.
+
+    Raises:
+        DataError: If there is no such file, or it is damaged, something else, or has an id twice or values that are
+            not numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "there is no such file", _REMEDY)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            description = _check_schema(path, file.schema_arrow)
+            ids, vectors = _read_rows(path, file)
+            metadata = file.schema_arrow.metadata
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise DataError(path, f"damaged, or not a Parquet file ({reason})", _REMEDY) from error
+    # Another tool that writes such a file need not know the checksum.
+    stated = metadata.get(_CHECKSUM_KEY)
+    if stated is not None and stated != str(_checksum(ids, vectors, metadata[_KEY])).encode():
+        raise DataError(path, "damaged: its content has changed", _REMEDY)
+    _check_rows(path, ids, vectors)
+    return VectorFile(ids, vectors, description)
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    """Whether the columns are those of a file of vectors; returns the description."""
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if types.pop("id", None) != pa.string():
+        raise DataError(path, "has no column 'id' of strings, so it is not a file of text vectors", _REMEDY)
+    if not types:
+        raise DataError(path, "has no column of vectors", _REMEDY)
+    for name, kind in types.items():
+        if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
+            raise DataError(path, f"column '{name}' is {kind}, where a fixed_size_list of float is needed", _REMEDY)
+    try:
+        description = json.loads((schema.metadata or {})[_KEY])
+    except (KeyError, ValueError) as error:
+        raise DataError(path, "does not say what made its vectors", _REMEDY) from error
+    if not isinstance(description, dict):
+        raise DataError(path, "does not say what made its vectors", _REMEDY)
+    return description
+
+
+def _read_rows(path: Path, file: pq.ParquetFile) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Ids and vectors, some rows at a time: beside the result, little memory is needed."""
+    n, ids = file.metadata.num_rows, []
+    fields = [field for field in file.schema_arrow if field.name != "id"]
+    vectors = {field.name: np.empty((n, field.type.list_size), dtype=np.float32) for field in fields}
+    for batch in file.iter_batches(_ROWS_AT_ONCE):
+        if any(column.null_count for column in batch.columns):
+            raise DataError(path, "has rows without an id or a vector", _REMEDY)
+        rows = slice(len(ids), len(ids) + batch.num_rows)
+        ids += batch.column("id").to_numpy(zero_copy_only=False).tolist()
+        for name, array in vectors.items():
+            # A missing number within a vector becomes NaN, which is looked for below.
+            array[rows] = batch.column(name).flatten().to_numpy(zero_copy_only=False).reshape(-1, array.shape[1])
+    if len(ids) != n:
+        raise DataError(path, f"has {len(ids)} rows, and says it has {n}", _REMEDY)
+    return ids, vectors
+
+
+def _check_rows(path: Path, ids: list[str], vectors: Mapping[str, np.ndarray]) -> None:
+    if len(set(ids)) != len(ids):
+        twice = np.array(ids, dtype=object)
+        twice.sort()
+        first = twice[:-1][twice[1:] == twice[:-1]][0]
+        raise DataError(path, f"has the id '{first}' more than once", _REMEDY)
+    for name, array in vectors.items():
+        is_bad = ~np.isfinite(array).all(axis=1)
+        if is_bad.any():
+            raise DataError(path, f"column '{name}' has NaN or infinity at id '{ids[is_bad.argmax()]}'", _REMEDY)
+
+
+def _checksum(ids: Sequence[str], vectors: Mapping[str, np.ndarray], description: bytes) -> int:
+    """Of all that is read. Parquet has checksums for pages only, not for what lies around them."""
+    checksum = zlib.crc32("\0".join([*vectors, *ids]).encode("utf-8", "surrogatepass"), zlib.crc32(description))
+    for array in vectors.values():
+        checksum = zlib.crc32(array, checksum)
+    return checksum
