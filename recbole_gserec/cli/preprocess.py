@@ -40,7 +40,7 @@ def preprocess(
     ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Make summaries and vectors on Ray.")] = False,
     ray_workers: Annotated[
-        int | None, typer.Option("--ray-workers", help="Workers on Ray, each with a model of its own.")
+        int | None, typer.Option("--ray-workers", help="Workers on Ray, each with a model of its own; implies --ray.")
     ] = None,
     config_file: Annotated[
         list[Path] | None,
@@ -68,7 +68,7 @@ def preprocess(
         "llm_base_url": llm_base_url,
         "encoder": encoder,
         "data_path": data_path and str(data_path),
-        "preprocess_ray": ray or None,
+        "preprocess_ray": (ray or ray_workers is not None) or None,
         "preprocess_ray_workers": ray_workers,
     }
     settings |= {name: value for name, value in options.items() if value is not None}

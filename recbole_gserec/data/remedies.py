@@ -37,7 +37,8 @@ def preprocess_command(config: Config) -> str:
     data_path = Path(config["data_path"]).parent
     if data_path.resolve() != Path(_DEFAULT_DATA_PATH).resolve():
         words += ["--data-path", str(data_path)]
-    names = (*_FORMAT, *SETTINGS, *preprocess_settings())
+    # An address can hold a login, and no error shows one.
+    names = [*_FORMAT, *SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
     words += [f"--{name}={_as_argument(given[name])}" for name in names if name in given]
     if isinstance(given.get("eval_args"), dict):
         usual = protocol_settings()["eval_args"]

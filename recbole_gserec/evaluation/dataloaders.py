@@ -33,7 +33,7 @@ def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> typ
     if phase == "train":
         if not is_ours:
             return stock(config, phase)
-        trains_search = getattr(config["model_class"], "trains_search", False)
+        trains_search = getattr(config.model_class, "trains_search", False)
         return JointTrainDataLoader if trains_search else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE

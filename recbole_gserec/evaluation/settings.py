@@ -79,7 +79,11 @@ def _check_metrics(metrics: Any, is_ours: bool) -> None:
 
 def _check_valid_metric(valid_metric: Any, metrics: list[str], topk: list[int]) -> None:
     name, _, depth = str(valid_metric).partition("@")
-    if name.lower() not in [metric.lower() for metric in metrics] or (depth and depth not in map(str, topk)):
+    name = name.lower()
+    # GAUC is a ranking metric too, and of the whole list.
+    has_depth = metric_types.get(name) == EvaluatorType.RANKING and name != "gauc"
+    depths = [str(depth) for depth in topk] if has_depth else [""]
+    if name not in [metric.lower() for metric in metrics] or depth not in depths:
         raise SettingError(
             f"valid_metric is '{valid_metric}', which is not computed: metrics are {metrics}, topk is {topk}"
         )

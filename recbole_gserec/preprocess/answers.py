@@ -11,6 +11,8 @@ from recbole_gserec.preprocess.summarizers.base import Completion
 
 REASONING_START, REASONING_END = "<think>", "</think>"
 FIELD = "summary"
+READER = 1
+"""Version of how answers are read; to be raised when stored summaries would be read otherwise."""
 
 USABLE = ("json", "text")
 FAILED = ("truncated", "reasoning", "empty", "not_json")
@@ -52,20 +54,23 @@ class Summary(NamedTuple):
     def is_usable(self) -> bool:
         return self.status in USABLE
 
+    def judged(self, use_plain: bool) -> Summary:
+        """The same, or a failure if whole answers without the JSON asked for are not to be used."""
+        return self if use_plain or self.status != "text" else self._replace(status="not_json")
 
-def read_answer(completion: Completion, *, attempts: int = 1, use_plain: bool = True) -> Summary:
+
+def read_answer(completion: Completion, attempts: int = 1) -> Summary:
     """Find the summary in an answer.
 
     A reasoning block is taken out; of what follows, the JSON object with the field ``summary`` counts, also inside a
-    code fence or between other words. An answer cut off by the limit of tokens is a failure even where its beginning
-    could be read: what is missing cannot be told.
+    code fence or between other words. An answer cut off by the limit of tokens is a failure, unless its first object
+    was complete before.
 
     Args:
         completion: The answer.
         attempts: Times the prompt was asked.
-        use_plain: Whether a whole answer without that object is used as it is.
     """
-    status, text = _read(completion, use_plain)
+    status, text = _read(completion)
     if status in FAILED:
         text = completion.text.strip()[:_KEPT_OF_FAILURES]
     # JSON can escape halves of characters, which can neither be stored nor tokenized.
@@ -73,26 +78,31 @@ def read_answer(completion: Completion, *, attempts: int = 1, use_plain: bool = 
     return Summary(status, text, attempts, completion.n_records, completion.prompt_tokens, completion.answer_tokens)
 
 
-def _read(completion: Completion, use_plain: bool) -> tuple[str, str]:
+def _read(completion: Completion) -> tuple[str, str]:
     _, end, after = completion.text.rpartition(REASONING_END)
     if REASONING_START in after or (completion.opens_in_reasoning and not end):
         return "reasoning", ""
     text = after.strip()
-    found = json_summary(text)
-    # What a server cut off after the object's end is no loss.
+    # Of an answer that was cut off, a later object may be part of the first, which has no end.
+    found = json_summary(text, 1 if not completion.is_whole else _MOST_OBJECTS)
     if found:
         return "json", found
     if not completion.is_whole:
         return "truncated", ""
     if not text or found == "":
         return "empty", ""
-    return ("text", text) if use_plain else ("not_json", "")
+    return "text", text
 
 
-def json_summary(text: str) -> str | None:
-    """The field ``summary`` of the first JSON object that has one, inside of others too; ``None`` if none has."""
+def json_summary(text: str, n_objects: int = _MOST_OBJECTS) -> str | None:
+    """The field ``summary`` of the first JSON object that has one, inside of others too; ``None`` if none has.
+
+    Args:
+        text: An answer.
+        n_objects: Most places to try at which an object seems to begin.
+    """
     decoder = json.JSONDecoder(strict=False)
-    for match in islice(_OBJECT.finditer(text), _MOST_OBJECTS):
+    for match in islice(_OBJECT.finditer(text), n_objects):
         try:
             value, _ = decoder.raw_decode(text, match.start())
             # Small models begin by repeating what the prompt shows as the form of an answer.

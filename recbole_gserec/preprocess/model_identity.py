@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-_EDGE = 1 << 20
+from recbole_gserec.files import sha256_of_file
 
 
 def model_identity(name: str) -> dict[str, Any]:
     """Describe a model by its name on a hub, or by the content of its folder wherever that lies.
 
-    Of large files the length, the first and the last mebibyte are looked at: weights that differ do so there, and whole
-    files of many gigabytes would take minutes.
+    Of a name on a hub no revision is known before the model is fetched: name a folder where that matters.
 
     Args:
         name: A folder, or a name on a hub.
@@ -21,16 +21,19 @@ def model_identity(name: str) -> dict[str, Any]:
     folder = Path(name)
     if not folder.is_dir():
         return {"model": name}
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(_EDGE))
-            if size > _EDGE:
-                file.seek(max(size - _EDGE, _EDGE))
-                digest.update(file.read(_EDGE))
-    return {"content": digest.hexdigest()}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder))
+    content = hashlib.sha256()
+    for path in files:
+        state = path.stat()
+        # Whole files: fine-tuned weights can differ from others in the middle of a file alone.
+        digest = _hash_of(path, state.st_size, state.st_mtime_ns)
+        content.update(f"{path.relative_to(folder).as_posix()}\0{digest}\0".encode())
+    return {"content": content.hexdigest()}
+
+
+@cache
+def _hash_of(path: Path, size: int, changed: int) -> str:
+    return sha256_of_file(path)
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

@@ -74,10 +74,10 @@ def make_codes(
     summarizer, encoder = SUMMARIZERS[settings.summarizer](settings), make_encoder(settings)
     description = describe(settings, summarizer, encoder, fingerprint)
     path = beside(prefix, ".code")
-    is_current = codes_are_current(prefix, description) and not settings.retry_failed
-    if is_current and not settings.text_vectors:
-        logger.info("%s is up to date. To make it anew, delete it.", path)
-        return path
+    checkpoint = beside(prefix, ".rqvae.pth")
+    is_current = codes_are_current(prefix, description)
+    if is_current and not settings.text_vectors and not settings.retry_failed:
+        return _up_to_date(path, checkpoint)
     if path.is_dir():
         raise DataError(path, "a folder, where the file of codes is to be", "Move it away.")
     runner = _runner(settings)
@@ -114,22 +114,13 @@ def make_codes(
             paths = write_text_vectors(prefix, other_texts, encoder, settings, store, description, **options)
             logger.info("Wrote %s", " and ".join(map(str, paths)))
 
-    if is_current:
-        logger.info("%s is up to date.", path)
-        return path
+    if is_current and not (settings.retry_failed and made_summaries.n_made):
+        return _up_to_date(path, checkpoint)
     logger.info("Training the RQ-VAE on vectors of size %d for %d epochs", vectors.shape[1], settings.rq_epochs)
-    checkpoint = beside(prefix, ".rqvae.pth")
     result = _quantize(*_halves(vectors), settings, checkpoint, device, show_progress)
 
     codes = {"search": result.search_codes, "recommendation": result.rec_codes}
     coded = {side: has_codes(texts[side], settings.missing_side) for side in SIDES}
-    write_code_file(
-        prefix,
-        users,
-        *(codes[side] for side in SIDES),
-        *(coded[side] for side in SIDES),
-        {**description, "users": counts, "metrics": result.metrics},
-    )
     metrics = {"search": result.metrics["search"], "recommendation": result.metrics["rec"]}
     by_user = {side: {prompt.user: prompt for prompt in prompts[side]} for side in SIDES}
     sides = {
@@ -139,9 +130,22 @@ def make_codes(
     table = save_report(
         prefix, users, sides, counts, result.history, settings, made_summaries, made_vectors, histories.item_matrix()
     )
-    # Only now: were it gone and the report not there, the report would need another training.
+    # After the report: codes that are there have one of theirs.
+    write_code_file(
+        prefix,
+        users,
+        *(codes[side] for side in SIDES),
+        *(coded[side] for side in SIDES),
+        {**description, "users": counts, "metrics": result.metrics},
+    )
     checkpoint.unlink(missing_ok=True)
     logger.info("%s\n\nWrote %s", table, path)
+    return path
+
+
+def _up_to_date(path: Path, checkpoint: Path) -> Path:
+    checkpoint.unlink(missing_ok=True)
+    logger.info("%s is up to date. To make it anew, delete it.", path)
     return path
 
 

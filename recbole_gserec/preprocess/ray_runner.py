@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from recbole_gserec.errors import InterruptedWorkError, SettingError
+from recbole_gserec.errors import GSERecError, InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
 
 logger = logging.getLogger(__name__)
+
+_RESTARTS = 2
 
 
 class RayRunner:
@@ -28,22 +31,21 @@ class RayRunner:
 
     def __init__(self, settings: PreprocessSettings):
         self._workers = settings.preprocess_ray_workers
-        self._resources = {"num_cpus": settings.preprocess_ray_cpus, "num_gpus": settings.preprocess_ray_gpus}
+        self._wanted = {"CPU": settings.preprocess_ray_cpus, "GPU": settings.preprocess_ray_gpus}
         _connect(settings.preprocess_ray_address)
         self._check_resources()
 
     def _check_resources(self) -> None:
         import ray
 
-        there = ray.cluster_resources()
-        for kind, wanted in (("CPU", self._resources["num_cpus"]), ("GPU", self._resources["num_gpus"])):
-            if wanted > there.get(kind, 0):
-                raise SettingError(
-                    f"preprocess_ray_{kind.lower()}s is {wanted:g}, and all of Ray has {there.get(kind, 0):g}"
-                )
-            if wanted:
-                # Ray would wait for ever for workers that cannot all be there.
-                self._workers = min(self._workers, int(there[kind] // wanted))
+        wanted = {kind: number for kind, number in self._wanted.items() if number > 0}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        # Workers that fit on one machine each; Ray would wait for ever for others.
+        room = sum(min((int(node.get(kind, 0) // wanted[kind]) for kind in wanted), default=1) for node in nodes)
+        if room < 1:
+            needs = " and ".join(f"{number:g} {kind}" for kind, number in wanted.items())
+            raise SettingError(f"a worker needs {needs} (preprocess_ray_*), and no machine of Ray has as much")
+        self._workers = min(self._workers, room)
 
     def run(self, make_worker: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :meth:`runners.Runner.run`."""
@@ -51,28 +53,69 @@ class RayRunner:
 
         # Rows that are Python objects are put into Ray's store; a row's batch must not be cut or joined with another.
         rows = [{"place": place, "batch": [batch]} for place, batch in enumerate(batches)]
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,
-            fn_constructor_kwargs={"make_worker": make_worker},
-            compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(rows))),
-            **self._resources,
-        )
+        with warnings.catch_warnings():
+            # Ray is about to rename how the last two are given.
+            warnings.simplefilter("ignore")
+            dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Worker,
+                fn_constructor_kwargs={"make_worker": make_worker},
+                compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(rows))),
+                num_cpus=self._wanted["CPU"],
+                num_gpus=self._wanted["GPU"],
+                # Ray Data's own choice is to start a worker that dies, for want of memory say, again and again.
+                max_restarts=_RESTARTS,
+                max_task_retries=_RESTARTS,
+            )
         try:
             for row in dataset.iter_rows():
+                if row["error"]:
+                    raise _WORKER_ERRORS[row["error"][0]](row["error"][1])
                 yield row["place"], row["result"][0]
         except ray.exceptions.RayError as error:
-            raise _told(error) from error
+            reason = str(error).strip().split("\n")[0][:300]
+            raise InterruptedWorkError(
+                f"workers on Ray died ({reason}). What was finished is stored; the same command goes on from there"
+            ) from error
 
 
 class _Worker:
+    """Errors go back as data: what Ray makes of an exception has lost its message."""
+
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
         # Registers the plugin where the worker is.
         import recbole_gserec  # noqa: F401
 
-        self._work = make_worker()
+        self._work, self._error = None, None
+        try:
+            self._work = make_worker()
+        except Exception as error:
+            self._error = _as_data(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"place": row["place"], "result": [self._work(row["batch"][0])]}
+        result = None
+        error = self._error
+        if error is None:
+            try:
+                result = self._work(row["batch"][0])
+            except Exception as raised:
+                error = _as_data(raised)
+        return {"place": row["place"], "result": [result], "error": error}
+
+
+_WORKER_ERRORS = {"setting": SettingError, "other": InterruptedWorkError}
+
+
+def _as_data(error: Exception) -> list[str]:
+    if isinstance(error, GSERecError):
+        kind = "other" if isinstance(error, InterruptedWorkError) else "setting"
+        return [kind, str(error)]
+    logger.exception("A worker failed")
+    reason = " ".join(str(error).split())[:300]
+    return [
+        "other",
+        f"a worker on Ray failed ({type(error).__name__}: {reason}). What was finished is stored; "
+        "the same command goes on from there",
+    ]
 
 
 def _connect(address: str | None) -> None:
@@ -89,16 +132,3 @@ def _connect(address: str | None) -> None:
     context.print_on_execution_start = False
     # It would warn of rows that are Python objects, and praise each job's end.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def _told(error: BaseException) -> Exception:
-    """A worker's error as the line it would be without Ray."""
-    from recbole_gserec.errors import GSERecError
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, GSERecError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    reason = str(error).strip().split("\n")[-1]
-    return InterruptedWorkError(f"a worker on Ray failed ({reason}). What was finished is stored; start again")

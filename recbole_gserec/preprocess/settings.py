@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
@@ -21,9 +23,12 @@ OPERATIONAL = frozenset(
     """
     llm_base_url llm_concurrency llm_timeout llm_retries retry_failed text_vectors preprocess_store preprocess_ray
     preprocess_ray_address preprocess_ray_workers preprocess_ray_cpus preprocess_ray_gpus encoder_batch_size
+    encoder_item_length encoder_query_length
     """.split()
 )
-"""Settings that do not change the result."""
+"""Settings that do not change the codes."""
+_OF_LANGUAGE_MODELS = ("plain_answers", "failed_summary")
+_OF_FLAG_EMBEDDING = ("encoder_pooling", "encoder_dtype")
 
 
 def _setting(default: Any, allowed: str, read: Callable[[Any], Any]) -> Any:
@@ -71,7 +76,7 @@ def _number(default: float, *, positive: bool = False) -> Any:
 
 def _read_number(value: Any) -> float:
     # YAML takes 1e-4, without a point, for text.
-    _check(isinstance(value, int | float | str) and not isinstance(value, bool))
+    _check(isinstance(value, numbers.Real | str) and not isinstance(value, bool))
     number = float(value)
     _check(math.isfinite(number))
     return number
@@ -235,8 +240,16 @@ class PreprocessSettings:
         return cls(**{name: config[name] for name in names if config[name] is not None})
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the result, and not merely how it is come by."""
-        return {name: value for name, value in asdict(self).items() if name not in OPERATIONAL}
+        """The settings that decide the codes: not how they are come by, nor what the chosen parts do not read."""
+        left_out = set(OPERATIONAL)
+        names = [setting.name for setting in fields(self)]
+        if self.summarizer == "template":
+            left_out.update(name for name in names if name.startswith("llm") or name in _OF_LANGUAGE_MODELS)
+        if self.encoder != "tfidf":
+            left_out.add("encoder_dim")
+        if not self.encoder.startswith(("flag:", "bge-m3")):
+            left_out.update(_OF_FLAG_EMBEDDING)
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def rqvae_settings(self) -> RQVAESettings:
         """The part that the RQ-VAE reads."""
@@ -247,3 +260,18 @@ class PreprocessSettings:
         prefix = "rq_"
         values |= {s.name[len(prefix) :]: getattr(self, s.name) for s in fields(self) if s.name.startswith(prefix)}
         return RQVAESettings(**values, seed=self.preprocess_seed)
+
+
+def with_absolute_folders(settings: PreprocessSettings) -> PreprocessSettings:
+    """The same settings for a process in another folder."""
+
+    def absolute(name: str | None) -> str | None:
+        return str(Path(name).resolve()) if name and Path(name).is_dir() else name
+
+    kind, colon, name = settings.encoder.partition(":")
+    return replace(
+        settings,
+        llm=absolute(settings.llm),
+        llm_tokenizer=absolute(settings.llm_tokenizer),
+        encoder=kind + colon + (absolute(name) or ""),
+    )

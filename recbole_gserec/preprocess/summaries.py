@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from recbole_gserec.errors import InterruptedWorkError
+from recbole_gserec.errors import InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.answers import Summary, read_answer
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.runners import LocalRunner, Runner
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.settings import PreprocessSettings, with_absolute_folders
 from recbole_gserec.preprocess.store import Store, text_hash
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 from recbole_gserec.preprocess.summarizers.base import Summarizer
@@ -65,30 +65,41 @@ def make_summaries(
         InterruptedWorkError: If answers stopped coming. What came is in the store.
         DataError: If the store is damaged.
     """
-    maker = store.add_maker("summarizer", {"name": summarizer.name, **summarizer.settings})
     inputs = [text_hash(prompt.text) for prompt in prompts]
     distinct = dict(zip(inputs, prompts, strict=True))
-    known = store.summaries(list(distinct), maker)
-    attempts = {}
-    if settings.retry_failed:
-        attempts = {key: summary.attempts for key, summary in known.items() if not summary.is_usable}
-        known = {key: summary for key, summary in known.items() if summary.is_usable}
+    if not summarizer.speaks_json:
+        # Made faster than found, and by rules that may change from one version to the next.
+        completions = summarizer.complete(list(distinct.values()), 1)
+        made = {key: Summary("text", answer.text) for key, answer in zip(distinct, completions, strict=True)}
+        return MadeSummaries([made[key] for key in inputs], 0, len(made))
+    maker = store.add_maker("summarizer", {"name": summarizer.name, **summarizer.settings})
+    use_plain = settings.plain_answers == "use"
+    known, missing = {}, {key: (1, settings.llm_attempts) for key in distinct}
+    for key, summary in store.summaries(list(distinct), maker).items():
+        summary = summary.judged(use_plain)
+        # Attempts go on counting: with the same seeds a model would give the same answers.
+        last = settings.llm_attempts + (summary.attempts if settings.retry_failed else 0)
+        if summary.is_usable or summary.attempts >= last:
+            known[key] = summary
+            del missing[key]
+        else:
+            missing[key] = (summary.attempts + 1, last)
     n_kept = len(known)
-    missing = {key: attempts.get(key, 0) for key in distinct if key not in known}
     if missing:
         _make_missing(missing, distinct, known, summarizer, settings, store, maker, runner, show_progress)
-    return MadeSummaries([known[key] for key in inputs], n_kept, len(missing))
+    return MadeSummaries([known[key].judged(use_plain) for key in inputs], n_kept, len(missing))
 
 
 def _make_missing(missing, prompts, known, summarizer, settings, store, maker, runner, show_progress) -> None:
     keys, batches = [], []
-    # Those asked in earlier runs go on counting: with the same seeds a model would give the same answers.
-    for n_before in sorted(set(missing.values())):
-        group, size = [key for key in missing if missing[key] == n_before], summarizer.batch_size
+    for attempts in sorted(set(missing.values())):
+        group, size = [key for key in missing if missing[key] == attempts], summarizer.batch_size
         keys += [group[start : start + size] for start in range(0, len(group), size)]
-        batches += [(n_before, [prompts[key] for key in batch]) for batch in keys[len(batches) :]]
+        batches += [(attempts, [prompts[key] for key in batch]) for batch in keys[len(batches) :]]
     # A worker elsewhere makes a summarizer of its own; here the one there is will do.
-    make_worker = partial(SummaryWorker, settings, None if runner else summarizer)
+    make_worker = partial(SummaryWorker, settings, summarizer)
+    if runner:
+        make_worker = partial(SummaryWorker, with_absolute_folders(settings), expected=summarizer.settings)
     runner = runner or LocalRunner()
     with tqdm(
         total=len(known) + len(missing),
@@ -110,27 +121,39 @@ def _make_missing(missing, prompts, known, summarizer, settings, store, maker, r
 
 
 class SummaryWorker:
-    """Asks and reads one batch after the other: prompts, and the times they were asked in earlier runs."""
+    """Asks and reads one batch after the other: prompts, with the numbers of their first and last attempt.
 
-    def __init__(self, settings: PreprocessSettings, summarizer: Summarizer | None = None):
+    Args:
+        settings: Of the offline stage.
+        summarizer: Who is asked; one is made if it is not given.
+        expected: What the settings of the one that is made must be.
+
+    Raises:
+        SettingError: If they are not: here lies another model by the same name.
+    """
+
+    def __init__(
+        self,
+        settings: PreprocessSettings,
+        summarizer: Summarizer | None = None,
+        expected: Mapping[str, Any] | None = None,
+    ):
         self.summarizer = summarizer or SUMMARIZERS[settings.summarizer](settings)
-        self.n_attempts, self.use_plain = settings.llm_attempts, settings.plain_answers == "use"
+        if expected is not None and self.summarizer.settings != expected:
+            raise SettingError(f"llm: '{settings.llm}' is another model where the worker is")
+        self.use_plain = settings.plain_answers == "use"
 
-    def __call__(self, batch: tuple[int, Sequence[Prompt]]) -> SummarizedBatch:
-        n_before, prompts = batch
-        if not self.summarizer.speaks_json:
-            completions = self.summarizer.complete(prompts, 1)
-            return SummarizedBatch([Summary("text", completion.text) for completion in completions], None)
+    def __call__(self, batch: tuple[tuple[int, int], Sequence[Prompt]]) -> SummarizedBatch:
+        (first, last), prompts = batch
         summaries: list[Summary | None] = [None] * len(prompts)
         failure, open_places = None, list(range(len(prompts)))
-        last = n_before + self.n_attempts
-        for attempt in range(n_before + 1, last + 1):
+        for attempt in range(first, last + 1):
             completions = self.summarizer.complete([prompts[place] for place in open_places], attempt)
             for place, completion in zip(open_places, completions, strict=True):
                 if completion is not None:
-                    summary = read_answer(completion, attempts=attempt, use_plain=self.use_plain)
+                    summary = read_answer(completion, attempt)
                     # An answer that cannot be used is the last word only after all attempts.
-                    if summary.is_usable or attempt == last:
+                    if summary.judged(self.use_plain).is_usable or attempt == last:
                         summaries[place] = summary
             failure = self.summarizer.failure
             open_places = [place for place in open_places if summaries[place] is None]

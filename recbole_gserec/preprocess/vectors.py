@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.runners import LocalRunner, Runner
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.settings import PreprocessSettings, with_absolute_folders
 from recbole_gserec.preprocess.store import Store, text_hash
 
 TEXTS_PER_BATCH = 512
+_TEXTS_PER_READ = 10_000
 
 
 class MadeVectors(NamedTuple):
@@ -61,38 +63,89 @@ def make_vectors(
     Raises:
         DataError: If the store is damaged.
     """
-    distinct = dict.fromkeys(texts)
+    rows: dict[str, int] = {}
+    for text in texts:
+        rows.setdefault(text, len(rows))
     if encoder.is_fitted or not texts:
-        return MadeVectors(encoder.encode(texts, max_length), 0, len(distinct))
+        return MadeVectors(encoder.encode(texts, max_length), 0, len(rows))
     maker = store.add_maker("encoder", {"name": encoder.name, **encoder.settings, "max_length": max_length})
-    hashes = {text: text_hash(text) for text in distinct}
-    known = store.vectors(list(hashes.values()), maker)
-    n_kept = len(known)
-    missing = sorted((text for text in distinct if hashes[text] not in known), key=lambda text: (len(text), text))
+    vectors = _Rows(len(rows))
+    missing = _fill_from_store(vectors, list(rows), store, maker)
+    missing.sort(key=lambda text: (len(text), text))
     batches = [missing[start : start + TEXTS_PER_BATCH] for start in range(0, len(missing), TEXTS_PER_BATCH)]
     if batches:
-        make_worker = partial(VectorWorker, settings, max_length, None if runner else encoder)
+        make_worker = partial(VectorWorker, settings, max_length, encoder)
+        if runner:
+            elsewhere = with_absolute_folders(settings)
+            make_worker = partial(VectorWorker, elsewhere, max_length, expected=encoder.settings)
         runner = runner or LocalRunner()
         with tqdm(
-            total=len(distinct),
-            initial=n_kept,
+            total=len(rows),
+            initial=len(rows) - len(missing),
             desc=f"Vectors of {what} ({encoder.name})",
             unit="text",
             disable=not show_progress,
         ) as bar:
-            for place, vectors in runner.run(make_worker, batches):
-                keys = [hashes[text] for text in batches[place]]
-                store.add_vectors(keys, vectors, maker)
-                known.update(zip(keys, vectors, strict=True))
-                bar.update(len(keys))
-    return MadeVectors(np.stack([known[hashes[text]] for text in texts]), n_kept, len(missing))
+            for place, made in runner.run(make_worker, batches):
+                batch = batches[place]
+                store.add_vectors([text_hash(text) for text in batch], made, maker)
+                vectors.put([rows[text] for text in batch], made)
+                bar.update(len(batch))
+    n_kept, matrix = len(rows) - len(missing), vectors.matrix
+    if len(rows) < len(texts):
+        matrix = matrix[[rows[text] for text in texts]]
+    return MadeVectors(matrix, n_kept, len(missing))
+
+
+class _Rows:
+    """A matrix that is made when the first of its rows is known: vectors are never there twice."""
+
+    def __init__(self, n_rows: int):
+        self._n_rows, self.matrix = n_rows, np.zeros((0, 0), dtype=np.float32)
+
+    def put(self, rows: Sequence[int], vectors: np.ndarray) -> None:
+        if len(self.matrix) == 0:
+            self.matrix = np.empty((self._n_rows, np.shape(vectors)[1]), dtype=np.float32)
+        self.matrix[list(rows)] = vectors
+
+
+def _fill_from_store(vectors: _Rows, texts: Sequence[str], store: Store, maker: str) -> list[str]:
+    """Put the vectors that the store has into their rows; returns the texts that it has none of."""
+    missing = []
+    for start in range(0, len(texts), _TEXTS_PER_READ):
+        part = texts[start : start + _TEXTS_PER_READ]
+        hashes = [text_hash(text) for text in part]
+        found = store.vectors(hashes, maker)
+        places = [place for place, key in enumerate(hashes) if key in found]
+        missing += [text for text, key in zip(part, hashes, strict=True) if key not in found]
+        if places:
+            vectors.put([start + place for place in places], np.stack([found[hashes[place]] for place in places]))
+    return missing
 
 
 class VectorWorker:
-    """Encodes one batch after the other."""
+    """Encodes one batch after the other.
 
-    def __init__(self, settings: PreprocessSettings, max_length: int | None, encoder: TextEncoder | None = None):
+    Args:
+        settings: Of the offline stage.
+        max_length: See :meth:`TextEncoder.encode`.
+        encoder: Who encodes; one is made if it is not given.
+        expected: What the settings of the one that is made must be.
+
+    Raises:
+        SettingError: If they are not: here lies another model by the same name.
+    """
+
+    def __init__(
+        self,
+        settings: PreprocessSettings,
+        max_length: int | None,
+        encoder: TextEncoder | None = None,
+        expected: Mapping[str, Any] | None = None,
+    ):
         self.encoder, self.max_length = encoder or make_encoder(settings), max_length
+        if expected is not None and self.encoder.settings != expected:
+            raise SettingError(f"encoder: '{settings.encoder}' is another model where the worker is")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         return self.encoder.encode(texts, self.max_length)

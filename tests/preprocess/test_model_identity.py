@@ -78,3 +78,12 @@ def test_content_moved_between_files_shows(folder):
     (folder / "a.txt").write_text("two")
     (folder / "b.txt").write_text("one")
     assert model_identity(str(folder)) != before
+
+
+def test_weights_that_differ_in_the_middle_alone_are_of_another_model(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        content = bytearray(5 << 20)
+        content[len(content) // 2] = name == "other"
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+    assert model_identity(str(tmp_path / "one")) != model_identity(str(tmp_path / "other"))

@@ -22,6 +22,7 @@ from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.summaries import make_summaries
 from recbole_gserec.preprocess.summarizers.base import Completion
 from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA
+from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError, read_completion
 
 pytest.importorskip("openai")
 from recbole_gserec.preprocess.summarizers import openai as openai_summarizer
@@ -583,3 +584,12 @@ def test_a_login_in_the_address_is_not_shown(server):
     summarizer.complete(prompts(1), 1)
     assert f"The server at {server.url} cannot" in summarizer.failure
     assert "secret" not in summarizer.failure
+
+
+def test_no_part_of_the_key_is_shown_where_a_body_is_cut(monkeypatch):
+    key = "sk-" + "abcdefghij" * 4
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    for padding in range(0, 80, 7):
+        with pytest.raises(BrokenAnswerError) as error:
+            read_completion(json.dumps({"error": {"message": "x" * padding + f" wrong key: {key}"}}), False)
+        assert "abcdefgh" not in str(error.value)

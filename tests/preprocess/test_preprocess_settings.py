@@ -6,7 +6,7 @@ import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.rqvae_training import RQVAESettings
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.settings import PreprocessSettings, with_absolute_folders
 from recbole_gserec.properties_files import model_settings, preset_file, properties_folder
 
 
@@ -192,18 +192,44 @@ def test_settings_that_do_not_change_the_result_do_not_decide():
         {"failed_summary": "missing"},
         {"prompt_language": "zh"},
         {"prompt_templates": "prompts"},
-        {"encoder": "bge-m3"},
+        {"encoder": "flag:other"},
         {"encoder_pooling": "mean"},
+        {"encoder_dtype": "float16"},
         {"encoder_max_length": 64},
         {"rq_epochs": 51},
     ],
 )
 def test_settings_that_change_the_result_decide(change):
-    assert PreprocessSettings(**change).deciding() == {**PreprocessSettings().deciding(), **change}
+    used = {"summarizer": "vllm", "llm": "model", "encoder": "flag:model"}
+    assert PreprocessSettings(**{**used, **change}).deciding() == {**PreprocessSettings(**used).deciding(), **change}
+
+
+def test_settings_that_the_chosen_parts_do_not_read_do_not_decide():
+    default = PreprocessSettings().deciding()
+    assert "encoder_dim" in default
+    for unread in (
+        {"llm_seed": 1},
+        {"plain_answers": "fail"},
+        {"encoder_pooling": "cls"},
+        {"encoder_dtype": "float16"},
+    ):
+        assert PreprocessSettings(**unread).deciding() == default
+    assert "encoder_dim" not in PreprocessSettings(encoder="sentence-transformers:x").deciding()
+
+
+def test_folders_are_made_absolute_and_names_are_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "bge").mkdir(parents=True)
+    settings = PreprocessSettings(llm="models", llm_tokenizer="hub/name", encoder="flag:models/bge")
+    made = with_absolute_folders(settings)
+    assert (made.llm, made.llm_tokenizer) == (str(tmp_path / "models"), "hub/name")
+    assert made.encoder == f"flag:{tmp_path / 'models' / 'bge'}"
+    assert with_absolute_folders(PreprocessSettings()) == PreprocessSettings()
 
 
 def test_what_decides_can_be_kept_as_json():
-    settings = PreprocessSettings(llm_engine_args={"a": [1]}, rq_hidden_sizes=[8], text_vectors=["user"])
+    used = {"summarizer": "vllm", "llm": "model"}
+    settings = PreprocessSettings(**used, llm_engine_args={"a": [1]}, rq_hidden_sizes=[8], text_vectors=["user"])
     assert json.loads(json.dumps(settings.deciding()))["llm_engine_args"] == {"a": [1]}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recbole_gserec.preprocess.answers import FIELD
+from recbole_gserec.preprocess.answers import FIELD, READER
 from recbole_gserec.preprocess.model_identity import model_identity
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def answer_settings(settings: PreprocessSettings) -> dict[str, Any]:
     """All that decides the answers of a language model, as JSON can hold it."""
     names = """
         llm_context_length llm_max_tokens llm_temperature llm_top_p llm_top_k llm_repetition_penalty llm_seed llm_dtype
-        llm_json_schema llm_attempts plain_answers llm_engine_args
+        llm_json_schema llm_engine_args
     """
     tokenizer = {"tokenizer": model_identity(settings.llm_tokenizer)} if settings.llm_tokenizer else {}
     given = {name: getattr(settings, name) for name in names.split()}
-    return {**model_identity(settings.llm), **tokenizer, **given}
+    return {**model_identity(settings.llm), **tokenizer, **given, "reader": READER}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from recbole_gserec.preprocess.summarizers.api_key import without_key
 from recbole_gserec.preprocess.summarizers.base import Completion
 
 _SHOWN = 80
@@ -65,5 +66,5 @@ def _count(usage: Any, name: str) -> int | None:
 
 
 def _beginning(body: str) -> str:
-    text = " ".join(body.split())
+    text = without_key(body)
     return f"'{text[:_SHOWN]}…'" if len(text) > _SHOWN else f"'{text}'"

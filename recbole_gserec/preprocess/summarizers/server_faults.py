@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess.summarizers.api_key import KEY_VARIABLE, api_key, without_key
 from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError
 
 if TYPE_CHECKING:
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 _SAID, _NAMED_MODELS = 300, 5
 # Each server has words of its own for it.
 _TOO_LONG = re.compile(
@@ -29,18 +28,6 @@ _NEUTRAL = {
     "temperature": "llm_temperature: 1.0",
     "top_p": "llm_top_p: 1.0",
 }
-
-
-def api_key() -> str:
-    """The key in the environment; empty if there is none.
-
-    Raises:
-        SettingError: If it cannot be one. The client's own error would show it.
-    """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not (key.isascii() and (key.isprintable() or not key)):
-        raise SettingError(f"the environment variable {KEY_VARIABLE} holds characters that no key has")
-    return key
 
 
 def check_address(url: str) -> None:
@@ -147,8 +134,7 @@ def _said(error: Exception) -> str:
 
 def _masked(text: str) -> str:
     """One line without the key, which servers like to repeat."""
-    text = " ".join(text.split())
-    return (text.replace(key, "…") if (key := api_key()) else text)[:_SAID]
+    return without_key(text)[:_SAID]
 
 
 def _shown(url: str) -> str:
