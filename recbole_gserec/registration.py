@@ -18,7 +18,16 @@ from recbole_gserec.errors import DataError, VersionError
 
 SUPPORTED_VERSIONS = ("1.2.0", "1.2.1")
 
-MODELS = {"GSERec": "recbole_gserec.models.gserec"}
+MODELS = {
+    "GSERec": "recbole_gserec.models.gserec",
+    "NRHUB": "recbole_gserec.models.nrhub",
+    "QuerySeqRec": "recbole_gserec.models.query_seqrec",
+    "JSR": "recbole_gserec.models.jsr",
+    "USER": "recbole_gserec.models.user",
+    "SESRec": "recbole_gserec.models.sesrec",
+    "UnifiedSSR": "recbole_gserec.models.unifiedssr",
+    "UniSAR": "recbole_gserec.models.unisar",
+}
 """Our models: name -> module that has the class."""
 
 

@@ -24,7 +24,8 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 # Whole numbers that must not be 0.
 _COUNTS = """
     embedding_size n_heads inner_size train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
-    MAX_CLICK_LIST_LENGTH
+    MAX_CLICK_LIST_LENGTH hidden_size max_tokens session_length n_align_negatives expert_size
+    n_specific_experts
 """.split()
 
 # RecBole takes these in several forms. The evaluation has a check of its own.
@@ -74,7 +75,7 @@ def _wanted(name: str, value: Any, default: Any) -> str | None:
         fits = _is_number(value) and value >= 0
         if name.endswith("dropout_prob"):
             return None if fits and value < 1 else "a number from 0 to less than 1"
-        if name in ("tau_2", "tau_3"):
+        if name in ("tau_2", "tau_3", "tau_align", "tau_his"):
             return None if fits and value > 0.01 else "a number above 0.01"
         return None if fits else "a number of at least 0"
     if isinstance(default, list) and all(isinstance(element, int) for element in default):

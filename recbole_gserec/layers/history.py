@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_gserec.layers.packing import Packing
@@ -22,6 +25,7 @@ class HistoryEncoder(nn.Module):
         dropout: Dropout inside the layers.
         attention_dropout: Dropout of the attention weights.
         causal: Whether an event attends to itself and earlier ones alone.
+        activation: Of the feed-forward layers.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -38,11 +42,13 @@ class HistoryEncoder(nn.Module):
         dropout: float,
         attention_dropout: float,
         causal: bool = False,
+        activation: Callable[[Tensor], Tensor] = F.relu,
     ):
         super().__init__()
         self.positions = nn.Embedding(max_length, size)
         self.layers = nn.ModuleList(
-            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout, causal) for _ in range(n_layers)
+            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout, causal, activation)
+            for _ in range(n_layers)
         )
         nn.init.xavier_normal_(self.positions.weight)
 

@@ -31,7 +31,9 @@ class MergedSequence:
 
         Oldest first; padding comes last.
         """
-        return torch.cat([self.item_places, self.search_places], dim=1).argsort(dim=1, stable=True)
+        places = torch.cat([self.item_places, self.search_places], dim=1)
+        padded = ~torch.cat([self.item_mask, self.search_mask], dim=1)
+        return places.masked_fill(padded, torch.iinfo(places.dtype).max).argsort(dim=1, stable=True)
 
     @cached_property
     def mask(self) -> Tensor:

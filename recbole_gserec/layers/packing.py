@@ -63,10 +63,18 @@ class Packing:
             packed = packed.new_zeros(self.mask.numel(), *packed.shape[1:]).index_copy(0, self.flat, packed)
         return packed.view(*self.mask.shape, *packed.shape[1:])
 
+    def sum(self, packed: Tensor) -> Tensor:
+        """Sum of each row's real events, ``[T, d]`` to ``[B, d]``; 0 for rows without."""
+        if self.is_dense:
+            return torch.einsum("bn,bnd->bd", self.mask.to(packed.dtype), self.unpack(packed))
+        return packed.new_zeros(len(self.mask), packed.shape[1]).index_add(0, self.rows, packed)
+
     def mean(self, packed: Tensor) -> Tensor:
         """Mean of each row's real events, ``[T, d]`` to ``[B, d]``; 0 for rows without."""
-        if self.is_dense:
-            sums = torch.einsum("bn,bnd->bd", self.mask.to(packed.dtype), self.unpack(packed))
-        else:
-            sums = packed.new_zeros(len(self.mask), packed.shape[1]).index_add(0, self.rows, packed)
-        return sums / self.counts.clamp_min(1).unsqueeze(1)
+        return self.sum(packed) / self.counts.clamp_min(1).unsqueeze(1)
+
+    def last(self, packed: Tensor) -> Tensor:
+        """The most recent real event of each row, ``[T, d]`` to ``[B, d]``; 0 for rows without."""
+        rows = torch.arange(len(self.mask), device=packed.device)
+        last = self.unpack(packed)[rows, (self.counts - 1).clamp_min(0)]
+        return last * (self.counts > 0).unsqueeze(1)

@@ -1,7 +1,8 @@
-"""The prediction MLP over a user's vectors and a candidate's (Eq. 15 of GSERec)."""
+"""Logits from a user's vectors and a candidate's: the prediction MLP (Eq. 15 of GSERec) and the dot product."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,3 +45,10 @@ class PredictionMLP(nn.Module):
         for layer in others:
             hidden = layer(self.dropout(hidden.relu()))
         return hidden.squeeze(-1)
+
+
+def dot_product(users: Tensor, candidates: Tensor) -> Tensor:
+    """Logits ``[B, C]`` of users ``[B, d]`` and candidates ``[B, C, d]``, or ``[1, C, d]`` when all rows share them."""
+    if len(candidates) == 1:
+        return users @ candidates[0].T
+    return torch.einsum("bd,bcd->bc", users, candidates)

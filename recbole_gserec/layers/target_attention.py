@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +29,14 @@ class TargetAttention(nn.Module):
         nn.init.xavier_normal_(self.weight)
 
     def forward(self, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
+        return self.pool(history, [mask], candidates)[0]
+
+    def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:
+        """The same history pooled over several masks, one result for each."""
         logits = candidates @ (history @ self.weight).transpose(1, 2)
-        # A finite floor keeps rows without events free of NaN; the product with the mask makes them 0.
-        logits = logits.masked_fill(~mask.unsqueeze(1), torch.finfo(logits.dtype).min)
-        weights = logits.softmax(-1) * mask.unsqueeze(1)
-        return weights @ history
+        pooled = []
+        for mask in masks:
+            # A finite floor keeps rows without events free of NaN; the product with the mask makes them 0.
+            masked = logits.masked_fill(~mask.unsqueeze(1), torch.finfo(logits.dtype).min)
+            pooled.append((masked.softmax(-1) * mask.unsqueeze(1)) @ history)
+        return pooled

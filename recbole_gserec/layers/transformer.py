@@ -8,6 +8,7 @@ may be empty.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         dropout: Dropout probability.
         attention_dropout: Dropout of the attention weights.
         causal: Whether an event attends to itself and earlier ones alone.
+        activation: Between the two layers of the feed-forward part.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -42,8 +44,9 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         dropout: float,
         attention_dropout: float,
         causal: bool = False,
+        activation: Callable[[Tensor], Tensor] = F.relu,
     ):
-        super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
+        super().__init__(size, n_heads, inner_size, dropout, activation, batch_first=True)
         self.causal = causal
         _prepare(self, dropout, attention_dropout)
 
@@ -52,17 +55,28 @@ class EncoderLayer(nn.TransformerEncoderLayer):
             place = torch.arange(packing.mask.shape[1], device=events.device)
             later = (place > place.unsqueeze(1)).unsqueeze(0)
             blocked = later if blocked is None else blocked | later
-        events = self.norm1(events + self.dropout1(_self_attention(self, events, packing, blocked)))
-        return self.norm2(events + self.dropout2(self.linear2(self.dropout(self.linear1(events).relu()))))
+        return self._feed_forward(events, _self_attention(self, events, packing, blocked))
+
+    def last(self, events: Tensor, packing: Packing) -> Tensor:
+        """The output at the most recent event of each row alone, ``[B, d]``; without meaning for rows without events.
+
+        That event attends to all, causal or not.
+        """
+        return self._feed_forward(packing.last(events), _attention_of_last(self, events, packing))
+
+    def _feed_forward(self, events: Tensor, attended: Tensor) -> Tensor:
+        events = self.norm1(events + self.dropout1(attended))
+        return self.norm2(events + self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(events))))))
 
 
 class DecoderLayer(nn.TransformerDecoderLayer):
     """Self-attention, cross-attention to a memory, and feed-forward.
 
+    Events of a row without memory skip the cross-attention with its residual connection and norm, as in an encoder.
+
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
-        - **memory**: ``[B, L, d]``, **memory_mask**: ``[B, L]``, True on real places. Events of a row without memory
-          come out as arbitrary finite values.
+        - **memory**: ``[B, L, d]``, **memory_mask**: ``[B, L]``, True on real places.
     """
 
     def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
@@ -72,7 +86,9 @@ class DecoderLayer(nn.TransformerDecoderLayer):
     def forward(self, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
         events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
         attended = _cross_attention(self, events, packing, memory, memory_mask)
-        events = self.norm2(events + self.dropout2(attended))
+        has_memory = memory_mask.any(1)
+        fused = self.norm2(events + self.dropout2(attended))
+        events = fused if bool(has_memory.all()) else fused.where(has_memory[packing.rows].unsqueeze(1), events)
         return self.norm3(events + self.dropout3(self.linear2(self.dropout(self.linear1(events).relu()))))
 
 
@@ -98,6 +114,16 @@ def _self_attention(layer: nn.Module, events: Tensor, packing: Packing, blocked:
     # The output projection's bias is left out too: nothing was attended to.
     has_keys = (packing.mask.unsqueeze(1) & ~blocked).any(-1)
     return attended * packing.pack(has_keys.expand_as(packing.mask)).unsqueeze(-1)
+
+
+def _attention_of_last(layer: nn.Module, events: Tensor, packing: Packing) -> Tensor:
+    attention = layer.self_attn
+    size = attention.embed_dim
+    query = F.linear(packing.last(events), attention.in_proj_weight[:size], attention.in_proj_bias[:size])
+    joint = F.linear(events, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
+    (query,) = _by_head(query.unsqueeze(1), 1, attention.num_heads)
+    key, value = _by_head(packing.unpack(joint), 2, attention.num_heads)
+    return attention.out_proj(_attend(layer, query, key, value, packing.mask).squeeze(1))
 
 
 def _cross_attention(layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilari
 from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.ranking_loss import pointwise_loss
 from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
 from recbole_gserec.layers.target_attention import TargetAttention
 from recbole_gserec.layers.user_code_graph import CodeLayers, UserCodeGraph
@@ -183,9 +183,7 @@ class GSERec(SearchRecommender):
         """The terms of Eq. 17, weighted: L_rec, L_U-CL and L_His-CL; the optimiser applies the last, L2."""
         state = self.encode(interaction)
         logits = self.score(state, self.training_candidates(interaction))
-        labels = torch.zeros_like(logits)
-        labels[:, 0] = 1
-        losses = {"rec": F.binary_cross_entropy_with_logits(logits, labels)}
+        losses = {"rec": pointwise_loss(logits)}
         if self.use_graph and self.lambda_u_cl > 0:
             losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)
         if self.use_graph and self.lambda_his_cl > 0:

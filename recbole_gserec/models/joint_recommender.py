@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
@@ -43,10 +42,3 @@ class JointRecommender(SearchRecommender):
             losses |= {f"src_{name}": self.lambda_src * loss for name, loss in self.search_losses(search).items()}
         self.loss_names = tuple(losses)
         return tuple(losses.values())
-
-
-def pointwise_loss(logits: Tensor) -> Tensor:
-    """Binary cross entropy of logits ``[B, C]`` whose first column is the positive; the mean over all."""
-    labels = logits.new_zeros(logits.shape)
-    labels[:, 0] = 1
-    return F.binary_cross_entropy_with_logits(logits, labels)

@@ -32,3 +32,13 @@ def test_mean_of_each_row_leaves_padding_out(mask):
     for row in range(3):
         expected = padded[row, mask[row]].mean(0) if mask[row].any() else torch.zeros(4)
         torch.testing.assert_close(means[row], expected)
+
+
+@pytest.mark.parametrize("mask", [SPARSE, DENSE, torch.tensor([[True], [True], [False]])])
+def test_last_event_of_each_row(mask):
+    torch.manual_seed(0)
+    padded, packing = torch.randn(3, mask.shape[1], 4), Packing(mask)
+    last = packing.last(packing.pack(padded))
+    for row in range(3):
+        expected = padded[row, mask[row]][-1] if mask[row].any() else torch.zeros(4)
+        torch.testing.assert_close(last[row], expected)

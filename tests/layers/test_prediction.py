@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.prediction import PredictionMLP, dot_product
 
 
 def test_equals_an_mlp_over_the_concatenation():
@@ -16,3 +16,12 @@ def test_equals_an_mlp_over_the_concatenation():
 
 def test_works_without_a_user_part():
     assert PredictionMLP(0, 4, [3], 0.0)(torch.zeros(2, 0), torch.randn(2, 5, 4)).shape == (2, 5)
+
+
+def test_dot_product_of_each_pair():
+    torch.manual_seed(0)
+    users, candidates = torch.randn(3, 4), torch.randn(3, 5, 4)
+    expected = [[float(users[row] @ candidate) for candidate in candidates[row]] for row in range(3)]
+    torch.testing.assert_close(dot_product(users, candidates), torch.tensor(expected))
+    shared = candidates[:1]
+    torch.testing.assert_close(dot_product(users, shared), dot_product(users, shared.expand(3, -1, -1)))

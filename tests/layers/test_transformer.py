@@ -111,3 +111,72 @@ def test_attention_weights_are_dropped_in_training(batch):
     packing, layer = Packing(mask), EncoderLayer(8, 2, 16, 0.0, 0.5)
     first, second = (layer(packing.pack(padded), packing) for _ in range(2))
     assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_rows_without_memory_skip_the_cross_attention(batch, training):
+    padded, mask, memory, memory_mask = batch
+    memory_mask = memory_mask.clone()
+    memory_mask[2] = False
+    decoder, packing = DecoderLayer(8, 2, 16, 0.0, 0.0).train(training), Packing(mask)
+    randomise(decoder)
+    result = decoder(packing.pack(padded), packing, memory, memory_mask)
+    # An encoder layer with the decoder's self-attention, feed-forward part and the norms of these two.
+    state = {
+        name.replace("norm3", "norm2"): value for name, value in decoder.state_dict().items() if "norm2" not in name
+    }
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True).train(training)
+    encoder.load_state_dict({name: value for name, value in state.items() if "multihead_attn" not in name})
+    torch.testing.assert_close(result[packing.rows == 2], encoder(padded[2:3, : LENGTHS[2]])[0])
+    memory_mask[2] = True
+    plain = decoder(packing.pack(padded), packing, memory, memory_mask)
+    others = packing.rows != 2
+    torch.testing.assert_close(result[others], plain[others])
+    assert not torch.allclose(result[~others], plain[~others])
+
+
+def test_activation_of_the_feed_forward_part_equals_torch(batch):
+    padded, mask, _, _ = batch
+    leaky = torch.nn.functional.leaky_relu
+    encoder = HistoryEncoder(8, 6, 1, 2, 16, 0.0, 0.0, activation=leaky)
+    (ours,), packing = encoder.layers, Packing(mask)
+    torchs = nn.TransformerEncoderLayer(8, 2, 16, 0.0, leaky, batch_first=True)
+    randomise(ours)
+    torchs.load_state_dict(ours.state_dict())
+    expected = torchs(padded + encoder.positions.weight, src_key_padding_mask=~mask)[mask]
+    torch.testing.assert_close(encoder(packing.pack(padded), packing), expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_blocked_pairs_equal_torchs_mask(batch, training):
+    padded, mask, _, _ = batch
+    kinds = torch.tensor([[0, 1, 0, 1, 1, 0]] * 3 + [[1] * 6])
+    blocked = kinds.unsqueeze(2) == kinds.unsqueeze(1)
+    # Without dropout one way to attend is taken, with next to none the other.
+    layer, packing = EncoderLayer(8, 2, 16, 0.0, 1e-9).train(training), Packing(mask)
+    randomise(layer)
+    events = packing.pack(padded).requires_grad_()
+    result = layer(events, packing, blocked)
+    result.sum().backward()
+    assert torch.isfinite(events.grad).all()
+    torchs = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+    torchs.load_state_dict(layer.state_dict())
+    for row, n in ((0, 5), (2, 3)):
+        expected = torchs(padded[row : row + 1, :n], src_mask=blocked[row, :n, :n])[0]
+        torch.testing.assert_close(result[packing.rows == row], expected)
+    # The other rows have nothing of another kind: nothing is attended to, and the rest is as ever.
+    for row in (1, 3):
+        states = layer.norm1(padded[row, : LENGTHS[row]])
+        states = layer.norm2(states + layer.linear2(layer.linear1(states).relu()))
+        torch.testing.assert_close(result[packing.rows == row], states)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [6, 6, 5, 6]])
+def test_last_event_alone_equals_the_last_of_all(batch, lengths):
+    padded, *_ = batch
+    packing = Packing(torch.arange(6) < torch.tensor(lengths).unsqueeze(1))
+    for causal in (True, False):
+        layer = EncoderLayer(8, 2, 16, 0.0, 0.0, causal=causal)
+        randomise(layer)
+        events = packing.pack(padded)
+        torch.testing.assert_close(layer.last(events, packing), packing.last(layer(events, packing)))

@@ -1,0 +1,94 @@
+"""What a Transformer makes of tokens that are appended to a sequence one at a time, for USER."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.transformer import EncoderLayer
+
+
+class Memory(NamedTuple):
+    """Keys and values of a batch of sequences.
+
+    Shapes:
+        - **layers**: a pair of ``[B, n_heads, N, d / n_heads]`` for each Transformer layer.
+        - **mask**: ``[B, N]``, True on real events.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+
+
+class AppendedEncoder(nn.Module):
+    r"""The output at :math:`t` of a Transformer encoder over :math:`[H; t]`, for any number of tokens :math:`t`.
+
+    A token attends to the sequence and itself; the sequence does not attend to the token, and is encoded once for all.
+    With one layer this is the bidirectional encoder's output at :math:`t` exactly: it attends to the events as they
+    come in. With more, that encoder would have to encode the whole sequence anew for each token.
+
+    Args:
+        size: Embedding size d.
+        n_layers: Transformer layers.
+        n_heads: Attention heads.
+        inner_size: Inner size of the feed-forward layers.
+        dropout: Dropout inside the layers.
+        attention_dropout: Dropout of the attention weights.
+
+    Shapes:
+        - **tokens**: ``[B, C, d]``, or ``[1, C, d]`` when all rows share them; result ``[B, C, d]``.
+    """
+
+    def __init__(
+        self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
+        )
+
+    def memory(self, events: Tensor, packing: Packing) -> Memory:
+        """Encode sequences, packed ``[T, d]``."""
+        layers = []
+        for number, layer in enumerate(self.layers):
+            if number > 0:
+                events = self.layers[number - 1](events, packing)
+            size = layer.self_attn.embed_dim
+            joint = F.linear(events, layer.self_attn.in_proj_weight[size:], layer.self_attn.in_proj_bias[size:])
+            layers.append(_by_head(packing.unpack(joint), 2, layer.self_attn.num_heads))
+        return Memory(layers, packing.mask)
+
+    def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
+        for layer, (keys, values) in zip(self.layers, memory.layers, strict=True):
+            attended = layer.self_attn.out_proj(_attend(layer, tokens, keys, values, memory.mask))
+            tokens = layer.norm1(tokens + layer.dropout1(attended))
+            tokens = layer.norm2(
+                tokens + layer.dropout2(layer.linear2(layer.dropout(layer.activation(layer.linear1(tokens)))))
+            )
+        return tokens.expand(len(memory.mask), -1, -1)
+
+
+def _attend(layer: EncoderLayer, tokens: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention of each token to the sequence and itself, before the output projection: ``[B, C, d]``."""
+    attention = layer.self_attn
+    joint = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    query, own_key, own_value = _by_head(joint, 3, attention.num_heads)
+    query = query / math.sqrt(query.shape[-1])
+    to_events = (query @ keys.transpose(2, 3)).masked_fill(~mask[:, None, None], -torch.inf)
+    to_itself = (query * own_key).sum(-1, keepdim=True)
+    logits = torch.cat([to_events, to_itself.expand(len(mask), -1, -1, -1)], dim=-1)
+    # Never without a key: there is always the token itself.
+    weights = layer.attention_dropout(logits.softmax(-1))
+    mixed = weights[..., :-1] @ values + weights[..., -1:] * own_value
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
+    """Split ``[B, N, n_parts * d]`` into parts ``[B, n_heads, N, d / n_heads]``."""
+    size = joint.shape[-1] // (n_parts * n_heads)
+    return joint.view(*joint.shape[:2], n_parts, n_heads, size).permute(2, 0, 3, 1, 4).contiguous().unbind(0)

@@ -1,0 +1,106 @@
+"""Co-attention of two histories and their split into similar and dissimilar events, for SESRec."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CoAttention(nn.Module):
+    r"""How much each event of one history has in common with the other history.
+
+    .. math::
+        L = \tanh(H_r W H_s^\top), \quad
+        a_r = \mathrm{softmax}(L H_s w_s), \quad
+        a_s = \mathrm{softmax}(L^\top H_r w_r)
+
+    Args:
+        size: Embedding size d.
+
+    Shapes:
+        - **recommendation**: ``[B, L, d]``, :math:`H_r`, **recommendation_mask**: ``[B, L]``, True on real events.
+        - **search**: ``[B, S, d]``, :math:`H_s`, **search_mask**: ``[B, S]``.
+        - result :math:`a_r` ``[B, L]`` and :math:`a_s` ``[B, S]``, each 0 on padding and with sum 1 over real events.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size, size))
+        self.search_weight = nn.Parameter(torch.empty(size))
+        self.recommendation_weight = nn.Parameter(torch.empty(size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_normal_(self.weight)
+        for vector in (self.search_weight, self.recommendation_weight):
+            nn.init.xavier_normal_(vector.unsqueeze(0))
+
+    def forward(
+        self, recommendation: Tensor, recommendation_mask: Tensor, search: Tensor, search_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        affinity = torch.tanh((recommendation @ self.weight) @ search.transpose(1, 2))
+        # Padding of one history takes no part in the sums over it.
+        from_search = (search @ self.search_weight) * search_mask
+        from_recommendation = (recommendation @ self.recommendation_weight) * recommendation_mask
+        scores = torch.einsum("bls,bs->bl", affinity, from_search)
+        search_scores = torch.einsum("bls,bl->bs", affinity, from_recommendation)
+        return _masked_softmax(scores, recommendation_mask), _masked_softmax(search_scores, search_mask)
+
+
+class Split(NamedTuple):
+    """The events of a history by what they have in common with the other one.
+
+    Shapes:
+        - **similar**, **dissimilar**: ``[B, N]``, True on such events; together they are all real events.
+    """
+
+    similar: Tensor
+    dissimilar: Tensor
+
+
+def split_by_weight(weights: Tensor, mask: Tensor) -> Split:
+    r"""Similar events weigh at least as much as they would if all weighed the same, :math:`a_j \ge 1 / n`.
+
+    Where one of the two sets would be empty, it is all real events. So without another history both are: all events
+    weigh the same then.
+
+    Args:
+        weights: ``[B, N]``, the co-attention :math:`a` of a history.
+        mask: ``[B, N]``, True on its real events.
+    """
+    even = 1 / mask.sum(1, keepdim=True).clamp_min(1)
+    similar = (weights >= even) & mask
+    dissimilar = mask & ~similar
+    return Split(*(part.where(part.any(1, keepdim=True), mask) for part in (similar, dissimilar)))
+
+
+def triplet_loss(history: Tensor, weights: Tensor, split: Split, margin: float) -> Tensor:
+    r"""The history as co-attention sees it is nearer to its similar events than to its dissimilar ones.
+
+    :math:`\max(0, \|a - p\| - \|a - n\| + m)` with :math:`a = \sum_j a_j h_j` and the means :math:`p` and :math:`n` of
+    similar and dissimilar events. This is all that trains the co-attention: a split passes no gradient.
+
+    Args:
+        history: ``[B, N, d]``.
+        weights: ``[B, N]``, :math:`a`; 0 on padding.
+        split: Of the same history.
+        margin: :math:`m`.
+
+    Returns:
+        The mean over rows; 0 when there are none.
+    """
+    if len(history) == 0:
+        return history.sum()
+    anchor, similar, dissimilar = (
+        torch.einsum("bn,bnd->bd", part.to(history.dtype), history)
+        for part in (weights, *(chosen / chosen.sum(1, keepdim=True).clamp_min(1) for chosen in split))
+    )
+    return F.triplet_margin_loss(anchor, similar, dissimilar, margin=margin)
+
+
+def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """0 on padding; a finite floor keeps rows without events free of NaN."""
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask

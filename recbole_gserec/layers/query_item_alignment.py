@@ -1,0 +1,125 @@
+"""Alignment of queries with the items clicked for them, for SESRec and UniSAR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recbole_gserec.layers.contrastive import BilinearSimilarity, Temperature
+
+_ROWS = 512
+
+
+class QueryItemAlignment(nn.Module):
+    r"""InfoNCE between queries and clicked items.
+
+    .. math::
+        \ell = -\frac{1}{2|P|} \sum_{(q, i) \in P} \left(
+        \log \frac{e^{s(q, i) / \tau}}{e^{s(q, i) / \tau} + \sum_{i^-} e^{s(q, i^-) / \tau}} +
+        \log \frac{e^{s(i, q) / \tau}}{e^{s(i, q) / \tau} + \sum_{q^-} e^{s(i, q^-) / \tau}} \right)
+
+    with :math:`s(x, y) = \tanh(x^\top W y)`, one :math:`W` for both directions as in the authors' code. The random
+    items :math:`i^-` and queries :math:`q^-` are drawn anew each time, with replacement, and shared by all pairs.
+
+    Args:
+        size: Embedding size d.
+        n_queries: Number of query ids, padding included.
+        n_items: Number of item ids, padding included.
+        n_negatives: Random items, and random queries.
+        temperature: :math:`\tau` before training.
+
+    Shapes:
+        - **queries**, **items**: ``[P]`` ids of the pairs; result a scalar, 0 without pairs.
+        - **embed_queries**, **embed_items**: vectors ``[n, d]`` of ids ``[n]``.
+    """
+
+    def __init__(self, size: int, n_queries: int, n_items: int, n_negatives: int, temperature: float):
+        super().__init__()
+        self.n_queries, self.n_items, self.n_negatives = n_queries, n_items, n_negatives
+        self.similarity, self.temperature = BilinearSimilarity(size), Temperature(temperature)
+
+    def draw(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Random query ids and random item ids, each ``[n_negatives]``."""
+        sizes = (self.n_queries, self.n_items)
+        return tuple(torch.randint(1, size, (self.n_negatives,), device=device) for size in sizes)
+
+    def forward(
+        self,
+        queries: Tensor,
+        items: Tensor,
+        embed_queries: Callable[[Tensor], Tensor],
+        embed_items: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        if len(queries) == 0:
+            return self.similarity.weight.new_zeros(())
+        negatives = self.draw(queries.device)
+        # Rows of one user share their searches: each distinct pair, query and item is worked out once.
+        pairs, counts = (queries * self.n_items + items).unique(return_counts=True)
+        sides = []
+        for ids, random, embed in zip(
+            (pairs // self.n_items, pairs % self.n_items), negatives, (embed_queries, embed_items), strict=True
+        ):
+            distinct, places = ids.unique(return_inverse=True)
+            vectors, random_vectors = embed(torch.cat([distinct, random])).split([len(distinct), len(random)])
+            sides.append((vectors, places, random_vectors))
+        terms = self._cross_entropy(*sides) + self._cross_entropy(*reversed(sides))
+        return (terms * counts).sum() / (2 * len(queries))
+
+    def _cross_entropy(self, anchors: tuple[Tensor, Tensor, Tensor], partners: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """For each pair, minus the log probability of an anchor's partner among the random ones, ``[P]``.
+
+        Args:
+            anchors: Distinct vectors, places of the pairs' anchors among them, random vectors (not used).
+            partners: The same of the side that is chosen from.
+        """
+        scale = 1 / self.temperature()
+        (first, first_places, _), (second, second_places, random) = anchors, partners
+        left, right, _ = self.similarity.factors(first, random)
+        positives = scale * (left[first_places] * second[second_places]).sum(1).tanh()
+        # The sum over the random ones is the same for all pairs of an anchor.
+        others = _LogSumExp.apply(left, right, scale)[first_places]
+        return torch.logaddexp(positives, others) - positives
+
+
+class _LogSumExp(torch.autograd.Function):
+    """``(tanh(left @ right.T) * scale).logsumexp(1)`` without the whole matrix, which is made again backwards."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(ctx, left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
+        parts = [((rows @ right.T).tanh_() * scale).logsumexp(1) for rows in left.split(_ROWS)]
+        result = torch.cat(parts)
+        ctx.save_for_backward(left, right, scale, result)
+        return result
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx, gradient: Tensor):
+        left, right, scale, result = ctx.saved_tensors
+        left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)
+        for start in range(0, len(left), _ROWS):
+            rows = slice(start, start + _ROWS)
+            similarities = (left[rows] @ right.T).tanh_()
+            weights = (similarities * scale).sub_(result[rows].unsqueeze(1)).exp_().mul_(gradient[rows].unsqueeze(1))
+            scale_grad += weights.flatten() @ similarities.flatten()
+            weights.mul_(similarities.square_().neg_().add_(1)).mul_(scale)
+            left_grad[rows] = weights @ right
+            right_grad.addmm_(weights.T, left[rows])
+        return left_grad, right_grad, scale_grad
+
+
+def clicked_pairs(queries: Tensor, clicks: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The (query, clicked item) pairs of visible searches.
+
+    Args:
+        queries: ``[B, S]`` query ids.
+        clicks: ``[B, S, K]`` item ids, 0 where padded.
+        mask: ``[B, S]``, True on real searches.
+
+    Returns:
+        Query ids and item ids, each ``[P]``.
+    """
+    is_click = (clicks > 0) & mask.unsqueeze(-1)
+    return queries.unsqueeze(-1).expand_as(clicks)[is_click], clicks[is_click]

@@ -1,0 +1,108 @@
+"""The encoder that UnifiedSSR shares among histories of items and of queries."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.transformer import _attend, _by_head, _prepare
+
+
+class SiameseLayer(nn.TransformerDecoderLayer):
+    """Self-attention, cross-attention to another stream of the same length, and feed-forward; pre-norm.
+
+    Parameters and results are those of ``nn.TransformerDecoderLayer`` with ``norm_first``, computed without padding.
+
+    Shapes:
+        - **events**, **other**: packed ``[T, d]``, result ``[T, d]``. Both streams lie at the same places.
+        - **blocked**: ``[1, N, N]``, True where an event may not attend to another's place, in both attentions.
+    """
+
+    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
+        super().__init__(size, n_heads, inner_size, dropout, batch_first=True, norm_first=True)
+        _prepare(self, dropout, attention_dropout)
+
+    def forward(self, events: Tensor, other: Tensor, packing: Packing, blocked: Tensor | None) -> Tensor:
+        normed = self.norm1(events)
+        events = events + self.dropout1(self._attention(self.self_attn, normed, normed, packing, blocked))
+        attended = self._attention(self.multihead_attn, self.norm2(events), other, packing, blocked)
+        events = events + self.dropout2(attended)
+        hidden = self.dropout(self.linear1(self.norm3(events)).relu())
+        return events + self.dropout3(self.linear2(hidden))
+
+    def _attention(
+        self, attention: nn.Module, events: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None
+    ) -> Tensor:
+        weight, bias, n_heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
+        if keys is events:
+            query, key, value = _by_head(packing.unpack(F.linear(events, weight, bias)), 3, n_heads)
+        else:
+            size = attention.embed_dim
+            (query,) = _by_head(packing.unpack(F.linear(events, weight[:size], bias[:size])), 1, n_heads)
+            key, value = _by_head(packing.unpack(F.linear(keys, weight[size:], bias[size:])), 2, n_heads)
+        return attention.out_proj(packing.pack(_attend(self, query, key, value, packing.mask, blocked)))
+
+
+class SiameseEncoder(nn.Module):
+    r"""Sinusoidal positions, then :math:`P^{l+1} = f_l(P^l, Q^l)` and :math:`Q^{l+1} = f_l(Q^l, P^l)`, then a norm.
+
+    Both streams go through the same layers; a single stream attends to itself twice.
+
+    Args:
+        size: Embedding size d.
+        n_layers: Layers.
+        n_heads: Attention heads.
+        inner_size: Inner size of the feed-forward layers.
+        dropout: Dropout of the embedded events and inside the layers.
+        attention_dropout: Dropout of the attention weights.
+        causal: Whether an event attends to the places up to its own alone.
+        stacked: Whether a layer reads what the one below it has made. Otherwise all read the events as they came in,
+            and what all but the last make is lost, so that only that one is computed.
+
+    Shapes:
+        - **streams**: one or two packed ``[T, d]``; results as many.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        n_layers: int,
+        n_heads: int,
+        inner_size: int,
+        dropout: float,
+        attention_dropout: float,
+        causal: bool = True,
+        stacked: bool = True,
+    ):
+        super().__init__()
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(
+            SiameseLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(size)
+        self.causal, self.stacked = causal, stacked
+
+    def forward(self, *streams: Tensor, packing: Packing) -> tuple[Tensor, ...]:
+        n_places = packing.mask.shape[1]
+        positions = sinusoids(n_places, streams[0])[packing.columns]
+        streams = tuple(self.dropout(stream + positions) for stream in streams)
+        blocked = None
+        if self.causal:
+            blocked = torch.ones(1, n_places, n_places, dtype=torch.bool, device=positions.device).triu(1)
+        for layer in self.layers if self.stacked else self.layers[-1:]:
+            pairs = zip(streams, reversed(streams), strict=True)
+            streams = tuple(layer(own, other, packing, blocked) for own, other in pairs)
+        return tuple(self.norm(stream) for stream in streams)
+
+
+def sinusoids(n_places: int, like: Tensor) -> Tensor:
+    r"""Positions ``[n_places, d]`` for vectors ``[..., d]``, sin and cos by turns of :math:`t / 10000^{2k/d}`."""
+    size = like.shape[-1]
+    places = torch.arange(n_places, device=like.device, dtype=like.dtype).unsqueeze(1)
+    rates = torch.exp(torch.arange(0, size, 2, device=like.device, dtype=like.dtype) * (-math.log(10000) / size))
+    return torch.stack([(places * rates).sin(), (places * rates).cos()], dim=-1).flatten(1)[:, :size]

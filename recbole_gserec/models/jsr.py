@@ -1,0 +1,131 @@
+r"""JSR: Joint Modeling and Optimization of Search and Recommendation.
+
+Zamani and Croft, DESIRES 2018; the variant with item texts is Learning a Joint Search and Recommendation Model from
+User-Item Interactions, Zamani and Croft, WSDM 2020, https://doi.org/10.1145/3336191.3371818.
+"""
+
+from __future__ import annotations
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.history import HistoryEncoder
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.layers.unigram_text import UnigramText
+from recbole_gserec.models.joint_recommender import JointRecommender
+
+
+class JSR(JointRecommender):
+    """Recommendation and search learn one item table; nothing else is shared, and scores read no searches.
+
+    Settings: ``properties/model/JSR.yaml``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        check_choice("jsr_variant", config["jsr_variant"], ("joint18", "text20"))
+        check_choice("user_tower", config["user_tower"], ("seq", "id"))
+        size, n_heads, dropout = config["embedding_size"], config["n_heads"], config["hidden_dropout_prob"]
+        self.variant, self.user_tower = config["jsr_variant"], config["user_tower"]
+
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        if self.user_tower == "id":
+            self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
+        else:
+            if size % n_heads:
+                raise SettingError(f"embedding_size {size} is not a multiple of n_heads {n_heads}")
+            self.history_encoder = HistoryEncoder(
+                size,
+                config["MAX_ITEM_LIST_LENGTH"],
+                config["n_layers"],
+                n_heads,
+                config["inner_size"],
+                dropout,
+                config["attn_dropout_prob"],
+                causal=True,
+            )
+        self.recommendation_mlp = PredictionMLP(0, size, config["mlp_hidden_size"], dropout)
+        self.text_field = config["item_text_field"] if self.variant == "text20" else None
+        if self.text_field is None:
+            texts = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        else:
+            texts = QueryEmbedding(item_texts(dataset, self.text_field), dataset.num(self.text_field), size)
+        if self.variant == "text20":
+            self.text = UnigramText(texts, size)
+        else:
+            self.query_embedding, self.query_layer = texts, nn.Linear(size, size)
+            self.search_mlp = PredictionMLP(0, size, config["mlp_hidden_size"], dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal tables with zero padding rows; layers have reset themselves."""
+        reset_embedding(self.item_embedding)
+        if self.user_tower == "id":
+            reset_embedding(self.user_embedding)
+        if self.variant == "joint18":
+            nn.init.xavier_normal_(self.query_layer.weight)
+            nn.init.zeros_(self.query_layer.bias)
+
+    # ---- recommendation -----------------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        r"""The user :math:`h_u`, ``[B, d]``: the state after the latest interaction, or a vector of its own."""
+        if self.user_tower == "id":
+            return self.user_embedding(interaction[self.USER_ID])
+        items = interaction[self.ITEM_SEQ]
+        packing = Packing(items > 0)
+        return packing.last(self.history_encoder(self.item_embedding(packing.pack(items)), packing))
+
+    def score(self, state: Tensor, candidates: Tensor) -> Tensor:
+        r""":math:`s_F(u, i) = \mathrm{FFN}_F(h_u \circ h_i)`."""
+        return self._match(self.recommendation_mlp, state, candidates)
+
+    def _match(self, mlp: PredictionMLP, vectors: Tensor, candidates: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of the Hadamard products of ``[B, d]`` with candidates."""
+        products = vectors.unsqueeze(1) * self.item_embedding(candidates)
+        return mlp(vectors[:, :0], products)
+
+    def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        losses = {"rec": pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction)))}
+        if self.text_field is not None and self.lambda_src > 0:
+            items = interaction[self.ITEM_ID]
+            losses["text"] = self.lambda_src * self.text(items, items, self.item_embedding)
+        return losses
+
+    # ---- search -------------------------------------------------------------------------------------------------
+
+    def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        if self.text_field is not None:
+            return {}
+        if self.variant == "text20":
+            return {"text": self.text(interaction[self.ITEM_ID], interaction["query_id"], self.item_embedding)}
+        return {
+            "click": pointwise_loss(self.score_search(interaction["query_id"], self.training_candidates(interaction)))
+        }
+
+    def score_search(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        r""":math:`s_R(q, i) = \mathrm{FFN}_R(h_q \circ h_i)` and :math:`h_q` a layer over the mean word; ``[B, C]``."""
+        return self._match(self.search_mlp, self.query_layer(self.query_embedding(queries)), candidates)
+
+
+def item_texts(dataset, field: str) -> Ragged:
+    """Words of each item id in a column of the ``.item`` file.
+
+    Raises:
+        SettingError: If the column is not loaded.
+    """
+    if dataset.item_feat is None or field not in dataset.item_feat:
+        raise SettingError(f"item_text_field is '{field}', which is not loaded; add it to load_col: item")
+    words = dataset.item_feat[field]
+    if words.is_floating_point():
+        raise SettingError(f"item_text_field is '{field}', which holds numbers; it takes a token or token_seq column")
+    words = words.view(len(words), -1)
+    lengths = (words > 0).sum(1)
+    return Ragged(words[words > 0], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

@@ -1,0 +1,93 @@
+r"""NRHUB: Neural News Recommendation with Heterogeneous User Behavior.
+
+Wu et al., EMNLP 2019, https://doi.org/10.18653/v1/D19-1493.
+"""
+
+from __future__ import annotations
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.layers.additive_attention import AdditiveAttention
+from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import dot_product
+from recbole_gserec.layers.ranking_loss import pointwise_loss, sampled_softmax_loss
+from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+VIEWS = ("interactions", "queries", "clicks")
+
+
+class NRHUB(SearchRecommender):
+    r"""A user is three views, each pooled by additive attention AP, as are the views themselves.
+
+    .. math::
+        u = \mathrm{AP}([\mathrm{AP}(\text{interactions}), \mathrm{AP}(\text{queries}), \mathrm{AP}(\text{clicks})]),
+        \quad y = u^\top \tanh(W e_t + b)
+
+    The paper's records are texts: titles of clicked news and of browsed pages, and queries. Here a record is an item's
+    embedding or the mean of a query's words, and the items clicked in searches take the place of the pages. A view
+    without records does not count.
+
+    Settings: ``properties/model/NRHUB.yaml``. Data: a search-extended dataset.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
+        self.require_files(config, "search", "query")
+        self.loss_type = config["loss_type"]
+        size, hidden_size = config["embedding_size"], config["hidden_size"]
+
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        self.dropout = Dropout(config["hidden_dropout_prob"])
+        self.view_attention = nn.ModuleDict({view: AdditiveAttention(size, hidden_size) for view in VIEWS})
+        self.user_attention = AdditiveAttention(hidden_size, hidden_size)
+        self.candidate_projection = nn.Linear(size, hidden_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """A xavier-normal table with a zero padding row, and projection; layers have reset themselves."""
+        reset_embedding(self.item_embedding)
+        nn.init.xavier_normal_(self.candidate_projection.weight)
+        nn.init.zeros_(self.candidate_projection.bias)
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        """Users ``[B, hidden_size]``; 0 without any record."""
+        queries = interaction["search_query_id_list"]
+        place = torch.arange(queries.shape[1], device=queries.device)
+        is_search = place < interaction["search_length"].unsqueeze(1)
+        items, clicks = interaction[self.ITEM_SEQ], interaction["search_item_ids_list"]
+        records = {
+            "interactions": (self.item_embedding, items, items > 0),
+            "queries": (self.query_embedding, queries, is_search & self._has_words(queries)),
+            "clicks": (self.item_embedding, clicks.flatten(1), (is_search.unsqueeze(-1) & (clicks > 0)).flatten(1)),
+        }
+        views, masks = [], []
+        for view, (embedding, ids, mask) in records.items():
+            packing = Packing(mask)
+            views.append(self.view_attention[view](self.dropout(embedding(packing.pack(ids))), packing))
+            masks.append(mask.any(1))
+        packing = Packing(torch.stack(masks, dim=1))
+        return self.user_attention(packing.pack(torch.stack(views, dim=1)), packing)
+
+    def _has_words(self, queries: Tensor) -> Tensor:
+        """Whether there is anything to read in each query."""
+        return self.query_embedding.word_offsets.diff()[queries] > 0
+
+    def score(self, state: Tensor, candidates: Tensor) -> Tensor:
+        """Dot products of users and candidates."""
+        items = self.dropout(self.item_embedding(candidates))
+        return dot_product(state, self.candidate_projection(items).tanh())
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss of the positive among the candidates of its row."""
+        logits = self.score(self.encode(interaction), self.training_candidates(interaction))
+        self.loss_names = ("rec",)
+        if self.loss_type == "BCE":
+            return (pointwise_loss(logits),)
+        return (sampled_softmax_loss(logits),)

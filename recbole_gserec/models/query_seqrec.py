@@ -1,0 +1,153 @@
+r"""Query-SeqRec: Query-Aware Sequential Recommendation.
+
+He et al., CIKM 2022, https://doi.org/10.1145/3511808.3557677.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.data.query_item_graph import QueryItemGraph
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import dot_product
+from recbole_gserec.layers.query_norm import QueryNormLayer
+from recbole_gserec.layers.query_tokens import QueryTokens, query_tokens
+from recbole_gserec.layers.ranking_loss import pointwise_loss, sampled_softmax_loss
+from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.layers.token_replacement import TokenReplacement
+from recbole_gserec.layers.transformer import EncoderLayer
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+
+class QuerySeqRec(SearchRecommender):
+    """SASRec over items and queries in time order, each query before the items it led to; items alone are predicted.
+
+    While training, tokens are replaced at random, some of them by neighbours in the graph of queries and items.
+
+    Without searches, and with the embedding of types 0, this is RecBole's SASRec with ReLU.
+
+    Settings: ``properties/model/QuerySeqRec.yaml``. Data: a search-extended dataset.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self._check(config)
+        self.require_files(config, "search", "query")
+        self.loss_type, self.train_positions = config["loss_type"], config["train_positions"]
+        self.include_clicks, self.max_tokens = config["include_clicks"], config["max_tokens"]
+        size, dropout = config["embedding_size"], config["hidden_dropout_prob"]
+
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        self.type_embedding = nn.Embedding(2, size)
+        self.positions = nn.Embedding(self.max_tokens, size)
+        graph = QueryItemGraph.of_training(dataset.events, self.n_items, len(dataset.query_words))
+        self.replacement = TokenReplacement(graph, config["replace_prob"], config["graph_replace_prob"])
+        shape = (size, config["n_heads"], config["inner_size"], dropout, config["attn_dropout_prob"])
+        self.official_block = config["official_block"]
+        self.layers = nn.ModuleList(
+            QueryNormLayer(*shape) if self.official_block else EncoderLayer(*shape, causal=True)
+            for _ in range(config["n_layers"])
+        )
+        self.norm, self.dropout = nn.LayerNorm(size), Dropout(dropout)
+        self.reset_parameters()
+
+    @staticmethod
+    def _check(config) -> None:
+        check_choice("loss_type", config["loss_type"], ("CE", "sampled_CE", "BCE"))
+        check_choice("train_positions", config["train_positions"], ("last", "all"))
+        if config["embedding_size"] % config["n_heads"]:
+            raise SettingError(
+                f"embedding_size {config['embedding_size']} is not a multiple of n_heads {config['n_heads']}"
+            )
+        for name in ("replace_prob", "graph_replace_prob"):
+            if config[name] > 1:
+                raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal tables with a zero padding row; layers have reset themselves."""
+        for table in (self.item_embedding, self.type_embedding, self.positions):
+            reset_embedding(table)
+
+    # ---- the sequence -------------------------------------------------------------------------------------------
+
+    def tokens(self, interaction: Interaction) -> QueryTokens:
+        """The most recent items and queries of each row."""
+        queries, clicks = interaction["search_query_id_list"], interaction["search_item_ids_list"]
+        place = torch.arange(queries.shape[1], device=queries.device)
+        return query_tokens(
+            interaction[self.ITEM_SEQ],
+            interaction["item_place_list"],
+            queries,
+            clicks if self.include_clicks else clicks[..., :0],
+            interaction["search_place_list"],
+            place < interaction["search_length"].unsqueeze(1),
+            self.max_tokens,
+        )
+
+    def embed(self, tokens: QueryTokens, packing: Packing) -> Tensor:
+        """What enters the Transformer, packed ``[T, d]``."""
+        ids, is_query = packing.pack(tokens.ids), packing.pack(tokens.is_query)
+        queries = is_query.nonzero().squeeze(1)
+        # Item 0 is padding, whose embedding is 0: queries take its place.
+        embedded = self.item_embedding(ids.masked_fill(is_query, 0))
+        embedded = embedded.index_add(0, queries, self.query_embedding(ids[queries]))
+        embedded = embedded + self.positions(packing.columns) + self.type_embedding(is_query.long())
+        return self.dropout(embedded if self.official_block else self.norm(embedded))
+
+    def states(self, tokens: QueryTokens, packing: Packing) -> Tensor:
+        """Each token in the light of those before it, packed ``[T, d]``."""
+        states = self.embed(tokens, packing)
+        for layer in self.layers:
+            states = layer(states, packing)
+        return self.norm(states) if self.official_block else states
+
+    def last_states(self, tokens: QueryTokens, packing: Packing) -> Tensor:
+        """:meth:`states` of each row's last token, ``[B, d]``; 0 for rows without any."""
+        states = self.embed(tokens, packing)
+        for layer in self.layers[:-1]:
+            states = layer(states, packing)
+        states = self.layers[-1].last(states, packing) if len(self.layers) else packing.last(states)
+        states = self.norm(states) if self.official_block else states
+        return states * (packing.counts > 0).unsqueeze(1)
+
+    # ---- scores and losses --------------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        """States of the last tokens, ``[B, d]``; 0 for rows without any."""
+        tokens = self.replacement(self.tokens(interaction))
+        return self.last_states(tokens, Packing(tokens.mask))
+
+    def score(self, state: Tensor, candidates: Tensor) -> Tensor:
+        """Dot products of last states and candidates."""
+        return dot_product(state, self.item_embedding(candidates))
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss of the item that follows a row's last token, or of all items that follow a token."""
+        self.loss_names = ("rec",)
+        candidates = self.training_candidates(interaction)
+        if self.train_positions == "last":
+            return (self._ranking_loss(self.encode(interaction), candidates),)
+        tokens = self.tokens(interaction)
+        packing = Packing(tokens.mask)
+        labels = tokens.next_items(candidates[:, 0])
+        rows, columns = labels.nonzero(as_tuple=True)
+        states = packing.unpack(self.states(self.replacement(tokens), packing))[rows, columns]
+        candidates = torch.cat([labels[rows, columns].unsqueeze(1), candidates[rows, 1:]], dim=1)
+        return (self._ranking_loss(states, candidates),)
+
+    def _ranking_loss(self, states: Tensor, candidates: Tensor) -> Tensor:
+        """Of states ``[n, d]`` and candidates ``[n, C]``, the right one first."""
+        if self.loss_type == "CE":
+            # All items but the padding.
+            return F.cross_entropy(states @ self.item_embedding.weight[1:].T, candidates[:, 0] - 1)
+        logits = self.score(states, candidates)
+        if self.loss_type == "BCE":
+            return pointwise_loss(logits)
+        return sampled_softmax_loss(logits)

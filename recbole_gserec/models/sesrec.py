@@ -1,0 +1,188 @@
+r"""SESRec: When Search Meets Recommendation: Learning Disentangled Search Representation for Recommendation.
+
+Si et al., SIGIR 2023, https://doi.org/10.1145/3539618.3591786.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.co_attention import CoAttention, Split, split_by_weight, triplet_loss
+from recbole_gserec.layers.history import HistoryEncoder
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.query_item_alignment import QueryItemAlignment, clicked_pairs
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.layers.target_attention import TargetAttention
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+SIDES = ("recommendation", "search")
+
+
+class SideState(NamedTuple):
+    """One history (of recommendation or search) of a batch of B rows.
+
+    Shapes:
+        - **history**: ``[B, N, d]``, H; padded places hold no meaning.
+        - **mask**: ``[B, N]``, True on real events.
+        - **weights**: ``[B, N]``, the co-attention a of its events.
+        - **split**: its events by what they have in common with the other history.
+    """
+
+    history: Tensor
+    mask: Tensor
+    weights: Tensor
+    split: Split
+
+
+class State(NamedTuple):
+    """A batch of B rows; **user** is ``[B, d]``."""
+
+    user: Tensor
+    sides: dict[str, SideState]
+
+
+class SESRec(SearchRecommender):
+    r"""Interests that search and recommendation share are told from those they do not.
+
+    Two encoders read the two histories, co-attention splits each into events similar and dissimilar to the other, and
+    target attention reads each history three times: whole, similar and dissimilar part. :math:`L = L_{rec} +
+    \lambda_{align} L_{align} + \lambda_{triplet} L_{triplet}`.
+
+    Settings: ``properties/model/SESRec.yaml``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.require_files(config, "search", "query")
+        size = config["embedding_size"]
+        if size % config["n_heads"]:
+            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
+        self.lambda_align, self.lambda_triplet = config["lambda_align"], config["lambda_triplet"]
+        self.triplet_margin = config["triplet_margin"]
+
+        self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        self.item_projection, self.query_projection = nn.Linear(size, size), nn.Linear(size, size)
+        lengths = {"recommendation": config["MAX_ITEM_LIST_LENGTH"], "search": config["MAX_SEARCH_LIST_LENGTH"]}
+        self.encoder = nn.ModuleDict(
+            {
+                side: HistoryEncoder(
+                    size,
+                    lengths[side],
+                    config["n_layers"],
+                    config["n_heads"],
+                    config["inner_size"],
+                    config["hidden_dropout_prob"],
+                    config["attn_dropout_prob"],
+                    activation=F.leaky_relu,
+                )
+                for side in SIDES
+            }
+        )
+        self.co_attention = CoAttention(size)
+        self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
+        self.mlp = PredictionMLP(size, 7 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
+        self.alignment = QueryItemAlignment(
+            size, len(dataset.query_words), self.n_items, config["n_align_negatives"], config["tau_align"]
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal tables with zero padding rows and projections; layers have reset themselves."""
+        for table in (self.user_embedding, self.item_embedding):
+            reset_embedding(table)
+        for projection in (self.item_projection, self.query_projection):
+            nn.init.xavier_normal_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    # ---- embeddings ---------------------------------------------------------------------------------------------
+
+    def items(self, ids: Tensor) -> Tensor:
+        """Vectors of items, ``[...]`` to ``[..., d]``."""
+        return self.item_projection(self.item_embedding(ids))
+
+    def queries(self, ids: Tensor) -> Tensor:
+        """Vectors of queries, ``[n]`` to ``[n, d]``."""
+        return self.query_projection(self.query_embedding(ids))
+
+    def sessions(self, queries: Tensor, clicks: Tensor) -> Tensor:
+        """A search is its query plus the mean of its clicked items; ``[T]`` and ``[T, K]`` to ``[T, d]``."""
+        # The projection of the mean is the mean of the projections; without clicks nothing is added.
+        clicked = F.embedding_bag(clicks, self.item_embedding.weight, mode="mean", padding_idx=0)
+        has_clicks = (clicks > 0).any(1, keepdim=True)
+        return self.queries(queries) + self.item_projection(clicked) * has_clicks
+
+    # ---- histories and prediction -------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction) -> State:
+        """Users, and both histories with their split."""
+        items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
+        place = torch.arange(queries.shape[1], device=queries.device)
+        packing = {
+            "recommendation": Packing(items > 0),
+            "search": Packing(place < interaction["search_length"].unsqueeze(1)),
+        }
+        searches = (packing["search"].pack(part) for part in (queries, interaction["search_item_ids_list"]))
+        events = {
+            "recommendation": self.items(packing["recommendation"].pack(items)),
+            "search": self.sessions(*searches),
+        }
+        histories = {side: packing[side].unpack(self.encoder[side](events[side], packing[side])) for side in SIDES}
+        masks = {side: packing[side].mask for side in SIDES}
+        weights = self.co_attention(*(part[side] for side in SIDES for part in (histories, masks)))
+        sides = {
+            side: SideState(histories[side], masks[side], weight, split_by_weight(weight, masks[side]))
+            for side, weight in zip(SIDES, weights, strict=True)
+        }
+        return State(self.user_embedding(interaction[self.USER_ID]), sides)
+
+    def score(self, state: State, candidates: Tensor) -> Tensor:
+        """MLP over the user and, for each candidate, the six pooled histories and the candidate.
+
+        Their order is that of :data:`SIDES`, each whole, similar part, dissimilar part.
+        """
+        items = self.items(candidates)
+        pooled = []
+        for side in SIDES:
+            part = state.sides[side]
+            pooled += self.attention[side].pool(part.history, (part.mask, *part.split), items)
+        return self.mlp(state.user, torch.cat([*pooled, items.expand(len(state.user), -1, -1)], dim=-1))
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """L_rec, L_align and L_triplet, weighted."""
+        state = self.encode(interaction)
+        losses = {"rec": pointwise_loss(self.score(state, self.training_candidates(interaction)))}
+        if self.lambda_align > 0:
+            pairs = clicked_pairs(
+                interaction["search_query_id_list"], interaction["search_item_ids_list"], state.sides["search"].mask
+            )
+            losses["align"] = self.lambda_align * self.alignment(*pairs, self.queries, self.items)
+        if self.lambda_triplet > 0:
+            losses["triplet"] = self.lambda_triplet * self.triplet_loss(state)
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())
+
+    def triplet_loss(self, state: State) -> Tensor:
+        """The triplet losses of both histories, over the rows that have both: others have nothing to split by."""
+        sides = [state.sides[side] for side in SIDES]
+        rows = torch.stack([part.mask.any(1) for part in sides]).all(0)
+        return sum(
+            triplet_loss(
+                part.history[rows],
+                part.weights[rows],
+                Split(*(chosen[rows] for chosen in part.split)),
+                self.triplet_margin,
+            )
+            for part in sides
+        )

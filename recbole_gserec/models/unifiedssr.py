@@ -1,0 +1,182 @@
+r"""UnifiedSSR: A Unified Framework of Sequential Search and Recommendation.
+
+Xie et al., WWW 2024, https://arxiv.org/abs/2310.13921.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import dot_product
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.layers.session_windows import SessionWindows
+from recbole_gserec.layers.siamese import SiameseEncoder
+from recbole_gserec.models.joint_recommender import JointRecommender
+
+MIX_BOUNDS = (0.1, 0.9)
+"""Least and largest weight of the products' branch in the search task."""
+
+
+class UnifiedSSR(JointRecommender):
+    """One encoder for the products of both tasks and for queries; recommendation does without the queries' branch.
+
+    Settings: ``properties/model/UnifiedSSR.yaml``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        check_choice("loss_positions", config["loss_positions"], ("last", "all"))
+        check_choice("session_click", config["session_click"], ("first", "last"))
+        size, n_heads = config["embedding_size"], config["n_heads"]
+        if size % n_heads:
+            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {n_heads}")
+        if config["window_softness"] <= 0:
+            raise SettingError(f"window_softness is {config['window_softness']}; it takes a number above 0")
+        self.loss_positions, self.session_click = config["loss_positions"], config["session_click"]
+        self.lambda_corr, self.scale = config["lambda_corr"], math.sqrt(size)
+
+        self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        self.encoder = SiameseEncoder(
+            size,
+            config["n_layers"],
+            n_heads,
+            config["inner_size"],
+            config["hidden_dropout_prob"],
+            config["attn_dropout_prob"],
+            causal=config["causal"],
+            stacked=config["stacked"],
+        )
+        self.windows = SessionWindows(size, config["n_windows"], config["window_softness"])
+        self.mix = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal tables with zero padding rows; layers have reset themselves."""
+        reset_embedding(self.user_embedding)
+        reset_embedding(self.item_embedding)
+        nn.init.zeros_(self.mix)
+
+    # ---- the two inputs of the encoder --------------------------------------------------------------------------
+
+    def encode_products(self, interaction: Interaction) -> tuple[Tensor, Packing]:
+        """States of a recommendation history, packed ``[T, d]``."""
+        items = interaction[self.ITEM_SEQ]
+        packing = Packing(items > 0)
+        users = self.user_embedding(interaction[self.USER_ID])[packing.rows]
+        products = self.scale * (self.item_embedding(packing.pack(items)) + users)
+        return self.encoder(products, packing=packing)[0], packing
+
+    def encode_search(self, users: Tensor, clicks: Tensor, queries: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """States of the products' and of the queries' branch at each search, packed ``[T, d]``.
+
+        Place t has query t and the product clicked for the query before: what is known when click t is predicted.
+        """
+        # Nothing was clicked before the first query, and perhaps not for others: such a place is the user alone.
+        previous = F.pad(clicks[:, :-1], (1, 0))
+        users = self.user_embedding(users)[packing.rows]
+        products = self.scale * (self.item_embedding(packing.pack(previous)) + users)
+        searched = self.scale * (self.query_embedding(packing.pack(queries)) + users)
+        return self.encoder(products, searched, packing=packing)
+
+    def search_history(self, interaction: Interaction) -> tuple[Tensor, Tensor, Packing]:
+        """Clicked items and queries ``[B, S + 1]`` of earlier searches and the row's own, oldest first; 0: no click."""
+        lengths = interaction["search_length"].long().unsqueeze(1)
+        clicked = interaction["search_item_ids_list"]
+        if self.session_click == "last":
+            place = ((clicked > 0).sum(2, keepdim=True) - 1).clamp_min(0)
+            clicked = clicked.gather(2, place)
+        places = torch.arange(clicked.shape[1] + 1, device=clicked.device)
+        packing = Packing(places <= lengths)
+        clicks, queries = (
+            F.pad(earlier * (places[:-1] < lengths), (0, 1)).scatter(1, lengths, own.unsqueeze(1))
+            for earlier, own in (
+                (clicked[:, :, 0], interaction[self.ITEM_ID]),
+                (interaction["search_query_id_list"], interaction["query_id"]),
+            )
+        )
+        return clicks, queries, packing
+
+    # ---- recommendation -----------------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        """State after the latest interaction, ``[B, d]``."""
+        states, packing = self.encode_products(interaction)
+        return packing.last(states)
+
+    def score(self, state: Tensor, candidates: Tensor) -> Tensor:
+        r""":math:`h^\top \sqrt d\, e_i`."""
+        return dot_product(self.scale * state, self.item_embedding(candidates))
+
+    def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        states, packing = self.encode_products(interaction)
+        targets = F.pad(interaction[self.ITEM_SEQ][:, 1:], (0, 1))
+        ends = (packing.counts - 1).clamp_min(0).unsqueeze(1)
+        targets = targets.scatter(1, ends, interaction[self.ITEM_ID].unsqueeze(1))
+        losses = {"rec": self.next_product_loss(states, packing, targets, interaction)}
+        if self.lambda_corr > 0:
+            windows = self.session_vectors(states, packing)
+            losses["corr"] = self.lambda_corr * adjacent_correlation(windows)
+        return losses
+
+    def next_product_loss(self, states: Tensor, packing: Packing, targets: Tensor, interaction: Interaction) -> Tensor:
+        """Cross entropy of the product that comes next.
+
+        Args:
+            states: Packed ``[T, d]``.
+            packing: Where they lie.
+            targets: The product after each place, ``[B, N]``; 0 where there is none to predict.
+            interaction: The rows, with their target, which is that of the last place, and its negatives.
+        """
+        candidates = self.training_candidates(interaction)
+        if self.loss_positions == "last":
+            return pointwise_loss(self.score(packing.last(states), candidates))
+        # A row's negatives are no item of the user's training part: they serve all of its places.
+        targets = packing.pack(targets * packing.mask)
+        predicted = targets > 0
+        if not predicted.any():
+            return 0 * states.sum()
+        candidates = torch.cat([targets.unsqueeze(1), candidates[packing.rows, 1:]], dim=1)
+        return pointwise_loss(self.score(states[predicted], candidates[predicted]))
+
+    # ---- search -------------------------------------------------------------------------------------------------
+
+    def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        """The two branches' losses, mixed by a learnt weight."""
+        clicks, queries, packing = self.search_history(interaction)
+        branches = self.encode_search(interaction[self.USER_ID], clicks, queries, packing)
+        by_products, by_queries = (self.next_product_loss(states, packing, clicks, interaction) for states in branches)
+        low, high = MIX_BOUNDS
+        weight = low + (high - low) * self.mix.sigmoid()
+        losses = {"click": weight * by_products + (1 - weight) * by_queries}
+        if self.lambda_corr > 0:
+            windows = [self.session_vectors(states, packing) for states in branches]
+            apart = sum(adjacent_correlation(part) for part in windows)
+            together = _mean(F.cosine_similarity(*windows, dim=-1))
+            losses["corr"] = self.lambda_corr * (apart - together)
+        return losses
+
+    # ---- sessions -----------------------------------------------------------------------------------------------
+
+    def session_vectors(self, states: Tensor, packing: Packing) -> Tensor:
+        """Window means ``[B', K, d]`` of the rows that have an event for each window."""
+        return self.windows(states, packing)[packing.counts >= self.windows.n_windows]
+
+
+def adjacent_correlation(windows: Tensor) -> Tensor:
+    r"""Mean :math:`|\cos|` of neighbouring window means ``[B, K, d]``; 0 without any."""
+    return _mean(F.cosine_similarity(windows[:, :-1], windows[:, 1:], dim=-1).abs())
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum() / max(1, values.numel())

@@ -1,0 +1,231 @@
+r"""UniSAR: Modeling User Transition Behaviors between Search and Recommendation.
+
+Shi et al., SIGIR 2024, https://doi.org/10.1145/3626772.3657811.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.search_rows import QUERY
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.contrastive import BilinearSimilarity, Temperature, nt_xent
+from recbole_gserec.layers.history import HistoryEncoder
+from recbole_gserec.layers.merged_sequence import MergedSequence
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.ple import ProgressiveLayeredExtraction
+from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.query_item_alignment import QueryItemAlignment, clicked_pairs
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.layers.target_attention import TargetAttention
+from recbole_gserec.layers.transformer import DecoderLayer
+from recbole_gserec.models.joint_recommender import JointRecommender
+
+SIDES = ("recommendation", "search")
+"""The two histories, and the two tasks."""
+
+
+class State(NamedTuple):
+    """A batch of B rows of a task; the dicts have one value per side, with N and T of that side.
+
+    Shapes:
+        - **task**: one of :data:`SIDES`.
+        - **items**: ``[n_items, d]``, vectors of all items.
+        - **user**: ``[B, 2 d]``, the user and the query.
+        - **packing**: where the events lie in ``[B, N]``.
+        - **within**: packed ``[T, d]``, transitions within the history: r2r and s2s.
+        - **across**: packed ``[T, d]``, transitions from the other history: s2r and r2s.
+        - **fused**: ``[B, N, d]``, F.
+    """
+
+    task: str
+    items: Tensor
+    user: Tensor
+    packing: dict[str, Packing]
+    within: dict[str, Tensor]
+    across: dict[str, Tensor]
+    fused: dict[str, Tensor]
+
+
+class UniSAR(JointRecommender):
+    r"""Four kinds of transition between events are modelled apart, aligned and fused, for both tasks.
+
+    Within a history (r2r, s2s) by an encoder of its own; across (s2r, r2s) by one encoder over both histories in time
+    order, where an event attends to events of the other history alone. Both tasks' losses are :math:`L_{click} +
+    \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
+
+    Settings: ``properties/model/UniSAR.yaml``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        size = config["embedding_size"]
+        if size % config["n_heads"]:
+            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
+        self.lambda_align, self.lambda_his = config["lambda_align"], config["lambda_his"]
+        self.cl_dedup = config["cl_dedup"]
+
+        self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
+        self.recommendation_query = nn.Parameter(torch.empty(size))
+        names = ("user", "item", "query") if config["unisar_tanh"] else ()
+        self.projection = nn.ModuleDict({name: nn.Linear(size, size) for name in names})
+
+        shape = (config["n_heads"], config["inner_size"], config["hidden_dropout_prob"], config["attn_dropout_prob"])
+        n_layers = config["n_layers"]
+        lengths = {"recommendation": config["MAX_ITEM_LIST_LENGTH"], "search": config["MAX_SEARCH_LIST_LENGTH"]}
+        self.encoder = nn.ModuleDict({side: HistoryEncoder(size, lengths[side], n_layers, *shape) for side in SIDES})
+        self.merged_encoder = HistoryEncoder(size, sum(lengths.values()), n_layers, *shape)
+        self.fusion = nn.ModuleDict(
+            {side: nn.ModuleList(DecoderLayer(size, *shape) for _ in range(n_layers)) for side in SIDES}
+        )
+        self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
+        tower_sizes, dropout = config["tower_hidden_size"], config["hidden_dropout_prob"]
+        self.ple = ProgressiveLayeredExtraction(
+            SIDES,
+            2 * size,
+            3 * size,
+            config["n_shared_experts"],
+            config["n_specific_experts"],
+            config["expert_size"],
+            tower_sizes,
+            dropout,
+        )
+        self.mlp = nn.ModuleDict(
+            {task: PredictionMLP(0, self.ple.output_size, config["mlp_hidden_size"], dropout) for task in SIDES}
+        )
+
+        self.alignment = QueryItemAlignment(
+            size, len(dataset.query_words), self.n_items, config["n_align_negatives"], config["tau_align"]
+        )
+        self.history_similarity = nn.ModuleDict({side: BilinearSimilarity(size) for side in SIDES})
+        self.history_temperature = nn.ModuleDict({side: Temperature(config["tau_his"]) for side in SIDES})
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal tables with zero padding rows, query vector and projections; layers have reset themselves."""
+        for table in (self.user_embedding, self.item_embedding):
+            reset_embedding(table)
+        nn.init.xavier_normal_(self.recommendation_query.unsqueeze(0))
+        for projection in self.projection.values():
+            nn.init.xavier_normal_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    # ---- embeddings ---------------------------------------------------------------------------------------------
+
+    def project(self, name: str, vectors: Tensor) -> Tensor:
+        r"""The vectors as they are, or :math:`\tanh(W e + b)` with ``unisar_tanh``."""
+        return self.projection[name](vectors).tanh() if name in self.projection else vectors
+
+    def item_vectors(self) -> Tensor:
+        """Vectors of all items, ``[n_items, d]``."""
+        return self.project("item", self.item_embedding.weight)
+
+    def queries(self, ids: Tensor) -> Tensor:
+        """Vectors of queries, ``[n]`` to ``[n, d]``."""
+        return self.project("query", self.query_embedding(ids))
+
+    # ---- histories and prediction -------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction, task: str = "recommendation") -> State:
+        """Users, queries, and the transitions of both histories.
+
+        A row without events of one side has no transitions across: nothing is fused into its other history.
+        """
+        item_ids, query_ids = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
+        place = torch.arange(query_ids.shape[1], device=query_ids.device)
+        packing = {
+            "recommendation": Packing(item_ids > 0),
+            "search": Packing(place < interaction["search_length"].unsqueeze(1)),
+        }
+        items = self.item_vectors()
+        searches = packing["search"].pack(query_ids)
+        clicks = packing["search"].pack(interaction["search_item_ids_list"])
+        events = {
+            "recommendation": F.embedding(packing["recommendation"].pack(item_ids), items),
+            "search": self.queries(searches) + F.embedding_bag(clicks, items, mode="mean", padding_idx=0),
+        }
+        within = {side: self.encoder[side](events[side], packing[side]) for side in SIDES}
+        across = self.transitions_across(interaction, events, packing)
+        has_both = (packing["recommendation"].counts > 0) & (packing["search"].counts > 0)
+        fused = {}
+        for side in SIDES:
+            mask, memory, states = packing[side].mask, packing[side].unpack(across[side]), within[side]
+            for layer in self.fusion[side]:
+                states = layer(states, packing[side], memory, mask & has_both.unsqueeze(1))
+            fused[side] = packing[side].unpack(states)
+        user = self.project("user", self.user_embedding(interaction[self.USER_ID]))
+        if task == "search":
+            query = self.queries(interaction[QUERY])
+        else:
+            query = self.recommendation_query.expand(len(user), -1)
+        return State(task, items, torch.cat([user, query], dim=1), packing, within, across, fused)
+
+    def transitions_across(
+        self, interaction: Interaction, events: dict[str, Tensor], packing: dict[str, Packing]
+    ) -> dict[str, Tensor]:
+        """s2r and r2s, packed: the merged histories, in which no event attends to its own kind or itself."""
+        masks = [packing[side].mask for side in SIDES]
+        merged = MergedSequence(interaction["item_place_list"], interaction["search_place_list"], *masks)
+        sequence, joint = merged.merge(*(packing[side].unpack(events[side]) for side in SIDES)), Packing(merged.mask)
+        blocked = merged.is_search.unsqueeze(2) == merged.is_search.unsqueeze(1)
+        encoded = merged.split(joint.unpack(self.merged_encoder(joint.pack(sequence), joint, blocked)))
+        return {side: packing[side].pack(part) for side, part in zip(SIDES, encoded, strict=True)}
+
+    def score(self, state: State, candidates: Tensor) -> Tensor:
+        """PLE and MLP of the task over user and query and, of each candidate, both pooled histories and itself."""
+        items = F.embedding(candidates, state.items)
+        pooled = [self.attention[side](state.fused[side], state.packing[side].mask, items) for side in SIDES]
+        pairs = torch.cat([*pooled, items.expand(len(state.user), -1, -1)], dim=-1)
+        output = self.ple(state.task, state.user, pairs)
+        return self.mlp[state.task](output.new_zeros(len(output), 0), output)
+
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        return self.task_losses(interaction, "recommendation", "rec")
+
+    def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
+        return self.task_losses(interaction, "search", "click")
+
+    def task_losses(self, interaction: Interaction, task: str, name: str) -> dict[str, Tensor]:
+        """L_click, here under the given name, L_align and L_his of one task, weighted."""
+        state = self.encode(interaction, task)
+        losses = {name: pointwise_loss(self.score(state, self.training_candidates(interaction)))}
+        if self.lambda_align > 0:
+            losses["align"] = self.lambda_align * self.alignment_loss(interaction, state)
+        if self.lambda_his > 0:
+            losses["his"] = self.lambda_his * self.history_contrastive_loss(interaction[self.USER_ID], state)
+        return losses
+
+    def alignment_loss(self, interaction: Interaction, state: State) -> Tensor:
+        """L_align over the clicks of the visible searches and, of search rows, the clicks to predict."""
+        queries, items = clicked_pairs(
+            interaction["search_query_id_list"], interaction["search_item_ids_list"], state.packing["search"].mask
+        )
+        if state.task == "search":
+            queries = torch.cat([queries, interaction[QUERY]])
+            items = torch.cat([items, interaction[self.ITEM_ID]])
+        return self.alignment(queries, items, self.queries, lambda ids: F.embedding(ids, state.items))
+
+    def history_contrastive_loss(self, users: Tensor, state: State) -> Tensor:
+        """L_his: a row's mean s2r against its mean r2r, and r2s against s2s, over the rows that have both histories."""
+        packing = state.packing
+        rows = (packing["recommendation"].counts > 0) & (packing["search"].counts > 0)
+        return sum(
+            nt_xent(
+                packing[side].mean(state.across[side])[rows],
+                packing[side].mean(state.within[side])[rows],
+                similarity=self.history_similarity[side],
+                temperature=self.history_temperature[side](),
+                groups=users[rows] if self.cl_dedup else None,
+            )
+            for side in SIDES
+        )
