@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.transformer import EncoderLayer
+from recbole_gserec.layers.transformer import EncoderLayer, by_head
 
 
 class Memory(NamedTuple):
@@ -60,16 +60,13 @@ class AppendedEncoder(nn.Module):
                 events = self.layers[number - 1](events, packing)
             size = layer.self_attn.embed_dim
             joint = F.linear(events, layer.self_attn.in_proj_weight[size:], layer.self_attn.in_proj_bias[size:])
-            layers.append(_by_head(packing.unpack(joint), 2, layer.self_attn.num_heads))
+            layers.append(by_head(packing.unpack(joint), 2, layer.self_attn.num_heads))
         return Memory(layers, packing.mask)
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:
         for layer, (keys, values) in zip(self.layers, memory.layers, strict=True):
             attended = layer.self_attn.out_proj(_attend(layer, tokens, keys, values, memory.mask))
-            tokens = layer.norm1(tokens + layer.dropout1(attended))
-            tokens = layer.norm2(
-                tokens + layer.dropout2(layer.linear2(layer.dropout(layer.activation(layer.linear1(tokens)))))
-            )
+            tokens = layer.feed_forward(tokens, attended)
         return tokens.expand(len(memory.mask), -1, -1)
 
 
@@ -77,7 +74,7 @@ def _attend(layer: EncoderLayer, tokens: Tensor, keys: Tensor, values: Tensor, m
     """Attention of each token to the sequence and itself, before the output projection: ``[B, C, d]``."""
     attention = layer.self_attn
     joint = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-    query, own_key, own_value = _by_head(joint, 3, attention.num_heads)
+    query, own_key, own_value = by_head(joint, 3, attention.num_heads)
     query = query / math.sqrt(query.shape[-1])
     to_events = (query @ keys.transpose(2, 3)).masked_fill(~mask[:, None, None], -torch.inf)
     to_itself = (query * own_key).sum(-1, keepdim=True)
@@ -86,9 +83,3 @@ def _attend(layer: EncoderLayer, tokens: Tensor, keys: Tensor, values: Tensor, m
     weights = layer.attention_dropout(logits.softmax(-1))
     mixed = weights[..., :-1] @ values + weights[..., -1:] * own_value
     return mixed.transpose(1, 2).flatten(2)
-
-
-def _by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
-    """Split ``[B, N, n_parts * d]`` into parts ``[B, n_heads, N, d / n_heads]``."""
-    size = joint.shape[-1] // (n_parts * n_heads)
-    return joint.view(*joint.shape[:2], n_parts, n_heads, size).permute(2, 0, 3, 1, 4).contiguous().unbind(0)

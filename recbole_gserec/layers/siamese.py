@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.transformer import _attend, _by_head, _prepare
+from recbole_gserec.layers.transformer import attend, by_head, prepare_layer
 
 
 class SiameseLayer(nn.TransformerDecoderLayer):
@@ -25,7 +25,7 @@ class SiameseLayer(nn.TransformerDecoderLayer):
 
     def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True, norm_first=True)
-        _prepare(self, dropout, attention_dropout)
+        prepare_layer(self, dropout, attention_dropout)
 
     def forward(self, events: Tensor, other: Tensor, packing: Packing, blocked: Tensor | None) -> Tensor:
         normed = self.norm1(events)
@@ -40,12 +40,12 @@ class SiameseLayer(nn.TransformerDecoderLayer):
     ) -> Tensor:
         weight, bias, n_heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
         if keys is events:
-            query, key, value = _by_head(packing.unpack(F.linear(events, weight, bias)), 3, n_heads)
+            query, key, value = by_head(packing.unpack(F.linear(events, weight, bias)), 3, n_heads)
         else:
             size = attention.embed_dim
-            (query,) = _by_head(packing.unpack(F.linear(events, weight[:size], bias[:size])), 1, n_heads)
-            key, value = _by_head(packing.unpack(F.linear(keys, weight[size:], bias[size:])), 2, n_heads)
-        return attention.out_proj(packing.pack(_attend(self, query, key, value, packing.mask, blocked)))
+            (query,) = by_head(packing.unpack(F.linear(events, weight[:size], bias[:size])), 1, n_heads)
+            key, value = by_head(packing.unpack(F.linear(keys, weight[size:], bias[size:])), 2, n_heads)
+        return attention.out_proj(packing.pack(attend(self, query, key, value, packing.mask, blocked)))
 
 
 class SiameseEncoder(nn.Module):

@@ -48,23 +48,24 @@ class EncoderLayer(nn.TransformerEncoderLayer):
     ):
         super().__init__(size, n_heads, inner_size, dropout, activation, batch_first=True)
         self.causal = causal
-        _prepare(self, dropout, attention_dropout)
+        prepare_layer(self, dropout, attention_dropout)
 
     def forward(self, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
         if self.causal:
             place = torch.arange(packing.mask.shape[1], device=events.device)
             later = (place > place.unsqueeze(1)).unsqueeze(0)
             blocked = later if blocked is None else blocked | later
-        return self._feed_forward(events, _self_attention(self, events, packing, blocked))
+        return self.feed_forward(events, _self_attention(self, events, packing, blocked))
 
     def last(self, events: Tensor, packing: Packing) -> Tensor:
         """The output at the most recent event of each row alone, ``[B, d]``; without meaning for rows without events.
 
         That event attends to all, causal or not.
         """
-        return self._feed_forward(packing.last(events), _attention_of_last(self, events, packing))
+        return self.feed_forward(packing.last(events), _attention_of_last(self, events, packing))
 
-    def _feed_forward(self, events: Tensor, attended: Tensor) -> Tensor:
+    def feed_forward(self, events: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer, given what attention made of the events."""
         events = self.norm1(events + self.dropout1(attended))
         return self.norm2(events + self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(events))))))
 
@@ -81,7 +82,7 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 
     def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
-        _prepare(self, dropout, attention_dropout)
+        prepare_layer(self, dropout, attention_dropout)
 
     def forward(self, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
         events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
@@ -92,7 +93,7 @@ class DecoderLayer(nn.TransformerDecoderLayer):
         return self.norm3(events + self.dropout3(self.linear2(self.dropout(self.linear1(events).relu()))))
 
 
-def _prepare(layer: nn.Module, dropout: float, attention_dropout: float) -> None:
+def prepare_layer(layer: nn.Module, dropout: float, attention_dropout: float) -> None:
     """Cheap dropout, xavier-normal weights, zero biases; attention's input projection keeps torch's xavier-uniform."""
     for name, module in list(layer.named_children()):
         if isinstance(module, nn.Dropout):
@@ -107,8 +108,8 @@ def _prepare(layer: nn.Module, dropout: float, attention_dropout: float) -> None
 def _self_attention(layer: nn.Module, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
     attention = layer.self_attn
     joint = packing.unpack(F.linear(events, attention.in_proj_weight, attention.in_proj_bias))
-    query, key, value = _by_head(joint, 3, attention.num_heads)
-    attended = attention.out_proj(packing.pack(_attend(layer, query, key, value, packing.mask, blocked)))
+    query, key, value = by_head(joint, 3, attention.num_heads)
+    attended = attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, blocked)))
     if blocked is None:
         return attended
     # The output projection's bias is left out too: nothing was attended to.
@@ -121,9 +122,9 @@ def _attention_of_last(layer: nn.Module, events: Tensor, packing: Packing) -> Te
     size = attention.embed_dim
     query = F.linear(packing.last(events), attention.in_proj_weight[:size], attention.in_proj_bias[:size])
     joint = F.linear(events, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
-    (query,) = _by_head(query.unsqueeze(1), 1, attention.num_heads)
-    key, value = _by_head(packing.unpack(joint), 2, attention.num_heads)
-    return attention.out_proj(_attend(layer, query, key, value, packing.mask).squeeze(1))
+    (query,) = by_head(query.unsqueeze(1), 1, attention.num_heads)
+    key, value = by_head(packing.unpack(joint), 2, attention.num_heads)
+    return attention.out_proj(attend(layer, query, key, value, packing.mask).squeeze(1))
 
 
 def _cross_attention(layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
@@ -131,18 +132,19 @@ def _cross_attention(layer: nn.Module, events: Tensor, packing: Packing, memory:
     size = attention.embed_dim
     query = F.linear(events, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
     joint = F.linear(memory, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
-    (query,) = _by_head(packing.unpack(query), 1, attention.num_heads)
-    key, value = _by_head(joint, 2, attention.num_heads)
-    return attention.out_proj(packing.pack(_attend(layer, query, key, value, memory_mask)))
+    (query,) = by_head(packing.unpack(query), 1, attention.num_heads)
+    key, value = by_head(joint, 2, attention.num_heads)
+    return attention.out_proj(packing.pack(attend(layer, query, key, value, memory_mask)))
 
 
-def _by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
+def by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
     """Split ``[B, N, n_parts * d]`` into contiguous parts ``[B, n_heads, N, d / n_heads]``."""
-    parts = joint.view(*joint.shape[:2], n_parts, n_heads, -1)
+    size = joint.shape[-1] // (n_parts * n_heads)
+    parts = joint.view(*joint.shape[:2], n_parts, n_heads, size)
     return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
 
-def _attend(
+def attend(
     layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, blocked: Tensor | None = None
 ) -> Tensor:
     """Multi-head attention before its output projection.

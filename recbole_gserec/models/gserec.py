@@ -137,9 +137,8 @@ class GSERec(SearchRecommender):
     def encode(self, interaction: Interaction) -> dict[str, SideState]:
         """States of the two sides."""
         items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
         packing = {
-            "search": Packing(place < interaction["search_length"].unsqueeze(1)),
+            "search": Packing(self.search_mask(interaction)),
             "recommendation": Packing(items > 0),
         }
         searches = (packing["search"].pack(part) for part in (queries, interaction["search_item_ids_list"]))

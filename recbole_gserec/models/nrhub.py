@@ -59,8 +59,7 @@ class NRHUB(SearchRecommender):
     def encode(self, interaction: Interaction) -> Tensor:
         """Users ``[B, hidden_size]``; 0 without any record."""
         queries = interaction["search_query_id_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
-        is_search = place < interaction["search_length"].unsqueeze(1)
+        is_search = self.search_mask(interaction)
         items, clicks = interaction[self.ITEM_SEQ], interaction["search_item_ids_list"]
         records = {
             "interactions": (self.item_embedding, items, items > 0),

@@ -80,14 +80,13 @@ class QuerySeqRec(SearchRecommender):
     def tokens(self, interaction: Interaction) -> QueryTokens:
         """The most recent items and queries of each row."""
         queries, clicks = interaction["search_query_id_list"], interaction["search_item_ids_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
         return query_tokens(
             interaction[self.ITEM_SEQ],
             interaction["item_place_list"],
             queries,
             clicks if self.include_clicks else clicks[..., :0],
             interaction["search_place_list"],
-            place < interaction["search_length"].unsqueeze(1),
+            self.search_mask(interaction),
             self.max_tokens,
         )
 

@@ -37,6 +37,13 @@ class SearchRecommender(SequentialRecommender):
         if missing:
             raise SettingError(f"additional_feat_suffix is {loaded}; {config['model']} also reads '{missing[0]}'")
 
+    @staticmethod
+    def search_mask(interaction: Interaction) -> Tensor:
+        """True on the real searches of a batch's search histories, ``[B, S]``."""
+        queries = interaction["search_query_id_list"]
+        place = torch.arange(queries.shape[1], device=queries.device)
+        return place < interaction["search_length"].unsqueeze(1)
+
     def encode(self, interaction: Interaction) -> Any:
         """Everything about the rows of a batch that does not depend on the candidate."""
         raise NotImplementedError

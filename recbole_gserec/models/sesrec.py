@@ -126,10 +126,9 @@ class SESRec(SearchRecommender):
     def encode(self, interaction: Interaction) -> State:
         """Users, and both histories with their split."""
         items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
         packing = {
             "recommendation": Packing(items > 0),
-            "search": Packing(place < interaction["search_length"].unsqueeze(1)),
+            "search": Packing(self.search_mask(interaction)),
         }
         searches = (packing["search"].pack(part) for part in (queries, interaction["search_item_ids_list"]))
         events = {

@@ -140,10 +140,9 @@ class UniSAR(JointRecommender):
         A row without events of one side has no transitions across: nothing is fused into its other history.
         """
         item_ids, query_ids = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
-        place = torch.arange(query_ids.shape[1], device=query_ids.device)
         packing = {
             "recommendation": Packing(item_ids > 0),
-            "search": Packing(place < interaction["search_length"].unsqueeze(1)),
+            "search": Packing(self.search_mask(interaction)),
         }
         items = self.item_vectors()
         searches = packing["search"].pack(query_ids)

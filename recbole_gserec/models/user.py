@@ -126,8 +126,7 @@ class USER(JointRecommender):
     def _sessions(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """All behaviours of each row as sessions, ``[B, P * session_length, d]``, and their mask; see SessionGrid."""
         items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
-        searches = Packing(place < interaction["search_length"].unsqueeze(1))
+        searches = Packing(self.search_mask(interaction))
         merged = MergedSequence(
             interaction["item_place_list"], interaction["search_place_list"], items > 0, searches.mask
         )
