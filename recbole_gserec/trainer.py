@@ -13,6 +13,11 @@ class SearchTrainer(Trainer):
     GSERec writes, as its authors' code does.
     """
 
+    def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+        """RecBole's, by a model that knows which epoch it is."""
+        self.model.epoch = epoch_idx
+        return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
         """RecBole's line about an epoch, with the names of the losses instead of their numbers."""
         line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)

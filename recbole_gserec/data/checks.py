@@ -23,6 +23,12 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
         raise SettingError(f"{name} is '{value}'; it takes {' or '.join(repr(choice) for choice in choices)}")
 
 
+def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None:
+    """Raise SettingError unless the attention heads share the vectors' size evenly."""
+    if config[size] % config["n_heads"]:
+        raise SettingError(f"{size} {config[size]} is not a multiple of n_heads {config['n_heads']}")
+
+
 def check_policies(config: Mapping[str, Any]) -> None:
     """Refuse a value of ``unordered_timestamps`` or ``short_users`` that means nothing."""
     check_choice("unordered_timestamps", config["unordered_timestamps"], UNORDERED_TIMESTAMPS)

@@ -33,7 +33,7 @@ def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> typ
     if phase == "train":
         if not is_ours:
             return stock(config, phase)
-        trains_search = getattr(config.model_class, "trains_search", False)
+        trains_search = getattr(config.model_class, "trains_search", False) and config["lambda_src"] > 0
         return JointTrainDataLoader if trains_search else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
@@ -102,33 +102,49 @@ class SearchTrainDataLoader(TrainDataLoader):
 class JointTrainDataLoader(SearchTrainDataLoader):
     """The same with rows of the search task beside each batch: a :class:`JointInteraction`.
 
-    The search rows are spread evenly over the batches, so that an epoch of the one is an epoch of the other. As with
-    negatives, their order has random numbers of its own.
+    An epoch has every search row once, in a new order, spread evenly over the batches of all workers and processes.
+    Recommendation rows and their negatives are those of a model that does not learn to search.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self._search_rows = SearchRows.of_training(dataset.events)
-        n_batches = max(1, -(-len(dataset) // self.step))
-        self._search_step = -(-len(self._search_rows) // n_batches)
-        self._search_order, self._next_search = np.zeros(0, dtype=np.int64), 0
+        # The same for all processes of a distributed run.
+        self._order_rng = np.random.default_rng(config["seed"])
+        self._search_order, self._n_taken = np.zeros(0, dtype=np.int64), 0
+        self._stored_search = None
+        if self._stored is not None:
+            users = self._search_rows.users.numpy()
+            self._stored_search = self._negatives.sample(users, self.neg_sample_num, self._order_rng)
+
+    def __iter__(self):
+        # Drawn before there are workers, which are copies.
+        self._search_order, self._n_taken = self._order_rng.permutation(len(self._search_rows)), 0
+        return super().__iter__()
 
     def collate_fn(self, index):
         data = super().collate_fn(index)
-        rng = self._generator()
-        rows = self._search_rows.take(self._take(rng))
-        search = rows.batch(self._dataset)
-        negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)
+        places = self._take()
+        search = self._search_rows.take(places).batch(self._dataset)
+        if self._stored_search is not None:
+            negatives = self._stored_search[places]
+        else:
+            (rng,) = self._generator().spawn(1)
+            negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)
         search.interaction[self.neg_item_id] = torch.from_numpy(negatives)
         return JointInteraction(data.interaction, search)
 
-    def _take(self, rng: np.random.Generator) -> np.ndarray:
-        """The next search rows; drawn in a new order when all have been."""
-        if self._next_search >= len(self._search_order):
-            self._search_order, self._next_search = rng.permutation(len(self._search_rows)), 0
-        taken = self._search_order[self._next_search : self._next_search + self._search_step]
-        self._next_search += self._search_step
-        return taken
+    def _take(self) -> np.ndarray:
+        """The search rows of the next batch: an even share of the epoch's order."""
+        worker = torch.utils.data.get_worker_info()
+        # Workers take turns at the batches of a process, processes at those of a distributed run.
+        n_workers, first = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        is_shared = isinstance(self.sampler, torch.utils.data.distributed.DistributedSampler)
+        n_processes, process = (self.sampler.num_replicas, self.sampler.rank) if is_shared else (1, 0)
+        number = (first + self._n_taken * n_workers) * n_processes + process
+        self._n_taken += 1
+        n_rows, n_batches = len(self._search_order), len(self) * n_processes
+        return self._search_order[n_rows * number // n_batches : n_rows * (number + 1) // n_batches]
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):

@@ -43,6 +43,20 @@ class CosineSimilarity(nn.Module):
         return self.factors(first, second).product()
 
 
+class DotSimilarity(nn.Module):
+    """Dot product of every row of one matrix with every row of another.
+
+    Shapes:
+        - **first**: ``[N, d]``, **second**: ``[M, d]``, result ``[N, M]``.
+    """
+
+    def factors(self, first: Tensor, second: Tensor) -> Factors:
+        return Factors(first, second, squash=False)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.factors(first, second).product()
+
+
 class BilinearSimilarity(nn.Module):
     r"""Learnt similarity :math:`\tanh(x^\top W y)`; not symmetric.
 
@@ -100,7 +114,7 @@ def nt_xent(
     first: Tensor,
     second: Tensor,
     *,
-    similarity: CosineSimilarity | BilinearSimilarity,
+    similarity: CosineSimilarity | DotSimilarity | BilinearSimilarity,
     temperature: Tensor | float,
     groups: Tensor | None = None,
     negatives: str = "both",
@@ -131,9 +145,12 @@ def nt_xent(
     views = torch.cat([first, second])
     groups = torch.arange(n_rows, device=first.device) if groups is None else groups
     scale = torch.as_tensor(1 / temperature, dtype=first.dtype, device=first.device)
-    return _PartnerCrossEntropy.apply(
-        *similarity.factors(views, views), scale, groups.repeat(2), negatives == "opposite"
-    )
+    left, right, squash = similarity.factors(views, views)
+    # It has no mixed precision.
+    with torch.autocast(first.device.type, enabled=False):
+        return _PartnerCrossEntropy.apply(
+            left.to(scale.dtype), right.to(scale.dtype), squash, scale, groups.repeat(2), negatives == "opposite"
+        )
 
 
 class _PartnerCrossEntropy(torch.autograd.Function):
@@ -144,7 +161,6 @@ class _PartnerCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool):
         n_rows = len(left)
         places = torch.arange(n_rows, device=left.device)
@@ -177,7 +193,6 @@ class _PartnerCrossEntropy(torch.autograd.Function):
         return total / n_rows
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor):
         left, right, scale = (part * (gradient / ctx.n_rows) for part in ctx.saved_tensors)
         return left, right, None, scale, None, None

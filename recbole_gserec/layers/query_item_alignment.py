@@ -78,8 +78,9 @@ class QueryItemAlignment(nn.Module):
         (first, first_places, _), (second, second_places, random) = anchors, partners
         left, right, _ = self.similarity.factors(first, random)
         positives = scale * (left[first_places] * second[second_places]).sum(1).tanh()
-        # The sum over the random ones is the same for all pairs of an anchor.
-        others = _LogSumExp.apply(left, right, scale)[first_places]
+        # The sum over the random ones is the same for all pairs of an anchor. It has no mixed precision.
+        with torch.autocast(left.device.type, enabled=False):
+            others = _LogSumExp.apply(left.to(scale.dtype), right.to(scale.dtype), scale)[first_places]
         return torch.logaddexp(positives, others) - positives
 
 
@@ -87,7 +88,6 @@ class _LogSumExp(torch.autograd.Function):
     """``(tanh(left @ right.T) * scale).logsumexp(1)`` without the whole matrix, which is made again backwards."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx, left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
         parts = [((rows @ right.T).tanh_() * scale).logsumexp(1) for rows in left.split(_ROWS)]
         result = torch.cat(parts)
@@ -95,7 +95,6 @@ class _LogSumExp(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, gradient: Tensor):
         left, right, scale, result = ctx.saved_tensors
         left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)

@@ -12,7 +12,6 @@ and users beyond the first layer are needed for the batch alone, where they are 
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_gserec.errors import CheckpointError
+from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
 
 
 class CodeLayers(NamedTuple):
@@ -59,8 +59,8 @@ class UserCodeGraph(nn.Module):
         self.register_buffer("codes", codes)
         self.register_load_state_dict_pre_hook(_refuse_other_codes)
         self.register_buffer("weights", weights.float(), persistent=False)
-        self.users_from_codes = _ConstantMatrix(matrix)
-        self.codes_from_users = _ConstantMatrix(matrix.T.tocsr())
+        self.users_from_codes = ConstantMatrix(matrix)
+        self.codes_from_users = ConstantMatrix(matrix.T.tocsr())
         code_to_code = torch.from_numpy((matrix.T @ matrix).toarray().astype(np.float32))
         self.register_buffer("code_to_code", code_to_code, persistent=False)
 
@@ -68,7 +68,7 @@ class UserCodeGraph(nn.Module):
         """Propagate layer-0 embeddings of all users ``[n_users, d]`` and all codes ``[n_codes + 1, d]``."""
         layers = [codes]
         if self.n_layers >= 1:
-            layers.append(_SparseProduct.apply(self.codes_from_users(), self.users_from_codes(), users))
+            layers.append(SparseProduct.apply(self.codes_from_users(), self.users_from_codes(), users))
         for layer in range(2, self.n_layers + 1):
             layers.append(self.code_to_code @ layers[layer - 2])
         messages = torch.zeros_like(codes) if self.n_layers == 0 else sum(layers[:-1])
@@ -96,39 +96,3 @@ def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: 
             "the checkpoint was trained with other codes than the dataset has now. "
             "Train again, or bring back the .code file it was trained with"
         )
-
-
-class _ConstantMatrix(nn.Module):
-    """A sparse matrix that moves with its module; RecBole copies models, and sparse tensors cannot be copied."""
-
-    def __init__(self, matrix: sp.csr_matrix):
-        super().__init__()
-        matrix.sort_indices()
-        self.shape = matrix.shape
-        for name, values, dtype in (
-            ("starts", matrix.indptr, np.int64),
-            ("columns", matrix.indices, np.int64),
-            ("values", matrix.data, np.float32),
-        ):
-            self.register_buffer(name, torch.from_numpy(values.astype(dtype)), persistent=False)
-
-    def forward(self) -> Tensor:
-        with warnings.catch_warnings():
-            # "Sparse CSR tensor support is in beta state": said once per process, of no use to users.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.sparse_csr_tensor(self.starts, self.columns, self.values, self.shape, check_invariants=False)
-
-
-class _SparseProduct(torch.autograd.Function):
-    """``matrix @ dense`` for a constant matrix whose transpose is at hand; torch would transpose it at every step."""
-
-    @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(ctx, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
-        ctx.transposed = transposed
-        return matrix @ dense
-
-    @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx, gradient: Tensor):
-        return None, None, ctx.transposed @ gradient

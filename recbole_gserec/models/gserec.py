@@ -11,8 +11,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice
-from recbole_gserec.errors import SettingError
+from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
 from recbole_gserec.layers.packing import Packing
@@ -60,8 +59,7 @@ class GSERec(SearchRecommender):
         ):
             check_choice(name, config[name], choices)
         size = config["embedding_size"]
-        if size % config["n_heads"]:
-            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
+        check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
         self.require_files(config, "search", "query", *(["code"] if self.use_graph else []))
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]

@@ -10,7 +10,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice
+from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.history import HistoryEncoder
@@ -39,8 +39,7 @@ class JSR(JointRecommender):
         if self.user_tower == "id":
             self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
         else:
-            if size % n_heads:
-                raise SettingError(f"embedding_size {size} is not a multiple of n_heads {n_heads}")
+            check_heads(config)
             self.history_encoder = HistoryEncoder(
                 size,
                 config["MAX_ITEM_LIST_LENGTH"],

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from recbole_gserec.data.checks import check_choice
+from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.query_item_graph import QueryItemGraph
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.dropout import Dropout
@@ -23,6 +24,9 @@ from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.token_replacement import TokenReplacement
 from recbole_gserec.layers.transformer import EncoderLayer
 from recbole_gserec.models.search_recommender import SearchRecommender
+
+MAX_LOGITS = 1 << 24
+"""(state, item) logits kept at once in cross entropy among all items: 64 MiB of 32-bit floats."""
 
 
 class QuerySeqRec(SearchRecommender):
@@ -62,10 +66,7 @@ class QuerySeqRec(SearchRecommender):
     def _check(config) -> None:
         check_choice("loss_type", config["loss_type"], ("CE", "sampled_CE", "BCE"))
         check_choice("train_positions", config["train_positions"], ("last", "all"))
-        if config["embedding_size"] % config["n_heads"]:
-            raise SettingError(
-                f"embedding_size {config['embedding_size']} is not a multiple of n_heads {config['n_heads']}"
-            )
+        check_heads(config)
         for name in ("replace_prob", "graph_replace_prob"):
             if config[name] > 1:
                 raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")
@@ -145,8 +146,16 @@ class QuerySeqRec(SearchRecommender):
         """Of states ``[n, d]`` and candidates ``[n, C]``, the right one first."""
         if self.loss_type == "CE":
             # All items but the padding.
-            return F.cross_entropy(states @ self.item_embedding.weight[1:].T, candidates[:, 0] - 1)
+            items, labels = self.item_embedding.weight[1:], candidates[:, 0] - 1
+            step = max(1, MAX_LOGITS // len(items))
+            parts = zip(states.split(step), labels.split(step), strict=True)
+            losses = [checkpoint(_cross_entropies, *part, items, use_reentrant=False) for part in parts]
+            return torch.cat(losses).mean()
         logits = self.score(states, candidates)
         if self.loss_type == "BCE":
             return pointwise_loss(logits)
         return sampled_softmax_loss(logits)
+
+
+def _cross_entropies(states: Tensor, labels: Tensor, items: Tensor) -> Tensor:
+    return F.cross_entropy(states @ items.T, labels, reduction="none")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.data.checks import check_heads
 from recbole_gserec.layers.co_attention import CoAttention, Split, split_by_weight, triplet_loss
 from recbole_gserec.layers.history import HistoryEncoder
 from recbole_gserec.layers.packing import Packing
@@ -63,8 +63,7 @@ class SESRec(SearchRecommender):
         super().__init__(config, dataset)
         self.require_files(config, "search", "query")
         size = config["embedding_size"]
-        if size % config["n_heads"]:
-            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
+        check_heads(config)
         self.lambda_align, self.lambda_triplet = config["lambda_align"], config["lambda_triplet"]
         self.triplet_margin = config["triplet_margin"]
 
@@ -73,20 +72,10 @@ class SESRec(SearchRecommender):
         self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
         self.item_projection, self.query_projection = nn.Linear(size, size), nn.Linear(size, size)
         lengths = {"recommendation": config["MAX_ITEM_LIST_LENGTH"], "search": config["MAX_SEARCH_LIST_LENGTH"]}
+        names = ("n_layers", "n_heads", "inner_size", "hidden_dropout_prob", "attn_dropout_prob")
+        shape = [config[name] for name in names]
         self.encoder = nn.ModuleDict(
-            {
-                side: HistoryEncoder(
-                    size,
-                    lengths[side],
-                    config["n_layers"],
-                    config["n_heads"],
-                    config["inner_size"],
-                    config["hidden_dropout_prob"],
-                    config["attn_dropout_prob"],
-                    activation=F.leaky_relu,
-                )
-                for side in SIDES
-            }
+            {side: HistoryEncoder(size, lengths[side], *shape, activation=F.leaky_relu) for side in SIDES}
         )
         self.co_attention = CoAttention(size)
         self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})

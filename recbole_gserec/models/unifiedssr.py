@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice
+from recbole_gserec.data.checks import check_choice, check_heads
+from recbole_gserec.data.search_rows import QUERY
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import dot_product
@@ -30,17 +31,22 @@ class UnifiedSSR(JointRecommender):
     """One encoder for the products of both tasks and for queries; recommendation does without the queries' branch.
 
     Settings: ``properties/model/UnifiedSSR.yaml``.
+
+    Attributes:
+        epoch (int): The epoch that is trained, from 0 on; set by the trainer.
     """
+
+    epoch = 0
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         check_choice("loss_positions", config["loss_positions"], ("last", "all"))
         check_choice("session_click", config["session_click"], ("first", "last"))
         size, n_heads = config["embedding_size"], config["n_heads"]
-        if size % n_heads:
-            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {n_heads}")
+        check_heads(config)
         if config["window_softness"] <= 0:
             raise SettingError(f"window_softness is {config['window_softness']}; it takes a number above 0")
+        self.pretrain_epochs = config["pretrain_epochs"]
         self.loss_positions, self.session_click = config["loss_positions"], config["session_click"]
         self.lambda_corr, self.scale = config["lambda_corr"], math.sqrt(size)
 
@@ -102,7 +108,7 @@ class UnifiedSSR(JointRecommender):
             F.pad(earlier * (places[:-1] < lengths), (0, 1)).scatter(1, lengths, own.unsqueeze(1))
             for earlier, own in (
                 (clicked[:, :, 0], interaction[self.ITEM_ID]),
-                (interaction["search_query_id_list"], interaction["query_id"]),
+                (interaction["search_query_id_list"], interaction[QUERY]),
             )
         )
         return clicks, queries, packing
@@ -152,7 +158,9 @@ class UnifiedSSR(JointRecommender):
     # ---- search -------------------------------------------------------------------------------------------------
 
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        """The two branches' losses, mixed by a learnt weight."""
+        """The two branches' losses, mixed by a learnt weight; none after pre-training."""
+        if 0 < self.pretrain_epochs <= self.epoch:
+            return {}
         clicks, queries, packing = self.search_history(interaction)
         branches = self.encode_search(interaction[self.USER_ID], clicks, queries, packing)
         by_products, by_queries = (self.next_product_loss(states, packing, clicks, interaction) for states in branches)

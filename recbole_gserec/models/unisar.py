@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_gserec.data.checks import check_heads
 from recbole_gserec.data.search_rows import QUERY
-from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.contrastive import BilinearSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import HistoryEncoder
 from recbole_gserec.layers.merged_sequence import MergedSequence
@@ -57,8 +57,9 @@ class UniSAR(JointRecommender):
     r"""Four kinds of transition between events are modelled apart, aligned and fused, for both tasks.
 
     Within a history (r2r, s2s) by an encoder of its own; across (s2r, r2s) by one encoder over both histories in time
-    order, where an event attends to events of the other history alone. Both tasks' losses are :math:`L_{click} +
-    \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
+    order, where an event attends to events of the other history alone. Candidates :math:`i` are scored from
+    :math:`z = [e_u; q; w_r; w_s; e_i]`: user, query, both fused histories pooled, candidate. Both tasks' losses are
+    :math:`L_{click} + \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
 
     Settings: ``properties/model/UniSAR.yaml``.
     """
@@ -66,8 +67,7 @@ class UniSAR(JointRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         size = config["embedding_size"]
-        if size % config["n_heads"]:
-            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
+        check_heads(config)
         self.lambda_align, self.lambda_his = config["lambda_align"], config["lambda_his"]
         self.cl_dedup = config["cl_dedup"]
 
@@ -199,20 +199,14 @@ class UniSAR(JointRecommender):
         state = self.encode(interaction, task)
         losses = {name: pointwise_loss(self.score(state, self.training_candidates(interaction)))}
         if self.lambda_align > 0:
-            losses["align"] = self.lambda_align * self.alignment_loss(interaction, state)
+            pairs = clicked_pairs(
+                interaction["search_query_id_list"], interaction["search_item_ids_list"], state.packing["search"].mask
+            )
+            alignment = self.alignment(*pairs, self.queries, lambda ids: F.embedding(ids, state.items))
+            losses["align"] = self.lambda_align * alignment
         if self.lambda_his > 0:
             losses["his"] = self.lambda_his * self.history_contrastive_loss(interaction[self.USER_ID], state)
         return losses
-
-    def alignment_loss(self, interaction: Interaction, state: State) -> Tensor:
-        """L_align over the clicks of the visible searches and, of search rows, the clicks to predict."""
-        queries, items = clicked_pairs(
-            interaction["search_query_id_list"], interaction["search_item_ids_list"], state.packing["search"].mask
-        )
-        if state.task == "search":
-            queries = torch.cat([queries, interaction[QUERY]])
-            items = torch.cat([items, interaction[self.ITEM_ID]])
-        return self.alignment(queries, items, self.queries, lambda ids: F.embedding(ids, state.items))
 
     def history_contrastive_loss(self, users: Tensor, state: State) -> Tensor:
         """L_his: a row's mean s2r against its mean r2r, and r2s against s2s, over the rows that have both histories."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice
+from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.search_rows import QUERY
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.appended import AppendedEncoder, Memory
@@ -61,8 +61,7 @@ class USER(JointRecommender):
         super().__init__(config, dataset)
         check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         size, length = config["embedding_size"], config["session_length"]
-        if size % config["n_heads"]:
-            raise SettingError(f"embedding_size {size} is not a multiple of n_heads {config['n_heads']}")
+        check_heads(config)
         if length < 1:
             raise SettingError(f"session_length is {length}; it takes a whole number of at least 1")
         self.session_length, self.session_passes = length, config["session_passes"]

@@ -5,7 +5,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_gserec.data.events import PADDED
 from recbole_gserec.data.search_rows import JointInteraction, SearchRows
-from recbole_gserec.evaluation.dataloaders import JointTrainDataLoader
+from recbole_gserec.evaluation.dataloaders import JointTrainDataLoader, SearchTrainDataLoader
 
 
 def rows_by_hand(random_rows):
@@ -73,31 +73,116 @@ def test_event_places_interleave_as_sorting_by_time_does(prepare, random_dataset
 
 
 @pytest.fixture
-def joint_loader(prepare, random_dataset):
-    config, built, loaders = prepare(train_batch_size=64)
-    return JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True), loaders[0]
+def make_loaders(prepare, random_dataset):
+    """The loader with search rows, and the one without."""
+
+    def make(**settings):
+        config, _, loaders = prepare(**{"train_batch_size": 64, **settings})
+        return JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True), loaders[0]
+
+    return make
 
 
-def test_an_epoch_has_every_search_row_once_and_evenly(joint_loader):
-    loader, _ = joint_loader
+FIELDS = ("user_id", "query_id", "item_id", "item_length", "search_length")
+
+
+def rows_of(batches):
+    return [row for batch in batches for row in zip(*(batch.search[field].tolist() for field in FIELDS), strict=True)]
+
+
+@pytest.mark.parametrize("worker", [0, 2])
+@pytest.mark.parametrize("batch_size", [7, 33, 64, 10_000])
+def test_an_epoch_has_every_search_row_once_and_evenly(make_loaders, batch_size, worker):
+    loader, _ = make_loaders(train_batch_size=batch_size, worker=worker)
     rows = SearchRows.of_training(loader._dataset.events)
-    for _ in range(2):
-        batches = list(loader)
+    expected = sorted(rows_of([JointInteraction({}, rows.batch(loader._dataset))]))
+    # An epoch that was not finished.
+    next(iter(loader))
+    epochs = [list(loader) for _ in range(2)]
+    for batches in epochs:
+        assert sorted(rows_of(batches)) == expected
         sizes = [len(batch.search) for batch in batches]
-        assert sum(sizes) == len(rows)
-        assert max(sizes) - min(sizes[:-1]) == 0 and sizes[-1] <= sizes[0]
-        seen = torch.cat([torch.stack([batch.search["user_id"], batch.search["item_id"]]) for batch in batches], dim=1)
-        expected = torch.stack([rows.users, rows.items])
-        assert sorted(seen.T.tolist()) == sorted(expected.T.tolist())
+        assert len(sizes) == -(-len(loader._dataset) // batch_size) and max(sizes) - min(sizes) <= 1
+    first, second = map(rows_of, epochs)
+    assert first != second, "drawn in a new order"
+    again, _ = make_loaders(train_batch_size=batch_size, worker=worker)
+    next(iter(again))
+    assert rows_of(again) == first
 
 
-def test_recommendation_rows_and_negatives_are_as_without_search_rows(joint_loader):
-    loader, plain = joint_loader
+def test_there_may_be_more_batches_than_search_rows(make_loaders, random_rows, write_rows):
+    write_rows(**{**random_rows, "search": [*random_rows["search"][:5], random_rows["search"][-1]]})
+    loader, _ = make_loaders(train_batch_size=1)
+    n_rows = len(SearchRows.of_training(loader._dataset.events))
+    sizes = [len(batch.search) for batch in loader]
+    assert 0 < sum(sizes) == n_rows < len(sizes) and max(sizes) == 1
+    assert all(batch.search["neg_item_id"].shape == (len(batch.search), 4) for batch in loader)
+
+
+def test_processes_share_an_epoch(make_loaders, monkeypatch):
+    sampler_class, found = torch.utils.data.distributed.DistributedSampler, []
+    for process in range(2):
+
+        class Half(sampler_class):
+            rank_of_test = process
+
+            def __init__(self, rows, **arguments):
+                super().__init__(rows, num_replicas=2, rank=self.rank_of_test, **arguments)
+
+        loader, plain = make_loaders()
+        loader.config["single_spec"], loader.config["world_size"] = False, 2
+        monkeypatch.setattr(torch.utils.data.distributed, "DistributedSampler", Half)
+        loader = JointTrainDataLoader(loader.config, plain._dataset, None, shuffle=True)
+        monkeypatch.undo()
+        found += rows_of(loader)
+    rows = SearchRows.of_training(loader._dataset.events)
+    assert sorted(found) == sorted(rows_of([JointInteraction({}, rows.batch(loader._dataset))]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"worker": 2}, {"resample_negatives": False}])
+def test_recommendation_rows_and_negatives_are_as_without_search_rows(make_loaders, settings):
+    loader, plain = make_loaders(**settings)
+    for _ in range(2):
+        for batch, alone in zip(loader, plain, strict=True):
+            assert batch.interaction.keys() == alone.interaction.keys()
+            assert all(torch.equal(batch[field], alone[field]) for field in alone.interaction)
+
+
+def test_negatives_of_search_rows_are_unknown_in_the_training_part(make_loaders, random_rows):
+    loader, _ = make_loaders()
+    users, items = (loader._dataset.field2id_token[field] for field in ("user_id", "item_id"))
+    known = {}
+    for user in users:
+        own = sorted((row for row in random_rows["inter"] if row[0] == user), key=lambda row: row[2])
+        end = own[-2][2] if own else np.inf
+        clicks = [row[3].split() for row in random_rows["search"] if row[0] == user and row[2] < end]
+        known[user] = {row[1] for row in own[:-2]}.union(*clicks)
+    drawn = []
     for batch in loader:
         negatives = batch.search["neg_item_id"]
-        assert negatives.shape == (len(batch.search), 4)
-        assert (negatives > 0).all() and (negatives != batch.search["item_id"].unsqueeze(1)).all()
-    assert sum(map(len, loader)) == sum(map(len, plain)) == len(loader._dataset)
+        assert negatives.shape == (len(batch.search), 4) and (negatives > 0).all()
+        for user, row in zip(users[batch.search["user_id"]], items[negatives.numpy()], strict=True):
+            assert not known[user] & set(row)
+        drawn.append(negatives)
+    assert len(torch.cat(drawn).unique()) > 100
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_negatives_of_search_rows_are_drawn_anew_or_kept(make_loaders, resample):
+    loader, _ = make_loaders(resample_negatives=resample)
+    epochs = []
+    for _ in range(2):
+        kept = {}
+        for batch in loader:
+            for row, negatives in zip(rows_of([batch]), batch.search["neg_item_id"].tolist(), strict=True):
+                kept.setdefault(row, []).append(negatives)
+        epochs.append({row: sorted(negatives) for row, negatives in kept.items()})
+    assert (epochs[0] == epochs[1]) == (not resample)
+
+
+def test_without_a_weight_of_the_search_task_there_are_no_search_rows(prepare, random_dataset):
+    for weight, expected in ((0, SearchTrainDataLoader), (0.1, JointTrainDataLoader)):
+        assert type(prepare("JSR", lambda_src=weight)[2][0]) is expected
 
 
 def test_a_batch_moves_with_its_search_rows():

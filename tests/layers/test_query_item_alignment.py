@@ -73,6 +73,25 @@ def test_gradients_equal_those_of_finite_differences(monkeypatch):
     assert torch.autograd.gradcheck(_LogSumExp.apply, (left, right, scale))
 
 
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_mixed_precision_changes_little(parts, device):
+    layer, queries, items = (part.to(device) for part in parts)
+    found = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        torch.manual_seed(5)
+        pairs = torch.tensor([(1, 3), (2, 8), (2, 3)], device=device).T
+        with torch.autocast(device, torch.bfloat16, enabled=enabled):
+            loss = layer(*pairs, queries, items)
+        loss.backward()
+        found.append((loss.item(), layer.similarity.weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=0.02)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0.1, atol=0.05)
+
+
 def test_pairs_are_the_clicks_of_real_searches():
     queries = torch.tensor([[1, 2, 7], [3, 7, 7]])
     clicks = torch.tensor([[[4, 5], [0, 0], [9, 9]], [[6, 0], [9, 0], [0, 0]]])

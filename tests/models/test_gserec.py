@@ -366,9 +366,17 @@ def test_weights_trained_with_other_codes_are_refused(make_model):
         model.load_state_dict(state)
 
 
-def test_mixed_precision(make_model):
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_mixed_precision(make_model, device):
     model, _, _, loaders = make_model()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = sum(model.calculate_loss(batch_of(loaders)))
+    model.eval().to(device)
+    batch = batch_of(loaders).to(device)
+    whole = sum(model.calculate_loss(batch))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        loss = sum(model.calculate_loss(batch))
     loss.backward()
-    assert torch.isfinite(loss)
+    torch.testing.assert_close(loss, whole, rtol=0.02, atol=0.02)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)

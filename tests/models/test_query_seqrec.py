@@ -1,7 +1,8 @@
 """Query-SeqRec against a second computation from its weights and against RecBole's SASRec, and what influences what.
 
 Breakages tried, each caught here: attention to later tokens; types swapped; the first tokens kept instead of the last;
-replacement while evaluating; labels read from replaced tokens; the padding among the classes of cross entropy.
+replacement while evaluating; labels read from replaced tokens; the padding among the classes of cross entropy; all of
+its logits at once.
 """
 
 import numpy as np
@@ -161,6 +162,30 @@ def test_all_items_that_follow_a_token(make_query_seqrec, monkeypatch, replace_p
         assert loss.item() == pytest.approx(expected, rel=1e-4)
         expected = cross_entropy(torch.stack(sampled).double().numpy(), [0] * len(sampled))
         assert sampled_loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("train_positions", ["last", "all"])
+def test_memory_of_cross_entropy_is_bounded_without_a_trace(make_query_seqrec, monkeypatch, train_positions):
+    model, _, batch = make_query_seqrec(train_positions=train_positions)
+    sizes, cross_entropy_of = [], F.cross_entropy
+
+    def counted(logits, *arguments, **options):
+        sizes.append(len(logits))
+        return cross_entropy_of(logits, *arguments, **options)
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", counted)
+    found = []
+    for n_rows in (10_000, 16, 1):
+        most = n_rows * (model.n_items - 1)
+        sizes.clear()
+        monkeypatch.setattr("recbole_gserec.models.query_seqrec.MAX_LOGITS", most)
+        model.zero_grad()
+        (loss,) = model.calculate_loss(batch)
+        loss.backward()
+        found.append((loss.detach(), [parameter.grad.clone() for parameter in model.parameters()]))
+        assert max(sizes) <= n_rows and (len(sizes) > 2) == (n_rows < len(batch))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
 
 
 def test_without_searches_it_is_sasrec(make_query_seqrec, prepare):

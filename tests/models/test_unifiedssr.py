@@ -303,6 +303,29 @@ def test_without_search_and_sessions_it_is_a_recommender(make_unified):
     assert given[0] == given[1]
 
 
+@pytest.mark.parametrize(("settings", "n_joint"), [({}, 3), ({"pretrain_epochs": 2}, 2)])
+def test_pre_training_on_both_tasks_comes_before_recommendation_alone(make_model, settings, n_joint):
+    from recbole_gserec.trainer import SearchTrainer
+
+    model, config, _, loaders = make_model("UnifiedSSR", **SMALL, epochs=3, **settings)
+    batches = JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True)
+    trainer, learnt = SearchTrainer(config, model), {}
+    encode_search, words = model.encode_search, model.query_embedding.embedding.weight
+
+    def counted(*inputs):
+        learnt[model.epoch] += 1
+        return encode_search(*inputs)
+
+    model.encode_search = counted
+    for epoch in range(3):
+        learnt[epoch], before = 0, words.detach().clone()
+        trainer._train_epoch(batches, epoch)
+        trains_search = epoch < n_joint
+        assert (learnt[epoch] == len(batches)) == trains_search and (learnt[epoch] == 0) != trains_search
+        assert torch.equal(words, before) != trains_search
+        assert model.loss_names == ("rec", "corr", "src_click", "src_corr")[: 4 if trains_search else 2]
+
+
 def test_new_windows_and_weights(make_model):
     model, *_ = make_model("UnifiedSSR")
     assert model.windows.width_bias.tanh().item() == pytest.approx(0.25)

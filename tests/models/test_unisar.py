@@ -2,7 +2,7 @@
 
 Breakages tried, each caught here: attention to the own kind in place of the other; merged states not brought back to
 their histories; r2r as memory in place of s2r; memory of rows without the other history; every fusion layer fed with
-the first's input; the learnt query for search rows; search rows' own pairs left out of the alignment; the other
+the first's input; the learnt query for search rows; search rows' own clicks among those to align; the other
 task's MLP; one target attention for both histories; gates in reverse order; rows of one user as
 negatives; rows with one history in the contrast; items without projection.
 """
@@ -152,8 +152,6 @@ class Plain:
 
     def alignment(self, negatives):
         pairs = [pair for row in range(len(self.batch)) for pair in pairs_of(self.batch, row)]
-        if self.task == "search":
-            pairs += zip(self.batch["query_id"].tolist(), self.batch["item_id"].tolist(), strict=True)
         return plain_alignment(self.model.alignment, pairs, negatives, self.query, self.item)
 
     def contrast(self, dedup=True):

@@ -1,0 +1,25 @@
+import copy
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
+
+
+def test_products_and_gradients_are_those_of_the_dense_matrix():
+    torch.manual_seed(0)
+    matrix = sp.random(5, 7, density=0.4, random_state=0, format="csr", dtype=np.float64)
+    dense = torch.from_numpy(matrix.toarray()).float()
+    there, back = ConstantMatrix(matrix), ConstantMatrix(matrix.T.tocsr())
+    values, weights = torch.randn(7, 3, requires_grad=True), torch.randn(5, 3)
+    result = SparseProduct.apply(there(), back(), values)
+    torch.testing.assert_close(result, dense @ values)
+    (gradient,) = torch.autograd.grad((result * weights).sum(), values)
+    torch.testing.assert_close(gradient, dense.T @ weights)
+
+
+def test_a_matrix_can_be_copied_and_leaves_no_trace_in_checkpoints():
+    matrix = ConstantMatrix(sp.eye(4, format="csr"))
+    assert torch.equal(copy.deepcopy(matrix)().to_dense(), torch.eye(4))
+    assert matrix.state_dict() == {}
