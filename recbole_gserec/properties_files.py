@@ -32,6 +32,11 @@ def model_settings(model: str) -> dict[str, Any]:
     return dict(own)
 
 
+def is_search_aware(model: str) -> bool:
+    """Whether a model is one of ours that needs a search-extended dataset: by default it loads the searches."""
+    return "search" in model_settings(model).get("additional_feat_suffix", [])
+
+
 def preprocess_settings() -> dict[str, Any]:
     """Default settings of the offline stage."""
     return dict(_read(properties_folder() / "preprocess.yaml"))

@@ -28,7 +28,13 @@ MODELS = {
     "UnifiedSSR": "recbole_gserec.models.unifiedssr",
     "UniSAR": "recbole_gserec.models.unisar",
 }
-"""Our models: name -> module that has the class."""
+"""Our search-aware models, with a dataset and a trainer of their own: name -> module that has the class."""
+
+RECOMMENDATION_MODELS = {
+    "SimGCL": "recbole_gserec.models.simgcl",
+    "CL4SRec": "recbole_gserec.models.cl4srec",
+}
+"""Our models that need no searches and are RecBole's in all else: its datasets, dataloaders and trainer."""
 
 
 def register() -> None:
@@ -118,7 +124,7 @@ def _add_settings() -> None:
     Config has no place for defaults from outside, and applies ``quick_start_config`` after the model's YAML.
     """
     from recbole.config import Config
-    from recbole.utils import ModelType
+    from recbole.utils import InputType, ModelType
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_gserec.data.settings import DATASET_SETTINGS
@@ -140,17 +146,21 @@ def _add_settings() -> None:
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)
         internal.update(defaults)
-        if defaults and isinstance(given.get("eval_args"), dict):
+        follows_protocol = "eval_args" in defaults
+        if follows_protocol and isinstance(given.get("eval_args"), dict):
             # Changing one part of the protocol, such as the mode, leaves the others as they are.
             given["eval_args"] = {**defaults["eval_args"], **given["eval_args"]}
-        has_own_negatives = hasattr(model_class, "input_type")
-        if is_sequential and not has_own_negatives and {**internal, **given}.get("loss_type") == "CE":
+        loss_type = None if hasattr(model_class, "input_type") else {**internal, **given}.get("loss_type")
+        if is_sequential and loss_type == "CE":
             # RecBole refuses to run with its own default here: cross entropy takes no sampled negatives.
             internal["train_neg_sample_args"] = None
-        if defaults and model_class.type == ModelType.CONTEXT and not given.get("threshold"):
+        if is_sequential and loss_type not in (None, "CE", "BPR"):
+            # RecBole knows what these two take. A model without another loss says so itself.
+            internal["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
+        if follows_protocol and model_class.type == ModelType.CONTEXT and not given.get("threshold"):
             # RecBole's default is to read labels; a search-extended dataset has none.
             internal["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
-        if defaults:
+        if follows_protocol:
             check_evaluation({**internal, **given}, is_ours=model in MODELS)
 
     Config._load_internal_config_dict = _load_internal_config_dict
@@ -164,8 +174,9 @@ def _add_models() -> None:
     from recbole_gserec.preprocess.coded_dataset import CodedSearchDataset
     from recbole_gserec.trainer import SearchTrainer
 
-    for name, module in MODELS.items():
+    for name, module in {**MODELS, **RECOMMENDATION_MODELS}.items():
         sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
+    for name in MODELS:
         setattr(recbole.data.dataset, f"{name}Dataset", CodedSearchDataset)
         setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
 

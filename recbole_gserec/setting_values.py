@@ -17,7 +17,7 @@ import recbole
 import yaml
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.properties_files import model_settings, protocol_settings
+from recbole_gserec.properties_files import is_search_aware, model_settings, protocol_settings
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
@@ -50,7 +50,9 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     ours = model_settings(model)
     offline = _offline_readers() if ours else {}
     defaults = {**(_recbole_defaults() if ours else {}), **protocol_settings(), **ours}
-    special = _SPECIAL if ours else {}
+    special = dict(_SPECIAL) if ours else {}
+    if ours and not is_search_aware(model):
+        special["train_neg_sample_args"] = _train_neg_sample_args_or_none
     for name, value in given.items():
         if name in offline:
             wanted = _wanted_offline(value, *offline[name])
@@ -166,6 +168,11 @@ def _train_neg_sample_args(value: Any) -> str | None:
         return "a sample_num that is a whole number of at least 1"
     alpha = value.get("alpha", 1)
     return None if _is_number(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
+
+
+def _train_neg_sample_args_or_none(value: Any) -> str | None:
+    """The same where RecBole's own loaders draw negatives: they are told so where a loss takes none."""
+    return None if value is None else _train_neg_sample_args(value)
 
 
 _SPECIAL: dict[str, Callable[[Any], str | None]] = {

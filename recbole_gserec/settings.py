@@ -16,6 +16,7 @@ import yaml
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import (
     dataset_settings,
+    is_search_aware,
     model_settings,
     properties_folder,
     protocol_settings,
@@ -51,14 +52,12 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
         is_sequential: Whether the model is one of RecBole's sequential models.
 
     Returns:
-        Settings, empty for RecBole's own model on a dataset without searches.
+        Settings. On a dataset without searches those of the protocol are among them for search-aware models alone, and
+        there are none for RecBole's own models.
     """
-    ours = model_settings(model)
-    settings = {}
-    if ours or has_searches(Path(data_path) / dataset, dataset):
-        settings.update(protocol_settings())
-        settings.update(ours)
-        settings.update(dataset_settings(dataset))
+    settings = model_settings(model)
+    if is_search_aware(model) or has_searches(Path(data_path) / dataset, dataset):
+        settings = {**protocol_settings(), **settings, **dataset_settings(dataset)}
         if is_sequential:
             settings["repeatable"] = True
     return copy.deepcopy(settings)

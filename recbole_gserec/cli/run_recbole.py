@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from recbole_gserec.cli.user_errors import is_the_users, one_line
 from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
-from recbole_gserec.properties_files import model_settings
+from recbole_gserec.properties_files import is_search_aware
 from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     check_model(model)
     _check_flags(args.settings, model)
     check_names(args.settings, model)
-    default = DEFAULT_DATASET if model_settings(model) else RECBOLE_DATASET
+    default = DEFAULT_DATASET if is_search_aware(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
 
     from recbole.quick_start import run as run_recbole

@@ -1,0 +1,114 @@
+r"""CL4SRec: Contrastive Learning for Sequential Recommendation.
+
+Xie et al., ICDE 2022, https://doi.org/10.1109/ICDE53745.2022.00099.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.loss import BPRLoss
+from recbole.model.sequential_recommender.sasrec import SASRec
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice, check_heads
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.contrastive import DotSimilarity, nt_xent
+from recbole_gserec.layers.prediction import dot_product
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.recbole_transformer import encode_at, use_fast_parts
+from recbole_gserec.layers.sequence_augmentation import SequenceAugmentation
+
+
+class CL4SRec(SASRec):
+    r"""SASRec whose states of two random views of a sequence are alike.
+
+    .. math::
+        L = L_{rec} + \lambda_{cl} L_{cl}
+
+    Views are made by cropping, masking and reordering, two different ways for each sequence; :math:`L_{cl}` is the
+    NT-Xent loss of dot products. Rows of one user, or with one target, are each other's negatives as in the paper,
+    unless ``cl_dedup`` is set.
+
+    The item that masks is the last row of the table, behind all items: it is never scored.
+
+    Settings: ``properties/model/CL4SRec.yaml``. Data: any RecBole dataset with times; searches are not read.
+    """
+
+    def __init__(self, config, dataset):
+        self._check(config)
+        # SASRec refuses a loss of ours, whatever else it would do with it.
+        super().__init__(ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)
+        self.loss_type = config["loss_type"]
+        # RecBole repeats a batch for every negative of a row.
+        self.n_repeats = 1 if self.loss_type == "CE" else config["train_neg_sample_args"]["sample_num"]
+        self.lambda_cl, self.tau, self.cl_dedup = config["lambda_cl"], config["tau"], config["cl_dedup"]
+        # The other weights are those of a SASRec of the same seed.
+        token = torch.empty(1, self.hidden_size).normal_(std=self.initializer_range)
+        rows = torch.cat([self.item_embedding.weight.detach(), token])
+        self.item_embedding = nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=0)
+        self.augmentation = SequenceAugmentation(config["eta"], config["gamma"], config["beta"], token=self.n_items)
+        self.similarity = DotSimilarity()
+        use_fast_parts(self)
+
+    @staticmethod
+    def _check(config) -> None:
+        check_choice("loss_type", config["loss_type"], ("CE", "BPR", "BCE"))
+        check_choice("hidden_act", config["hidden_act"], ("gelu", "relu", "swish", "tanh", "sigmoid"))
+        if config["loss_type"] != "CE" and config["train_neg_sample_args"]["distribution"] == "none":
+            raise SettingError(f"train_neg_sample_args: the loss {config['loss_type']} takes negatives")
+        check_heads(config, "hidden_size")
+        if config["n_layers"] < 1:
+            raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
+        if config["tau"] <= 0:
+            raise SettingError(f"tau is {config['tau']}; it takes a number above 0")
+        for name in ("eta", "gamma", "beta"):
+            if config[name] > 1:
+                raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")
+
+    @property
+    def item_weights(self) -> Tensor:
+        """Embeddings of all items that can be scored, ``[n_items, d]``."""
+        return self.item_embedding.weight[: self.n_items]
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """SASRec's states of the last items, ``[B, d]``; the uppermost layer is computed for these alone."""
+        places = torch.arange(item_seq.shape[1], device=item_seq.device)
+        events = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + self.position_embedding(places)))
+        return encode_at(self.trm_encoder, events, self.get_attention_mask(item_seq), item_seq_len - 1)
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss of the next items, and the weighted contrast."""
+        rows = interaction[: len(interaction) // self.n_repeats]
+        states = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+        loss = self.recommendation_loss(states, interaction)
+        if self.lambda_cl == 0:
+            return (loss,)
+        return loss, self.lambda_cl * self.contrast(rows)
+
+    def recommendation_loss(self, states: Tensor, interaction: Interaction) -> Tensor:
+        """Of states ``[B, d]`` and a batch whose rows come again for each further negative."""
+        positives = interaction[self.POS_ITEM_ID][: len(states)]
+        if self.loss_type == "CE":
+            return F.cross_entropy(states @ self.item_weights.T, positives)
+        negatives = interaction[self.NEG_ITEM_ID].view(-1, len(states))
+        logits = dot_product(states, self.item_embedding(torch.cat([positives.unsqueeze(0), negatives]).T))
+        if self.loss_type == "BCE":
+            return pointwise_loss(logits)
+        return BPRLoss()(logits[:, :1], logits[:, 1:])
+
+    def contrast(self, rows: Interaction) -> Tensor:
+        """NT-Xent of the states of two views."""
+        (first, first_lengths), (second, second_lengths) = self.augmentation(
+            rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
+        )
+        states = self.forward(torch.cat([first, second]), torch.cat([first_lengths, second_lengths]))
+        users = rows[self.USER_ID] if self.cl_dedup else None
+        return nt_xent(*states.chunk(2), similarity=self.similarity, temperature=self.tau, groups=users)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Logits of all items, ``[B, n_items]``."""
+        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]) @ self.item_weights.T

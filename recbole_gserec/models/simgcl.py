@@ -1,0 +1,107 @@
+r"""SimGCL: Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for Recommendation.
+
+Yu et al., SIGIR 2022, https://doi.org/10.1145/3477495.3531937.
+"""
+
+from __future__ import annotations
+
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender.lightgcn import LightGCN
+from torch import Tensor
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.info_nce import info_nce
+from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
+
+
+class SimGCL(LightGCN):
+    r"""LightGCN whose users and items are alike in two propagations with different noise.
+
+    With :math:`\hat A` the normalised matrix of the training interactions, layers and result are
+
+    .. math::
+        E^{(l)} = \hat A E^{(l-1)}, \quad E = \frac{1}{L} \sum_{l=1}^{L} E^{(l)}, \quad s(u, i) = e_u^\top e_i
+
+    without layer 0 in the mean. A view adds noise to every layer, on top of what it receives of the noise of the layers
+    before:
+
+    .. math::
+        E'^{(l)} = \hat A E'^{(l-1)} + \Delta^{(l)}, \quad
+        \Delta^{(l)} = \epsilon \, \mathrm{sign}(\hat A E'^{(l-1)}) \odot \bar X^{(l)}, \quad
+        X^{(l)} \sim U(0, 1),
+
+    with rows of :math:`\bar X` of length 1.
+
+    Settings: ``properties/model/SimGCL.yaml``. Data: any RecBole dataset; searches are not read.
+    """
+
+    def __init__(self, config, dataset):
+        self._check(config)
+        super().__init__(config, dataset)
+        self.lambda_cl, self.eps, self.tau = config["lambda_cl"], config["eps"], config["tau"]
+        self.cl_reduction = config["cl_reduction"]
+
+    @staticmethod
+    def _check(config) -> None:
+        check_choice("cl_reduction", config["cl_reduction"], ("mean", "sum"))
+        if config["n_layers"] < 1:
+            raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
+        if config["tau"] <= 0:
+            raise SettingError(f"tau is {config['tau']}; it takes a number above 0")
+
+    def get_norm_adj_mat(self) -> ConstantMatrix:
+        """LightGCN's matrix, in a form that is several times faster to multiply with."""
+        matrix = super().get_norm_adj_mat().coalesce()
+        return ConstantMatrix(sp.csr_matrix((matrix.values().numpy(), matrix.indices().numpy()), matrix.shape))
+
+    def train(self, mode: bool = True):
+        """As of any module; what was propagated before is forgotten, since weights may be others by now."""
+        self.restore_user_e = self.restore_item_e = None
+        return super().train(mode)
+
+    # ---- propagation --------------------------------------------------------------------------------------------
+
+    def forward(self, *, perturbed: bool = False) -> tuple[Tensor, Tensor]:
+        """Users ``[n_users, d]`` and items ``[n_items, d]``, with noise where asked."""
+        embeddings, layers, matrix = self.get_ego_embeddings(), [], self.norm_adj_matrix()
+        for _ in range(self.n_layers):
+            # The matrix is its own transpose.
+            embeddings = SparseProduct.apply(matrix, matrix, embeddings)
+            if perturbed:
+                embeddings = self.perturb(embeddings)
+            layers.append(embeddings)
+        return torch.stack(layers).mean(0).split([self.n_users, self.n_items])
+
+    def perturb(self, embeddings: Tensor) -> Tensor:
+        r"""Add noise of length :math:`\epsilon` to each row, in its own orthant."""
+        noise = F.normalize(torch.rand_like(embeddings), dim=1)
+        return embeddings + self.eps * embeddings.sign() * noise
+
+    # ---- scores and losses --------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss of LightGCN, BPR and the penalty on layer 0, and the weighted contrast."""
+        loss = super().calculate_loss(interaction)
+        if self.lambda_cl == 0:
+            return (loss,)
+        return loss, self.lambda_cl * self.contrast(interaction)
+
+    def contrast(self, interaction: Interaction) -> Tensor:
+        """InfoNCE between two views, of a batch's distinct users among them and of its distinct positives."""
+        nodes = interaction[self.USER_ID].unique(), interaction[self.ITEM_ID].unique()
+        views = zip(self.forward(perturbed=True), self.forward(perturbed=True), strict=True)
+        return sum(
+            info_nce(first[ids], second[ids], self.tau, self.cl_reduction)
+            for ids, (first, second) in zip(nodes, views, strict=True)
+        )
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Logits ``[B]`` of each row's own item; the graph is propagated once, as for ranking all items."""
+        if self.restore_user_e is None:
+            self.restore_user_e, self.restore_item_e = self.forward()
+        users, items = self.restore_user_e[interaction[self.USER_ID]], self.restore_item_e[interaction[self.ITEM_ID]]
+        return (users * items).sum(1)
