@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,9 +18,12 @@ from recbole_gserec.files import folder_written_aside, sha256_of_file, written_a
 Columns = Mapping[str, Sequence | np.ndarray | pa.Array | pa.ChunkedArray]
 """Values of one file's columns, keyed by ``field:type``; a pandas table with such column names is one too."""
 
+Stream = Callable[[], pa.RecordBatchReader]
+"""Gives the rows of one file when they are asked for, in batches whose columns are named ``field:type``."""
+
 _LARGEST_EXACT = 2.0**53
 _ROWS_AT_ONCE = 65536
-_PACKAGES = ("recbole-gserec", "recbole", "numpy", "pyarrow")
+_PACKAGES = ("recbole-gserec", "recbole", "numpy", "pyarrow", "duckdb", "rjieba")
 
 
 def write_atomic_file(path: str | Path, columns: Columns) -> None:
@@ -40,28 +43,41 @@ def write_atomic_file(path: str | Path, columns: Columns) -> None:
         _write_rows(temporary, Path(path), columns)
 
 
-def _write_rows(file: Path, path: Path, columns: Columns) -> None:
-    """Write ``file``, which will be at ``path`` in the end."""
-    cells = [_cells(path, header, values) for header, values in columns.items()]
-    table = pa.table(dict(zip(columns, cells, strict=True)))
+def _write_rows(file: Path, path: Path, rows: Columns | Stream) -> int:
+    """Write ``file``, which will be at ``path`` in the end, and return how many rows it has."""
+    if callable(rows):
+        batches = rows()
+        headers = batches.schema.names
+    else:
+        headers = list(rows)
+        batches = [pa.record_batch([_array(rows[name]) for name in headers], names=headers)]
+    written = 0
     with open(file, "w", encoding="utf-8", newline="\n") as opened:
-        opened.write("\t".join(columns) + "\n")
-        for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
-            lines = pc.binary_join_element_wise(*batch.columns, "\t").to_pylist()
-            opened.write("\n".join([*lines, ""]))
+        opened.write("\t".join(headers) + "\n")
+        for batch in batches:
+            cells = [_cells(path, name, batch.column(name), written) for name in headers]
+            for part in pa.table(cells, names=headers).to_batches(max_chunksize=_ROWS_AT_ONCE):
+                lines = pc.binary_join_element_wise(*part.columns, "\t").to_pylist()
+                opened.write("\n".join([*lines, ""]))
+            written += batch.num_rows
+    return written
 
 
-def _cells(path: Path, header: str, values: Sequence | np.ndarray | pa.Array | pa.ChunkedArray) -> pa.Array:
+def _array(values: Sequence | np.ndarray | pa.Array | pa.ChunkedArray) -> pa.Array:
+    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _cells(path: Path, header: str, array: pa.Array, first_row: int) -> pa.Array:
     """The values of one column as text, ``[n_rows]`` strings without separators."""
     field, _, kind = header.rpartition(":")
     if not field or kind not in TYPES:
         raise ValueError(f"'{header}' is not 'field:type'")
-    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
     if array.null_count:
-        row = int(np.flatnonzero(np.asarray(array.is_null()))[0])
+        row = first_row + int(np.flatnonzero(np.asarray(array.is_null()))[0])
         raise DataError(path, f"{field} is missing in row {row}", "Give every row a value.")
     if kind == "float":
-        return _numbers(path, field, np.asarray(array, dtype=np.float64))
+        return _numbers(path, field, np.asarray(array, dtype=np.float64), first_row)
     text = array.cast(pa.string())
     if kind.endswith("_seq"):
         text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r"[\s\pZ\p{Cc}]+", " "))
@@ -73,14 +89,14 @@ def _cells(path: Path, header: str, values: Sequence | np.ndarray | pa.Array | p
     return text
 
 
-def _numbers(path: Path, field: str, values: np.ndarray) -> pa.Array:
-    """Numbers as the shortest text that reads back the same, without a fraction or exponent where all are whole."""
+def _numbers(path: Path, field: str, values: np.ndarray, first_row: int) -> pa.Array:
+    """Numbers as the shortest text that reads back the same, without a fraction or exponent where they are whole."""
     if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
+        row = first_row + int(np.flatnonzero(~np.isfinite(values))[0])
         raise DataError(path, f"{field} is not a finite number in row {row}", "Give every row a number.")
-    if (np.trunc(values) == values).all() and (np.abs(values) <= _LARGEST_EXACT).all():
-        values = values.astype(np.int64)
-    return pa.array(values).cast(pa.string())
+    whole = (np.trunc(values) == values) & (np.abs(values) <= _LARGEST_EXACT)
+    integers = pa.array(np.where(whole, values, 0).astype(np.int64)).cast(pa.string())
+    return pc.if_else(pa.array(whole), integers, pa.array(values).cast(pa.string()))
 
 
 def check_name(name: str) -> None:
@@ -115,13 +131,22 @@ def already_made(folder: Path, made_from: Mapping[str, object]) -> bool:
     return True
 
 
-def write_dataset(folder: Path, tables: Mapping[str, Columns], made_from: Mapping[str, object]) -> None:
+def write_dataset(
+    folder: Path,
+    tables: Mapping[str, Columns | Stream],
+    made_from: Mapping[str, object],
+    *,
+    report: Mapping[str, object] | None = None,
+    write_more: Callable[[Path], None] | None = None,
+) -> None:
     """Write a dataset's atomic files and its record; the folder appears when all of them are complete.
 
     Args:
         folder: The dataset's folder, named like the dataset.
-        tables: Columns of each file, keyed by the suffix (``inter``, ``item``, ``search``, ``query``).
+        tables: Rows of each file, keyed by the suffix (``inter``, ``item``, ``search``, ``query``).
         made_from: As in :func:`already_made`.
+        report: What else the record tells.
+        write_more: Writes further files into the folder it is given.
 
     Raises:
         DataError: If a value or a file cannot be written, or another dataset has meanwhile taken the folder.
@@ -129,12 +154,17 @@ def write_dataset(folder: Path, tables: Mapping[str, Columns], made_from: Mappin
     name = folder.name
     try:
         with folder_written_aside(folder) as aside:
-            for suffix, columns in tables.items():
-                _write_rows(aside / f"{name}.{suffix}", folder / f"{name}.{suffix}", columns)
+            counts = {
+                suffix: _write_rows(aside / f"{name}.{suffix}", folder / f"{name}.{suffix}", rows)
+                for suffix, rows in tables.items()
+            }
+            if write_more is not None:
+                write_more(aside)
             record = {
                 "dataset": name,
                 "made_from": made_from,
-                "rows": {suffix: len(next(iter(columns.values()))) for suffix, columns in tables.items()},
+                "rows": counts,
+                **(report or {}),
                 "files": {file.name: sha256_of_file(file) for file in sorted(aside.iterdir())},
                 "versions": {package: _version(package) for package in _PACKAGES},
             }

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 
-from dataset_converters.atomic_writer import Columns, already_made, check_name, write_dataset
+from dataset_converters.bad_rows import BadRows
+from dataset_converters.conversion import Options, convert
 from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
 from recbole_gserec.errors import DataError, MissingDependencyError, SettingError
 
 _INTERACTION_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 _FILM_TYPES = {"item_id": "token", "movie_title": "token_seq", "release_year": "token", "class": "token_seq"}
 
-logger = logging.getLogger(__name__)
-
 NAME = "ml-100k-search"
 SEED = 2025
 #: Parameters of the Beta distribution of the users' search probabilities: most users search seldom, a few often.
 BETA = (0.5, 1.5)
+#: The queries are words already.
+DEFAULTS = Options(words="spaces")
 RECIPE = (
     f"Each interaction began with a search with a probability of the user's own, drawn from Beta{BETA}; "
     "the query is the film's genres and decade, and the search clicked the film at the interaction's time."
@@ -34,7 +35,12 @@ RECIPE = (
 
 
 def convert_ml_100k(
-    output_dir: str | Path, name: str = NAME, seed: int = SEED, source: str | Path | None = None
+    output_dir: str | Path,
+    name: str = NAME,
+    seed: int = SEED,
+    source: str | Path | None = None,
+    *,
+    options: Options | None = None,
 ) -> Path:
     """Make a search-extended dataset from MovieLens-100k.
 
@@ -43,6 +49,7 @@ def convert_ml_100k(
         name: The new dataset's name.
         seed: Of the draws that decide which interactions began with a search.
         source: Folder with ``ml-100k.inter`` and ``ml-100k.item``; by default the one shipped inside RecBole.
+        options: Of the conversion.
 
     Returns:
         The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
@@ -52,27 +59,27 @@ def convert_ml_100k(
         SettingError: If the name or the seed cannot be used.
         MissingDependencyError: If no source is given and RecBole is not installed.
     """
-    check_name(name)
     if seed < 0:
         raise SettingError(f"seed {seed} is negative. Give 0 or more.")
-    folder = Path(output_dir) / name
     source = shipped_ml_100k() if source is None else Path(source)
-    paths = [source / "ml-100k.inter", source / "ml-100k.item"]
-    made_from = {
-        "converter": "ml-100k",
-        "recipe": RECIPE,
-        "seed": seed,
-        "source": {path.name: _sha256_of_text(path) for path in paths},
-    }
-    if already_made(folder, made_from):
-        return folder
-    films = _read_films(paths[1])
-    interactions = _read_interactions(paths[0], films.index)
-    tables = _tables(interactions, films, seed)
-    write_dataset(folder, tables, made_from)
-    counts = {suffix: len(next(iter(columns.values()))) for suffix, columns in tables.items()}
-    logger.info("Made %s: %s", folder, ", ".join(f"{count:,} rows of .{suffix}" for suffix, count in counts.items()))
-    return folder
+    sources = {name: source / name for name in ("ml-100k.inter", "ml-100k.item")}
+
+    def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
+        films = _read_films(sources["ml-100k.item"])
+        interactions = _read_interactions(sources["ml-100k.inter"], films.index)
+        _fill_tables(connection, interactions, films, seed)
+        return []
+
+    return convert(
+        output_dir,
+        name,
+        "ml-100k",
+        sources,
+        read,
+        options or DEFAULTS,
+        settings={"recipe": RECIPE, "seed": seed},
+        digest=_sha256_of_text,
+    )
 
 
 def shipped_ml_100k() -> Path:
@@ -110,28 +117,34 @@ def words_of_films(categories: pd.Series, release_years: pd.Series) -> pd.Series
     return categories.str.lower().str.cat(decades, sep=" ").str.strip()
 
 
-def _tables(interactions: pd.DataFrame, films: pd.DataFrame, seed: int) -> dict[str, Columns]:
-    """Columns of the dataset's files."""
+def _fill_tables(connection: duckdb.DuckDBPyConnection, interactions: pd.DataFrame, films: pd.DataFrame, seed: int):
+    """Fill the tables of the conversion."""
     interactions = interactions.sort_values(["user_id", "timestamp"], kind="stable")
-    searches = interactions[draw_searches(interactions["user_id"].to_numpy(), seed)]
-    query_words = searches["item_id"].map(words_of_films(films["class"], films["release_year"]))
-    words, queries = np.unique(query_words.to_numpy(dtype=str), return_inverse=True)
-    return {
-        "inter": {f"{field}:{kind}": interactions[field].to_numpy() for field, kind in _INTERACTION_TYPES.items()},
-        "item": {
-            "item_id:token": films.index.to_numpy(),
-            "title:token_seq": films["movie_title"].to_numpy(),
-            "categories:token_seq": films["class"].to_numpy(),
-            "release_year:token": films["release_year"].to_numpy(),
-        },
-        "search": {
-            "search_user_id:token": searches["user_id"].to_numpy(),
-            "search_query_id:token": queries + 1,
-            "search_timestamp:float": searches["timestamp"].to_numpy(),
-            "search_item_ids:token_seq": searches["item_id"].to_numpy(),
-        },
-        "query": {"query_id:token": np.arange(1, len(words) + 1), "query_words:token_seq": words.astype(object)},
-    }
+    searched = draw_searches(interactions["user_id"].to_numpy(), seed)
+    queries = interactions["item_id"].map(words_of_films(films["class"], films["release_year"]))
+    events = pd.DataFrame(
+        {
+            "user": interactions["user_id"].astype(str),
+            "item": interactions["item_id"].astype(str),
+            "rating": interactions["rating"],
+            "time": interactions["timestamp"],
+            "query": queries,
+            "searched": searched,
+        }
+    )
+    texts = films.reset_index().astype(str)
+    connection.register("ratings", events)
+    connection.register("films", texts)
+    connection.execute(
+        """
+        CREATE TABLE events AS SELECT *, row_number() OVER () AS place FROM ratings;
+        CREATE TABLE interactions AS SELECT user, item, rating, time, place FROM events;
+        CREATE TABLE searches AS SELECT user, query, time, [item] AS items, place FROM events WHERE searched;
+        CREATE TABLE items AS
+        SELECT item_id AS item, movie_title AS title, "class" AS categories, release_year AS "release_year:token"
+        FROM films;
+        """
+    )
 
 
 def _read_films(path: Path) -> pd.DataFrame:
@@ -175,6 +188,4 @@ def _read(path: Path, types: dict[str, str], ids: list[str]) -> pd.DataFrame:
 
 def _sha256_of_text(path: Path) -> str:
     """Hash of a text file whatever its line ends: RecBole's wheels ship the same lines with either kind."""
-    if not path.is_file():
-        raise DataError(path, "file not found", "Give the folder that holds ml-100k.inter and ml-100k.item.")
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()

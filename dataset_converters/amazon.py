@@ -1,0 +1,180 @@
+"""Amazon's reviews (2014, 2018, 2023) as purchases, with searches made from them: the paper's CDs and Electronics.
+
+A review is an interaction. The published product-search data says which queries could have led a user to an item; a
+search with one of them clicked the item at the time of the review. Without those files, queries are made by the same
+recipe from the items' category paths (:mod:`dataset_converters.amazon_queries`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from dataset_converters.amazon_files import Source, find_source
+from dataset_converters.amazon_items import read_items
+from dataset_converters.amazon_queries import ORIGINS, offer_by_categories, offer_published
+from dataset_converters.amazon_reviews import read_reviews
+from dataset_converters.amazon_searches import PER_PURCHASE, make_searches
+from dataset_converters.bad_rows import BadRows
+from dataset_converters.conversion import Options, convert
+from dataset_converters.workspace import count
+from recbole_gserec.errors import DataError, SettingError
+
+logger = logging.getLogger(__name__)
+
+#: Queries of both origins are words already.
+DEFAULTS = Options(words="spaces")
+_NAMES = {"CDs_and_Vinyl": "amazon-cds", "": "amazon"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How searches and texts are made.
+
+    Args:
+        queries_from: ``published`` or ``categories``; by default the published ones where their files are there.
+        queries_per_purchase: ``one`` of the queries that could have led to the item, drawn; or ``all`` of them.
+        search_probability: Of a purchase to have begun with a search, if there are queries for it.
+        items_with_text: Leave out items with neither title nor description, as the paper's authors do.
+        description_length: Most characters of a description; 0: all.
+        seed: Of the draws.
+    """
+
+    queries_from: str | None = None
+    queries_per_purchase: str = "one"
+    search_probability: float = 1.0
+    items_with_text: bool = False
+    description_length: int = 2000
+    seed: int = 2025
+
+    def __post_init__(self) -> None:
+        if self.queries_from not in (None, *ORIGINS):
+            raise SettingError(f"queries_from can be one of {', '.join(ORIGINS)}, not '{self.queries_from}'.")
+        if self.queries_per_purchase not in PER_PURCHASE:
+            raise SettingError(
+                f"queries_per_purchase can be one of {', '.join(PER_PURCHASE)}, not '{self.queries_per_purchase}'."
+            )
+        if not 0 <= self.search_probability <= 1:
+            raise SettingError(f"search_probability {self.search_probability} is not between 0 and 1.")
+        for name in ("description_length", "seed"):
+            if getattr(self, name) < 0:
+                raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
+
+
+def convert_amazon(
+    source: str | Path,
+    output_dir: str | Path,
+    name: str | None = None,
+    *,
+    category: str | None = None,
+    edition: str | None = None,
+    queries: str | Path | None = None,
+    recipe: Recipe | None = None,
+    options: Options | None = None,
+) -> Path:
+    """Make a search-extended dataset from one category of Amazon's reviews.
+
+    Args:
+        source: Folder of the reviews, the metadata and, if at hand, the published product-search files.
+        output_dir: Folder of all datasets (RecBole's ``data_path``).
+        name: The new dataset's name; by default that of its category, such as ``amazon-electronics``.
+        category: As the files name it; needed where the folder holds several.
+        edition: ``2014``, ``2018``, ``2023`` or ``plain``; told by the content if not given.
+        queries: Folder of the published product-search files, if it is another one.
+        recipe: How searches and texts are made.
+        options: Of the conversion.
+
+    Returns:
+        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+
+    Raises:
+        DataError: If a file is missing or malformed, or the folder holds another dataset.
+        SettingError: If an option cannot be used.
+    """
+    recipe, options = recipe or Recipe(), options or DEFAULTS
+    found = find_source(Path(source), category, edition, Path(queries) if queries is not None else None)
+    published = found.queries is not None if recipe.queries_from is None else recipe.queries_from == "published"
+    if published and found.queries is None:
+        raise DataError(Path(source), "no published queries", "Name their folder: --queries FOLDER.")
+    files = {path.name: path for path in found.files(published)}
+
+    def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
+        return _read(connection, found, published, recipe, options)
+
+    return convert(
+        output_dir,
+        name or name_of(found.category),
+        "amazon",
+        files,
+        read,
+        options,
+        settings={
+            "edition": found.edition.name,
+            "category": found.category,
+            "queries_from": "published" if published else "categories",
+            "queries_per_purchase": recipe.queries_per_purchase,
+            "search_probability": recipe.search_probability,
+            "items_with_text": recipe.items_with_text,
+            "description_length": recipe.description_length,
+            "seed": recipe.seed,
+        },
+        searches_follow=True,
+    )
+
+
+def name_of(category: str) -> str:
+    """Default name of a category's dataset: ``amazon-electronics``, ``amazon-cds``, ``amazon-toys-and-games``."""
+    return _NAMES.get(category, f"amazon-{category.lower().replace('_', '-')}")
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, source: Source, published: bool, recipe: Recipe, options: Options
+) -> list[BadRows]:
+    """Fill the tables of the conversion."""
+    left_out = read_reviews(connection, source.reviews, source.edition, options.bad_rows)
+    left_out += read_items(
+        connection,
+        source.metadata,
+        source.edition,
+        options.bad_rows,
+        all_items=options.all_items,
+        description_length=recipe.description_length,
+    )
+    if recipe.items_with_text:
+        left_out += _leave_out_items_without_text(connection, source.reviews)
+    if published:
+        left_out += offer_published(connection, source.queries, options.bad_rows)
+    else:
+        offer_by_categories(connection)
+    make_searches(
+        connection,
+        per_user=published,
+        per_purchase=recipe.queries_per_purchase,
+        probability=recipe.search_probability,
+        seed=recipe.seed,
+    )
+    _tell_of_items(connection)
+    return left_out
+
+
+def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews: Path) -> list[BadRows]:
+    """Remove interactions with items that have neither title nor description, or no metadata."""
+    without = """
+        FROM interactions ANTI JOIN
+            (SELECT item FROM item_texts WHERE title <> '' OR description <> '') described USING (item)
+    """
+    connection.execute(f"CREATE TEMP TABLE without_text AS SELECT place {without}")
+    rows, lines = connection.execute(
+        "SELECT count(*), list_slice(list_sort(list(place)), 1, 5) FROM without_text"
+    ).fetchone()
+    connection.execute("DELETE FROM interactions WHERE place IN (SELECT place FROM without_text)")
+    return [BadRows(reviews.name, "the item has neither title nor description", rows, tuple(lines))] if rows else []
+
+
+def _tell_of_items(connection: duckdb.DuckDBPyConnection) -> None:
+    unknown = count(connection, "SELECT count(DISTINCT item) FROM interactions ANTI JOIN item_texts USING (item)")
+    if unknown:
+        logger.warning("Items without metadata: %s. They keep their interactions, without texts.", f"{unknown:,}")

@@ -1,0 +1,165 @@
+"""Which files of a folder are the reviews and the metadata of one Amazon category, and of which edition."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_converters.amazon_lines import batches_of_lines
+from recbole_gserec.errors import DataError, SettingError
+
+_REVIEWS = re.compile(r"(?:reviews_)?(?P<category>.+?)(?P<core>_5)?\.(?:jsonl?|csv)(?:\.gz)?")
+_PLAIN = re.compile(r"interactions\.tsv(?:\.gz)?")
+_PUBLISHED = ("query_text.txt", "train.qrels", "test.qrels")
+# Enough records to tell an edition by, even if some of them are broken.
+_LINES_LOOKED_AT = 100
+
+
+@dataclass(frozen=True)
+class Edition:
+    """How one edition names what is needed.
+
+    Args:
+        name: Year of the edition, or ``plain``.
+        user: Key or column of the user's id in the reviews.
+        item: Of the item's id, in reviews and metadata.
+        rating: Of the stars; none in the plain layout.
+        time: Of the time, or of the place in the user's order.
+        units_per_second: Of the time; None: it is a place.
+    """
+
+    name: str
+    user: str
+    item: str
+    rating: str | None
+    time: str
+    units_per_second: int | None
+
+
+EDITIONS = {
+    edition.name: edition
+    for edition in (
+        Edition("2014", "reviewerID", "asin", "overall", "unixReviewTime", 1),
+        Edition("2018", "reviewerID", "asin", "overall", "unixReviewTime", 1),
+        Edition("2023", "user_id", "parent_asin", "rating", "timestamp", 1000),
+        Edition("plain", "user_id", "item_id", None, "position", None),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that a dataset is made from.
+
+    Args:
+        edition: Of the reviews.
+        category: As the files name it; the empty string in the plain layout, which has no name.
+        reviews: File of the reviews.
+        metadata: File of the items.
+        queries: The published product-search files ``query_text.txt``, ``train.qrels`` and ``test.qrels``, if any.
+    """
+
+    edition: Edition
+    category: str
+    reviews: Path
+    metadata: Path
+    queries: tuple[Path, Path, Path] | None
+
+    def files(self, published: bool) -> list[Path]:
+        """Those that are read, with or without the published queries."""
+        return [self.reviews, self.metadata, *(self.queries if published and self.queries else ())]
+
+
+def find_source(
+    folder: Path, category: str | None = None, edition: str | None = None, queries: Path | None = None
+) -> Source:
+    """Find the files of one category.
+
+    Args:
+        folder: Holds the reviews and the metadata under the names they are published under.
+        category: As the files name it (``Electronics``); needed where the folder holds several.
+        edition: One of ``EDITIONS``; told by the content if not given.
+        queries: Folder of the published product-search files; ``folder`` if they are there.
+
+    Raises:
+        DataError: If a file is missing or there is a choice.
+        SettingError: If the edition is unknown.
+    """
+    if edition is not None and edition not in EDITIONS:
+        raise SettingError(f"edition can be one of {', '.join(EDITIONS)}, not '{edition}'.")
+    if not folder.is_dir():
+        raise DataError(folder, "no such folder", "Check --input.")
+    reviews, category = _reviews(folder, category)
+    metadata = _metadata(reviews, category)
+    found = EDITIONS[edition or _edition_of(reviews)]
+    return Source(found, category, reviews, metadata, _published_queries(folder, queries))
+
+
+def _reviews(folder: Path, category: str | None) -> tuple[Path, str]:
+    found = [(path, name) for path in sorted(folder.iterdir()) if (name := _category(path)) is not None]
+    found = [(path, name) for path, name in found if category in (None, name)]
+    if not found:
+        names = "reviews_Electronics_5.json.gz, Electronics_5.json.gz, Electronics.jsonl.gz or Electronics.csv.gz"
+        of_category = f" of '{category}'" if category else ""
+        raise DataError(folder, f"no file of reviews{of_category}", f"Its name is like {names}. Check --input.")
+    if len(found) > 1:
+        listed = ", ".join(path.name for path, _ in found)
+        if len({name for _, name in found}) > 1:
+            raise DataError(folder, f"several categories ({listed})", "Choose one: --category NAME.")
+        raise DataError(folder, f"several files of reviews ({listed})", "Leave one of them in the folder.")
+    return found[0]
+
+
+def _category(path: Path) -> str | None:
+    """Category whose reviews a file holds by its name; None if it holds none, empty in the plain layout."""
+    # A folder too can be named like a file: the published product-search data has such ones.
+    if not path.is_file() or path.name.startswith(("meta_", ".")):
+        return None
+    if _PLAIN.fullmatch(path.name):
+        return ""
+    match = _REVIEWS.fullmatch(path.name)
+    return match["category"] if match else None
+
+
+def _metadata(reviews: Path, category: str) -> Path:
+    stems = [f"meta_{category}.json", f"meta_{category}.jsonl"] if category else ["items.tsv"]
+    found = [path for stem in stems for path in _with_or_without_gz(reviews.parent, stem)]
+    if not found:
+        named = f"meta_{category}.json.gz or meta_{category}.jsonl.gz" if category else "items.tsv.gz"
+        raise DataError(reviews.parent, "no file of metadata", f"Put {named} beside {reviews.name}.")
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise DataError(reviews.parent, f"several files of metadata ({listed})", "Leave one of them in the folder.")
+    return found[0]
+
+
+def _published_queries(folder: Path, queries: Path | None) -> tuple[Path, Path, Path] | None:
+    """The three files; all or none of them have to be there."""
+    where = folder if queries is None else queries
+    found = [next(iter(_with_or_without_gz(where, stem)), None) for stem in _PUBLISHED]
+    if queries is None and not any(found):
+        return None
+    for stem, path in zip(_PUBLISHED, found, strict=True):
+        if path is None:
+            raise DataError(where, f"no {stem}.gz", f"Give the product-search files {', '.join(_PUBLISHED)} together.")
+    return tuple(found)
+
+
+def _with_or_without_gz(folder: Path, stem: str) -> list[Path]:
+    return [path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()]
+
+
+def _edition_of(reviews: Path) -> str:
+    """Tell the edition by the keys of the first records."""
+    lines = next(batches_of_lines(reviews), None)
+    head = "\n".join(lines["text"].slice(0, _LINES_LOOKED_AT).to_pylist()) if lines is not None else ""
+    if not head:
+        raise DataError(reviews, "the file is empty", "Download it again.")
+    if "reviewerID" in head:
+        return "2018" if '"verified"' in head else "2014"
+    if "parent_asin" in head:
+        return "2023"
+    if "item_id" in head and "position" in head:
+        return "plain"
+    raise DataError(reviews, "no review of a known edition at its start", "Give reviews of 2014, 2018 or 2023.", 1)

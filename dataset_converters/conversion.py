@@ -1,0 +1,228 @@
+"""From logs to a finished dataset: the steps that all converters share.
+
+A converter reads its source into three tables of a database; filters, words of queries, statistics and the writing of
+the atomic files are the same for all.
+
+``interactions``: ``user VARCHAR, item VARCHAR, time DOUBLE, place BIGINT``, then further columns, which are written to
+``.inter``. The place is the order in the source, by which interactions of equal time are ordered.
+
+``searches``: ``user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT``. The query is its text; the
+items are those clicked, in order, possibly none.
+
+``items``: ``item VARCHAR``, then text columns such as ``title`` and ``categories``; no item twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from dataset_converters import filters as filtering
+from dataset_converters.atomic_writer import Stream, already_made, check_name, write_dataset
+from dataset_converters.bad_rows import BadRows, check_action
+from dataset_converters.filters import Filters, Step
+from dataset_converters.query_words import words_of_texts
+from dataset_converters.statistics import collect
+from dataset_converters.statistics_report import print_report, write_report
+from dataset_converters.table_checks import check_tables
+from dataset_converters.workspace import run, workspace
+from recbole_gserec.errors import DataError
+from recbole_gserec.files import sha256_of_file
+
+logger = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 65536
+# Options that change nothing in the files.
+_RESOURCES = ("memory", "threads")
+# Ids that are numbers are ordered as such, others after them by their characters.
+_BY_ID = "try_cast({0} AS HUGEINT) NULLS LAST, {0}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every conversion can be told.
+
+    Args:
+        filters: What to keep.
+        words: How queries are split (:func:`dataset_converters.query_words.words_of_texts`).
+        bad_rows: ``error``: refuse a source with rows that cannot be used; ``skip``: leave them out, counted.
+        all_items: Write texts of items that no kept event mentions too.
+        memory: Limit of the database's memory.
+        threads: Of the database; as many as processors by default.
+    """
+
+    filters: Filters = field(default_factory=Filters)
+    words: str = "text"
+    bad_rows: str = "error"
+    all_items: bool = False
+    memory: str = "2GB"
+    threads: int | None = None
+
+
+def convert(
+    output_dir: str | Path,
+    name: str,
+    converter: str,
+    sources: Mapping[str, Path],
+    read: Callable[[duckdb.DuckDBPyConnection], list[BadRows]],
+    options: Options,
+    settings: Mapping[str, object] | None = None,
+    *,
+    digest: Callable[[Path], str] = sha256_of_file,
+    searches_follow: bool = False,
+    mixed_units: bool = False,
+) -> Path:
+    """Make a dataset.
+
+    Args:
+        output_dir: Folder of all datasets (RecBole's ``data_path``).
+        name: The new dataset's name.
+        converter: The source's name, for the record.
+        sources: The files that are read, keyed by the name they are recorded under.
+        read: Fills the tables ``interactions``, ``searches`` and ``items`` and returns what it left out.
+        options: As given.
+        settings: Everything else that determines the result, as plain JSON values.
+        digest: Hash by which a file of the source is recorded.
+        searches_follow: Whether searches are made from interactions (:func:`dataset_converters.filters.apply`).
+        mixed_units: Whether times of interactions and searches may have different units, as a published processing
+            has them.
+
+    Returns:
+        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+
+    Raises:
+        DataError: If the source cannot be used, no interaction is left, or the folder holds another dataset.
+        SettingError: If an option cannot be used.
+    """
+    check_name(name)
+    words_of_texts([], options.words)
+    check_action(options.bad_rows)
+    folder = Path(output_dir) / name
+    made_from = {
+        "converter": converter,
+        "settings": dict(settings or {}),
+        "options": {key: value for key, value in dataclasses.asdict(options).items() if key not in _RESOURCES},
+        "source": _digests(sources, digest),
+    }
+    if already_made(folder, made_from):
+        logger.info("%s is there already.", folder)
+        return folder
+    with workspace(folder.parent, options.memory, options.threads) as connection:
+        bad_rows = read(connection)
+        check_tables(connection, next(iter(sources.values())).parent, mixed_units=mixed_units)
+        steps = filtering.apply(connection, options.filters, searches_follow=searches_follow)
+        if not steps[-1].interactions:
+            raise DataError(folder, f"no interaction is left ({_told(steps)})", "Loosen the filters.")
+        _split_queries(connection, options.words)
+        statistics = collect(connection)
+        report = {
+            "steps": [dataclasses.asdict(step) for step in steps],
+            "left_out": [dataclasses.asdict(bad) for bad in bad_rows],
+        }
+        write_dataset(
+            folder,
+            _tables(connection, options.all_items),
+            made_from,
+            report=report,
+            write_more=lambda aside: write_report(aside, name, statistics, steps, bad_rows),
+        )
+    # Who calls this from a program has asked for lines of the log, or for nothing.
+    if logger.isEnabledFor(logging.INFO):
+        print_report(name, statistics, steps, bad_rows)
+    logger.info("Made %s", folder)
+    return folder
+
+
+def _digests(sources: Mapping[str, Path], digest: Callable[[Path], str]) -> dict[str, str]:
+    for path in sources.values():
+        if not path.is_file():
+            raise DataError(path, "file not found", "Check --input.")
+    return {name: digest(path) for name, path in sources.items()}
+
+
+def _split_queries(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
+    """Fill the table ``queries`` (``query_id, words``) and give each search the id of its words.
+
+    Queries of the same words are one query. Ids are numbers in the order of the words, so that the order of the rows
+    in the source does not decide them.
+    """
+    connection.execute("CREATE TABLE query_texts (query VARCHAR, words VARCHAR)")
+    texts = connection.cursor().sql("SELECT DISTINCT coalesce(query, '') AS query FROM searches")
+    for batch in texts.to_arrow_reader(_ROWS_AT_ONCE):
+        query = batch.column(0)
+        words = pa.array(words_of_texts(query.to_pylist(), kind), pa.string())
+        connection.register("split", pa.table({"query": query, "words": words}))
+        connection.execute("INSERT INTO query_texts SELECT query, words FROM split")
+    run(
+        connection,
+        """
+        CREATE TABLE queries AS
+        SELECT row_number() OVER (ORDER BY words) AS query_id, words FROM (SELECT DISTINCT words FROM query_texts)
+        """,
+        label="Numbering queries",
+    )
+    run(
+        connection,
+        """
+        CREATE TABLE query_ids AS SELECT query, query_id FROM query_texts JOIN queries USING (words)
+        """,
+    )
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, all_items: bool) -> dict[str, Stream]:
+    """The rows of each atomic file, read when they are written."""
+    mentioned = "(SELECT item FROM interactions UNION SELECT unnest(items) FROM searches)"
+    more = [(name, kind) for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()]
+    more = [(name, kind) for name, kind in more if name not in ("user", "item", "time", "place")]
+    texts = [name for name, *_ in connection.execute("DESCRIBE items").fetchall() if name != "item"]
+    selects = {
+        "inter": f"""
+            SELECT user AS "user_id:token", item AS "item_id:token", {"".join(map(_extra, more))}
+                time AS "timestamp:float"
+            FROM interactions ORDER BY {_BY_ID.format("user")}, time, place
+        """,
+        "item": f"""
+            SELECT item AS "item_id:token"{"".join(map(_text, texts))}
+            FROM items {"" if all_items else f"WHERE item IN {mentioned}"} ORDER BY {_BY_ID.format("item")}
+        """,
+        "search": f"""
+            SELECT user AS "search_user_id:token", query_id::VARCHAR AS "search_query_id:token",
+                time AS "search_timestamp:float",
+                array_to_string(coalesce(items, []), ' ') AS "search_item_ids:token_seq"
+            FROM searches JOIN query_ids ON coalesce(searches.query, '') = query_ids.query
+            ORDER BY {_BY_ID.format("user")}, time, place
+        """,
+        "query": """
+            SELECT query_id::VARCHAR AS "query_id:token", words AS "query_words:token_seq" FROM queries
+            ORDER BY queries.query_id
+        """,
+    }
+    return {suffix: partial(_stream, connection, select) for suffix, select in selects.items()}
+
+
+def _stream(connection: duckdb.DuckDBPyConnection, select: str) -> pa.RecordBatchReader:
+    return connection.sql(select).to_arrow_reader(_ROWS_AT_ONCE)
+
+
+def _extra(column: tuple[str, str]) -> str:
+    """A further column of the interactions: numbers are floats, all else tokens."""
+    name, kind = column
+    if kind == "VARCHAR":
+        return f'"{name}" AS "{name}:token", '
+    return f'"{name}"::DOUBLE AS "{name}:float", '
+
+
+def _text(name: str) -> str:
+    """A text column of the items, unless the name says another type (``release_year:token``)."""
+    return f""", coalesce("{name}"::VARCHAR, '') AS "{name if ":" in name else name + ":token_seq"}\""""
+
+
+def _told(steps: list[Step]) -> str:
+    return "; ".join(f"{step.name}: {step.interactions:,} interactions, {step.searches:,} searches" for step in steps)

@@ -1,0 +1,171 @@
+"""Which users, items and events of the logs become part of the dataset; every step says what it removed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import duckdb
+
+from dataset_converters.workspace import count, run
+from recbole_gserec.errors import SettingError
+
+_EVENTS = ("interactions", "searches")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What to keep of the logs; the steps are taken in the order of the fields.
+
+    Args:
+        since: Earliest time kept, of interactions and searches, in the unit of the logs' times; none by default.
+        until: Time from which on nothing is kept; none by default.
+        drop_duplicates: Keep one of interactions, or searches, that are equal in everything, their time included.
+        min_searches: Fewest searches of a user.
+        k_core: Fewest interactions of a user and of an item, both at once; 0 leaves items as they are.
+        min_interactions: Fewest interactions of a user who has any, also within the core. Evaluation needs 3: training,
+            validation, test.
+        search_only_users: Keep users who search and never interact; they are nodes of the user-code graph.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    drop_duplicates: bool = False
+    min_searches: int = 0
+    k_core: int = 0
+    min_interactions: int = 3
+    search_only_users: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise SettingError(f"{name} {getattr(self, name)} is not a time.")
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise SettingError(f"nothing lies between since {self.since:.15g} and until {self.until:.15g}.")
+        for name in ("min_searches", "k_core", "min_interactions"):
+            if getattr(self, name) < 0:
+                raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is there after one step.
+
+    Args:
+        name: Of the step.
+        users: With interactions or searches.
+        items: Interacted with or clicked in searches.
+        interactions: In all.
+        searches: In all.
+    """
+
+    name: str
+    users: int
+    items: int
+    interactions: int
+    searches: int
+
+
+def apply(connection: duckdb.DuckDBPyConnection, filters: Filters, *, searches_follow: bool = False) -> list[Step]:
+    """Remove from the tables ``interactions`` and ``searches`` what the filters do not keep.
+
+    Args:
+        connection: Of the workspace.
+        filters: What to keep.
+        searches_follow: Whether searches were made from interactions of the same user, item and time, and go with them
+            where the core leaves single interactions out.
+
+    Returns:
+        The counts at the start and after each step that was asked for.
+    """
+    steps = [_counted(connection, "read")]
+
+    def step(name: str, *statements: str) -> None:
+        for statement in statements:
+            run(connection, statement, label=name)
+        steps.append(_counted(connection, name))
+
+    for bound, keeps in ((filters.since, ">="), (filters.until, "<")):
+        if bound is not None:
+            name = f"since {bound:.15g}" if keeps == ">=" else f"until {bound:.15g}"
+            step(
+                name,
+                *(f"DELETE FROM {table} WHERE NOT (time {keeps} {bound!r})" for table in _EVENTS),
+            )
+    if filters.drop_duplicates:
+        step("without duplicates", *(_without_duplicates(connection, table) for table in _EVENTS))
+    if filters.min_searches:
+        with_too_few = f"""
+            SELECT users.user FROM (SELECT user FROM interactions UNION SELECT user FROM searches) users
+            LEFT JOIN (SELECT user, count(*) AS n FROM searches GROUP BY user) counts USING (user)
+            WHERE coalesce(n, 0) < {filters.min_searches}
+        """
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE removed AS {with_too_few}")
+        step(f"users with {filters.min_searches} searches or more", *_delete_removed_users())
+    if filters.k_core > 1:
+        _k_core(connection, filters.k_core, max(filters.k_core, filters.min_interactions))
+        if searches_follow:
+            run(connection, _DELETE_SEARCHES_OF_REMOVED_INTERACTIONS)
+        steps.append(_counted(connection, f"{filters.k_core}-core"))
+    if filters.min_interactions > 1:
+        too_few = f"SELECT user FROM interactions GROUP BY user HAVING count(*) < {filters.min_interactions}"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE removed AS {too_few}")
+        step(f"users with {filters.min_interactions} interactions or more", *_delete_removed_users())
+    if not filters.search_only_users:
+        step(
+            "users with interactions",
+            "DELETE FROM searches WHERE user NOT IN (SELECT DISTINCT user FROM interactions)",
+        )
+    return steps
+
+
+_DELETE_SEARCHES_OF_REMOVED_INTERACTIONS = """
+    DELETE FROM searches WHERE place IN (
+        SELECT place FROM (SELECT "user", items[1] AS item, time, place FROM searches)
+        ANTI JOIN interactions USING ("user", item, time)
+    )
+"""
+
+
+def _delete_removed_users() -> list[str]:
+    return [f"DELETE FROM {table} WHERE user IN (SELECT user FROM removed)" for table in _EVENTS]
+
+
+def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """Statement that keeps the first of rows that are equal in everything but their place."""
+    columns = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall() if name != "place"]
+    same = ", ".join(f'"{column}"' for column in columns)
+    return f"""
+        DELETE FROM {table} WHERE rowid NOT IN (SELECT arg_min(rowid, place) FROM {table} GROUP BY {same})
+    """
+
+
+def _k_core(connection: duckdb.DuckDBPyConnection, k: int, k_users: int) -> None:
+    """Remove items with fewer than ``k`` and users with fewer than ``k_users`` interactions until none is left.
+
+    Searches of users who lose all interactions go too.
+    """
+    connection.execute("CREATE OR REPLACE TEMP TABLE before AS SELECT DISTINCT user FROM interactions")
+    while True:
+        rows = count(connection, "SELECT count(*) FROM interactions")
+        for side, fewest in (("user", k_users), ("item", k)):
+            poor = f"SELECT {side} FROM interactions GROUP BY {side} HAVING count(*) < {fewest}"
+            run(connection, f"DELETE FROM interactions WHERE {side} IN ({poor})", label=f"{k}-core")
+        if count(connection, "SELECT count(*) FROM interactions") == rows:
+            break
+    connection.execute(
+        "DELETE FROM searches WHERE user IN (SELECT user FROM before EXCEPT SELECT DISTINCT user FROM interactions)"
+    )
+
+
+def _counted(connection: duckdb.DuckDBPyConnection, name: str) -> Step:
+    found = connection.execute(
+        """
+        SELECT
+            (SELECT count(*) FROM (SELECT user FROM interactions UNION SELECT user FROM searches)),
+            (SELECT count(*) FROM (SELECT item FROM interactions UNION SELECT unnest(items) FROM searches)),
+            (SELECT count(*) FROM interactions),
+            (SELECT count(*) FROM searches)
+        """
+    ).fetchall()
+    return Step(name, *found[0])

@@ -1,0 +1,299 @@
+"""KuaiSAR and KuaiSAR-small: logs of a short-video app with searches and recommendations of the same users.
+
+Clicked recommendations are the interactions. Each search session with its keyword, which is numbers of words, is a
+search; the results that were clicked are its items. A caption, numbers of the same words, is the title of an item.
+
+https://kuaisar.github.io, Sun et al., CIKM 2023.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from dataset_converters.bad_rows import BadRows
+from dataset_converters.conversion import Options, convert
+from dataset_converters.kuaisar_csv import load_csv, settle_csv
+from dataset_converters.workspace import count, run
+from recbole_gserec.errors import DataError, SettingError
+
+logger = logging.getLogger(__name__)
+
+NAME = "kuaisar"
+#: Keywords are numbers of words.
+DEFAULTS = Options(words="spaces")
+FEEDBACK = ("click", "forward", "like", "follow")
+POSITIVE = (*FEEDBACK, "any", "shown")
+LANGUAGES = {"en": "_name_en", "zh": "_name"}
+#: The other types that a search can return are never recommended.
+RECOMMENDED_TYPES = ("VIDEO", "IMAGE_ATLAS")
+
+_FILES = ("rec_inter.csv", "src_inter.csv", "item_features.csv")
+_LAYOUT = f"--input is the folder with {', '.join(_FILES)}, as KuaiSAR.zip or KuaiSAR_v2.zip unpacks to."
+_LEVELS = ("first", "second", "third", "fourth")
+# Between 1973 and the year 5138, so that times in seconds or microseconds are told from those in milliseconds.
+_MILLISECONDS = "coalesce({0} BETWEEN 1e11 AND 1e14, false)"
+_LIST = r"^\s*\[?\s*(-?\d+([\s,]+-?\d+)*)?\s*\]?\s*$"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the logs are understood.
+
+    Args:
+        positive: Which feedback on a recommendation makes an interaction: ``click``, ``forward``, ``like``,
+            ``follow``, ``any`` of these, or ``shown``: every recommendation.
+        recommended_types_only: Leave out clicked results of types that are never recommended, such as users and
+            live streams. The searches stay.
+        category_language: Of the names of categories: ``en`` or ``zh``.
+    """
+
+    positive: str = "click"
+    recommended_types_only: bool = False
+    category_language: str = "en"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("positive", POSITIVE), ("category_language", LANGUAGES)):
+            if getattr(self, name) not in allowed:
+                raise SettingError(f"{name} can be one of {', '.join(allowed)}, not '{getattr(self, name)}'.")
+
+
+def convert_kuaisar(
+    output_dir: str | Path,
+    source: str | Path,
+    name: str = NAME,
+    reading: Reading | None = None,
+    *,
+    options: Options | None = None,
+) -> Path:
+    """Make a search-extended dataset from KuaiSAR or KuaiSAR-small.
+
+    Args:
+        output_dir: Folder of all datasets (RecBole's ``data_path``).
+        source: Folder with ``rec_inter.csv``, ``src_inter.csv`` and ``item_features.csv``, plain or as ``.csv.gz``.
+        name: The new dataset's name.
+        reading: How the logs are understood.
+        options: Of the conversion.
+
+    Returns:
+        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+
+    Raises:
+        DataError: If the source is missing or malformed, or the folder holds anything else.
+        SettingError: If an option cannot be used.
+    """
+    reading, options = reading or Reading(), options or DEFAULTS
+    paths = _find_files(Path(source))
+
+    def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
+        return [
+            *_read_interactions(connection, paths["rec_inter.csv"], reading, options.bad_rows),
+            *_read_searches(connection, paths["src_inter.csv"], reading, options.bad_rows),
+            *_read_items(connection, paths["item_features.csv"], reading, options),
+        ]
+
+    return convert(output_dir, name, "kuaisar", paths, read, options, settings=dataclasses.asdict(reading))
+
+
+def _find_files(folder: Path) -> dict[str, Path]:
+    """Path of each file, in the folder or in the only folder inside it that has them."""
+    inside = sorted(path for path in folder.glob("*/") if _in_folder(path, _FILES[0])) if folder.is_dir() else []
+    if len(inside) == 1 and not _in_folder(folder, _FILES[0]):
+        folder = inside[0]
+    found = {name: _in_folder(folder, name) for name in _FILES}
+    for name, path in found.items():
+        if path is None:
+            raise DataError(folder / name, "file not found", _LAYOUT)
+    return found
+
+
+def _in_folder(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _read_interactions(
+    connection: duckdb.DuckDBPyConnection, path: Path, reading: Reading, action: str
+) -> list[BadRows]:
+    """Fill ``interactions`` and tell which rows do not become one."""
+    labels = FEEDBACK if reading.positive == "any" else () if reading.positive == "shown" else (reading.positive,)
+    load_csv(
+        connection,
+        path,
+        "recommendations",
+        {
+            "user": _id("user_id"),
+            "item": _id("item_id"),
+            "time": _seconds("timestamp"),
+            "positive": " OR ".join(f"{_number(label)} > 0" for label in labels) or "true",
+        },
+        {
+            **_missing_ids("user_id", "item_id"),
+            "timestamp is not a time in milliseconds": f"NOT {_MILLISECONDS.format(_number('timestamp'))}",
+            **{f"{label} is not a number of 0 or more": _not_a_count(label) for label in labels},
+        },
+        ["user_id", "item_id", "timestamp", *labels],
+    )
+    left_out = settle_csv(connection, path, "recommendations", action)
+    run(
+        connection,
+        """
+        CREATE TABLE interactions AS
+        SELECT user, item, time, rowid AS place FROM recommendations WHERE positive
+        """,
+        label="Interactions",
+    )
+    feedback = " or ".join(labels)
+    left_out += _counted(connection, path, f"recommendation without {feedback}", "recommendations", "NOT positive")
+    connection.execute("DROP TABLE recommendations")
+    return left_out
+
+
+def _read_searches(connection: duckdb.DuckDBPyConnection, path: Path, reading: Reading, action: str) -> list[BadRows]:
+    """Fill ``searches``: one for each session of a user; other words or another time are another search."""
+    types = ", ".join(f"'{kind}'" for kind in RECOMMENDED_TYPES)
+    kept_type = f"coalesce(item_type IN ({types}), false)" if reading.recommended_types_only else "true"
+    load_csv(
+        connection,
+        path,
+        "results",
+        {
+            "user": _id("user_id"),
+            "session": _id("search_session_id"),
+            "time": _seconds("search_session_timestamp"),
+            "words": _words("keyword"),
+            "item": _id("item_id"),
+            "clicked": f"{_number('click_cnt')} > 0",
+            "kept_type": kept_type,
+        },
+        {
+            **_missing_ids("user_id", "search_session_id", "item_id"),
+            "search_session_timestamp is not a time in milliseconds": (
+                f"NOT {_MILLISECONDS.format(_number('search_session_timestamp'))}"
+            ),
+            "keyword is not a list of numbers": f"NOT coalesce(regexp_matches(keyword, '{_LIST}'), false)",
+            "click_cnt is not a number of 0 or more": _not_a_count("click_cnt"),
+        },
+        [
+            *("user_id", "search_session_id", "search_session_timestamp", "keyword", "item_id", "click_cnt"),
+            *(["item_type"] if reading.recommended_types_only else []),
+        ],
+    )
+    left_out = settle_csv(connection, path, "results", action)
+    run(
+        connection,
+        """
+        CREATE TABLE sessions AS
+        SELECT user, session, time, words, min(rowid) AS place,
+            list(item ORDER BY rowid) FILTER (WHERE clicked AND kept_type) AS items
+        FROM results GROUP BY user, session, time, words
+        """,
+        label="Searches",
+    )
+    connection.execute(
+        """
+        CREATE TABLE searches AS SELECT user, words AS query, time, coalesce(items, []) AS items, place FROM sessions
+        """
+    )
+    _tell_split_sessions(connection)
+    problem = f"clicked result of another type than {' and '.join(RECOMMENDED_TYPES)}"
+    left_out += _counted(connection, path, problem, "results", "clicked AND NOT kept_type")
+    connection.execute("DROP TABLE results; DROP TABLE sessions")
+    return left_out
+
+
+def _tell_split_sessions(connection: duckdb.DuckDBPyConnection) -> None:
+    split = count(
+        connection,
+        "SELECT count(*) FROM (SELECT user, session FROM sessions GROUP BY user, session HAVING count(*) > 1)",
+    )
+    if split:
+        logger.info("%s search sessions have several keywords or times; each pair is a search.", f"{split:,}")
+
+
+def _read_items(connection: duckdb.DuckDBPyConnection, path: Path, reading: Reading, options: Options) -> list[BadRows]:
+    """Fill ``items`` with the texts of those that the events mention, or of all."""
+    categories = [f"{level}_level_category{LANGUAGES[reading.category_language]}" for level in _LEVELS]
+    load_csv(
+        connection,
+        path,
+        "features",
+        {
+            "item": _id("item_id"),
+            "title": f"coalesce({_words('caption')}, '')",
+            "categories": f"concat_ws(' ', {', '.join(map(_category, categories))})",
+        },
+        _missing_ids("item_id"),
+        ["item_id", "caption", *categories],
+    )
+    connection.execute(
+        """
+        CREATE TEMP TABLE mentioned AS SELECT item FROM interactions UNION SELECT unnest(items) FROM searches
+        """
+    )
+    wanted = "true" if options.all_items else "item IN (SELECT item FROM mentioned) OR problem IS NOT NULL"
+    run(
+        connection,
+        f"CREATE TABLE texts AS SELECT rowid AS row, item, title, categories, problem FROM features WHERE {wanted}",
+        label="Items",
+    )
+    connection.execute(
+        """
+        UPDATE texts SET problem = 'item a second time'
+        FROM (SELECT item, min(row) AS first FROM texts GROUP BY item HAVING count(*) > 1) AS repeated
+        WHERE texts.item = repeated.item AND texts.row > repeated.first
+        """
+    )
+    left_out = settle_csv(connection, path, "texts", options.bad_rows, rejects="features", row="row")
+    connection.execute(
+        """
+        CREATE TABLE items AS SELECT item, title, categories FROM texts;
+        DROP TABLE features; DROP TABLE texts; DROP TABLE mentioned
+        """
+    )
+    return left_out
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection, path: Path, problem: str, table: str, condition: str
+) -> list[BadRows]:
+    """What the reading leaves out, so that the rows of the file are all accounted for."""
+    rows = count(connection, f"SELECT count(*) FROM {table} WHERE {condition}")
+    return [BadRows(path.name, problem, rows, ())] if rows else []
+
+
+def _id(column: str) -> str:
+    """An id; whole numbers that a table with gaps was saved with (``7.0``) are what they were before."""
+    return f"if(ends_with({column}, '.0'), left({column}, -2), {column})"
+
+
+def _missing_ids(*columns: str) -> dict[str, str]:
+    missing = {f"{column} is missing": f"coalesce({column}, '') = ''" for column in columns}
+    spaces = {f"{column} holds white space": f"regexp_matches({column}, '[\\s\\pZ]')" for column in columns}
+    return missing | spaces
+
+
+def _number(column: str) -> str:
+    # Without the trimming, the reader of the file would convert the column itself, and have its own errors.
+    return f'try_cast(trim("{column}") AS DOUBLE)'
+
+
+def _seconds(column: str) -> str:
+    return f"{_number(column)} / 1000"
+
+
+def _not_a_count(column: str) -> str:
+    number = _number(column)
+    return f"NOT coalesce({number} >= 0 AND isfinite({number}), false)"
+
+
+def _words(column: str) -> str:
+    """The numbers of a list such as ``[20, 34, 3]``, separated by one space."""
+    return f"trim(regexp_replace({column}, '[\\[\\],\\s]+', ' ', 'g'))"
+
+
+def _category(column: str) -> str:
+    return f"CASE WHEN lower(trim({column})) NOT IN ('', 'empty', 'unknown', '空', '未知') THEN trim({column}) END"

@@ -1,0 +1,262 @@
+"""What the columns of a log mean: as the user says, or as their names usually do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from recbole_gserec.data.atomic_files import TYPES
+from recbole_gserec.errors import DataError, SettingError
+
+Columns = Mapping[str, tuple[str, ...]]
+"""The columns of each meaning. Several are for texts only, and are joined by spaces."""
+
+#: Meanings of the columns of each kind of file, those without which it says nothing, and the option that names them.
+MEANINGS = {
+    "interactions": ("user", "item", "time"),
+    "searches": ("user", "query", "time", "items", "item", "click", "search"),
+    "items": ("item", "title", "categories", "brand", "description"),
+}
+REQUIRED = {"interactions": ("user", "item", "time"), "searches": ("user", "query", "time"), "items": ("item",)}
+OPTIONS = {
+    "interactions": "--interaction-columns",
+    "searches": "--search-columns",
+    "items": "--item-columns",
+}
+_TEXTS = ("query", "title", "categories", "brand", "description")
+_NONE = "-"
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Usual names, in lower case and without marks: customer_id and CustomerID are customerid.
+_IDS = "{0} {0}id {0}idx {0}no {0}number {0}code"
+_USERS = _names(
+    " ".join(_IDS.format(name) for name in "user customer client visitor buyer member account shopper reviewer".split())
+    + " uid custid"
+)
+_ITEMS = _names(
+    " ".join(_IDS.format(name) for name in "item product article sku".split())
+    # Without "id", these name other things too: a note, a book's title.
+    + " goodsid movieid filmid videoid noteid bookid trackid movieidx videoidx noteidx asin parentasin iid pid"
+)
+_TIMES = _names(
+    "time timestamp ts date datetime day at when timems timestampms timestamps unixtime unixtimestamp epoch eventtime "
+    "eventtimestamp eventdate createdat createtime occurredat occurredon searchtime searchtimestamp searchdate "
+    "searchedat orderdate ordertime orderedat purchasedate purchasetime purchasedat clicktime clickedat viewtime "
+    "viewedat interactiontime interactiontimestamp logtime requesttime requesttimestamp searchsessiontimestamp"
+)
+_CLICK_COUNTS = _names("click clicked clicks isclick isclicked wasclicked clickcount clickcnt nclicks numclicks")
+_USUAL: dict[str, dict[str, frozenset[str]]] = {
+    "interactions": {"user": _USERS, "item": _ITEMS, "time": _TIMES},
+    "searches": {
+        "user": _USERS | {"searchuserid"},
+        "query": _names(
+            "query queries querytext querystring querywords keyword keywords search searchterm searchterms searchquery "
+            "searchtext searchstring searchphrase searchkeyword searchkeywords term terms phrase q"
+        ),
+        "time": _TIMES,
+        "items": _names(
+            "items itemids clicked clicks clickeditems clickeditemids clickedids clickedproducts clickedproductids "
+            "clickedskus searchitems searchitemids products productids skus clicklist"
+        ),
+        "item": _ITEMS | {f"clicked{name}" for name in _ITEMS} | {f"click{name}" for name in _ITEMS},
+        "click": _CLICK_COUNTS,
+        "search": _names("searchid searchidx searchsessionid sessionid sessionidx session serpid querysessionid"),
+    },
+    "items": {
+        "item": _ITEMS | {"id"},
+        "title": _names("title name caption itemname itemtitle productname producttitle movietitle notetitle label"),
+        "categories": _names("categories category class genre genres department departments categorypath"),
+        "brand": _names("brand brandname manufacturer maker"),
+    },
+}
+#: Every usual name, for telling whether a first row names columns.
+USUAL_NAMES = frozenset().union(*(names for meanings in _USUAL.values() for names in meanings.values()))
+
+
+def read_option(role: str, text: str | None) -> dict[str, tuple[str, ...]]:
+    """What the user says on the command line.
+
+    Args:
+        role: ``interactions``, ``searches`` or ``items``.
+        text: Like ``user=customer_id,item=sku``; several columns of a text are joined by ``+``, and ``-`` says that
+            there is none.
+
+    Raises:
+        SettingError: If a meaning is unknown or the text is of another form.
+    """
+    given: dict[str, tuple[str, ...]] = {}
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        meaning, equals, columns = part.partition("=")
+        if not equals or not columns.strip():
+            raise SettingError(f"{OPTIONS[role]} '{part.strip()}' is not like user=customer_id.")
+        given[meaning.strip()] = tuple(column.strip() for column in columns.split("+"))
+    return _checked(role, given)
+
+
+def read_file(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
+    """What the user says in a YAML file: for each kind of file, columns by their meaning.
+
+    Raises:
+        DataError: If the file cannot be read or is of another form.
+        SettingError: If it names an unknown meaning.
+    """
+    remedy = "Write for each of interactions, searches and items lines like 'user: customer_id'."
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", "Check --columns.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(path, f"not YAML ({' '.join(str(error).split())})", remedy) from None
+    if not isinstance(content, dict):
+        raise DataError(path, "not a mapping", remedy)
+    given = {}
+    for role, columns in content.items():
+        if role not in MEANINGS:
+            raise SettingError(f"{path} names '{role}'. {_nearest(str(role), MEANINGS)}")
+        if not isinstance(columns, dict):
+            raise DataError(path, f"'{role}' is not a mapping", remedy)
+        given[role] = _checked(role, {str(meaning): _listed(path, value) for meaning, value in columns.items()})
+    return given
+
+
+def _listed(path: Path, value: object) -> tuple[str, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(entry, str | int) and not isinstance(entry, bool) for entry in values):
+        raise DataError(path, f"'{value}' is no column's name", "Put quotation marks around names.")
+    return tuple(map(str, values))
+
+
+def _checked(role: str, given: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    for meaning, columns in given.items():
+        if meaning not in MEANINGS[role]:
+            raise SettingError(f"'{meaning}' is no meaning of a column of {role}. {_nearest(meaning, MEANINGS[role])}")
+        if len(columns) > 1 and meaning not in _TEXTS:
+            raise SettingError(f"{meaning} of {role} is one column, not {' and '.join(columns)}.")
+        if columns == (_NONE,) and meaning in REQUIRED[role]:
+            raise SettingError(f"{role} cannot do without {meaning}.")
+    return dict(given)
+
+
+def resolve(role: str, path: Path, found: Sequence[str], given: Columns) -> dict[str, tuple[str, ...]]:
+    """The columns of each meaning, those given and those guessed.
+
+    Args:
+        role: ``interactions``, ``searches`` or ``items``.
+        path: The file, for messages.
+        found: Names of its columns.
+        given: What the user says.
+
+    Raises:
+        DataError: If a column is not there, a meaning has no column, or several columns could have one meaning.
+    """
+    resolved = {
+        meaning: tuple(exact_name(path, found, column) for column in columns)
+        for meaning, columns in given.items()
+        if columns != (_NONE,)
+    }
+    taken = {column for columns in resolved.values() for column in columns}
+    free = [column for column in found if column not in taken]
+    for meaning, names in _usual(role, given, free).items():
+        fitting = [column for column in free if _plain(column) in names]
+        if len(fitting) > 1:
+            option = f"{OPTIONS[role]} {meaning}={fitting[0]}"
+            problem = f"{meaning} could be any of the columns {', '.join(map(shown, fitting))}"
+            raise DataError(path, problem, f"Say which, like {option}.")
+        if fitting:
+            resolved[meaning] = (fitting[0],)
+            free.remove(fitting[0])
+    _require(role, path, found, resolved, given)
+    return {meaning: resolved[meaning] for meaning in MEANINGS[role] if meaning in resolved}
+
+
+def _usual(role: str, given: Columns, free: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The names to look for, of the meanings that are not given."""
+    usual = {meaning: names for meaning, names in _USUAL[role].items() if meaning not in given}
+    if role != "searches":
+        return usual
+    by_click = given.get("item", (_NONE,)) != (_NONE,) or (
+        "items" not in given and "item" in usual and any(_plain(column) in usual["item"] for column in free)
+    )
+    if by_click:
+        # Beside a column of one item each, a column named "clicked" says whether it was clicked.
+        usual["items"] = usual.get("items", frozenset()) - _CLICK_COUNTS
+        return usual
+    # A search in one row needs no id, and sessions, which hold several, would join them.
+    return {meaning: names for meaning, names in usual.items() if meaning not in ("item", "click", "search")}
+
+
+def _require(role: str, path: Path, found: Sequence[str], resolved: Columns, given: Columns) -> None:
+    columns = f"The columns are {', '.join(map(shown, found))}."
+    for meaning in REQUIRED[role]:
+        if meaning not in resolved:
+            remedy = f"{columns} Name it, like {OPTIONS[role]} {meaning}=COLUMN."
+            raise DataError(path, f"no column is known to be the {meaning}", remedy)
+    if role != "searches":
+        return
+    if "items" in resolved and "item" in resolved:
+        names = f"{shown(resolved['items'][0])} as a list of items and {shown(resolved['item'][0])} as one item"
+        remedy = f"Say which, like {OPTIONS[role]} items={resolved['items'][0]},item=-."
+        raise DataError(path, f"clicked items could be in two columns: {names}", remedy)
+    if not {"items", "item"} & set(resolved) and (_NONE,) not in (given.get("items"), given.get("item")):
+        remedy = (
+            f"{columns} Name it: {OPTIONS[role]} items=COLUMN for a list of the clicked items, item=COLUMN for a row "
+            "a click, items=- if there is none."
+        )
+        raise DataError(path, "no column is known to be the clicked items", remedy)
+    if "click" in resolved and "item" not in resolved:
+        raise DataError(path, "click needs a column of one item", f"Name it, like {OPTIONS[role]} item=COLUMN.")
+
+
+def exact_name(path: Path, found: Sequence[str], column: str) -> str:
+    """The column of this name, whatever its case if that is clear.
+
+    Raises:
+        DataError: If there is none.
+    """
+    if column in found:
+        return column
+    alike = [name for name in found if name.lower() == column.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    near = difflib.get_close_matches(column, found, n=1)
+    hint = f"Did you mean '{shown(near[0])}'? " if near else ""
+    columns = ", ".join(map(shown, found))
+    raise DataError(path, f"there is no column '{column}'", f"{hint}The columns are {columns}.")
+
+
+def _plain(name: str) -> str:
+    """A column's name without case, marks, and the type that atomic files add (``user_id:token``)."""
+    stem, colon, kind = name.rpartition(":")
+    return re.sub(r"[^a-z0-9]", "", (stem if colon and kind in TYPES else name).lower())
+
+
+def known_names(given: Iterable[Columns]) -> frozenset[str]:
+    """Names, in lower case, by which a first row is known to name columns."""
+    own = {column.lower() for columns in given for names in columns.values() for column in names}
+    return frozenset(own - {_NONE})
+
+
+def is_usual(name: str) -> bool:
+    """Whether a column's name is one that tells its meaning."""
+    return _plain(name) in USUAL_NAMES
+
+
+def shown(name: str) -> str:
+    """A column's name as it can be printed: bytes of another encoding are none."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{hint}Known are {', '.join(known)}."

@@ -1,0 +1,169 @@
+"""What was understood of logs, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from dataset_converters.bad_rows import BadRows
+from dataset_converters.logs_checks import time_range, told_time
+from dataset_converters.logs_columns import Columns, shown
+from dataset_converters.logs_layout import Layout
+from dataset_converters.logs_tables import SearchForm
+from dataset_converters.logs_time import Clock
+from dataset_converters.workspace import count
+
+_ROWS_SHOWN = 3
+_FILES_SHOWN = 3
+_WIDEST = 60
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What one log holds.
+
+    Args:
+        role: ``interactions``, ``searches`` or ``items``.
+        layouts: Of its files.
+        columns: Of each meaning.
+        rows: Read, bad ones included.
+        bad_rows: Those that cannot be used.
+        clock: What its times are.
+        form: How it tells searches.
+    """
+
+    role: str
+    layouts: Sequence[Layout]
+    columns: Columns
+    rows: int
+    bad_rows: Sequence[BadRows]
+    clock: Clock | None = None
+    form: SearchForm | None = None
+
+    @property
+    def bad(self) -> int:
+        """How many rows cannot be used."""
+        return sum(bad.rows for bad in self.bad_rows)
+
+    def facts(self) -> dict[str, str]:
+        """What was understood, by what it is about."""
+        names = [layout.file.path.as_posix() for layout in self.layouts]
+        more = f" and {len(names) - _FILES_SHOWN:,} more" if len(names) > _FILES_SHOWN else ""
+        facts = {
+            "files": ", ".join(names[:_FILES_SHOWN]) + more,
+            "format": str(self.layouts[0]),
+            "columns": ", ".join(f"{meaning}={told_columns(names)}" for meaning, names in self.columns.items()),
+        }
+        if self.clock is not None:
+            facts["times"] = str(self.clock)
+        if self.form is not None:
+            facts["searches"] = str(self.form)
+            if "items" in self.columns:
+                separator = "space" if self.form.separator == " " else self.form.separator
+                facts["clicked items"] = f"lists, separated by {separator} where they are not in brackets"
+        return facts | {"rows": f"{self.rows:,}, {self.bad:,} of them bad"}
+
+    def __str__(self) -> str:
+        return f"{self.role}: " + "; ".join(f"{what}: {told}" for what, told in self.facts().items())
+
+
+def told_columns(names: Sequence[str]) -> str:
+    """The columns of one meaning as the command line takes them."""
+    return "+".join(map(shown, names))
+
+
+def describe(connection: duckdb.DuckDBPyConnection, understood: Sequence[Understood]) -> str:
+    """Everything understood, several lines for each log, and what they say together.
+
+    Args:
+        connection: Of the workspace, with the good rows in ``read_interactions``, ``searches`` and ``read_items``.
+        understood: Of the logs.
+    """
+    lines = []
+    for log in understood:
+        lines.append(log.role)
+        lines += _table(log.facts() | _counts(connection, log))
+        lines += [f"  bad rows: {bad.rows:,}: {_told(bad)}" for bad in log.bad_rows]
+        lines += [*_sample(connection, log), ""]
+    return "\n".join([*lines, "together", *_table(_together(connection))])
+
+
+def _table(facts: dict[str, str]) -> list[str]:
+    width = max(map(len, facts))
+    return [f"  {what:{width}}  {told}" for what, told in facts.items()]
+
+
+def _told(bad: BadRows) -> str:
+    more = ", ..." if bad.rows > len(bad.lines) else ""
+    return f"{bad.problem} ({bad.file}, line {', '.join(map(str, bad.lines))}{more})"
+
+
+def _counts(connection: duckdb.DuckDBPyConnection, log: Understood) -> dict[str, str]:
+    if log.role == "items":
+        return {}
+    between = time_range(connection, f"read_{log.role}")
+    if between is None:
+        return {}
+    users = count(connection, f"SELECT count(DISTINCT user) FROM read_{log.role}")
+    counts = {"from": told_time(between[0], log.clock), "to": told_time(between[1], log.clock), "users": f"{users:,}"}
+    if log.role == "searches":
+        searches, clicks, empty = connection.execute(
+            "SELECT count(*), avg((len(items) > 0)::INTEGER), count(*) FILTER (query = '') FROM searches"
+        ).fetchall()[0]
+        counts |= {"searches made": f"{searches:,}, {clicks:.1%} of them with clicks, {empty:,} without a query"}
+    return counts
+
+
+def _sample(connection: duckdb.DuckDBPyConnection, log: Understood) -> list[str]:
+    if log.role == "items":
+        rows = connection.execute(
+            f"SELECT * EXCLUDE (place, file, line, problem) FROM read_items ORDER BY place LIMIT {_ROWS_SHOWN}"
+        )
+        names = [name for name, *_ in rows.description]
+        events = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+    elif log.role == "searches":
+        rows = connection.execute(
+            f"SELECT user, query, time, items FROM searches ORDER BY place LIMIT {_ROWS_SHOWN}"
+        ).fetchall()
+        events = [
+            {"user": user, "query": query, "time": told_time(when, log.clock), "items": " ".join(items)}
+            for user, query, when, items in rows
+        ]
+    else:
+        rows = connection.execute(
+            f"SELECT user, item, seconds FROM read_interactions ORDER BY place LIMIT {_ROWS_SHOWN}"
+        ).fetchall()
+        events = [{"user": user, "item": item, "time": told_time(when, log.clock)} for user, item, when in rows]
+    return [f"  row {number}: {_told_event(event)}" for number, event in enumerate(events, 1)]
+
+
+def _told_event(event: dict[str, str | None]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in event.items())
+
+
+def _short(value: str | None) -> str:
+    text = " ".join((value or "").split())
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+
+
+def _together(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """How much the logs have in common, which is little where their ids are written in different ways."""
+    shares = {
+        "searching users who interact": ("SELECT user FROM searches", "SELECT user FROM read_interactions"),
+        "clicked items that are interacted with": (
+            "SELECT unnest(items) FROM searches",
+            "SELECT item FROM read_interactions",
+        ),
+        "interacted items with a row of texts": ("SELECT item FROM read_interactions", "SELECT item FROM read_items"),
+    }
+    told = {}
+    for what, (some, others) in shares.items():
+        number, of_all = connection.execute(
+            f"""
+            SELECT count(*) FILTER (id IN ({others})), count(*) FROM (SELECT DISTINCT id FROM ({some}) ids(id))
+            """
+        ).fetchall()[0]
+        told[what] = f"{number:,} of {of_all:,}" + (f" ({number / of_all:.1%})" if of_all else "")
+    return told

@@ -1,0 +1,67 @@
+"""Cells of a log as values: what stands for nothing, what surrounds a text, and what an id cannot hold."""
+
+from __future__ import annotations
+
+from dataset_converters.table_checks import NO_IDS
+
+
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+# What programs write for a missing value, and readers of tables, RecBole's among them, take for one.
+_NOTHING = (*NO_IDS, "", r"\N", "Null", "none", "undefined")
+#: SQL list of the texts that stand for a missing id or time.
+MISSING = ", ".join(map(literal, _NOTHING))
+# A query may be the word "null"; this is never typed.
+_NO_QUERY = ", ".join(map(literal, ("", r"\N", "NULL", "NaN", "<NA>")))
+# All that Python's str.strip takes for white space.
+_SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
+#: Regular expression of what separates the items of a search in the dataset: any white space or control character.
+WHITE_SPACE = r"[\s\pZ\p{Cc}]"
+_CONTROL = r"\p{Cc}"
+
+
+def trimmed(column: str) -> str:
+    """SQL of a text without the white space around it."""
+    return f"trim({column}, {literal(_SPACES)})"
+
+
+def present(column: str) -> str:
+    """SQL of a trimmed id; NULL if it stands for nothing."""
+    return f"CASE WHEN {column} NOT IN ({MISSING}) THEN {column} END"
+
+
+def query(column: str) -> str:
+    """SQL of a trimmed query; the empty text if it stands for nothing."""
+    return f"CASE WHEN {column} IS NULL OR {column} IN ({_NO_QUERY}) THEN '' ELSE {column} END"
+
+
+def user_problem(column: str) -> str:
+    """SQL of what is wrong with a trimmed user id; NULL if nothing is."""
+    return f"""
+        CASE WHEN {column} IS NULL OR {column} IN ({MISSING}) THEN 'user is missing'
+            WHEN starts_with({column}, '"') THEN 'user begins with a quotation mark'
+            WHEN regexp_matches({column}, {literal(_CONTROL)}) THEN 'user holds a tab, line break or the like' END
+    """
+
+
+def item_problem(column: str, replace_spaces: bool) -> str:
+    """SQL of what is wrong with a trimmed item id; NULL if nothing is.
+
+    Args:
+        column: The id.
+        replace_spaces: Whether white space in it will be replaced.
+    """
+    spaces = f"WHEN regexp_matches({column}, {literal(WHITE_SPACE)}) THEN 'item holds white space'"
+    return f"""
+        CASE WHEN {column} IS NULL OR {column} IN ({MISSING}) THEN 'item is missing'
+            WHEN starts_with({column}, '"') THEN 'item begins with a quotation mark'
+            {"" if replace_spaces else spaces} END
+    """
+
+
+def without_spaces(column: str, replace_spaces: bool) -> str:
+    """SQL of an item id as it will be written."""
+    return f"regexp_replace({column}, {literal(WHITE_SPACE + '+')}, '_', 'g')" if replace_spaces else column

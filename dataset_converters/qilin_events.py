@@ -1,0 +1,151 @@
+"""From Qilin's shown notes to interactions and searches: what counts as a click, and when a search took place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from dataset_converters.bad_rows import BadRows
+from dataset_converters.qilin_results import RECOMMENDATIONS, SEARCHES, Side
+from dataset_converters.workspace import run
+from recbole_gserec.errors import SettingError
+
+SEARCH_TIMES = {"last": "max", "first": "min"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the logs are understood.
+
+    Args:
+        raw_times: Keep times as they are in the files: milliseconds of recommendations, seconds of searches.
+        search_time: When a search took place: when the ``last`` or the ``first`` of its clicked notes was shown; for a
+            search without clicks, when its first note was shown.
+        keep_unclicked: Let a search without clicks have its first shown note as if it had been clicked.
+        first_query_only: Keep one query of each ``search_idx``, the first in the order of characters.
+        drop_textless: Leave out interactions with, and clicks on, notes without title and content.
+        as_listed: Order notes shown at one time as in the source's lists, not by position, and keep copies of clicks.
+        content_length: Most characters kept of a note's content; 0 for titles alone.
+    """
+
+    raw_times: bool = False
+    search_time: str = "last"
+    keep_unclicked: bool = False
+    first_query_only: bool = False
+    drop_textless: bool = False
+    as_listed: bool = False
+    content_length: int = 500
+
+    def __post_init__(self) -> None:
+        if self.search_time not in SEARCH_TIMES:
+            raise SettingError(f"search_time can be one of {', '.join(SEARCH_TIMES)}, not '{self.search_time}'.")
+        if self.content_length < 0:
+            raise SettingError(f"content_length {self.content_length} is negative. Give 0 or more.")
+
+
+AS_PUBLISHED = Reading(
+    raw_times=True,
+    search_time="first",
+    keep_unclicked=True,
+    first_query_only=True,
+    drop_textless=True,
+    as_listed=True,
+)
+"""What the notebooks of GSERec's authors do."""
+
+
+def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Reading) -> list[BadRows]:
+    """Make the side's table of clicks from that of its shown notes.
+
+    Returns:
+        The shown notes that are no clicks. Those of searches are not told: each is a part of its search.
+    """
+    connection.execute(f"CREATE TABLE {side.clicks} AS SELECT * FROM {side.table} WHERE clicked")
+    left_out = []
+    if not reading.as_listed:
+        same = "user, request, query, item, position, time"
+        copies = f"place NOT IN (SELECT min(place) FROM {side.clicks} GROUP BY {same})"
+        left_out += _remove(connection, side.clicks, copies, "copy of a click")
+    if side is RECOMMENDATIONS:
+        left_out += _grouped(connection, side.table, "NOT clicked", "recommended note that was not clicked")
+    elif reading.keep_unclicked:
+        connection.execute(
+            f"""
+            INSERT INTO {side.clicks}
+            SELECT * FROM {side.table}
+            QUALIFY NOT bool_or(clicked) OVER (PARTITION BY user, request, query)
+                AND row_number() OVER (PARTITION BY user, request, query ORDER BY time, place) = 1
+            """
+        )
+    return left_out
+
+
+def drop_textless(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
+    """Remove clicks on notes that have no text in the table ``items``, and these notes."""
+    connection.execute("DELETE FROM items WHERE trim(title || content, E' \\t\\r\\n') = ''")
+    return [
+        left_out
+        for side in (RECOMMENDATIONS, SEARCHES)
+        for left_out in _remove(
+            connection, side.clicks, "item NOT IN (SELECT item FROM items)", "click on a note without text"
+        )
+    ]
+
+
+def fill_events(connection: duckdb.DuckDBPyConnection, reading: Reading) -> list[BadRows]:
+    """Fill ``interactions`` and ``searches`` from the shown notes and the clicks.
+
+    Returns:
+        The shown notes of queries that do not become a search.
+    """
+    connection.execute(
+        f"CREATE TABLE interactions AS SELECT user, item, time, place FROM {RECOMMENDATIONS.clicks}",
+    )
+    # A search without clicks is one too, except where each has to have an item.
+    join = "JOIN" if reading.keep_unclicked else "LEFT JOIN"
+    run(
+        connection,
+        f"""
+        CREATE TABLE queries_issued AS
+        SELECT user, request, query, coalesce(clicked_at, shown_at) AS time, coalesce(items, []) AS items, place
+        FROM (
+            SELECT user, request, query, min(time) AS shown_at, min(place) AS place
+            FROM {SEARCHES.table} GROUP BY user, request, query
+        )
+        {join} (
+            SELECT user, request, query, {SEARCH_TIMES[reading.search_time]}(time) AS clicked_at,
+                list(item ORDER BY time, place) AS items
+            FROM {SEARCHES.clicks} GROUP BY user, request, query
+        ) USING (user, request, query)
+        """,
+        label="Searches",
+    )
+    first = "QUALIFY row_number() OVER (PARTITION BY user, request ORDER BY query) = 1"
+    connection.execute(
+        f"""
+        CREATE TABLE searches AS
+        SELECT user, query, time, items, place FROM queries_issued {first if reading.first_query_only else ""}
+        """
+    )
+    lost = "NOT EXISTS (SELECT 1 FROM searches WHERE searches.place = first_place)"
+    return _grouped(
+        connection,
+        f"(SELECT *, min(place) OVER (PARTITION BY user, request, query) AS first_place FROM {SEARCHES.table})",
+        lost,
+        "result of a query that is not kept",
+    )
+
+
+def _remove(connection: duckdb.DuckDBPyConnection, table: str, condition: str, problem: str) -> list[BadRows]:
+    left_out = _grouped(connection, table, condition, problem)
+    connection.execute(f"DELETE FROM {table} WHERE {condition}")
+    return left_out
+
+
+def _grouped(connection: duckdb.DuckDBPyConnection, table: str, condition: str, problem: str) -> list[BadRows]:
+    """How many rows of each file are left out for a reason that is no fault of theirs."""
+    rows = connection.execute(
+        f"SELECT file, count(*) FROM {table} WHERE {condition} GROUP BY file ORDER BY file"
+    ).fetchall()
+    return [BadRows(file, problem, number, ()) for file, number in rows]

@@ -1,0 +1,55 @@
+"""Queries to words, for English, Chinese and texts that mix them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import rjieba
+
+from recbole_gserec.errors import SettingError
+
+WORDS = ("text", "spaces")
+# Vowel signs and accents, which Python does not count among letters; selectors of emoji are marks of another kind.
+_MARKS = "".join(mark for mark in map(chr, range(0x300, 0xFE00)) if unicodedata.category(mark) in ("Mn", "Mc"))
+_RUN = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
+_WORD = re.compile(rf"{_RUN}(?:'{_RUN})*")
+_CHINESE = re.compile(r"[\u3005-\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
+
+
+def words_of_texts(texts: Iterable[str], kind: str = "text") -> list[str]:
+    """The words of each text, separated by one space.
+
+    Args:
+        texts: ``[n]`` queries as users typed them.
+        kind: ``text``: runs of letters and digits in lower case, with apostrophes inside, Chinese ones split into
+            dictionary words (jieba's algorithm). ``spaces``: at white space, otherwise as it is: for queries that are
+            words, or numbers of words, already.
+
+    Returns:
+        ``[n]`` strings; the empty string where a text holds no word.
+
+    Raises:
+        SettingError: If the kind is unknown.
+    """
+    if kind not in WORDS:
+        raise SettingError(f"words can be {' or '.join(WORDS)}, not '{kind}'.")
+    split = str.split if kind == "spaces" else _words
+    return [" ".join(split(text)) for text in texts]
+
+
+def _words(text: str) -> list[str]:
+    # Full-width letters and other compatible forms become the plain ones first, and apostrophes one.
+    found = _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'"))
+    return [word for run in found for word in (_split_chinese(run) if _CHINESE.search(run) else (run,))]
+
+
+def _split_chinese(run: str) -> list[str]:
+    """Split a run of letters that holds Chinese ones: ``iphone手机壳`` into ``iphone``, ``手机``, ``壳``."""
+    words, end = [], 0
+    for chinese in _CHINESE.finditer(run):
+        words += [run[end : chinese.start()], *rjieba.cut(chinese.group())]
+        end = chinese.end()
+    parts = (part.strip("'") for part in [*words, run[end:]])
+    return [part for part in parts if part]

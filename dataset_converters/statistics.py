@@ -1,0 +1,254 @@
+"""What a dataset holds: its row in a table of datasets, its users by number of searches, and what to watch out for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+#: The most searches of the users of each group; one more group has those with more.
+GROUPS = (0, 5, 10, 20, 50)
+
+# Times within these years are taken for seconds, or milliseconds, since 1970.
+_CLOCK = tuple(datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2100))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a number varies; quartiles lie between two values where the count asks for it."""
+
+    mean: float
+    lowest: float
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """First and last time, and both in UTC (ISO 8601) where they look like seconds or milliseconds since 1970."""
+
+    first: float
+    last: float
+    first_date: str | None
+    last_date: str | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Users with a like number of searches.
+
+    Args:
+        label: Such as ``6-10``.
+        fewest: Searches of a user in it.
+        most: The same; none for the last group.
+        users: How many.
+        interactions: Of all of them.
+    """
+
+    label: str
+    fewest: int
+    most: int | None
+    users: int
+    interactions: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts of a dataset; ``dataclasses.asdict`` makes plain JSON of it.
+
+    Args:
+        users: With interactions or searches.
+        items: Interacted with or clicked in searches.
+        queries: Of different words.
+        searches: The paper's "#Interaction-S", if it counts searches.
+        clicks: Items clicked in searches, each time; its "#Interaction-S", if it counts those.
+        interactions: Its "#Interaction-R".
+        users_with_searches: At least one.
+        users_without_searches: They only interact.
+        users_who_only_search: Without interactions.
+        items_interacted: With interactions.
+        items_only_searched: Clicked in searches, without interactions.
+        items_with_text: Of all items, those with a row in the ``.item`` file.
+        searches_without_clicks: Nothing of their results was chosen.
+        queries_without_words: Such as ``???``.
+        words_per_query: Over the different queries.
+        interactions_per_user: Over the users who interact.
+        searches_per_user: Over all users.
+        interaction_times: Of all interactions.
+        search_times: Of all searches; in another unit than those of interactions, they say so here.
+        tied_interactions: Share of interactions at the time of another one of the same user.
+        searches_at_an_interaction: Share of searches at the very time of an interaction of the same user. They are
+            hidden from it.
+        interactions_after_a_search: Share of interactions that see a search: an earlier one of the same user.
+        density: Interactions by pairs of a user who interacts and an item interacted with.
+        users_by_searches: The paper's Figure 1.
+    """
+
+    users: int
+    items: int
+    queries: int
+    searches: int
+    clicks: int
+    interactions: int
+    users_with_searches: int
+    users_without_searches: int
+    users_who_only_search: int
+    items_interacted: int
+    items_only_searched: int
+    items_with_text: int
+    searches_without_clicks: int
+    queries_without_words: int
+    words_per_query: Spread | None
+    interactions_per_user: Spread | None
+    searches_per_user: Spread | None
+    interaction_times: TimeRange | None
+    search_times: TimeRange | None
+    tied_interactions: float | None
+    searches_at_an_interaction: float | None
+    interactions_after_a_search: float | None
+    density: float | None
+    users_by_searches: tuple[Group, ...]
+
+
+def collect(connection: duckdb.DuckDBPyConnection, groups: Sequence[int] = GROUPS) -> Statistics:
+    """Count.
+
+    Args:
+        connection: To a database with the tables ``interactions``, ``searches`` and ``items`` of a conversion (see
+            :mod:`dataset_converters.conversion`), and ``queries`` (``query_id, words``).
+        groups: The most searches of the users of each group, ascending.
+    """
+    connection.execute(_USERS)
+    connection.execute(_ITEMS)
+    users, users_with_searches, users_who_only_search, interactions, searches = _row(connection, _COUNT_USERS)
+    items, items_interacted, items_with_text = _row(connection, _COUNT_ITEMS)
+    clicks, searches_without_clicks = _row(connection, _COUNT_CLICKS)
+    queries, queries_without_words = _row(
+        connection, "SELECT count(*), count(*) FILTER (WHERE words = '') FROM queries"
+    )
+    pairs = (users - users_who_only_search) * items_interacted
+    found = Statistics(
+        users=users,
+        items=items,
+        queries=queries,
+        searches=searches,
+        clicks=clicks,
+        interactions=interactions,
+        users_with_searches=users_with_searches,
+        users_without_searches=users - users_with_searches,
+        users_who_only_search=users_who_only_search,
+        items_interacted=items_interacted,
+        items_only_searched=items - items_interacted,
+        items_with_text=items_with_text,
+        searches_without_clicks=searches_without_clicks,
+        queries_without_words=queries_without_words,
+        words_per_query=_spread(connection, "len(list_filter(string_split(words, ' '), lambda x: x <> ''))", "queries"),
+        interactions_per_user=_spread(connection, "interactions", "users_counted WHERE interactions > 0"),
+        searches_per_user=_spread(connection, "searches", "users_counted"),
+        interaction_times=_time_range(connection, "interactions"),
+        search_times=_time_range(connection, "searches"),
+        tied_interactions=_share(_row(connection, _TIED)[0], interactions),
+        searches_at_an_interaction=_share(_row(connection, _AT_AN_INTERACTION)[0], searches),
+        interactions_after_a_search=_share(_row(connection, _AFTER_A_SEARCH)[0], interactions),
+        density=_share(interactions, pairs),
+        users_by_searches=_users_by_searches(connection, groups),
+    )
+    connection.execute("DROP TABLE users_counted; DROP TABLE items_counted")
+    return found
+
+
+_USERS = """
+    CREATE OR REPLACE TEMP TABLE users_counted AS
+    SELECT user, sum(interactions)::BIGINT AS interactions, sum(searches)::BIGINT AS searches
+    FROM (
+        SELECT user, count(*) AS interactions, 0 AS searches FROM interactions GROUP BY user
+        UNION ALL
+        SELECT user, 0, count(*) FROM searches GROUP BY user
+    ) GROUP BY user
+"""
+_ITEMS = """
+    CREATE OR REPLACE TEMP TABLE items_counted AS
+    SELECT item, bool_or(interacted) AS interacted
+    FROM (
+        SELECT DISTINCT item, true AS interacted FROM interactions
+        UNION ALL
+        SELECT DISTINCT unnest(items), false FROM searches
+    ) GROUP BY item
+"""
+_COUNT_USERS = """
+    SELECT count(*), count(*) FILTER (WHERE searches > 0), count(*) FILTER (WHERE interactions = 0),
+        coalesce(sum(interactions), 0)::BIGINT, coalesce(sum(searches), 0)::BIGINT
+    FROM users_counted
+"""
+_COUNT_ITEMS = """
+    SELECT count(*), count(*) FILTER (WHERE interacted), count(*) FILTER (WHERE item IN (SELECT item FROM items))
+    FROM items_counted
+"""
+_COUNT_CLICKS = (
+    "SELECT coalesce(sum(len(items)), 0)::BIGINT, count(*) FILTER (WHERE coalesce(len(items), 0) = 0) FROM searches"
+)
+_TIED = """
+    SELECT coalesce(sum(n), 0)::BIGINT
+    FROM (SELECT count(*) AS n FROM interactions GROUP BY user, time HAVING count(*) > 1)
+"""
+_AT_AN_INTERACTION = "SELECT count(*) FROM searches SEMI JOIN interactions USING (user, time)"
+_AFTER_A_SEARCH = """
+    SELECT count(*) FROM interactions
+    JOIN (SELECT user, min(time) AS first FROM searches GROUP BY user) USING (user)
+    WHERE first < time
+"""
+
+
+def _row(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple:
+    return connection.execute(sql).fetchall()[0]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _spread(connection: duckdb.DuckDBPyConnection, value: str, table: str) -> Spread | None:
+    numbers = _row(
+        connection,
+        f"""
+        SELECT avg(x), min(x)::DOUBLE, quantile_cont(x, 0.25), median(x), quantile_cont(x, 0.75), max(x)::DOUBLE
+        FROM (SELECT {value} AS x FROM {table})
+        """,
+    )
+    return None if numbers[0] is None else Spread(*numbers)
+
+
+def _time_range(connection: duckdb.DuckDBPyConnection, table: str) -> TimeRange | None:
+    first, last = _row(connection, f"SELECT min(time), max(time) FROM {table}")
+    if first is None:
+        return None
+    for unit in (1, 1000):
+        if _CLOCK[0] * unit <= first <= last < _CLOCK[1] * unit:
+            dates = (datetime.fromtimestamp(time / unit, UTC) for time in (first, last))
+            return TimeRange(first, last, *(date.isoformat(timespec="seconds") for date in dates))
+    return TimeRange(first, last, None, None)
+
+
+def _users_by_searches(connection: duckdb.DuckDBPyConnection, groups: Sequence[int]) -> tuple[Group, ...]:
+    bounds = list(groups)
+    if not bounds or bounds[0] < 0 or any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
+        raise ValueError(f"groups {bounds} do not ascend from 0 or more")
+    found = []
+    for fewest, most in zip([0, *(bound + 1 for bound in bounds)], [*bounds, None], strict=True):
+        within = f"searches BETWEEN {fewest} AND {most}" if most is not None else f"searches >= {fewest}"
+        users, interactions = _row(
+            connection,
+            f"SELECT count(*), coalesce(sum(interactions), 0)::BIGINT FROM users_counted WHERE {within}",
+        )
+        found.append(Group(_label(fewest, most), fewest, most, users, interactions))
+    return tuple(found)
+
+
+def _label(fewest: int, most: int | None) -> str:
+    if most is None:
+        return f">{fewest - 1}"
+    return f"{fewest}" if fewest == most else f"{fewest}-{most}"

@@ -1,0 +1,234 @@
+"""The statistics of a dataset for the eye: in its folder and in the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataset_converters import statistics_figure
+from dataset_converters.bad_rows import BadRows
+from dataset_converters.filters import Step
+from dataset_converters.statistics import Spread, Statistics, TimeRange
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Sequence[str]
+
+_NONE = "\N{EN DASH}"
+
+
+def write_report(
+    folder: Path,
+    name: str,
+    statistics: Statistics,
+    steps: Sequence[Step] = (),
+    left_out: Sequence[BadRows] = (),
+) -> None:
+    """Write ``<name>.statistics.json``, ``.md``, ``.png`` and ``.pdf``; the same statistics give the same bytes.
+
+    Args:
+        folder: Into which the files go.
+        name: Of the dataset.
+        statistics: Of the dataset.
+        steps: What the filters left, if it is known.
+        left_out: Rows of the source that could not be used.
+    """
+    prefix = f"{name}.statistics"
+    text = json.dumps(dataclasses.asdict(statistics), indent=2, ensure_ascii=False)
+    (folder / f"{prefix}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{prefix}.md").write_text(_page(name, statistics, steps, left_out), encoding="utf-8")
+    statistics_figure.save(statistics.users_by_searches, folder / f"{prefix}.png", folder / f"{prefix}.pdf")
+
+
+def print_report(
+    name: str, statistics: Statistics, steps: Sequence[Step] = (), left_out: Sequence[BadRows] = ()
+) -> None:
+    """Print the tables of the report to the standard error, where they leave a command's result alone."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    tables = [("Filters", step_rows(steps)), ("Rows left out", left_out_rows(left_out)), (name, size_rows(statistics))]
+    tables += [
+        ("Users by number of searches", group_rows(statistics)),
+        ("Lengths", spread_rows(statistics)),
+        ("More numbers", detail_rows(statistics)),
+    ]
+    for title, (head, *rows) in tables:
+        if rows:
+            console.print(_terminal_table(title, head, rows))
+
+
+def size_rows(statistics: Statistics) -> list[Row]:
+    """The dataset's row of the paper's Table 1, below its head; searches are counted in two ways."""
+    return [
+        ("#Users", "#Items", "#Queries", "#Interaction-S", "#Clicks-S", "#Interaction-R"),
+        tuple(
+            f"{number:,}"
+            for number in (
+                statistics.users,
+                statistics.items,
+                statistics.queries,
+                statistics.searches,
+                statistics.clicks,
+                statistics.interactions,
+            )
+        ),
+    ]
+
+
+def detail_rows(statistics: Statistics) -> list[Row]:
+    """Everything that is one line, below a head."""
+    counts = {
+        "users with searches": (statistics.users_with_searches, statistics.users),
+        "users without searches": (statistics.users_without_searches, statistics.users),
+        "users who only search": (statistics.users_who_only_search, statistics.users),
+        "items interacted with": (statistics.items_interacted, statistics.items),
+        "items only clicked in searches": (statistics.items_only_searched, statistics.items),
+        "items with texts": (statistics.items_with_text, statistics.items),
+        "searches without clicks": (statistics.searches_without_clicks, statistics.searches),
+        "queries without words": (statistics.queries_without_words, statistics.queries),
+    }
+    shares = {
+        "interactions at the time of another": statistics.tied_interactions,
+        "searches at the time of an interaction": statistics.searches_at_an_interaction,
+        "interactions after a search": statistics.interactions_after_a_search,
+    }
+    density = statistics.density
+    return [
+        ("", "number", "share"),
+        *((name, f"{part:,}", _percent(part / whole if whole else None)) for name, (part, whole) in counts.items()),
+        *((name, "", _percent(share)) for name, share in shares.items()),
+        ("density of interactions", "", _NONE if density is None else f"{density:.3%}"),
+        ("interactions from", _moment(statistics.interaction_times, "first"), ""),
+        ("interactions to", _moment(statistics.interaction_times, "last"), ""),
+        ("searches from", _moment(statistics.search_times, "first"), ""),
+        ("searches to", _moment(statistics.search_times, "last"), ""),
+    ]
+
+
+def spread_rows(statistics: Statistics) -> list[Row]:
+    """How long histories and queries are, below a head."""
+    spreads = {
+        "interactions of a user": statistics.interactions_per_user,
+        "searches of a user": statistics.searches_per_user,
+        "words of a query": statistics.words_per_query,
+    }
+    return [
+        ("", "mean", "least", "25 %", "median", "75 %", "most"),
+        *((name, *_spread_cells(spread)) for name, spread in spreads.items()),
+    ]
+
+
+def group_rows(statistics: Statistics) -> list[Row]:
+    """Users by number of searches, below a head."""
+    return [
+        ("searches", "users", "share", "interactions", "of each user"),
+        *(
+            (
+                group.label,
+                f"{group.users:,}",
+                _percent(group.users / statistics.users if statistics.users else None),
+                f"{group.interactions:,}",
+                f"{group.interactions / group.users:,.1f}" if group.users else _NONE,
+            )
+            for group in statistics.users_by_searches
+        ),
+    ]
+
+
+def step_rows(steps: Sequence[Step]) -> list[Row]:
+    """What each filter left, below a head."""
+    return [
+        ("step", "users", "items", "interactions", "searches"),
+        *(
+            (step.name, *(f"{number:,}" for number in (step.users, step.items, step.interactions, step.searches)))
+            for step in steps
+        ),
+    ]
+
+
+def left_out_rows(left_out: Sequence[BadRows]) -> list[Row]:
+    """Rows of the source that could not be used, below a head."""
+    return [
+        ("file", "rows", "problem", "lines"),
+        *(
+            (
+                bad.file,
+                f"{bad.rows:,}",
+                bad.problem,
+                ", ".join(map(str, bad.lines)) + (", ..." if bad.lines and bad.rows > len(bad.lines) else ""),
+            )
+            for bad in left_out
+        ),
+    ]
+
+
+def _page(name: str, statistics: Statistics, steps: Sequence[Step], left_out: Sequence[BadRows]) -> str:
+    head, numbers = size_rows(statistics)
+    parts = [
+        f"# Statistics of {name}",
+        _markdown_table([("Dataset", *head), (name, *numbers)]),
+        "S is search, R recommendation: #Interaction-S counts searches, #Clicks-S the items clicked in them.",
+    ]
+    if steps:
+        parts += ["## Filters", _markdown_table(step_rows(steps))]
+    if left_out:
+        parts += ["## Rows of the source left out", _markdown_table(left_out_rows(left_out))]
+    parts += [
+        "## Users by number of searches",
+        _markdown_table(group_rows(statistics)),
+        f"![Users by number of searches](<{name}.statistics.png>)",
+        "## More numbers",
+        _markdown_table(spread_rows(statistics)),
+        _markdown_table(detail_rows(statistics)),
+        "Times are compared within a user; a search at the very time of an interaction is hidden from it, as later "
+        "ones are. Users without interactions do not count among interactions of a user. Dates are in UTC.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(rows: Sequence[Row]) -> str:
+    """A table that is readable as it is; the first row is its head, numbers are set to the right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
+    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _terminal_table(title: str, head: Row, rows: Sequence[Row]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    texts = ("problem", "lines")
+    for place, name in enumerate(head):
+        left = place == 0 or name in texts
+        # What is left of a narrow window is taken from texts, not from numbers.
+        table.add_column(Text(name), justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _spread_cells(spread: Spread | None) -> list[str]:
+    if spread is None:
+        return [_NONE] * 6
+    others = (spread.lowest, spread.lower_quartile, spread.median, spread.upper_quartile, spread.highest)
+    return [f"{spread.mean:,.2f}", *(f"{number:,.2f}".rstrip("0").rstrip(".") for number in others)]
+
+
+def _moment(times: TimeRange | None, end: str) -> str:
+    if times is None:
+        return _NONE
+    date = getattr(times, f"{end}_date")
+    return date.removesuffix("+00:00").replace("T", " ") if date else f"{getattr(times, end):.15g}"
+
+
+def _percent(share: float | None) -> str:
+    return _NONE if share is None else f"{share:.1%}"

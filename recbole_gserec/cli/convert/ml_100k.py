@@ -1,0 +1,28 @@
+"""``gserec convert ml-100k``: the default dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataset_converters.conversion import Options
+from dataset_converters.ml_100k import DEFAULTS, NAME, SEED, convert_ml_100k
+from recbole_gserec.cli.convert.options import OutputFolder, with_options
+
+
+@with_options(DEFAULTS)
+def ml_100k(
+    *,
+    output: OutputFolder = Path("dataset"),
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = NAME,
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", help="Folder with ml-100k.inter and ml-100k.item; by default RecBole's own copy."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw that decides which interactions began as searches.")] = SEED,
+    options: Options,
+) -> None:
+    """MovieLens-100k with semi-synthetic searches, the default dataset."""
+    typer.echo(convert_ml_100k(output, name, seed, input_, options=options))

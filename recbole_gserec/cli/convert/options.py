@@ -1,0 +1,112 @@
+"""Options that all converters share, added to each command in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataset_converters.bad_rows import ACTIONS
+from dataset_converters.conversion import Options
+from dataset_converters.filters import Filters
+from dataset_converters.query_words import WORDS
+from recbole_gserec.errors import SettingError
+
+OutputFolder = Annotated[
+    Path, typer.Option("--output", help="Folder of all datasets; the new one becomes a folder in it.")
+]
+
+
+def _in_panel(panel: str | None, kind: type, help_text: str) -> object:
+    return Annotated[kind, typer.Option(help=help_text, rich_help_panel=panel)]
+
+
+# 20240131: as seconds it would be a day in 1970.
+_DATE_IN_DIGITS = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
+_KEEP, _MACHINE = "What to keep", "Machine"
+_FILTERS = {
+    "since": _in_panel(
+        _KEEP, str | None, "Events from this time on: a date (2024-01-31, in UTC) or seconds since 1970."
+    ),
+    "until": _in_panel(_KEEP, str | None, "Events before this time."),
+    "drop_duplicates": _in_panel(_KEEP, bool, "One of events that are equal in everything, their time included."),
+    "min_searches": _in_panel(_KEEP, int, "Fewest searches of a user."),
+    "k_core": _in_panel(_KEEP, int, "Fewest interactions of each user and of each item, both at once."),
+    "min_interactions": _in_panel(_KEEP, int, "Fewest interactions of a user who has any; evaluation needs 3."),
+    "search_only_users": _in_panel(_KEEP, bool, "Users who search and never interact."),
+}
+_OTHERS = {
+    "all_items": _in_panel(_KEEP, bool, "Texts of items in no kept event too."),
+    "words": _in_panel(
+        None, str, f"How queries become words: {' or '.join(WORDS)} (at spaces, otherwise as they are)."
+    ),
+    "bad_rows": _in_panel(
+        None, str, f"What to do with rows that cannot be used: {' or '.join(ACTIONS)} (count them, leave them out)."
+    ),
+    "memory": _in_panel(_MACHINE, str, "Limit of the database's memory."),
+    "threads": _in_panel(_MACHINE, int | None, "Threads of the database; as many as processors by default."),
+}
+
+
+def with_options(defaults: Options | None = None) -> Callable[[Callable], Callable]:
+    """Give a command the options of every conversion.
+
+    The command takes the keyword argument ``options``, an :class:`Options`; on the command line there is an option for
+    each of its fields and those of its filters.
+
+    Args:
+        defaults: Values of options that are not given.
+    """
+    defaults = defaults or Options()
+    values = {**_fields(defaults.filters), **_fields(defaults)}
+
+    def decorate(command: Callable) -> Callable:
+        @functools.wraps(command)
+        def wrapped(**arguments: object) -> object:
+            filters = {name: arguments.pop(name) for name in _FILTERS}
+            filters |= {name: _seconds(name, filters[name]) for name in ("since", "until")}
+            others = {name: arguments.pop(name) for name in _OTHERS}
+            return command(**arguments, options=Options(filters=Filters(**filters), **others))
+
+        signature = inspect.signature(command, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=values[name], annotation=annotation)
+            for name, annotation in {**_OTHERS, **_FILTERS}.items()
+        ]
+        wrapped.__signature__ = signature.replace(parameters=[*own, *shared])
+        # Typer asks the annotations, not the signature, for the types.
+        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+        del wrapped.__wrapped__
+        return wrapped
+
+    return decorate
+
+
+def _fields(options: Options | Filters) -> dict[str, object]:
+    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+
+
+def _seconds(name: str, text: str | float | None) -> float | None:
+    """A date or a number as a time in seconds since 1970."""
+    if text is None:
+        return None
+    remedy = "Give one like 2024-01-31, or seconds since 1970."
+    with suppress(ValueError):
+        seconds = float(text)
+        if _DATE_IN_DIGITS.fullmatch(str(text)):
+            raise SettingError(f"{name} {text} may be a date or a number of seconds. {remedy}")
+        return seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingError(f"{name} '{text}' is no date. {remedy}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,53 @@
+"""``gserec convert qilin``: Qilin."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataset_converters.conversion import Options
+from dataset_converters.qilin import DEFAULTS, NAME, convert_qilin
+from dataset_converters.qilin_events import AS_PUBLISHED, SEARCH_TIMES, Reading
+from recbole_gserec.cli.convert.options import OutputFolder, with_options
+
+_PANEL = "As the paper's authors do"
+
+
+def _flag(name: str, help_text: str) -> object:
+    return Annotated[bool, typer.Option(f"--{name}", help=help_text, rich_help_panel=_PANEL)]
+
+
+@with_options(DEFAULTS)
+def qilin(
+    *,
+    input_: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            help="Folder with recommendation_train, recommendation_test, search_train, search_test and notes.",
+        ),
+    ],
+    output: OutputFolder = Path("dataset"),
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = NAME,
+    content_length: Annotated[
+        int, typer.Option(help="Most characters kept of a note's content; 0 for titles alone.")
+    ] = Reading.content_length,
+    search_time: Annotated[
+        str,
+        typer.Option(help=f"Time of a search: of the {' or '.join(SEARCH_TIMES)} clicked note that was shown."),
+    ] = Reading.search_time,
+    as_published: _flag("as-published", "All of the following, and --search-time first.") = False,
+    raw_times: _flag("raw-times", "Times as in the files: milliseconds here, seconds there.") = False,
+    keep_unclicked: _flag("keep-unclicked", "First shown note of a search without clicks as if clicked.") = False,
+    first_query_only: _flag("first-query-only", "One query of each search_idx.") = False,
+    drop_textless: _flag("drop-textless", "Without clicks on notes without text.") = False,
+    as_listed: _flag("as-listed", "Notes of one time in the order of their lists, copies included.") = False,
+    options: Options,
+) -> None:
+    """Qilin: logs of searches and recommendations of Xiaohongshu."""
+    given = Reading(raw_times, search_time, keep_unclicked, first_query_only, drop_textless, as_listed, content_length)
+    reading = dataclasses.replace(AS_PUBLISHED, content_length=content_length) if as_published else given
+    typer.echo(convert_qilin(output, input_, name, reading, options=options))
