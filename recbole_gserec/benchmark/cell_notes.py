@@ -1,0 +1,68 @@
+"""The note below a table about one model on one dataset: what a reader must know and the numbers do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recbole_gserec.benchmark.model_names import printed_name
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
+from recbole_gserec.benchmark.runs import FAILED
+
+_LONGEST = 200
+
+
+def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
+    """Tell of failed, damaged, unfinished and missing runs, of runs set aside, and of a comparison refused.
+
+    Args:
+        cell: A model on a dataset.
+        seeds: Those of any model on it.
+        anchor: The model that results are compared with.
+        refused: Why this one's are not.
+
+    Returns:
+        The note in one line; None if all is well.
+    """
+    parts = [*_unfinished(cell), *_missing(cell, seeds)]
+    if cell.finished and parts:
+        parts.insert(0, f"{len(cell.finished)} of {len(seeds)} seeds")
+    if cell.finished and refused:
+        parts.append(f"not compared with {printed_name(anchor)}, nor ranked: {refused}")
+    return f"{printed_name(cell.model)} on {cell.dataset}: {'; '.join(parts)}." if parts else None
+
+
+def _unfinished(cell: ModelRuns) -> list[str]:
+    reasons: dict[str, list[int]] = {}
+    for run in cell.runs:
+        if run.state == FAILED:
+            reasons.setdefault(f"failed ({clipped(run.problem)})", []).append(run.seed)
+        elif run.state == DAMAGED:
+            reasons.setdefault(f"damaged ({clipped(run.problem)})", []).append(run.seed)
+        elif run.state == UNFINISHED:
+            reasons.setdefault("not finished", []).append(run.seed)
+    return [f"{_named(seeds)} {reason}" for reason, seeds in reasons.items()]
+
+
+def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
+    there = {run.seed for run in cell.runs}
+    elsewhere = {run.seed for run in cell.set_aside} - there
+    absent = [seed for seed in seeds if seed not in there | elsewhere]
+    parts = []
+    if elsewhere:
+        parts.append(f"{_named(sorted(elsewhere))} left out, run with other settings or data")
+    if not there and not elsewhere:
+        return [*parts, "no run"]
+    if absent:
+        parts.append(f"no run of {_named(absent)}")
+    return parts
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def clipped(text: str | None) -> str:
+    """A text that fits a note."""
+    text = (text or "").rstrip(".")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

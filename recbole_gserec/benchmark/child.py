@@ -1,0 +1,121 @@
+"""Running a worker, and noting its failure where it cannot do so itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import sleep
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from recbole_gserec.benchmark.record import failed_record
+from recbole_gserec.benchmark.runs import BUSY, FAILED, FINISHED, LOCK_FILE, Spec, status_of, write_run
+
+ELSEWHERE = "elsewhere"
+"""Status of a run that another process is making."""
+
+_POLL_SECONDS = 0.1
+_SECONDS_TO_END = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to make, and what of the machine it may use.
+
+    Attributes:
+        spec: The run.
+        threads: Threads of the processor; None leaves it to torch and to ``OMP_NUM_THREADS``.
+        visible_gpus: Value of ``CUDA_VISIBLE_DEVICES``: none if empty; None leaves it as it is.
+    """
+
+    spec: Spec
+    threads: int | None = None
+    visible_gpus: str | None = None
+
+
+def run_child(job: Job) -> str:
+    """Make a run in a process of its own, and wait for it.
+
+    Args:
+        job: The run.
+
+    Returns:
+        ``finished``, ``failed`` or ``elsewhere``.
+    """
+    started = datetime.now(UTC)
+    spec_file = job.spec.write()
+    with tempfile.TemporaryFile() as output:
+        status = _run(spec_file, _environment(job), output)
+        if status == BUSY:
+            return ELSEWHERE
+        if status != 0 or status_of(job.spec.folder) is None:
+            return note_failure(job.spec, _reason(status, output), started)
+    return status_of(job.spec.folder)
+
+
+def note_failure(spec: Spec, error: str, started: datetime) -> str:
+    """Store a run as failed unless it is finished, or being made by another process.
+
+    Args:
+        spec: The run.
+        error: The reason.
+        started: When the run started.
+
+    Returns:
+        The run's status.
+    """
+    try:
+        with FileLock(spec.folder / LOCK_FILE, timeout=_SECONDS_TO_END):
+            if status_of(spec.folder) == FINISHED:
+                return FINISHED
+            write_run(spec.folder, failed_record(spec.run, started, error))
+            return FAILED
+    except Timeout:
+        return ELSEWHERE
+
+
+def _run(spec_file: Path, environment: dict[str, str], output: IO[bytes]) -> int:
+    command = [sys.executable, "-m", "recbole_gserec.benchmark.worker", str(spec_file)]
+    child = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+    )
+    try:
+        # Not one long wait, which Ray could not interrupt.
+        while child.poll() is None:
+            sleep(_POLL_SECONDS)
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+    return child.returncode
+
+
+def _environment(job: Job) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if job.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(job.threads)
+    if job.visible_gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = job.visible_gpus
+    return environment
+
+
+def _reason(status: int, output: IO[bytes]) -> str:
+    """Why a worker ended without a record: what it said before it wrote to its log, or how it was killed."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
+        return f"its process was killed by {name}{hint}"
+    output.seek(0)
+    lines = output.read().decode(errors="replace").strip().splitlines()
+    return f"its process ended with status {status}" + (f": {lines[-1]}" if lines else "")

@@ -1,0 +1,49 @@
+"""Whether two models' results are of the same users and candidates, so that they may be compared user by user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_gserec.benchmark.model_runs import ModelRuns
+
+
+def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
+    """Say what keeps the results of two models from being compared, each user's with the same user's.
+
+    Full ranking has no lists to compare: there, the same data and targets are all that is asked.
+
+    Args:
+        one: A model on a dataset.
+        other: Another on the same dataset.
+
+    Returns:
+        The reason; None if nothing does.
+    """
+    if not (one.finished and other.finished):
+        return "no finished run"
+    seeds = common_seeds(one, other)
+    if not seeds:
+        return "no finished run of a common seed"
+    first = one.finished[seeds[0]]
+    for seed in seeds:
+        a, b = one.finished[seed], other.finished[seed]
+        if a.record["dataset_digest"] != b.record["dataset_digest"]:
+            return "the dataset's files differ"
+        if mode_of(a.record) != mode_of(b.record):
+            return f"{mode_of(a.record)} and {mode_of(b.record)} are different evaluations"
+        if a.record["candidates"].get("test") != b.record["candidates"].get("test"):
+            return f"the candidate lists of seed {seed} differ"
+        if not (a.ranks.same_targets(b.ranks) and a.ranks.same_targets(first.ranks)):
+            return f"the users or targets of seed {seed} differ"
+    return None
+
+
+def common_seeds(one: ModelRuns, other: ModelRuns) -> tuple[int, ...]:
+    """Seeds that both models have finished, ascending."""
+    return tuple(sorted(one.finished.keys() & other.finished.keys()))
+
+
+def mode_of(record: Mapping[str, Any]) -> str:
+    """How a finished run's targets were ranked, such as ``uni99``."""
+    return str(record.get("mode", record["candidates"].get("mode")))

@@ -1,0 +1,30 @@
+"""RecBole's settings of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config
+
+from recbole_gserec.config import without_arguments
+
+
+def make_config(model: str, dataset: str, given: Mapping[str, Any], here: Mapping[str, Any], file: Path) -> Config:
+    """RecBole's settings.
+
+    Args:
+        model: Name of the model.
+        dataset: Name of the dataset.
+        given: Settings of the run. They go by way of a file: texts in a dictionary RecBole would evaluate.
+        here: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to its ``gpu_id``, 0 by
+            default: unless one is given here, it is that of this process.
+        file: Where to write the file.
+    """
+    file.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
+    gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
+    with without_arguments():
+        return Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **here})

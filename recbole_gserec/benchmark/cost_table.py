@@ -1,0 +1,60 @@
+"""The costs of models as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from recbole_gserec.benchmark import escaping
+from recbole_gserec.benchmark.legend import note_mark
+from recbole_gserec.benchmark.markdown_table import markdown_table
+from recbole_gserec.benchmark.model_names import printed_name
+from recbole_gserec.benchmark.result_cells import MISSING_WORD
+
+# Columns of the frame, their heads, and how numbers are shown.
+_COLUMNS = (
+    ("parameters", "parameters", ",.0f"),
+    ("seconds_per_epoch", "s/epoch", ",.2f"),
+    ("epochs_to_best", "best epoch", ".4g"),
+    ("total_seconds", "total s", ",.0f"),
+    ("samples_per_second", "samples/s", ",.0f"),
+    ("peak_memory_mib", "memory MiB", ",.0f"),
+    ("peak_gpu_memory_mib", "GPU MiB", ",.0f"),
+    ("at_once", "at once", ".0f"),
+)
+
+HOW_TO_READ = (
+    "Seconds of an epoch: training alone, the median over all epochs of all seeds; samples are rows of training; best "
+    "epoch counts from 1; total with data, validation and test. Other numbers are the median over seeds, and of memory "
+    "the largest: of the process, and on the GPU what its tensors took. At once: how many runs went on at one time on "
+    "the machine, which slows each."
+)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table for each dataset, from the frame of :func:`costs.costs_frame`.
+
+    Times of a machine other than the one most of the dataset's runs were made on are marked.
+    """
+    parts = []
+    for dataset, rows in frame.groupby("dataset", sort=False):
+        records = rows.to_dict("records")
+        usual = next((row["machine"] for row in records if row["comparable"] is True), None)
+        others = [name for name in dict.fromkeys(row["machine"] for row in records) if name and name != usual]
+        marks = {name: f"<sup>{note_mark(place)}</sup>" for place, name in enumerate(others)}
+        table = [["model", *(head for _, head, _ in _COLUMNS)]]
+        table += [[printed_name(row["model"]) + marks.get(row["machine"], ""), *_cells(row)] for row in records]
+        parts += [f"### {escaping.markdown(dataset)}", markdown_table(table)]
+        if usual:
+            parts.append(escaping.markdown(f"Made with {usual}."))
+        parts += [
+            f"{mark} {escaping.markdown(f'Times are not comparable with the others: made with {name}.')}"
+            for name, mark in marks.items()
+        ]
+    return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [MISSING_WORD if pd.isna(row[name]) else f"{row[name]:{form}}" for name, _, form in _COLUMNS]

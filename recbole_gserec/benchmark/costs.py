@@ -1,0 +1,125 @@
+"""What each model cost: parameters, time and memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from recbole_gserec.benchmark.checked_record import started_at
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.results import StoredRun
+
+_MIB = 1 << 20
+
+
+class Machine(NamedTuple):
+    """Where a run was made; times of different ones are not compared."""
+
+    cpu: str
+    cores: str
+    memory: str
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Machine:
+        """The machine of a finished run."""
+        machine = record["machine"]
+        memory = machine.get("memory_bytes")
+        # In GiB: what a machine reports differs by a little from start to start.
+        gib = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "?"
+        return cls(
+            str(machine.get("cpu")), str(machine.get("cores", "?")), gib, record["device"], int(record["threads"])
+        )
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        return f"{self.device}, {threads}, {self.cpu}, {self.cores} cores, {self.memory}"
+
+
+def costs_frame(cells: Iterable[ModelRuns], runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """One row for each model on each dataset, also for those without a finished run.
+
+    Seconds of an epoch are the median over all epochs of all seeds; other numbers the median over seeds, and of memory
+    the largest. ``comparable`` says whether the runs were made on the machine that most of the dataset's were made on.
+
+    Args:
+        cells: All models on all datasets.
+        runs: All stored runs: ``at_once`` says how many went on at the same time, which slows each.
+    """
+    cells = list(cells)
+    machines: dict[str, Counter[Machine]] = {}
+    for cell in cells:
+        machines.setdefault(cell.dataset, Counter()).update(Machine.of(run.record) for run in cell.finished.values())
+    names = [{"dataset": cell.dataset, "model": cell.model} for cell in cells]
+    rows = [_row(cell, machines[cell.dataset], runs) for cell in cells]
+    return pd.DataFrame([name | row for name, row in zip(names, rows, strict=True)])
+
+
+def _row(cell: ModelRuns, machines: Counter[Machine], runs: Sequence[StoredRun]) -> dict[str, Any]:
+    finished = list(cell.finished.values())
+    # The most frequent; of equally frequent ones, the first by name.
+    usual = min(machines, key=lambda machine: (-machines[machine], machine)) if machines else None
+    # One model's runs on several machines: those on the usual one count, or on the first by name.
+    groups: dict[Machine, list[StoredRun]] = {}
+    for run in finished:
+        groups.setdefault(Machine.of(run.record), []).append(run)
+    machine = usual if usual in groups else min(groups, default=None)
+    records = [run.record for run in groups.get(machine, [])]
+    seconds = [each for record in records for each in record["epochs"]["seconds"]]
+    epoch = median(seconds) if seconds else None
+    samples = _median(record["samples_per_epoch"] for record in records)
+    return {
+        "parameters": _median(record["parameters"] for record in records),
+        "seconds_per_epoch": epoch,
+        "epochs_to_best": _median(record["epochs"]["best"] + 1 for record in records),
+        "total_seconds": _median(record["wall_seconds"] for record in records),
+        "samples_per_second": samples / epoch if epoch and samples is not None else None,
+        "peak_memory_mib": _largest(record["peak_memory_bytes"] for record in records),
+        "peak_gpu_memory_mib": _largest(record.get("peak_gpu_memory_bytes") for record in records),
+        "at_once": max((_at_once(run, runs) for run in groups.get(machine, [])), default=None),
+        "flops": _median(record["flops"] for record in records if record.get("flops") is not None),
+        "n_runs": len(records),
+        "device": machine.device if machine else None,
+        "threads": machine.threads if machine else None,
+        "machine": str(machine) if machine else "",
+        "comparable": machine == usual if machine else None,
+    }
+
+
+def _median(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return median(values) if values else None
+
+
+def _largest(values: Iterable[int | None]) -> float | None:
+    return max((value / _MIB for value in values if value is not None), default=None)
+
+
+def _at_once(run: StoredRun, runs: Sequence[StoredRun]) -> int:
+    """The most runs that went on at one time on the run's machine while it did, itself among them."""
+    start, end = _span(run.record)
+    spans = [
+        _span(other.record)
+        for other in runs
+        if other.record and other.record.get("machine") == run.record["machine"] and _lasted(other.record)
+    ]
+    # Their number only ever grows when one starts.
+    moments = [start, *(began for began, _ in spans if start <= began < end)]
+    return max(1, *(sum(began <= moment < ended for began, ended in spans) for moment in moments))
+
+
+def _lasted(record: Mapping[str, Any]) -> bool:
+    return isinstance(record.get("wall_seconds"), int | float) and math.isfinite(record["wall_seconds"])
+
+
+def _span(record: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    start, seconds = started_at(record), record["wall_seconds"]
+    # The start is told in whole seconds, and may be up to one later.
+    return start + timedelta(seconds=min(1, seconds)), start + timedelta(seconds=seconds)

@@ -1,0 +1,54 @@
+"""Texts that others wrote (names, errors) made safe inside Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~&#])")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    # In LaTeX's default encoding of fonts these print as something else.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
+    "–": "--",
+    "±": r"$\pm$",
+}
+_TABLE = str.maketrans(_LATEX)
+
+
+def markdown(text: str) -> str:
+    """A text whose characters all mean themselves, in one line, also within a table."""
+    return _MARKDOWN.sub(r"\\\1", _one_line(text))
+
+
+def latex(text: str) -> str:
+    """A text whose characters all mean themselves, in one line.
+
+    What LaTeX's fonts lack without further packages, such as Chinese, becomes a question mark: the table compiles.
+    """
+    return "".join(map(_printable, _one_line(text))).translate(_TABLE)
+
+
+def _one_line(text: str) -> str:
+    visible = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
+    return " ".join(visible.split())
+
+
+def _printable(character: str) -> str:
+    if character in _LATEX or character.isascii():
+        return character
+    plain = unicodedata.normalize("NFKD", character)
+    plain = "".join(part for part in plain if not unicodedata.combining(part))
+    return plain if plain.isascii() and plain else "?"

@@ -1,0 +1,125 @@
+"""The figure: each model's result with an interval over users, in the width of a paper's column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recbole_gserec.benchmark.metrics import Metric, main_metric
+from recbole_gserec.benchmark.model_names import GROUPS
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.result_table import ResultTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMN_INCHES = 3.3
+_ROW_INCHES = 0.15
+_PANEL_INCHES = 0.55
+_LEGEND_INCHES = 0.2
+_DOTS_PER_INCH = 300
+_POINTS = 7
+# Okabe and Ito's colours, told apart by colour-blind readers; the marker says the same again.
+_STYLES = dict(zip(GROUPS, (("#0072B2", "o"), ("#D55E00", "s")), strict=True))
+_NORMAL_95 = 1.959964
+
+
+def draw(table: ResultTable, cells: Mapping[tuple[str, str], ModelRuns]) -> Figure:
+    """Draw the main metric of every model, from above in the order of the table.
+
+    Args:
+        table: The table.
+        cells: The runs that it shows.
+    """
+    # A figure of its own, without pyplot, leaves the caller's matplotlib backend and figures alone.
+    from matplotlib.figure import Figure
+
+    metric = main_metric(table.metrics)
+    height = len(table.datasets) * (_PANEL_INCHES + _ROW_INCHES * len(table.rows)) + _LEGEND_INCHES
+    figure = Figure(figsize=(_COLUMN_INCHES, height), layout="constrained")
+    panels = figure.subplots(len(table.datasets), 1, squeeze=False)[:, 0]
+    for panel, dataset in zip(panels, table.datasets, strict=True):
+        _draw_panel(panel, table, cells, dataset, metric)
+    _explain_colours(figure, table)
+    return figure
+
+
+def _explain_colours(figure: Figure, table: ResultTable) -> None:
+    from matplotlib.lines import Line2D
+
+    groups = [group for group in GROUPS if any(row.group == group for row in table.rows)]
+    if len(groups) > 1:
+        marks = [Line2D([], [], linestyle="", color=_STYLES[group][0], marker=_STYLES[group][1]) for group in groups]
+        look = {"fontsize": _POINTS, "frameon": False, "handletextpad": 0.1, "columnspacing": 1, "markerscale": 0.6}
+        figure.legend(marks, groups, loc="outside lower center", ncols=len(groups), **look)
+
+
+def _draw_panel(
+    panel: Axes,
+    table: ResultTable,
+    cells: Mapping[tuple[str, str], ModelRuns],
+    dataset: str,
+    metric: Metric,
+) -> None:
+    from matplotlib.transforms import blended_transform_factory
+
+    for place, row in enumerate(table.rows):
+        cell = cells[dataset, row.model]
+        colour, marker = _STYLES[row.group]
+        if cell.finished:
+            mean, half = mean_and_half_interval(cell, metric)
+            # Hollow where it is of other data or candidates than the reference's.
+            face = colour if row.cells[dataset][0].is_ranked else "white"
+            look = {"color": colour, "markerfacecolor": face, "markersize": 3, "elinewidth": 1, "capsize": 1.5}
+            panel.errorbar(mean, place, xerr=half, fmt=marker, **look)
+        else:
+            word = row.cells[dataset][0].word
+            beside = blended_transform_factory(panel.transAxes, panel.transData)
+            panel.text(0.02, place, word, transform=beside, va="center", fontsize=_POINTS, color="#555555")
+    panel.set_yticks(range(len(table.rows)), [_plain(row.name) for row in table.rows])
+    panel.set_ylim(len(table.rows) - 0.4, -0.6)
+    for label, row in zip(panel.get_yticklabels(), table.rows, strict=True):
+        if row.model == table.references[dataset]:
+            label.set_fontweight("bold")
+    if not any(cells[dataset, row.model].finished for row in table.rows):
+        panel.set_xticks([])
+    panel.set_title(_plain(dataset), fontsize=_POINTS + 1)
+    panel.set_xlabel(metric.label, fontsize=_POINTS + 1)
+    panel.tick_params(labelsize=_POINTS, length=2.5)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x", color="#DDDDDD", linewidth=0.5)
+    panel.set_axisbelow(True)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+
+
+def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, float]:
+    """Mean over users and seeds, and half the width of its 95 % interval over users.
+
+    With many users a mean is normally distributed. Users count once, whatever the number of seeds.
+    """
+    # Seeds may have different users, in damaged folders; the interval is then that of the first.
+    runs = list(cell.finished.values())
+    seeds = [run.seed for run in runs if run.ranks.same_targets(runs[0].ranks)]
+    values = cell.per_user(metric, seeds)
+    half = _NORMAL_95 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(cell.means(metric).mean()), float(half)
+
+
+def _plain(text: str) -> str:
+    """A text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
+
+
+def save(figure: Figure, png: Path, pdf: Path) -> None:
+    """Write a figure into two files, whose bytes say nothing of when they were made."""
+    import matplotlib
+
+    figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    # TrueType: publishers refuse Type 3 fonts.
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -1,0 +1,104 @@
+"""The settings that a benchmark's runs are given."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.benchmark.record import plain
+from recbole_gserec.config import read_config_files
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.settings import check_model, known_settings
+
+SettingsOf = Callable[[str, str], Mapping[str, Any]]
+"""Settings of one model on one dataset, by the names of both; a search for good settings is one."""
+
+MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
+"""Settings that say where to run and what to show: they change no number, and are no part of a run."""
+
+_OPTIONS = {
+    "model": "--model",
+    "dataset": "--dataset",
+    "seed": "--seeds",
+    "checkpoint_dir": "--output",
+    "data_path": "--data-path",
+    "config_files": "--config-files",
+    "nproc": "--workers",
+}
+"""Settings that the command decides."""
+
+_NAMES = (
+    "model dataset seeds preset output data-path data_path workers address cpus-per-run gpus-per-run reference tune "
+    "report-only retry-failed no-retry-failed config-files model-settings"
+).split()
+
+
+def no_settings(model: str, dataset: str) -> Mapping[str, Any]:
+    """No settings of one model."""
+    return {}
+
+
+def read_model_settings(path: Path) -> SettingsOf:
+    """Settings of single models from a YAML file of the form ``{GSERec: {lambda_u_cl: 0.1}, ...}``.
+
+    Raises:
+        DataError: If the file is of another form.
+        SettingError: If there is no such model.
+    """
+    content = read_config_files([path])
+    for model, settings in content.items():
+        check_model(model)
+        if not isinstance(settings, dict):
+            raise DataError(path, f"no settings of {model} in it", "Write 'MODEL: {name: value}', one model a line.")
+    by_model = {model: canonical(settings) for model, settings in content.items()}
+    return lambda model, dataset: by_model.get(model, {})
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON can hold them, and each value in one form only: RecBole takes ``1e-3`` and ``'0.001'`` alike.
+
+    Paths count from the current folder, which is another one where a run is made.
+    """
+    result = {}
+    for name, value in settings.items():
+        if isinstance(value, str):
+            value = _literal(value)
+        if isinstance(value, str) and name.endswith("_path"):
+            value = str(Path(value).absolute())
+        if name == "gpu_id":
+            value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        result[name] = plain(value)
+    return result
+
+
+def _literal(text: str) -> Any:
+    """What RecBole makes of a text on its command line, without evaluating more than literals."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def check_given(names: Iterable[str], models: Iterable[str]) -> None:
+    """Refuse settings that the command decides, and those that none of the models reads.
+
+    Raises:
+        SettingError: Naming the setting.
+    """
+    models = list(models)
+    known = set().union(*(known_settings(model) for model in models))
+    for name in names:
+        if name in _OPTIONS:
+            raise SettingError(f"'{name}' is no setting of a benchmark's runs: it is given by {_OPTIONS[name]}")
+        if name not in known:
+            near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.75)
+            raise SettingError.unknown(name, near or sorted(known))
+
+
+def split_machine(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings that are part of a run, and those that only say where and how to run."""
+    given = {name: value for name, value in settings.items() if name not in MACHINE}
+    return given, {name: value for name, value in settings.items() if name in MACHINE}

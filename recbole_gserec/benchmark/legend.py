@@ -1,0 +1,67 @@
+"""What is said below a table about its numbers, in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from recbole_gserec.benchmark.model_names import printed_name
+from recbole_gserec.benchmark.result_table import ResultTable
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def legend(table: ResultTable) -> list[str]:
+    """Sentences that hold for the table as it is."""
+    several = any(len(seeds) > 1 for seeds in table.seeds.values())
+    what = "Mean ± standard deviation over seeds" if several else "Means of one seed"
+    done = [dataset for dataset in table.datasets if table.n_users[dataset]]
+    lines = [f"{what}; HR is Hit; best in bold, second underlined."]
+    lines += [_amounts(table, dataset) for dataset in table.datasets]
+    lines += _once({dataset: f"targets are ranked {_ranked(table.modes[dataset])}" for dataset in done})
+    lines += _once({dataset: _tested(table.references[dataset]) for dataset in done})
+    if any(cell.star for row in table.rows for cells in row.cells.values() for cell in cells):
+        lines.append(
+            "* better than the best other model: paired t-test over users, p < 0.05 after Holm's correction for the "
+            "number of models compared."
+        )
+    return lines
+
+
+def _amounts(table: ResultTable, dataset: str) -> str:
+    seeds, users = table.seeds[dataset], table.n_users[dataset]
+    if not seeds:
+        return f"{dataset}: no runs."
+    amount = f"{users:,} users" if users else "no finished run"
+    return f"{dataset}: {amount}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
+
+
+def _once(facts: Mapping[str, str]) -> list[str]:
+    """A sentence for all datasets where they are alike, else one for each."""
+    if len(set(facts.values())) == 1:
+        fact = next(iter(facts.values()))
+        return [f"{fact[0].upper()}{fact[1:]}."]
+    return [f"{dataset}: {fact}." for dataset, fact in facts.items()]
+
+
+def _tested(reference: str | None) -> str:
+    return f"tests are of {printed_name(reference)} against each other model" if reference else "no reference, no tests"
+
+
+def _ranked(mode: str) -> str:
+    if sampled := re.fullmatch(r"(uni|pop)(\d+)", mode):
+        how = "uniformly" if sampled[1] == "uni" else "by popularity"
+        return f"among {sampled[2]} items sampled {how}"
+    if mode == "full":
+        return "among all items (RecBole leaves out those of the user's history for its general models alone)"
+    return f"by {mode}"
+
+
+def note_mark(place: int) -> str:
+    """The letter of a note: a, b, ..., z, aa, ab, ..."""
+    mark = ""
+    place += 1
+    while place:
+        place, letter = divmod(place - 1, len(LETTERS))
+        mark = LETTERS[letter] + mark
+    return mark

@@ -1,0 +1,57 @@
+"""The models of the paper's Table 2: their order, groups and names in print."""
+
+from __future__ import annotations
+
+from recbole_gserec.properties_files import is_search_aware
+
+RECOMMENDATION = "Recommendation"
+SEARCH_ENHANCED = "Search-enhanced recommendation"
+
+TABLE_2 = {
+    RECOMMENDATION: (
+        "LightGCN",
+        "SGL",
+        "SimGCL",
+        "GRU4Rec",
+        "SASRec",
+        "BERT4Rec",
+        "CL4SRec",
+        "KAR",
+        "LLMESR",
+    ),
+    SEARCH_ENHANCED: (
+        "NRHUB",
+        "QuerySeqRec",
+        "JSR",
+        "USER",
+        "SESRec",
+        "UnifiedSSR",
+        "UniSAR",
+        "GSERec",
+    ),
+}
+GROUPS = tuple(TABLE_2)
+OURS = "GSERec"
+
+_PLACES = {model: place for place, model in enumerate(model for group in TABLE_2.values() for model in group)}
+_PRINTED = {"LLMESR": "LLM-ESR", "QuerySeqRec": "Query-SeqRec"}
+
+
+def group_of(model: str) -> str:
+    """The paper's group of a model; for any other model, whether it reads searches."""
+    for group, models in TABLE_2.items():
+        if model in models:
+            return group
+    return SEARCH_ENHANCED if is_search_aware(model) else RECOMMENDATION
+
+
+def printed_name(model: str) -> str:
+    """A model's name as the paper writes it."""
+    return _PRINTED.get(model, model)
+
+
+def in_paper_order(models) -> list[str]:
+    """Distinct models by group, in it those of the paper in its order, then the others by name."""
+    return sorted(
+        set(models), key=lambda model: (GROUPS.index(group_of(model)), _PLACES.get(model, len(_PLACES)), model)
+    )

@@ -1,0 +1,89 @@
+"""The runs of one model on one dataset that go into a report, all made with the same settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_gserec.benchmark.checked_record import started_at
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.results import StoredRun
+from recbole_gserec.benchmark.runs import FINISHED
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRuns:
+    """One model on one dataset.
+
+    Attributes:
+        dataset: The dataset.
+        model: The model.
+        runs: At most one per seed, by seed; the finished ones were made with the same settings on the same data.
+        set_aside: Runs made with other settings or data, or replaced by later ones.
+    """
+
+    dataset: str
+    model: str
+    runs: tuple[StoredRun, ...] = ()
+    set_aside: tuple[StoredRun, ...] = ()
+
+    @property
+    def finished(self) -> dict[int, StoredRun]:
+        """Finished runs by seed."""
+        return {run.seed: run for run in self.runs if run.state == FINISHED}
+
+    def means(self, metric: Metric) -> NDArray[np.float64]:
+        """Mean over users of each finished run, ``[n_seeds]``."""
+        return np.array([metric.of_ranks(run.ranks.ranks).mean() for run in self.finished.values()])
+
+    def per_user(self, metric: Metric, seeds: Collection[int]) -> NDArray[np.float64]:
+        """Each user's mean over the finished runs of these seeds, which must have the same users; ``[n_users]``."""
+        runs = self.finished
+        return sum(metric.of_ranks(runs[seed].ranks.ranks) for seed in sorted(seeds)) / len(seeds)
+
+
+def choose_runs(runs: Iterable[StoredRun]) -> dict[tuple[str, str], ModelRuns]:
+    """Choose the runs to report.
+
+    A model may have been run with several settings, or before and after its dataset or its users' codes changed. A mean
+    over such runs would be of nothing: the settings and data of the newest run count, and other runs are set aside.
+
+    Args:
+        runs: All that are stored.
+
+    Returns:
+        By dataset and model.
+    """
+    cells: dict[tuple[str, str], list[StoredRun]] = {}
+    for run in runs:
+        cells.setdefault((run.dataset, run.model), []).append(run)
+    return {cell: _choose(*cell, cell_runs) for cell, cell_runs in sorted(cells.items())}
+
+
+def given_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings a run was given, but for the seed."""
+    return {name: value for name, value in record["given"].items() if name != "seed"}
+
+
+def _choose(dataset: str, model: str, runs: list[StoredRun]) -> ModelRuns:
+    # By time; equal times, of runs copied by hand or made up, by name.
+    known = sorted((run for run in runs if run.record), key=lambda run: (started_at(run.record), run.folder))
+    chosen: dict[int, StoredRun] = {}
+    if known:
+        wanted = _made_from(known[-1])
+        chosen = {run.seed: run for run in known if _made_from(run) == wanted}
+    # What these were made with cannot be told.
+    for run in sorted((run for run in runs if not run.record), key=lambda run: run.folder):
+        chosen.setdefault(run.seed, run)
+    kept = tuple(chosen[seed] for seed in sorted(chosen))
+    return ModelRuns(dataset, model, kept, tuple(run for run in runs if run not in kept))
+
+
+def _made_from(run: StoredRun) -> str:
+    record = run.record
+    return json.dumps([record["dataset_digest"], record.get("derived"), given_settings(record)], sort_keys=True)

@@ -1,0 +1,73 @@
+"""The rank of every target, and which candidates it was ranked among: in original ids, the same for every model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_gserec.evaluation.candidates import order_of_tokens
+from recbole_gserec.files import written_aside
+
+PARTS = ("valid", "test")
+_ROWS_AT_ONCE = 4096
+
+
+def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset) -> None:
+    """Write the ranks of targets as Parquet: ``part``, ``user``, ``item``, ``rank`` (1 is best).
+
+    Args:
+        path: The file.
+        ranks: Part of the split -> what the collector's ``per_user_ranks`` returns, in internal ids.
+        dataset: The dataset; it knows the original ids.
+    """
+    users, items = (np.asarray(dataset.field2id_token[field]) for field in (dataset.uid_field, dataset.iid_field))
+    frames = [frame.assign(part=PARTS.index(part)) for part, frame in ranks.items()]
+    frame = pd.concat([pd.DataFrame(columns=["part", "user", "item", "rank"]), *frames]).astype(np.int64)
+    table = pa.table(
+        {
+            "part": pa.DictionaryArray.from_arrays(pa.array(frame["part"], type=pa.int8()), pa.array(PARTS)),
+            "user": pa.array(users[frame["user"]].astype(str), type=pa.string()),
+            "item": pa.array(items[frame["item"]].astype(str), type=pa.string()),
+            "rank": pa.array(frame["rank"], type=pa.int32()),
+        }
+    )
+    with written_aside(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def candidates_digest(loader) -> str | None:
+    """SHA-256 of the candidate lists of a split; None where targets are ranked among all items.
+
+    It is that of a text with one line per target, ordered by user: ``user``, target and negatives, separated by tabs.
+
+    Args:
+        loader: The dataloader of the split.
+    """
+    candidates = getattr(loader, "candidates", None)
+    if candidates is None:
+        return None
+    dataset, candidates = loader._dataset, candidates.numpy()
+    items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=object)
+    tokens = np.asarray(dataset.field2id_token[dataset.uid_field], dtype=object)
+    users = dataset.inter_feat[dataset.uid_field].numpy()
+    # A user's own rows stay in the order of time.
+    order = np.argsort(order_of_tokens(tokens)[users], kind="stable")
+    digest = hashlib.sha256()
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        lines = ("\t".join([tokens[users[row]], *items[candidates[row]]]) + "\n" for row in rows)
+        digest.update("".join(lines).encode())
+    return digest.hexdigest()
+
+
+def mode_of(config: Mapping[str, Any]) -> str:
+    """How targets are ranked, such as ``uni99``; both where validation and test differ."""
+    modes = [config["eval_args"]["mode"][part] for part in ("valid", "test")]
+    return "/".join(dict.fromkeys(modes))

@@ -1,0 +1,111 @@
+"""What a benchmark trains: models x datasets x seeds, each under one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings, split_machine
+from recbole_gserec.errors import SettingError
+from recbole_gserec.properties_files import dataset_settings, preset_file
+from recbole_gserec.settings import check_model, known_settings
+
+PROTOCOL = "table2"
+"""The preset whose settings every benchmark starts from, whatever its models."""
+
+
+class Preset(NamedTuple):
+    """Models to compare, and the settings that all of them are given."""
+
+    models: list[str]
+    settings: dict[str, Any]
+
+
+def read_preset(name: str) -> Preset:
+    """Read a preset of the benchmark.
+
+    Raises:
+        SettingError: If there is none of this name, or it is one of the offline stage.
+    """
+    content = yaml.safe_load(preset_file(name).read_text(encoding="utf-8"))
+    if not {"models", "settings"} <= set(content):
+        raise SettingError(f"the preset '{name}' is not one of gserec benchmark: it names no models")
+    return Preset(list(content["models"]), dict(content["settings"]))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be compared.
+
+    Attributes:
+        datasets: Names of datasets.
+        models: Names of models.
+        seeds: RecBole's ``seed`` of each repetition.
+        data_path: Folder of all datasets.
+        settings: Settings of all models that read them.
+        settings_of: Settings of one model on one dataset; they outrank those of all.
+        protocol: The preset whose settings all of these outrank.
+    """
+
+    datasets: Sequence[str]
+    models: Sequence[str]
+    seeds: Sequence[int]
+    data_path: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings_of: SettingsOf = no_settings
+    protocol: str = PROTOCOL
+
+
+class Entry(NamedTuple):
+    """A model on a dataset, with the settings of its runs; see :func:`given.split_machine`."""
+
+    dataset: str
+    model: str
+    given: dict[str, Any]
+    machine: dict[str, Any]
+
+
+def entries_of(request: Request) -> list[Entry]:
+    """Every model on every dataset.
+
+    Where a dataset comes with settings of its own, such as the length of histories, these outrank the protocol's.
+
+    Raises:
+        SettingError: For models, seeds and settings that there are not.
+    """
+    _check(request)
+    protocol = canonical(read_preset(request.protocol).settings)
+    common = canonical(request.settings)
+    check_given(common, request.models)
+    entries = []
+    for dataset in _distinct(request.datasets):
+        usual = {name: value for name, value in protocol.items() if name not in dataset_settings(dataset)}
+        for model in _distinct(request.models):
+            own = canonical(request.settings_of(model, dataset))
+            check_given(own, [model])
+            # A setting of one model does not make other runs of the others.
+            read = {name: value for name, value in common.items() if name in known_settings(model)}
+            entries.append(Entry(dataset, model, *split_machine({**usual, **read, **own})))
+    return entries
+
+
+def _check(request: Request) -> None:
+    for what in ("datasets", "models", "seeds"):
+        if not getattr(request, what):
+            raise SettingError(f"no {what} given: give --{what if what == 'seeds' else what[:-1]}")
+    for model in request.models:
+        check_model(model)
+    for dataset in request.datasets:
+        if not dataset or Path(dataset).name != dataset:
+            raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")
+    for seed in request.seeds:
+        if not 0 <= seed < 2**32:
+            raise SettingError(f"a seed is {seed}; it takes a whole number from 0 to 4294967295")
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

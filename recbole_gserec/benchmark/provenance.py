@@ -1,0 +1,88 @@
+"""What a run was made with: versions of libraries, the code's state in git, the machine, and the memory it took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import recbole_gserec
+
+PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "pyarrow", "ray")
+
+
+def provenance() -> dict[str, Any]:
+    """``versions``, ``python``, ``git`` and ``machine`` of a run's record."""
+    return {
+        "versions": {"recbole-gserec": recbole_gserec.__version__, **_versions()},
+        "python": platform.python_version(),
+        "git": git_state(Path(recbole_gserec.__file__)),
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total,
+        },
+    }
+
+
+def git_state(file: Path) -> dict[str, Any]:
+    """The commit that a file is part of, and whether tracked files differ from it.
+
+    Both are None for a file that git does not track, such as an installed one, and where there is no git.
+    """
+    # An environment can lie inside a repository that has nothing to do with what is installed there.
+    if _git(file, "ls-files", "--error-unmatch", file.name) is None:
+        return {"commit": None, "dirty": None}
+    changes = _git(file, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": _git(file, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def peak_memory_bytes() -> int:
+    """The most physical memory this process has held."""
+    try:
+        # Not getrusage: it counts what the process held before it became another program.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
+    except (OSError, TypeError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return psutil.Process().memory_info().peak_wset
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _git(file: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(file.parent), "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _cpu() -> str:
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

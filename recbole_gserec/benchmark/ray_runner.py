@@ -1,0 +1,131 @@
+"""Runs side by side on Ray: on this machine, or on a cluster that shares the folders of datasets and runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from recbole_gserec.benchmark.child import Job, note_failure, run_child
+from recbole_gserec.benchmark.runs import Spec
+from recbole_gserec.errors import SettingError
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_TO_END = 20
+
+
+class RayPool:
+    """Runs as tasks on Ray, each in a process of its own as without Ray; see :class:`runner.Pool`.
+
+    Args:
+        workers: Runs at once; None for as many as the cluster has room for.
+        address: Of a Ray cluster; None starts Ray on this machine.
+        cpus: Processors of a run, and its threads; None shares those of this machine evenly, or is 1 on a cluster.
+        gpus: GPUs of a run, or a part of one; None is 1 where there are GPUs.
+
+    Raises:
+        SettingError: If there is no Ray at the address, or no machine of it has what a run needs.
+    """
+
+    def __init__(self, workers: int | None, address: str | None, cpus: int | None, gpus: float | None):
+        if cpus is None:
+            cpus = 1 if address else max(1, usable_cores() // (workers or 1))
+        _connect(address, n_cpus=None if address else cpus * (workers or 1))
+        if gpus is None:
+            gpus = float(any(_resources("GPU")))
+        self._wanted = {"CPU": cpus, "GPU": gpus}
+        self._limit = min(workers or _room(self._wanted), _room(self._wanted))
+
+    def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
+        """See :meth:`runner.Pool.run`."""
+        import ray
+
+        options = {"num_cpus": self._wanted["CPU"], "num_gpus": self._wanted["GPU"], "max_retries": 0}
+        task = ray.remote(_run_with_share).options(**options)
+        waiting, running = list(enumerate(specs))[::-1], {}
+        started = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._limit:
+                    place, spec = waiting.pop()
+                    on_start(place)
+                    started[place] = datetime.now(UTC)
+                    running[task.remote(spec, self._wanted)] = place
+                done, _ = ray.wait(list(running), timeout=1)
+                for reference in done:
+                    place = running.pop(reference)
+                    yield place, _status(reference, specs[place], started[place])
+        finally:
+            _cancel(list(running))
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run_with_share(spec: Spec, share: dict[str, float]) -> str:
+    """A run with the GPUs that Ray gave this task."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES") if share["GPU"] else ""
+    return run_child(Job(spec, threads=max(1, int(share["CPU"])), visible_gpus=gpus))
+
+
+def _status(reference: Any, spec: Spec, started: datetime) -> str:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        reason = str(error.cause if isinstance(error, ray.exceptions.RayTaskError) else error)
+        return note_failure(spec, f"its task on Ray failed: {reason.strip()}", started)
+
+
+def _cancel(references: list[Any]) -> None:
+    """End tasks, and with them the processes they have started."""
+    import ray
+
+    for reference in references:
+        with suppress(ray.exceptions.RayError):
+            ray.cancel(reference)
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_END)
+
+
+def _connect(address: str | None, n_cpus: int | None) -> None:
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        # Without an address Ray would look for one in the environment.
+        ray.init(
+            address=address or "local",
+            num_cpus=n_cpus,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SettingError(f"--address: no Ray at '{address}' ({error})") from error
+
+
+def _resources(kind: str) -> list[float]:
+    """What each machine of the cluster has of a resource."""
+    import ray
+
+    return [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
+
+
+def _room(wanted: dict[str, float]) -> int:
+    """Runs that the cluster can make at once, each on one machine; Ray would wait for ever for others."""
+    kinds = [kind for kind in wanted if wanted[kind] > 0]
+    machines = zip(*(_resources(kind) for kind in kinds), strict=True)
+    room = sum(min(int(has // wanted[kind]) for kind, has in zip(kinds, machine, strict=True)) for machine in machines)
+    if room < 1:
+        needs = " and ".join(f"{wanted[kind]:g} {kind}" for kind in kinds)
+        raise SettingError(f"a run needs {needs} (--cpus-per-run, --gpus-per-run), and no machine of Ray has as much")
+    return room

@@ -1,0 +1,67 @@
+"""What ``run.json`` holds, before it is known how a run went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from recbole_gserec.benchmark.provenance import provenance
+from recbole_gserec.benchmark.runs import FAILED, FORMAT, Run
+
+_RESULTS = (
+    "epochs test_seconds samples_per_epoch parameters flops peak_memory_bytes peak_gpu_memory_bytes device threads "
+    "valid test candidates"
+).split()
+
+
+def new_record(run: Run, started: datetime) -> dict[str, Any]:
+    """A record with what is known when a run starts; all that is measured is None.
+
+    Args:
+        run: The run.
+        started: When it started.
+    """
+    identity = {name: getattr(run, name) for name in ("dataset", "dataset_digest", "model", "seed")}
+    return {
+        "format": FORMAT,
+        **identity,
+        "given": dict(run.given),
+        "derived": dict(run.derived),
+        "settings": {},
+        "status": FAILED,
+        "error": None,
+        "traceback": None,
+        "started": started.isoformat(timespec="seconds"),
+        "wall_seconds": (datetime.now(UTC) - started).total_seconds(),
+        **dict.fromkeys(_RESULTS),
+        **provenance(),
+    }
+
+
+def failed_record(run: Run, started: datetime, error: str, traceback: str | None = None) -> dict[str, Any]:
+    """The record of a run that failed.
+
+    Args:
+        run: The run.
+        started: When it started.
+        error: The reason; it is told in one line.
+        traceback: Where in the code it happened.
+    """
+    return {**new_record(run, started), "error": " ".join(error.split())[:500], "traceback": traceback}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it; what it cannot is told as text."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,163 @@
+"""The report of a benchmark, from its stored runs alone; the same runs give the same bytes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from recbole_gserec.benchmark import cost_table, failures, figure, made_with, significance_table, tables
+from recbole_gserec.benchmark.costs import costs_frame
+from recbole_gserec.benchmark.metrics import chosen_metrics
+from recbole_gserec.benchmark.model_names import in_paper_order
+from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
+from recbole_gserec.benchmark.result_cells import reference_model
+from recbole_gserec.benchmark.result_table import ResultTable, build_table
+from recbole_gserec.benchmark.results import StoredRun, load_runs
+from recbole_gserec.benchmark.significance import Comparison, compare, comparisons_frame
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import written_aside
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All that is reported.
+
+    Attributes:
+        table: Table 2.
+        comparisons: Of the references with all other models.
+        cells: Every dataset and model, also those without runs.
+        runs: All stored runs of these datasets and models.
+        costs: As :func:`costs.costs_frame` gives them.
+    """
+
+    table: ResultTable
+    comparisons: Sequence[Comparison]
+    cells: Mapping[tuple[str, str], ModelRuns]
+    runs: Sequence[StoredRun]
+    costs: pd.DataFrame
+
+
+def write_report(
+    output: Path,
+    *,
+    reference: str | None = None,
+    metrics: list[str] | None = None,
+    models: list[str] | None = None,
+    datasets: list[str] | None = None,
+    keys: Collection[str] | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Write ``<output>/report/`` from the runs stored in ``<output>/runs/``.
+
+    Args:
+        output: The benchmark's folder.
+        reference: The model that all others are compared with; GSERec by default, and without runs of it the best.
+        metrics: Such as ``NDCG@10``; those of the paper's Table 2 by default.
+        models: Rows of the table, whether there are runs of them or not; by default all that there are runs of.
+        datasets: Its columns, alike.
+        keys: Consider runs with these keys alone; by default the newest settings of a model on a dataset count.
+        console: Where to print the table, if anywhere.
+
+    Returns:
+        ``<output>/report/report.md``.
+
+    Raises:
+        DataError: If there are no such runs.
+        SettingError: For a metric that there is not, or a reference that is not in the table.
+    """
+    report = make_report(output, reference=reference, metrics=metrics, models=models, datasets=datasets, keys=keys)
+    if console:
+        console.print(tables.terminal(report.table))
+    return save_report(report, Path(output) / "report")
+
+
+def make_report(
+    output: Path,
+    *,
+    reference: str | None = None,
+    metrics: list[str] | None = None,
+    models: list[str] | None = None,
+    datasets: list[str] | None = None,
+    keys: Collection[str] | None = None,
+) -> Report:
+    """Read the runs and compare them; see :func:`write_report`."""
+    wanted = chosen_metrics(metrics)
+    stored = load_runs(output)
+    runs = [run for run in stored if keys is None or run.key in keys]
+    datasets = list(dict.fromkeys(datasets or sorted({run.dataset for run in runs})))
+    rows = in_paper_order(models or {run.model for run in runs if run.dataset in datasets})
+    runs = [run for run in runs if run.dataset in datasets and run.model in rows]
+    if not runs:
+        raise DataError(Path(output) / "runs", "holds no runs of these models on these datasets", "Run the benchmark")
+    if reference is not None and reference not in rows:
+        near = difflib.get_close_matches(reference, rows, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(rows)}."
+        raise SettingError(f"the reference '{reference}' is not among the models. {hint}")
+    chosen = choose_runs(runs)
+    cells = {
+        (dataset, model): chosen.get((dataset, model), ModelRuns(dataset, model))
+        for dataset in datasets
+        for model in rows
+    }
+    references, comparisons = {}, []
+    for dataset in datasets:
+        own = {model: cells[dataset, model] for model in rows}
+        references[dataset] = reference_model(own.values(), wanted, reference)
+        if (name := references[dataset]) is not None:
+            getLogger(__name__).info(f"{dataset}: comparing {name} with {len(rows) - 1} models")
+            comparisons += compare(own[name], [cell for model, cell in own.items() if model != name], wanted)
+    table = build_table(cells, datasets, rows, wanted, references, comparisons)
+    return Report(table, comparisons, cells, runs, costs_frame(cells.values(), stored))
+
+
+def save_report(report: Report, folder: Path) -> Path:
+    """Write all files of a report; returns the path of the page that has everything."""
+    table = tables.markdown(report.table)
+    tests = significance_table.markdown(report.comparisons)
+    cost = cost_table.markdown(report.costs)
+    failed = failures.markdown(report.runs)
+    _write(folder / "table.md", "# Results\n\n" + table)
+    _write(folder / "table.tex", tables.latex(report.table))
+    _write_csv(folder / "table.csv", tables.long_frame(report.table))
+    _write_csv(folder / "table_wide.csv", tables.wide_frame(report.table))
+    _write(folder / "significance.md", "# Tests\n\n" + tests)
+    _write_csv(folder / "significance.csv", comparisons_frame(report.comparisons))
+    _write(folder / "costs.md", "# Costs\n\n" + cost)
+    _write_csv(folder / "costs.csv", report.costs)
+    _write(folder / "failed.md", "# Runs that did not finish\n\n" + failed)
+    with written_aside(folder / "figure.png") as png, written_aside(folder / "figure.pdf") as pdf:
+        figure.save(figure.draw(report.table, report.cells), png, pdf)
+    parts = ["# Benchmark", "## Results", table.rstrip(), "![Results with intervals over users](figure.png)"]
+    parts += ["## Tests", tests.rstrip(), "## Costs", cost.rstrip(), "## Settings", *_settings(report)]
+    parts += ["## Runs that did not finish", failed]
+    _write(folder / "report.md", "\n\n".join(parts))
+    return folder / "report.md"
+
+
+def _settings(report: Report) -> list[str]:
+    parts = [
+        made_with.settings_markdown(dataset, [report.cells[dataset, row.model] for row in report.table.rows])
+        for dataset in report.table.datasets
+    ]
+    chosen = [run for cell in report.cells.values() for run in cell.runs]
+    return [*parts, *filter(None, [made_with.versions_markdown(chosen)])]
+
+
+def _write(path: Path, text: str) -> None:
+    with written_aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    # Fewer digits than numbers have: the last ones depend on the processor.
+    with written_aside(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.10g", encoding="utf-8", lineterminator="\n")

@@ -1,0 +1,112 @@
+"""The content of Table 2: rows, columns, and every note that a reader needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from recbole_gserec.benchmark.cell_notes import note_of
+from recbole_gserec.benchmark.comparable import mode_of, why_not_comparable
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_names import group_of, printed_name
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.result_cells import Cell, best_model, fill_column
+from recbole_gserec.benchmark.significance import Comparison
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model.
+
+    Attributes:
+        model: Its name in RecBole.
+        name: Its name in print.
+        group: The group of the paper it stands in.
+        cells: By dataset, one for each metric.
+        notes: By dataset, the place of its note among the table's, if it has one.
+    """
+
+    model: str
+    name: str
+    group: str
+    cells: Mapping[str, tuple[Cell, ...]]
+    notes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Everything that a table in any format shows.
+
+    Attributes:
+        datasets: In the order of the columns.
+        metrics: Columns of each dataset.
+        rows: In the order of the paper.
+        seeds: By dataset, those of any model.
+        n_users: By dataset; 0 without a finished run.
+        modes: By dataset, how targets are ranked, such as ``uni99``; empty without a finished run.
+        references: By dataset, the model that others are compared with; None where it has no finished run.
+        notes: Texts that rows refer to.
+    """
+
+    datasets: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    seeds: Mapping[str, tuple[int, ...]]
+    n_users: Mapping[str, int]
+    modes: Mapping[str, str]
+    references: Mapping[str, str | None]
+    notes: tuple[str, ...]
+
+
+def build_table(
+    cells: Mapping[tuple[str, str], ModelRuns],
+    datasets: Sequence[str],
+    models: Sequence[str],
+    metrics: tuple[Metric, ...],
+    references: Mapping[str, str | None],
+    comparisons: Sequence[Comparison],
+) -> ResultTable:
+    """Fill in the table.
+
+    A result on other data or candidates than the reference's (without one, than the best model's) is shown with a note,
+    and takes no part in the ranking.
+
+    Args:
+        cells: For every dataset and model.
+        datasets: In the order of the columns.
+        models: In the order of the rows.
+        metrics: Columns of each dataset.
+        references: By dataset.
+        comparisons: Of the references with all other models.
+    """
+    filled: dict[tuple[str, str], list[Cell]] = {}
+    notes: dict[tuple[str, str], str] = {}
+    seeds, n_users, modes = {}, {}, {}
+    for dataset in datasets:
+        own = {model: cells[dataset, model] for model in models}
+        seeds[dataset] = tuple(sorted({run.seed for cell in own.values() for run in cell.runs}))
+        anchor = references[dataset] or best_model(own.values(), metrics)
+        run = next(iter(own[anchor].finished.values())) if anchor else None
+        n_users[dataset] = len(run.ranks.users) if run else 0
+        modes[dataset] = mode_of(run.record) if run else ""
+        refused = {model: why_not_comparable(own[anchor], cell) for model, cell in own.items()} if anchor else {}
+        for model, cell in own.items():
+            if note := note_of(cell, seeds[dataset], anchor, refused.get(model)):
+                notes[dataset, model] = note
+        for metric in metrics:
+            found = {each.model: each for each in comparisons if (each.dataset, each.metric) == (dataset, metric.name)}
+            for model, cell in fill_column(own, metric, references[dataset], refused, found).items():
+                filled.setdefault((dataset, model), []).append(cell)
+    # Lettered as they are met, row by row.
+    texts = [notes[dataset, model] for model in models for dataset in datasets if (dataset, model) in notes]
+    rows = [
+        Row(
+            model,
+            printed_name(model),
+            group_of(model),
+            {dataset: tuple(filled[dataset, model]) for dataset in datasets},
+            {dataset: texts.index(notes[dataset, model]) for dataset in datasets if (dataset, model) in notes},
+        )
+        for model in models
+    ]
+    return ResultTable(tuple(datasets), metrics, tuple(rows), seeds, n_users, modes, references, tuple(texts))

@@ -1,0 +1,126 @@
+"""The reference model against every other: are differences more than the chance of which users there are?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from recbole_gserec.benchmark.bootstrap import bootstrap_intervals
+from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.paired_tests import differences, holm, t_test, wilcoxon_test
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The reference against one model by one metric, on the seeds that both have; numbers are NaN where refused.
+
+    Attributes:
+        dataset: The dataset.
+        metric: The metric's name.
+        reference: The reference model.
+        model: The other model.
+        refused: Why they are not compared; None if they are.
+        seeds: Over which each user's values are averaged.
+        n_users: How many users.
+        n_nonzero: Users for whom the two differ.
+        reference_mean: Mean over users.
+        model_mean: Mean over users.
+        difference: Reference less model.
+        low: Lower end of the 95 % interval of the difference, by the bootstrap over users.
+        high: Its upper end.
+        relative_percent: The difference in percent of the model's mean; NaN if that is 0.
+        t_p: p-value of the paired t-test.
+        t_p_holm: The same, corrected for the number of models compared on this dataset by this metric.
+        wilcoxon_p: p-value of Wilcoxon's signed-rank test.
+        wilcoxon_p_holm: The same, corrected alike.
+    """
+
+    dataset: str
+    metric: str
+    reference: str
+    model: str
+    refused: str | None = None
+    seeds: tuple[int, ...] = ()
+    n_users: int = 0
+    n_nonzero: int = 0
+    reference_mean: float = np.nan
+    model_mean: float = np.nan
+    difference: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    relative_percent: float = np.nan
+    t_p: float = np.nan
+    t_p_holm: float = np.nan
+    wilcoxon_p: float = np.nan
+    wilcoxon_p_holm: float = np.nan
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the reference is better, and significantly so by the corrected t-test."""
+        return self.difference > 0 and self.t_p_holm < SIGNIFICANT
+
+
+def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric]) -> list[Comparison]:
+    """Compare a model with others on one dataset.
+
+    Args:
+        reference: The model.
+        others: The other models, each compared with the reference alone.
+        metrics: By which.
+
+    Returns:
+        One for each metric and other model, in this order.
+    """
+    reasons = {other.model: why_not_comparable(reference, other) for other in others}
+    names = {"dataset": reference.dataset, "reference": reference.model}
+    results: dict[tuple[str, str], dict] = {}
+    columns: dict[tuple[str, str], np.ndarray] = {}
+    for metric in metrics:
+        for other in others:
+            place = (metric.name, other.model)
+            results[place] = {**names, "metric": metric.name, "model": other.model, "refused": reasons[other.model]}
+            if reasons[other.model] is None:
+                columns[place], tested = _test(reference, other, metric)
+                results[place] |= tested
+        for test in ("t_p", "wilcoxon_p"):
+            p_values = [results[metric.name, other.model].get(test, np.nan) for other in others]
+            for other, corrected in zip(others, holm(np.array(p_values)).tolist(), strict=True):
+                results[metric.name, other.model][f"{test}_holm"] = corrected
+    if columns:
+        # One set of resamples serves all.
+        intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1)).tolist()
+        for place, (low, high) in zip(columns, intervals, strict=True):
+            results[place] |= {"low": low, "high": high}
+    return [Comparison(**result) for result in results.values()]
+
+
+def _test(reference: ModelRuns, other: ModelRuns, metric: Metric) -> tuple[np.ndarray, Mapping[str, object]]:
+    seeds = common_seeds(reference, other)
+    ours, theirs = reference.per_user(metric, seeds), other.per_user(metric, seeds)
+    difference = differences(ours, theirs)
+    mean = float(theirs.mean())
+    return difference, {
+        "seeds": seeds,
+        "n_users": len(difference),
+        "n_nonzero": int(np.count_nonzero(difference)),
+        "reference_mean": float(ours.mean()),
+        "model_mean": mean,
+        "difference": float(difference.mean()),
+        "relative_percent": 100 * float(difference.mean()) / mean if mean else np.nan,
+        "t_p": t_test(ours, theirs),
+        "wilcoxon_p": wilcoxon_test(difference),
+    }
+
+
+def comparisons_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """One row a comparison, with a column for each attribute; seeds are separated by spaces."""
+    fields = list(Comparison.__dataclass_fields__)
+    frame = pd.DataFrame([{name: getattr(each, name) for name in fields} for each in comparisons], columns=fields)
+    return frame.assign(seeds=[" ".join(map(str, each.seeds)) for each in comparisons])

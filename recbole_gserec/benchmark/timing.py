@@ -1,0 +1,66 @@
+"""What a training's epochs took and gave, noted beside any trainer of RecBole."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from recbole_gserec.benchmark.record import plain
+
+
+class TimedEpochs:
+    """Goes before a trainer class of RecBole; changes nothing of what it does.
+
+    Attributes:
+        train_seconds: Epoch -> seconds of training; models that are trained in turns have several calls an epoch.
+        train_losses: Epoch -> the loss, or a list of its parts.
+        valid_seconds: Seconds of each validation.
+        valid_scores: Score of each validation.
+        valid_epochs: The epoch that each validation came after.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.train_seconds: dict[int, float] = {}
+        self.train_losses: dict[int, Any] = {}
+        self.valid_seconds: list[float] = []
+        self.valid_scores: list[float] = []
+        self.valid_epochs: list[int] = []
+        super().__init__(*args, **kwargs)
+
+    def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+        start = perf_counter()
+        losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        self.train_seconds[epoch_idx] = self.train_seconds.get(epoch_idx, 0.0) + perf_counter() - start
+        self.train_losses[epoch_idx] = plain(losses)
+        return losses
+
+    def _valid_epoch(self, *args, **kwargs):
+        start = perf_counter()
+        score, result = super()._valid_epoch(*args, **kwargs)
+        self.valid_seconds.append(perf_counter() - start)
+        self.valid_scores.append(float(score))
+        self.valid_epochs.append(max(self.train_seconds, default=0))
+        return score, result
+
+    def epoch_record(self) -> dict[str, Any]:
+        """The part ``epochs`` of a run's record."""
+        return {
+            "trained": len(self.train_seconds),
+            "best": self._best_epoch(),
+            "seconds": list(self.train_seconds.values()),
+            "validation_seconds": self.valid_seconds,
+            "train_loss": list(self.train_losses.values()),
+            "valid_score": self.valid_scores,
+        }
+
+    def _best_epoch(self) -> int:
+        """The epoch whose weights were kept: of equally good ones RecBole keeps the last."""
+        if not self.valid_scores:
+            return max(self.train_seconds, default=0)
+        best = (max if self.valid_metric_bigger else min)(self.valid_scores)
+        return max(epoch for epoch, score in zip(self.valid_epochs, self.valid_scores, strict=True) if score == best)
+
+
+def timed(trainer_class: type) -> type:
+    """A trainer class with :class:`TimedEpochs` before it."""
+    return type(f"Timed{trainer_class.__name__}", (TimedEpochs, trainer_class), {})

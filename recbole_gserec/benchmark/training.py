@@ -1,0 +1,118 @@
+"""One run, as RecBole's ``run_recbole`` would make it, and what it leaves behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from logging import getLogger
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.transform import construct_transform
+from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed
+
+from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
+from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
+from recbole_gserec.benchmark.provenance import peak_memory_bytes
+from recbole_gserec.benchmark.record import new_record, plain
+from recbole_gserec.benchmark.runs import CHECKPOINT_FILE, FINISHED, RANKS_FILE, SETTINGS_FILE, Run, Spec
+from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.errors import DataError
+
+
+def train(spec: Spec) -> dict[str, Any]:
+    """Train and evaluate a model; leave its checkpoint and its ranks in the run's folder.
+
+    The order of calls is that of ``recbole.quick_start.run_recbole``, with all that draws random numbers on the way.
+
+    Args:
+        spec: The run.
+
+    Returns:
+        The content of its ``run.json``.
+
+    Raises:
+        DataError: If the dataset is not the one that the run was planned for.
+    """
+    started, start = datetime.now(UTC), perf_counter()
+    run, here = spec.run, {"data_path": str(spec.data_path), "checkpoint_dir": str(spec.folder), **spec.machine}
+    config = make_config(run.model, run.dataset, {**run.given, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
+    check_dataset(run, config)
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = getLogger()
+    logger.info(config)
+    dataset = create_dataset(config)
+    logger.info(dataset)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    logger.info(model)
+    # Not only for the record: it lets the model predict, which may draw random numbers.
+    flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
+
+    trainer = timed(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+    # RecBole's own name for it tells the time in seconds, which two runs can share.
+    trainer.saved_model_file = str(spec.folder / CHECKPOINT_FILE)
+    _, valid_result = trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])
+    test_start = perf_counter()
+    test_result = trainer.evaluate(test_data, load_best_model=True, show_progress=config["show_progress"])
+    test_seconds = perf_counter() - test_start
+    write_ranks(spec.folder / RANKS_FILE, ranks_of_best_weights(trainer, valid_data, test_data), dataset)
+    logger.info(f"test result: {test_result}")
+    return {
+        **new_record(run, started),
+        "status": FINISHED,
+        "settings": plain(config.final_config_dict),
+        "epochs": trainer.epoch_record(),
+        "test_seconds": test_seconds,
+        "samples_per_epoch": len(train_data._dataset),
+        "parameters": sum(weights.numel() for weights in model.parameters() if weights.requires_grad),
+        "flops": plain(flops),
+        **device_and_memory(on_gpu=config["device"].type == "cuda"),
+        "valid": plain(valid_result or {}),
+        "test": plain(test_result or {}),
+        "candidates": {
+            "valid": candidates_digest(valid_data),
+            "test": candidates_digest(test_data),
+            "mode": mode_of(config),
+        },
+        "wall_seconds": perf_counter() - start,
+    }
+
+
+def check_dataset(run: Run, config: Config) -> None:
+    """Refuse a dataset that changed since the run was planned, or is another one on this machine.
+
+    Raises:
+        DataError: Naming the dataset's folder.
+    """
+    if dataset_digest(config) != run.dataset_digest or derived_digests(config) != dict(run.derived):
+        raise DataError(config["data_path"], "its files are not those that the run was planned for", "Start it again.")
+
+
+def ranks_of_best_weights(trainer, valid_data, test_data) -> dict[str, pd.DataFrame]:
+    """Ranks of both parts, in internal ids, of a trainer that has just evaluated the test part by its best weights."""
+    ranks = {}
+    if test_data:
+        ranks["test"] = trainer.eval_collector.per_user_ranks()
+    if valid_data:
+        # Once more: the last validation was that of the last weights.
+        trainer.evaluate(valid_data, load_best_model=False)
+        ranks["valid"] = trainer.eval_collector.per_user_ranks()
+    return ranks
+
+
+def device_and_memory(on_gpu: bool) -> dict[str, Any]:
+    """What this process computed on, and the most memory it has held."""
+    return {
+        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+    }

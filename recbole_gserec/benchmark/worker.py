@@ -1,0 +1,104 @@
+"""A run in a process of its own: ``python -m recbole_gserec.benchmark.worker SPEC``.
+
+The run's folder is locked by this process for as long as it lives, and no longer: two benchmarks on one folder never
+make the same run at once, and a process that is killed leaves nothing locked.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from recbole_gserec.benchmark.record import failed_record
+from recbole_gserec.benchmark.runs import (
+    BUSY,
+    FINISHED,
+    INTERRUPTED,
+    LOCK_FILE,
+    LOG_FILE,
+    SPEC_FILE,
+    Spec,
+    status_of,
+    write_run,
+)
+from recbole_gserec.errors import GSERecError
+
+
+def main() -> None:
+    """Entry point of the process."""
+    spec_file = Path(sys.argv[1]).resolve()
+    # RecBole's Config would take them for settings.
+    sys.argv = sys.argv[:1]
+    raise SystemExit(make_run(spec_file))
+
+
+def make_run(spec_file: Path) -> int:
+    """Make a run unless it is finished; returns the exit status of the process."""
+    folder = spec_file.parent
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            if status_of(folder) != FINISHED:
+                spec = Spec.read(spec_file)
+                clean(folder)
+                write_to_log(folder / LOG_FILE)
+                # RecBole writes where it is run: TensorBoard's files, and a second log.
+                os.chdir(folder)
+                record = train_or_fail(spec)
+                shutil.rmtree(folder / "log", ignore_errors=True)
+                write_run(folder, record)
+    except Timeout:
+        return BUSY
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def train_or_fail(spec: Spec) -> dict:
+    """The record of a run, whether it succeeds or fails."""
+    started = datetime.now(UTC)
+    try:
+        # Imported here, so that a failure to import is a failure of the run.
+        from recbole_gserec.benchmark.training import train
+
+        return train(spec)
+    except Exception as error:
+        traceback.print_exc()
+        return failed_record(spec.run, started, message_of(error), traceback.format_exc())
+
+
+def message_of(error: Exception) -> str:
+    """The reason of a failure."""
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}".strip()
+    return str(error) if isinstance(error, GSERecError) else f"{type(error).__name__}: {error}"
+
+
+def clean(folder: Path) -> None:
+    """Remove what an earlier attempt left."""
+    for path in folder.iterdir():
+        if path.name in (SPEC_FILE, LOCK_FILE):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def write_to_log(path: Path) -> None:
+    """Send all output of this process, that of libraries too, to a file."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
+    faulthandler.enable()
+
+
+if __name__ == "__main__":
+    main()

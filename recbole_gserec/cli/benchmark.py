@@ -1,0 +1,175 @@
+"""``gserec benchmark``: models on datasets over seeds, compared user by user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recbole_gserec.cli.preprocess import parse_settings
+from recbole_gserec.config import read_config_files
+from recbole_gserec.errors import SettingError
+
+if TYPE_CHECKING:
+    from recbole_gserec.benchmark.plan import Request
+    from recbole_gserec.benchmark.runner import Outcome, Pool
+
+# Any setting can be given besides the options, as with RecBole's own command.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def benchmark(
+    context: typer.Context,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", "-d", help="Name of a dataset; can be given more than once.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Name of a model; can be given more than once.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Models to compare: 'table2' has those of the paper's Table 2.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas.")] = "2020",
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs and the report.")] = Path(
+        "benchmark"
+    ),
+    data_path: Annotated[
+        Path, typer.Option("--data-path", "--data_path", file_okay=False, help="Folder of all datasets.")
+    ] = Path("dataset"),
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at once; more than one are made on Ray.",
+            show_default="1, or as many as the Ray cluster has room for",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster; it shares the folders of the datasets and the runs.")
+    ] = None,
+    cpus_per_run: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processors of a run.", show_default="all, or an even share; 1 on a cluster"),
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs of a run; parts of one are possible on Ray.", show_default="1 if there are any"),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Model that the others are compared with.", show_default="GSERec, or the best"),
+    ] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Report on the stored runs; train none.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--no-retry-failed", help="Make runs again that failed before.")
+    ] = True,
+    config_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--config-file",
+            "--config-files",
+            "--config_files",
+            exists=True,
+            dir_okay=False,
+            help="YAML file with settings of all models; can be given more than once.",
+        ),
+    ] = None,
+    model_settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-settings",
+            exists=True,
+            dir_okay=False,
+            help="YAML file with settings of single models, 'GSERec: {lambda_u_cl: 0.1}'; they outrank those of all.",
+        ),
+    ] = None,
+) -> None:
+    """Train each model on each dataset with each seed, and compare them: the paper's Table 2 and what belongs to it.
+
+    Every run starts from one protocol (that of the preset 'table2') and is stored with its settings, timings and the
+    rank of every user's target. Runs that are finished are not made again: the same call goes on where it was
+    interrupted.
+
+    Any setting can follow as --name=value, for instance --epochs=50.
+    """
+    # Imported here, since they load torch: --help answers at once.
+    from recbole_gserec.benchmark.given import no_settings, read_model_settings
+    from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
+
+    settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
+    models, datasets = _names(model), _names(dataset)
+    if preset:
+        models = [*read_preset(preset).models, *models]
+    outcome = None
+    if report_only:
+        if settings or model_settings:
+            typer.echo("--report-only looks at no settings: of each model, the newest settings are reported", err=True)
+    else:
+        if reference is not None and reference not in models:
+            raise SettingError(f"--reference is '{reference}', which is not among the models")
+        settings_of = read_model_settings(model_settings) if model_settings else no_settings
+        request = Request(datasets, models, _seeds(seeds), data_path, settings, settings_of, preset or PROTOCOL)
+        outcome = _train(request, output, workers, address, cpus_per_run, gpus_per_run, retry_failed)
+
+    from rich.console import Console
+
+    from recbole_gserec.benchmark.report import write_report
+
+    report = write_report(
+        output,
+        reference=reference,
+        models=models or None,
+        datasets=datasets or None,
+        keys=outcome and outcome.keys,
+        console=Console(),
+    )
+    typer.echo(report)
+    _tell_what_is_missing(outcome)
+
+
+def _train(
+    request: Request,
+    output: Path,
+    workers: int | None,
+    address: str | None,
+    cpus: int | None,
+    gpus: float | None,
+    retry_failed: bool,
+) -> Outcome:
+    from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
+
+    on_ray = address is not None or (workers or 1) > 1
+    if on_ray and "gpu_id" in request.settings:
+        raise SettingError("gpu_id: on Ray, GPUs are given out by Ray; see --gpus-per-run")
+
+    def make_pool() -> Pool:
+        if not on_ray:
+            return LocalPool(cpus, visible_gpus="" if gpus == 0 else None)
+        from recbole_gserec.benchmark.ray_runner import RayPool
+
+        return RayPool(workers, address, cpus, gpus)
+
+    return run_benchmark(request, output, make_pool, retry_failed=retry_failed)
+
+
+def _tell_what_is_missing(outcome: Outcome | None) -> None:
+    if outcome is None or not (outcome.failed or outcome.elsewhere):
+        return
+    if outcome.elsewhere:
+        typer.echo(f"unfinished runs: {outcome.elsewhere}; another process is making them", err=True)
+    if outcome.failed:
+        typer.echo(f"failed runs: {outcome.failed}; the report says why", err=True)
+    raise typer.Exit(1)
+
+
+def _names(given: list[str] | None) -> list[str]:
+    """Distinct names; several can be given at once, separated by commas."""
+    return list(dict.fromkeys(name for text in given or [] for name in text.replace(",", " ").split()))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise SettingError(f"--seeds is '{text}'; it takes whole numbers, separated by commas") from error

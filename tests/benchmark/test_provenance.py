@@ -1,0 +1,72 @@
+"""What made a run."""
+
+import subprocess
+
+import numpy as np
+import psutil
+import pytest
+
+from recbole_gserec.benchmark.provenance import git_state, peak_memory_bytes, provenance
+
+
+@pytest.fixture
+def git(tmp_path):
+    """Runs git in a new repository."""
+
+    def run(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        run("init", "-q")
+    except OSError:
+        pytest.skip("needs git")
+    return run
+
+
+def test_the_commit_and_whether_files_differ_from_it(git, tmp_path):
+    file, other = tmp_path / "code.py", tmp_path / "other.py"
+    file.write_text("1\n")
+    other.write_text("1\n")
+    assert git_state(file) == {"commit": None, "dirty": None}
+    git("add", ".")
+    git("commit", "-qm", "first")
+    commit = git("rev-parse", "HEAD")
+    assert git_state(file) == {"commit": commit, "dirty": False}
+    (tmp_path / "notes.txt").write_text("not tracked\n")
+    assert git_state(file) == {"commit": commit, "dirty": False}
+    other.write_text("2\n")
+    assert git_state(file) == {"commit": commit, "dirty": True}
+
+
+def test_what_is_installed_inside_a_repository_is_not_part_of_it(git, tmp_path):
+    (tmp_path / "own.py").write_text("1\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    installed = tmp_path / "site-packages" / "code.py"
+    installed.parent.mkdir()
+    installed.write_text("1\n")
+    assert git_state(installed) == {"commit": None, "dirty": None}
+
+
+def test_without_git_nothing_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(tmp_path / "code.py") == {"commit": None, "dirty": None}
+
+
+def test_versions_and_machine():
+    told = provenance()
+    assert told["versions"]["numpy"] == np.__version__
+    assert told["machine"]["memory_bytes"] == psutil.virtual_memory().total and told["machine"]["cpu"]
+
+
+SLACK = 1 << 20  # The kernel counts by the batch.
+
+
+def test_peak_memory_is_no_less_than_what_is_held():
+    held = np.ones(20_000_000)
+    before = psutil.Process().memory_info().rss
+    assert before > held.nbytes
+    assert peak_memory_bytes() >= before - SLACK
+    del held
+    assert peak_memory_bytes() >= before - SLACK
