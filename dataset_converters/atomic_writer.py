@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from tqdm import tqdm
 
 from recbole_gserec.data.atomic_files import TYPES
 from recbole_gserec.errors import DataError, SettingError
@@ -52,7 +54,10 @@ def _write_rows(file: Path, path: Path, rows: Columns | Stream) -> int:
         headers = list(rows)
         batches = [pa.record_batch([_array(rows[name]) for name in headers], names=headers)]
     written = 0
-    with open(file, "w", encoding="utf-8", newline="\n") as opened:
+    with (
+        open(file, "w", encoding="utf-8", newline="\n") as opened,
+        tqdm(desc=f"Writing {path.name}", unit=" rows", leave=False, disable=not sys.stderr.isatty()) as bar,
+    ):
         opened.write("\t".join(headers) + "\n")
         for batch in batches:
             cells = [_cells(path, name, batch.column(name), written) for name in headers]
@@ -60,6 +65,7 @@ def _write_rows(file: Path, path: Path, rows: Columns | Stream) -> int:
                 lines = pc.binary_join_element_wise(*part.columns, "\t").to_pylist()
                 opened.write("\n".join([*lines, ""]))
             written += batch.num_rows
+            bar.update(batch.num_rows)
     return written
 
 
@@ -158,6 +164,8 @@ def write_dataset(
                 suffix: _write_rows(aside / f"{name}.{suffix}", folder / f"{name}.{suffix}", rows)
                 for suffix, rows in tables.items()
             }
+            # What is written besides may be drawn anew later; it is no part of what was made.
+            digests = {file.name: sha256_of_file(file) for file in sorted(aside.iterdir())}
             if write_more is not None:
                 write_more(aside)
             record = {
@@ -165,7 +173,7 @@ def write_dataset(
                 "made_from": made_from,
                 "rows": counts,
                 **(report or {}),
-                "files": {file.name: sha256_of_file(file) for file in sorted(aside.iterdir())},
+                "files": digests,
                 "versions": {package: _version(package) for package in _PACKAGES},
             }
             (aside / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

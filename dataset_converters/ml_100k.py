@@ -79,6 +79,7 @@ def convert_ml_100k(
         options or DEFAULTS,
         settings={"recipe": RECIPE, "seed": seed},
         digest=_sha256_of_text,
+        searches_follow=True,
     )
 
 

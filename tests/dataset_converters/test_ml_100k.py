@@ -175,7 +175,7 @@ def test_record_says_how_it_was_made(made):
     assert record["made_from"]["settings"]["seed"] == 2025
     assert set(record["made_from"]["source"]) == {"ml-100k.inter", "ml-100k.item"}
     assert record["rows"] == {"inter": 100_000, "item": 1682, "search": 25_785, "query": 352}
-    assert set(record["files"]) == {f"{made.name}.{suffix}" for suffix in (*SUFFIXES, *REPORTS)}
+    assert set(record["files"]) == {f"{made.name}.{suffix}" for suffix in SUFFIXES}
 
 
 def test_line_ends_of_the_source_do_not_matter(small_source, tmp_path):
