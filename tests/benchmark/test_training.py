@@ -287,3 +287,27 @@ def test_without_validation_the_last_epoch_is_kept():
 
 def test_a_timed_trainer_is_of_its_class():
     assert issubclass(timed(FakeTrainer), FakeTrainer) and issubclass(timed(FakeTrainer), TimedEpochs)
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("visible", "here", "gpu_id"), [(None, {}, "0"), ("3", {}, "3"), ("", {}, ""), ("3", {"gpu_id": "1"}, "1")]
+)
+def test_recbole_is_told_of_the_gpus_of_the_process(random_dataset, tmp_path, monkeypatch, visible, here, gpu_id):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = make_config("LightGCN", "toy", {}, {**here, "data_path": str(random_dataset)}, tmp_path / "s.yaml")
+    assert config["gpu_id"] == gpu_id
+
+
+def test_texts_of_settings_are_not_evaluated(random_dataset, tmp_path, monkeypatch):
+    given = {"wandb_project": "__import__('os').mkdir('made')", "his_cl": "rec_only", "learning_rate": 1e-05}
+    monkeypatch.chdir(tmp_path)
+    config = make_config("GSERec", "toy", given, {"data_path": str(random_dataset)}, tmp_path / "s.yaml")
+    assert {name: config[name] for name in given} == given
+    assert not (tmp_path / "made").exists()
