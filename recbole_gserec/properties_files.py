@@ -25,11 +25,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def model_settings(model: str) -> dict[str, Any]:
-    """Default settings of one of our models, with those of the offline stage if it reads codes; empty for others."""
+    """Default settings of one of our models, with those of the offline stage if it reads from it; empty for others."""
     own = _read(properties_folder() / "model" / f"{model}.yaml")
-    if "code" in own.get("additional_feat_suffix", []):
+    if "code" in own.get("additional_feat_suffix", []) or reads_text_vectors(model):
         return {**preprocess_settings(), **own}
     return dict(own)
+
+
+def reads_text_vectors(model: str) -> bool:
+    """Whether a model is one of ours that reads the vectors of texts."""
+    return "preprocess_missing_vectors" in _read(properties_folder() / "model" / f"{model}.yaml")
 
 
 def is_search_aware(model: str) -> bool:

@@ -27,8 +27,10 @@ MODELS = {
     "SESRec": "recbole_gserec.models.sesrec",
     "UnifiedSSR": "recbole_gserec.models.unifiedssr",
     "UniSAR": "recbole_gserec.models.unisar",
+    "KAR": "recbole_gserec.models.kar",
+    "LLMESR": "recbole_gserec.models.llmesr",
 }
-"""Our search-aware models, with a dataset and a trainer of their own: name -> module that has the class."""
+"""Our models with a dataset and a trainer of their own, of search-extended data: name -> module that has the class."""
 
 RECOMMENDATION_MODELS = {
     "SimGCL": "recbole_gserec.models.simgcl",
@@ -172,12 +174,15 @@ def _add_models() -> None:
     import recbole.trainer
 
     from recbole_gserec.preprocess.coded_dataset import CodedSearchDataset
+    from recbole_gserec.preprocess.vectored_dataset import VectoredSearchDataset
+    from recbole_gserec.properties_files import reads_text_vectors
     from recbole_gserec.trainer import SearchTrainer
 
     for name, module in {**MODELS, **RECOMMENDATION_MODELS}.items():
         sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
     for name in MODELS:
-        setattr(recbole.data.dataset, f"{name}Dataset", CodedSearchDataset)
+        dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
+        setattr(recbole.data.dataset, f"{name}Dataset", dataset)
         setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
 
 

@@ -60,7 +60,10 @@ def random_files(seed: int = 0, n_users: int = 40, n_items: int = 150, n_queries
     for user in [*(f"u{index}" for index in range(n_users)), "searcher"]:
         sides = [" ".join(f"{side}{level}_{rng.integers(6)}" for level in (1, 2, 3)) for side in "sr"]
         code.append((user, *sides))
-    return {"inter": inter, "search": search, "query": query, "code": code}
+    # Some items have no text.
+    item = [(f"i{index}", f"{'red blue green'.split()[index % 3]} w{index % 11}") for index in range(n_items + 10)]
+    item = [row for index, row in enumerate(item) if index % 7]
+    return {"inter": inter, "search": search, "query": query, "code": code, "item": item}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.summaries import make_summaries
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
-from recbole_gserec.preprocess.text_vectors import write_text_vectors, write_user_vectors
+from recbole_gserec.preprocess.text_vectors import write_text_vectors
 from recbole_gserec.preprocess.vectors import make_vectors
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def make_codes(
         output_prefix: ``<data_path>/<D>/<D>``; ``.code``, ``.code.json``, ``.code.png`` and ``.code.md`` are added.
         settings: Of the offline stage.
         fingerprint: Of the data; it is kept beside the codes.
-        other_texts: ``item`` and ``query`` texts by id, whose vectors are to be written.
+        other_texts: ``item`` and ``query`` texts by id, for the setting ``text_vectors``.
         device: Where the RQ-VAE trains.
         show_progress: Whether to show bars.
 
@@ -108,10 +108,9 @@ def make_codes(
             [*filled[0], *filled[1]], encoder, settings, store, max_length=settings.encoder_max_length, **options
         )
         vectors = made_vectors.vectors
-        if "user" in settings.text_vectors:
-            logger.info("Wrote %s", write_user_vectors(prefix, users, *_halves(vectors), description))
-        if other_texts:
-            paths = write_text_vectors(prefix, other_texts, encoder, settings, store, description, **options)
+        if settings.text_vectors:
+            what = (settings.text_vectors, users, texts, other_texts or {})
+            paths = write_text_vectors(prefix, *what, encoder, settings, store, description, **options)
             logger.info("Wrote %s", " and ".join(map(str, paths)))
 
     if is_current and not (settings.retry_failed and made_summaries.n_made):

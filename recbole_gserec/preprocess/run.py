@@ -1,11 +1,10 @@
-"""The offline stage for a dataset named by its settings."""
+"""The offline stage, or the part of it that models without searches need, for a dataset named by its settings."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole.config import Config
 
@@ -15,6 +14,7 @@ from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import make_codes
+from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
 from recbole_gserec.preprocess.settings import PreprocessSettings
 
 
@@ -36,37 +36,71 @@ def preprocess_dataset(dataset: str, config_files: list[str], config_dict: dict[
 
 def make_codes_from_config(config: Config) -> Path:
     """Make the codes of a configured dataset from its training part; returns the ``.code`` file."""
+    part = _training_part(config)
+    return make_codes(
+        part.histories,
+        part.item_texts,
+        part.prefix,
+        part.settings,
+        part.fingerprint,
+        other_texts=part.records if part.settings.text_vectors else None,
+        device=str(config["device"]),
+        show_progress=bool(config["show_progress"]),
+    )
+
+
+def make_vectors_from_config(config: Config) -> list[Path]:
+    """Make the text vectors of a configured dataset from its interactions in the training part; returns the files."""
+    part = _training_part(config)
+    return make_recommendation_vectors(
+        part.histories,
+        part.item_texts,
+        part.records,
+        part.prefix,
+        part.settings,
+        part.fingerprint,
+        show_progress=bool(config["show_progress"]),
+    )
+
+
+class _TrainingPart(NamedTuple):
+    """What the stage reads of a dataset.
+
+    Attributes:
+        histories: The users' histories.
+        item_texts: Text by item, where there is one.
+        records: ``item`` and ``query``: text by id, for every one that has an id in the dataset.
+        prefix: ``<data_path>/<D>/<D>``.
+        settings: Of the stage.
+        fingerprint: Of the data.
+    """
+
+    histories: TrainingHistories
+    item_texts: dict[str, str]
+    records: dict[str, dict[str, str]]
+    prefix: Path
+    settings: PreprocessSettings
+    fingerprint: dict[str, Any]
+
+
+def _training_part(config: Config) -> _TrainingPart:
     settings = PreprocessSettings.from_config(config.final_config_dict)
     plain = copy.copy(config)
     suffixes = [suffix for suffix in config["additional_feat_suffix"] if suffix != "code"]
     plain.final_config_dict = {**config.final_config_dict, "additional_feat_suffix": suffixes}
     dataset = SearchDataset(plain)
     dataset.build()
-    fingerprint = dataset_fingerprint(dataset.dataset_path, dataset.dataset_name, plain)
     item_texts = read_item_texts(
         dataset.file_path("item"),
         item_field=dataset.iid_field,
         separator=config["field_separator"],
         encoding=config["encoding"] or "utf-8",
     )
-    kinds = {"item": lambda: _item_texts(dataset, item_texts), "query": lambda: _query_texts(dataset)}
-    return make_codes(
-        TrainingHistories(dataset),
-        item_texts,
-        Path(dataset.file_path("code")).with_suffix(""),
-        settings,
-        fingerprint,
-        other_texts={kind: texts() for kind, texts in kinds.items() if kind in settings.text_vectors},
-        device=str(config["device"]),
-        show_progress=bool(config["show_progress"]),
-    )
-
-
-def _item_texts(dataset: SearchDataset, item_texts: Mapping[str, str]) -> dict[str, str]:
-    """Text of every item that has an id in the dataset."""
-    return {item: item_texts.get(item, "") for item in dataset.field2id_token[dataset.iid_field][1:]}
-
-
-def _query_texts(dataset: SearchDataset) -> dict[str, str]:
-    """Text of every query that has an id in the dataset."""
-    return dict(zip(dataset.field2id_token["query_id"][1:], query_texts(dataset)[1:], strict=True))
+    items, queries = (dataset.field2id_token[field][1:].tolist() for field in (dataset.iid_field, "query_id"))
+    records = {
+        "item": {item: item_texts.get(item, "") for item in items},
+        "query": dict(zip(queries, query_texts(dataset)[1:], strict=True)),
+    }
+    prefix = Path(dataset.file_path("code")).with_suffix("")
+    fingerprint = dataset_fingerprint(dataset.dataset_path, dataset.dataset_name, plain)
+    return _TrainingPart(TrainingHistories(dataset), item_texts, records, prefix, settings, fingerprint)

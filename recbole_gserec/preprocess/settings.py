@@ -27,6 +27,8 @@ OPERATIONAL = frozenset(
     """.split()
 )
 """Settings that do not change the codes."""
+_OF_CODES = frozenset("n_codebooks codebook_size code_dim lambda_rq lambda_rq_cl tau_1 missing_side".split())
+"""Settings that change the codes and no vector of a text; besides those of the RQ-VAE, which begin alike."""
 _OF_LANGUAGE_MODELS = ("plain_answers", "failed_summary")
 _OF_FLAG_EMBEDDING = ("encoder_pooling", "encoder_dtype")
 
@@ -250,6 +252,14 @@ class PreprocessSettings:
         if not self.encoder.startswith(("flag:", "bge-m3")):
             left_out.update(_OF_FLAG_EMBEDDING)
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+    def deciding_vectors(self) -> dict[str, Any]:
+        """The settings that decide summaries and the vectors of texts, as :meth:`deciding` for codes."""
+        values = self.deciding()
+        values = {name: value for name, value in values.items() if name not in _OF_CODES and not name.startswith("rq_")}
+        if self.encoder != "tfidf":
+            values |= {name: getattr(self, name) for name in ("encoder_item_length", "encoder_query_length")}
+        return values
 
     def rqvae_settings(self) -> RQVAESettings:
         """The part that the RQ-VAE reads."""

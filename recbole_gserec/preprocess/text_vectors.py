@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,21 @@ from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.vector_files import write_vectors
 from recbole_gserec.preprocess.vectors import make_vectors
 
+RECORDS = {"search": "query", "recommendation": "item"}
+"""Side -> what its histories are made of."""
 
-def write_user_vectors(
-    prefix: Path, users: Sequence[str], search: np.ndarray, recommendation: np.ndarray, description: Mapping[str, Any]
-) -> Path:
-    """Write ``<prefix>.user.vectors.parquet``: each user's two vectors, ``[n, d]`` each."""
-    path = beside(prefix, ".user.vectors.parquet")
-    write_vectors(path, users, {"search": search, "recommendation": recommendation}, dict(description))
-    return path
+
+def vectors_path(prefix: Path, kind: str) -> Path:
+    """The file of the vectors of users, items or queries (``user``, ``item`` or ``query``)."""
+    return beside(prefix, f".{kind}.vectors.parquet")
 
 
 def write_text_vectors(
     prefix: Path,
-    texts: Mapping[str, Mapping[str, str]],
+    kinds: Collection[str],
+    users: Sequence[str],
+    summaries: Mapping[str, Sequence[str | None]],
+    records: Mapping[str, Mapping[str, str]],
     encoder: TextEncoder,
     settings: PreprocessSettings,
     store: Store,
@@ -37,12 +39,22 @@ def write_text_vectors(
     runner: Runner | None = None,
     show_progress: bool = True,
 ) -> list[Path]:
-    """Encode texts and write ``<prefix>.item.vectors.parquet`` and ``<prefix>.query.vectors.parquet``.
+    """Encode texts and write ``<prefix>.<kind>.vectors.parquet`` for each kind asked for.
+
+    A user's vector on a side is that of the summary of this side alone, whatever stands in for a missing one when
+    codes are made. Where there is no text the vector is zero.
+
+    An encoder that learns from its texts learns from one side at a time: from recommendation summaries and items, and
+    from search summaries and queries. The vectors of a side are thus of one space, do not change with the kinds asked
+    for, and those of recommendation know nothing of searches.
 
     Args:
         prefix: ``<data_path>/<D>/<D>``.
-        texts: ``item`` and ``query``, or one of them: text by id. An empty text has the zero vector.
-        encoder: One that learns from its texts is given all of them at once, so that their vectors are of one space.
+        kinds: Some of ``user``, ``item`` and ``query``.
+        users: ``n`` ids.
+        summaries: ``search``, ``recommendation`` or both: each user's summary, ``None`` for a user without.
+        records: ``item`` and ``query``: text by id.
+        encoder: Whose vectors are wanted.
         settings: Of the offline stage.
         store: Where vectors are kept.
         description: Of how they were made; it is kept in the files.
@@ -52,22 +64,37 @@ def write_text_vectors(
     Returns:
         The files.
     """
-    lengths = {"item": settings.encoder_item_length, "query": settings.encoder_query_length}
     options = {"runner": runner, "show_progress": show_progress}
-    if encoder.is_fitted:
-        together = [text for part in texts.values() for text in part.values()]
-        vectors = make_vectors(together, encoder, settings, store, what="items and queries", **options).vectors
-        ends = np.cumsum([len(part) for part in texts.values()])[:-1]
-        by_kind = dict(zip(texts, np.split(vectors, ends), strict=True))
-    else:
-        by_kind = {
-            kind: make_vectors(
-                list(part.values()), encoder, settings, store, what=kind, max_length=lengths[kind], **options
-            ).vectors
-            for kind, part in texts.items()
-        }
+    lengths = {"item": settings.encoder_item_length, "query": settings.encoder_query_length}
+    of_users: dict[str, np.ndarray] = {}
+    of_records: dict[str, np.ndarray] = {}
+    for side, summaries_of_side in summaries.items():
+        kind = RECORDS[side]
+        own, others = [text or "" for text in summaries_of_side], list(records.get(kind, {}).values())
+        wants_own, wants_others = "user" in kinds, kind in kinds and kind in records
+        if encoder.is_fitted and (wants_own or wants_others):
+            made = make_vectors([*own, *others], encoder, settings, store, what=f"the {side} side", **options)
+            own_vectors, other_vectors = np.split(made.vectors, [len(own)])
+        else:
+            own_vectors, other_vectors = (
+                make_vectors(texts, encoder, settings, store, what=what, max_length=length, **options).vectors
+                if is_wanted
+                else None
+                for is_wanted, texts, what, length in (
+                    (wants_own, own, f"{side} summaries", settings.encoder_max_length),
+                    (wants_others, others, f"texts ({kind})", lengths[kind]),
+                )
+            )
+        if wants_own:
+            of_users[side] = own_vectors
+        if wants_others:
+            of_records[kind] = other_vectors
+    description = {**description, "settings": settings.deciding_vectors()}
     paths = []
-    for kind, vectors in by_kind.items():
-        paths.append(beside(prefix, f".{kind}.vectors.parquet"))
-        write_vectors(paths[-1], list(texts[kind]), {"text": vectors}, dict(description))
+    for kind, vectors in of_records.items():
+        paths.append(vectors_path(prefix, kind))
+        write_vectors(paths[-1], list(records[kind]), {"text": vectors}, description)
+    if of_users:
+        paths.append(vectors_path(prefix, "user"))
+        write_vectors(paths[-1], users, of_users, description)
     return paths

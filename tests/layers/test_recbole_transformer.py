@@ -24,11 +24,11 @@ def encoders(n_layers, hidden_act="gelu", dropout=0.0):
 
 
 def inputs():
-    """Events, a causal mask without padded keys, and the last places of rows of all lengths."""
+    """Events, a causal mask without padded keys, and a place in each row of all lengths, the last and others."""
     torch.manual_seed(1)
     events, lengths = torch.randn(6, 6, 8), torch.arange(1, 7)
     allowed = torch.ones(6, 6, 6).tril().bool() & (torch.arange(6) < lengths.view(-1, 1, 1))
-    return events, torch.where(allowed, 0.0, -10000.0).unsqueeze(1), lengths - 1
+    return events, torch.where(allowed, 0.0, -10000.0).unsqueeze(1), torch.tensor([0, 0, 2, 1, 4, 3])
 
 
 @pytest.mark.parametrize("n_layers", [1, 3])

@@ -23,7 +23,7 @@ from recbole_gserec.registration import MODELS
 from recbole_gserec.setting_values import check_values
 from tests.conftest import random_files, write_dataset
 
-SEARCH_BLIND = {"JSR", "UnifiedSSR"}
+SEARCH_BLIND = {"JSR", "UnifiedSSR", "KAR", "LLMESR"}
 """Models that learn from searches and read none of a user's when they recommend."""
 
 UNTRAINED: dict[str, dict[str, str]] = {}

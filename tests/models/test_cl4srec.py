@@ -1,7 +1,7 @@
 """CL4SRec against torch's own Transformer, against RecBole's SASRec, and what its views and their mask may touch.
 
-Breakages tried, each caught here: a mask item that is scored; views made in place; one view contrasted with the
-sequence itself; the views' lengths mixed up; copies of a row contrasted; negatives paired with other rows.
+Breakages tried, each caught here: a mask item that is scored; views made in place; a view that is the sequence itself;
+the views' lengths mixed up; copies of a row contrasted; negatives of other rows; ``cl_dedup`` without effect.
 """
 
 import math

@@ -1,7 +1,8 @@
 """SimGCL against a second computation with dense matrices, against RecBole's LightGCN, and what its graph holds.
 
 Breakages tried, each caught here: layer 0 in the mean; noise not passed on to the next layer; noise without the sign;
-noise not normalised; repeated nodes in the contrast; both views the denominator; the graph with validation edges.
+noise not normalised; repeated nodes in the contrast; one view not normalised; one edge's weight; propagation in each
+batch of an evaluation; scores of former weights.
 """
 
 import copy

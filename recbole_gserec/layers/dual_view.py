@@ -1,0 +1,171 @@
+"""The sequence encoder of LLM-ESR: two views of one history through one backbone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.transformer import attend, by_head, prepare_layer
+
+
+class DualViewEncoder(nn.Module):
+    r"""Both views of a history attend to each other and then pass through the same SASRec.
+
+    .. math::
+        \hat a_t = \mathrm{Drop}(\sqrt d\, a_t + p_t), \quad \hat b_t = \mathrm{Drop}(\sqrt d\, b_t + p_t), \quad
+        h = [\mathrm{SASRec}(\mathrm{CA}_1(\hat b, \hat a)); \mathrm{SASRec}(\mathrm{CA}_2(\hat a, \hat b))]
+
+    with :math:`\mathrm{CA}(q, k)` multi-head attention of queries q to keys and values k, without residual connection
+    or norm. All attention is causal. Position 0 is the oldest event kept.
+
+    Args:
+        size: Embedding size d of either view.
+        max_length: Longest history.
+        n_layers: Blocks of the backbone.
+        n_heads: Attention heads of the backbone.
+        n_cross_heads: Attention heads between the views.
+        dropout: Dropout of the events and in the feed-forward parts.
+        attention_dropout: Dropout of the attention weights of the backbone.
+
+    Shapes:
+        - **collaborative**, **semantic**: packed ``[T, d]``; result packed ``[T, 2d]``.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        max_length: int,
+        n_layers: int,
+        n_heads: int,
+        n_cross_heads: int,
+        dropout: float,
+        attention_dropout: float,
+    ):
+        super().__init__()
+        self.scale = math.sqrt(size)
+        self.positions = nn.Embedding(max_length, size)
+        self.dropout = Dropout(dropout)
+        self.to_collaborative = CausalAttention(size, n_cross_heads, 0.0)
+        self.to_semantic = CausalAttention(size, n_cross_heads, 0.0)
+        self.backbone = SASRecBackbone(size, n_layers, n_heads, dropout, attention_dropout)
+        nn.init.xavier_normal_(self.positions.weight)
+
+    def forward(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> Tensor:
+        views = self._cross(collaborative, semantic, packing)
+        return torch.cat([self.backbone(view, packing) for view in views], dim=-1)
+
+    def last(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> Tensor:
+        """The output at the most recent event of each row alone, ``[B, 2d]``; 0 for rows without events."""
+        views = self._cross(collaborative, semantic, packing)
+        states = torch.cat([self.backbone.last(view, packing) for view in views], dim=-1)
+        return states * (packing.counts > 0).unsqueeze(1)
+
+    def _cross(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        # Padded places, where they are kept, may lie beyond the last position.
+        positions = self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
+        collaborative, semantic = (self.dropout(view * self.scale + positions) for view in (collaborative, semantic))
+        return (
+            self.to_collaborative(semantic, collaborative, packing),
+            self.to_semantic(collaborative, semantic, packing),
+        )
+
+
+class SASRecBackbone(nn.Module):
+    """Blocks of the original SASRec, and a norm.
+
+    Shapes:
+        - **events**: packed ``[T, d]``, result ``[T, d]``.
+    """
+
+    def __init__(self, size: int, n_layers: int, n_heads: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.blocks = nn.ModuleList(SASRecBlock(size, n_heads, dropout, attention_dropout) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+        for block in self.blocks:
+            events = block(events, packing)
+        return self.norm(events)
+
+    def last(self, events: Tensor, packing: Packing) -> Tensor:
+        """The output at the most recent event of each row alone, ``[B, d]``; without meaning for rows without events.
+
+        That event attends to all, causal or not.
+        """
+        for block in self.blocks[:-1]:
+            events = block(events, packing)
+        last = self.blocks[-1].last(events, packing) if len(self.blocks) else packing.last(events)
+        return self.norm(last)
+
+
+class SASRecBlock(nn.Module):
+    r"""SASRec as its authors' code has it.
+
+    .. math::
+        \bar x = \mathrm{LN}(x), \quad y = \mathrm{LN}(\bar x + \mathrm{Attention}(\bar x, x, x)), \quad
+        z = y + \mathrm{Drop}(W_2\,\mathrm{Drop}(\mathrm{ReLU}(W_1 y)))
+
+    Only the queries of the attention are normed.
+
+    Shapes:
+        - **events**: packed ``[T, d]``, result ``[T, d]``.
+    """
+
+    def __init__(self, size: int, n_heads: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.attention = CausalAttention(size, n_heads, attention_dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.linear1, self.linear2 = nn.Linear(size, size), nn.Linear(size, size)
+        self.dropout = Dropout(dropout)
+        for layer in (self.linear1, self.linear2):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, events: Tensor, packing: Packing) -> Tensor:
+        queries = self.norm1(events)
+        return self._feed_forward(queries + self.attention(queries, events, packing))
+
+    def last(self, events: Tensor, packing: Packing) -> Tensor:
+        """The output at the most recent event of each row alone, ``[B, d]``; without meaning where there is none."""
+        queries = self.norm1(packing.last(events))
+        return self._feed_forward(queries + self.attention.of_last(queries, events, packing))
+
+    def _feed_forward(self, events: Tensor) -> Tensor:
+        events = self.norm2(events)
+        return events + self.dropout(self.linear2(self.dropout(self.linear1(events).relu())))
+
+
+class CausalAttention(nn.MultiheadAttention):
+    """Torch's multi-head attention of events to the events of another stream, at their own place and before it.
+
+    Shapes:
+        - **queries**, **keys**: packed ``[T, d]``, at the same places; result ``[T, d]``.
+    """
+
+    def __init__(self, size: int, n_heads: int, dropout: float):
+        super().__init__(size, n_heads, batch_first=True)
+        prepare_layer(self, 0.0, dropout)
+
+    def forward(self, queries: Tensor, keys: Tensor, packing: Packing) -> Tensor:
+        place = torch.arange(packing.mask.shape[1], device=keys.device)
+        later = (place > place.unsqueeze(1)).unsqueeze(0)
+        (query,) = by_head(packing.unpack(self._project_queries(queries)), 1, self.num_heads)
+        return self.out_proj(packing.pack(self._attend(query, keys, packing, later)))
+
+    def of_last(self, queries: Tensor, keys: Tensor, packing: Packing) -> Tensor:
+        """The same for queries ``[B, d]`` at the most recent event of each row."""
+        (query,) = by_head(self._project_queries(queries).unsqueeze(1), 1, self.num_heads)
+        return self.out_proj(self._attend(query, keys, packing).squeeze(1))
+
+    def _project_queries(self, queries: Tensor) -> Tensor:
+        return F.linear(queries, self.in_proj_weight[: self.embed_dim], self.in_proj_bias[: self.embed_dim])
+
+    def _attend(self, query: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
+        joint = F.linear(keys, self.in_proj_weight[self.embed_dim :], self.in_proj_bias[self.embed_dim :])
+        key, value = by_head(packing.unpack(joint), 2, self.num_heads)
+        return attend(self, query, key, value, packing.mask, blocked)

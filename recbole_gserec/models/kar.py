@@ -1,0 +1,122 @@
+r"""KAR: Towards Open-World Recommendation with Knowledge Augmentation from Large Language Models.
+
+Xi et al., RecSys 2024, https://doi.org/10.1145/3640457.3688104. The recommender is DIN: Deep Interest Network for
+Click-Through Rate Prediction, Zhou et al., KDD 2018, https://doi.org/10.1145/3219819.3219823.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.hybrid_experts import HybridExpertAdaptor
+from recbole_gserec.layers.interest_attention import InterestAttention
+from recbole_gserec.layers.prediction import PredictionMLP
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.session import reset_embedding
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+TASKS = ("user", "item")
+ITEMS_AT_ONCE = 1 << 13
+"""Items whose texts are adapted at once outside of training."""
+
+
+class UserState(NamedTuple):
+    """What is known of a batch of B rows before the candidates.
+
+    Shapes:
+        - **history**: ``[B, N, d]``, **mask**: ``[B, N]``, True on real events.
+        - **knowledge**: ``[B, k]``, what the user's text adds.
+    """
+
+    history: Tensor
+    mask: Tensor
+    knowledge: Tensor
+
+
+class KAR(SearchRecommender):
+    r"""DIN, to whose features are added what a language model knows of the user's tastes and of the item.
+
+    .. math::
+        \hat y = \mathrm{MLP}([w; e_t; v_{user}; v_{item}])
+
+    with DIN's interest :math:`w` and candidate :math:`e_t`. Vectors of texts stay as they are;
+    :math:`v` is what a hybrid-expert adaptor makes of them. The text of the user is the summary of the training
+    interactions that GSERec uses too, that of the item what stands in its file; without a text :math:`v = 0`.
+
+    Settings: ``properties/model/KAR.yaml``. Data: a search-extended dataset with texts of items; searches are not read.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        check_choice("attention_activation", config["attention_activation"], ("dice", "prelu"))
+        size, dropout = config["embedding_size"], config["hidden_dropout_prob"]
+        for task in TASKS:
+            self.register_buffer(f"{task}_vectors", dataset.text_vectors[task], persistent=False)
+        sizes = {task: dataset.text_vectors[task].shape[1] for task in TASKS}
+        if sizes["user"] != sizes["item"]:
+            raise SettingError(f"KAR's experts read vectors of one size, and the text vectors' sizes are {sizes}")
+
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        self.attention = InterestAttention(
+            size, config["attention_hidden_size"], dropout, config["attention_activation"]
+        )
+        self.adaptor = HybridExpertAdaptor(
+            TASKS,
+            sizes["item"],
+            config["n_shared_experts"],
+            config["n_specific_experts"],
+            config["expert_hidden_size"],
+            dropout,
+        )
+        knowledge_size = self.adaptor.output_size
+        self.mlp = PredictionMLP(knowledge_size, 2 * size + knowledge_size, config["mlp_hidden_size"], dropout)
+        self._item_knowledge: Tensor | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget_knowledge())
+        reset_embedding(self.item_embedding)
+
+    # ---- what texts tell ----------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True):
+        self._forget_knowledge()
+        return super().train(mode)
+
+    def _forget_knowledge(self) -> None:
+        self._item_knowledge = None
+
+    def knowledge(self, task: str, ids: Tensor) -> Tensor:
+        """What the texts of users or items add, ``[..., k]`` for ids ``[...]``; 0 for those without a text."""
+        if task == "item" and not self.training and not torch.is_grad_enabled():
+            return self._knowledge_of_all_items()[ids]
+        distinct, places = ids.unique(return_inverse=True)
+        vectors = getattr(self, f"{task}_vectors")[distinct]
+        return self.adaptor(task, vectors)[places]
+
+    def _knowledge_of_all_items(self) -> Tensor:
+        """Computed once between changes of the weights."""
+        if self._item_knowledge is None:
+            parts = [self.adaptor("item", vectors) for vectors in self.item_vectors.split(ITEMS_AT_ONCE)]
+            self._item_knowledge = torch.cat(parts)
+        return self._item_knowledge
+
+    # ---- scores and loss ----------------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction) -> UserState:
+        items = interaction[self.ITEM_SEQ]
+        return UserState(self.item_embedding(items), items > 0, self.knowledge("user", interaction[self.USER_ID]))
+
+    def score(self, state: UserState, candidates: Tensor) -> Tensor:
+        items = self.item_embedding(candidates)
+        interests = self.attention(state.history, state.mask, items)
+        of_items = torch.cat([items, self.knowledge("item", candidates)], dim=-1).expand(len(interests), -1, -1)
+        return self.mlp(state.knowledge, torch.cat([interests, of_items], dim=-1))
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """Binary cross entropy of the positive and its negatives."""
+        self.loss_names = ("rec",)
+        return (pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction))),)

@@ -1,0 +1,213 @@
+r"""LLM-ESR: Large Language Models Enhancement for Long-tailed Sequential Recommendation.
+
+Liu et al., NeurIPS 2024, https://arxiv.org/abs/2405.20646.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_gserec.data.checks import check_choice, check_heads
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.dual_view import DualViewEncoder
+from recbole_gserec.layers.packing import Packing
+from recbole_gserec.layers.prediction import dot_product
+from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.session import reset_embedding
+from recbole_gserec.layers.similar_users import most_similar
+from recbole_gserec.models.search_recommender import SearchRecommender
+
+ITEMS_AT_ONCE = 1 << 14
+"""Items whose texts are adapted at once outside of training."""
+
+
+class LLMESR(SearchRecommender):
+    r"""SASRec over two views of the items, and users who learn from users with similar summaries.
+
+    .. math::
+        c_i = [E_i; \mathrm{Adapter}(x_i)], \quad \hat y = h^\top c_i, \quad
+        L = L_{rec} + \alpha\,\mathrm{MSE}\bigl(h_u, \mathrm{sg}(\tfrac1n \textstyle\sum_{v \sim u} h_v)\bigr)
+
+    :math:`E` is a table that starts from the principal components of the items' text vectors :math:`x`, which stay as
+    they are, and :math:`h` is the last state of :class:`DualViewEncoder`. The users :math:`v \sim u` are those whose
+    recommendation summaries are most similar to that of u; their states are those after their last training
+    interaction, without dropout, and learn nothing from u. An item without a text has 0 for its semantic view.
+
+    Settings: ``properties/model/LLMESR.yaml``. Data: a search-extended dataset with texts of items; searches are not
+    read.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        check_choice("train_positions", config["train_positions"], ("last", "all"))
+        check_heads(config)
+        size = config["embedding_size"]
+        n_cross_heads = config["n_cross_heads"]
+        if n_cross_heads < 1 or size % n_cross_heads:
+            raise SettingError(f"embedding_size {size} is not a multiple of n_cross_heads {n_cross_heads}")
+        self.train_positions, self.alpha = config["train_positions"], config["alpha"]
+        self.register_buffer("item_vectors", dataset.text_vectors["item"], persistent=False)
+        text_size = self.item_vectors.shape[1]
+
+        self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
+        hidden_size = max(1, text_size // 2)
+        self.adapter = nn.ModuleList([nn.Linear(text_size, hidden_size), nn.Linear(hidden_size, size)])
+        self.encoder = DualViewEncoder(
+            size,
+            config["MAX_ITEM_LIST_LENGTH"],
+            config["n_layers"],
+            config["n_heads"],
+            n_cross_heads,
+            config["hidden_dropout_prob"],
+            config["attn_dropout_prob"],
+        )
+        self.teaches = self.alpha > 0 and config["n_sim"] > 0
+        if self.teaches:
+            self._find_teachers(dataset, config)
+        self._semantic_view: Tensor | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget_semantic_view())
+        self.reset_parameters()
+        if config["pca_init"]:
+            self._start_from_texts(config["seed"])
+
+    def reset_parameters(self) -> None:
+        """Xavier-normal weights, zero biases; the encoder has reset itself."""
+        reset_embedding(self.item_embedding)
+        for layer in self.adapter:
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def _find_teachers(self, dataset, config) -> None:
+        """Each user's most similar users, and the training histories of all users."""
+        events = dataset.events
+        users = torch.arange(events.n_users)
+        items, lengths = events.item_histories(users, events.train_ends, config["MAX_ITEM_LIST_LENGTH"])
+        vectors = dataset.text_vectors["user"].to(config["device"])
+        similar = most_similar(vectors, (lengths > 0).to(vectors.device), config["n_sim"]).cpu()
+        self.register_buffer("similar_users", similar.int(), persistent=False)
+        self.register_buffer("training_histories", items.int(), persistent=False)
+
+    def _start_from_texts(self, seed: int) -> None:
+        """The principal components of the text vectors for rows of items with a text, if there are enough of them."""
+        size, has_text = self.item_embedding.embedding_dim, self.item_vectors.any(1)
+        if min(self.item_vectors.shape[1], int(has_text.sum())) < size:
+            self.logger.info("Text vectors have fewer components than embedding_size: items start at random.")
+            return
+        components = principal_components(self.item_vectors[has_text].numpy(), size, seed)
+        with torch.no_grad():
+            self.item_embedding.weight[has_text] = torch.from_numpy(components)
+
+    # ---- views of items -----------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True):
+        self._forget_semantic_view()
+        return super().train(mode)
+
+    def _forget_semantic_view(self) -> None:
+        self._semantic_view = None
+
+    def semantic(self, items: Tensor) -> Tensor:
+        """Adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
+        if not self.training and not torch.is_grad_enabled():
+            return self._semantic_view_of_all_items()[items]
+        distinct, places = items.unique(return_inverse=True)
+        return self._adapt(self.item_vectors[distinct])[places]
+
+    def _semantic_view_of_all_items(self) -> Tensor:
+        """Computed once between changes of the weights."""
+        if self._semantic_view is None:
+            self._semantic_view = torch.cat([self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)])
+        return self._semantic_view
+
+    def _adapt(self, vectors: Tensor) -> Tensor:
+        # There is nothing between the two layers, so that they are one; for many items that is much cheaper.
+        first, second = self.adapter
+        weight = second.weight @ first.weight
+        bias = second.weight @ first.bias + second.bias
+        return F.linear(vectors, weight, bias) * vectors.any(1, keepdim=True)
+
+    # ---- histories ----------------------------------------------------------------------------------------------
+
+    def encode(self, interaction: Interaction) -> Tensor:
+        """Last states ``[B, 2d]``; 0 for rows without interactions."""
+        return self._last_states(interaction[self.ITEM_SEQ])
+
+    def _last_states(self, histories: Tensor) -> Tensor:
+        packing = Packing(histories > 0)
+        items = packing.pack(histories)
+        return self.encoder.last(self.item_embedding(items), self.semantic(items), packing)
+
+    def _states(self, histories: Tensor) -> Tensor:
+        """States after each interaction, ``[B, N, 2d]``; without meaning where padded."""
+        packing = Packing(histories > 0)
+        items = packing.pack(histories)
+        return packing.unpack(self.encoder(self.item_embedding(items), self.semantic(items), packing))
+
+    def score(self, state: Tensor, candidates: Tensor) -> Tensor:
+        return dot_product(state, torch.cat([self.item_embedding(candidates), self.semantic(candidates)], dim=-1))
+
+    # ---- losses -------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
+        """The loss of the next items, and the weighted distillation."""
+        candidates, histories = self.training_candidates(interaction), interaction[self.ITEM_SEQ]
+        has_history = (histories > 0).any(1)
+        if self.train_positions == "last":
+            last = self._last_states(histories)
+            losses = {"rec": pointwise_loss(self.score(last, candidates))}
+        else:
+            states = self._states(histories)
+            rows, columns = (histories > 0).nonzero(as_tuple=True)
+            following = torch.cat([histories[:, 1:], torch.zeros_like(histories[:, :1])], dim=1)
+            is_last = following == 0
+            following = torch.where(is_last, candidates[:, :1], following)[rows, columns]
+            # A row's negatives are outside of the user's training part, and so negatives of its earlier places too.
+            at_places = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
+            losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], at_places))}
+            ends = (histories > 0).sum(1) - 1
+            last = states[torch.arange(len(states), device=states.device), ends.clamp_min(0)]
+        if self.teaches:
+            losses["distil"] = self.alpha * self.distillation_loss(interaction[self.USER_ID], last, has_history)
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())
+
+    def distillation_loss(self, users: Tensor, states: Tensor, has_history: Tensor) -> Tensor:
+        """Mean squared distance to the mean state of similar users, over the rows that have a state and such users."""
+        similar = self.similar_users[users].long()
+        rows = has_history & (similar > 0).any(1)
+        similar = similar[rows]
+        # Many rows of a batch have the same similar users: each of them is encoded once.
+        distinct, places = similar.unique(return_inverse=True)
+        vectors = self._states_of_teachers(distinct)[places]
+        is_real = (similar > 0).unsqueeze(-1)
+        targets = (vectors * is_real).sum(1) / is_real.sum(1).clamp_min(1)
+        return _loss_or_0(F.mse_loss, states[rows], targets)
+
+    @torch.no_grad()
+    def _states_of_teachers(self, users: Tensor) -> Tensor:
+        """States ``[n, 2d]`` after the training part of users ``[n]``, as evaluation would have them."""
+        histories = self.training_histories[users].long()
+        self.encoder.eval()
+        try:
+            return self._last_states(histories)
+        finally:
+            self.encoder.train(self.training)
+
+
+def _loss_or_0(loss, values: Tensor, *others: Tensor) -> Tensor:
+    """A mean over rows, of which there may be none."""
+    return loss(values, *others) if len(values) else values.sum()
+
+
+def principal_components(vectors: np.ndarray, n_components: int, seed: int) -> np.ndarray:
+    """Coordinates ``[n, n_components]`` of vectors ``[n, D]`` along their leading directions of variation."""
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
+    # Several threads add up in varying order; the same vectors must give the same start.
+    with threadpool_limits(limits=1):
+        return PCA(n_components, random_state=seed).fit_transform(vectors).astype(np.float32)

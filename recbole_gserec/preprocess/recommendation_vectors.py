@@ -1,0 +1,75 @@
+"""Vectors of recommendation summaries and of items: all that models without searches read, and no codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.preprocess.code_file import beside, describe
+from recbole_gserec.preprocess.encoders import make_encoder
+from recbole_gserec.preprocess.prompts import Histories, build_prompts
+from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.store import Store
+from recbole_gserec.preprocess.summaries import make_summaries
+from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+from recbole_gserec.preprocess.text_vectors import write_text_vectors
+
+logger = logging.getLogger(__name__)
+
+SIDE = "recommendation"
+
+
+def make_recommendation_vectors(
+    histories: Histories,
+    item_texts: Mapping[str, str],
+    records: Mapping[str, Mapping[str, str]],
+    output_prefix: Path,
+    settings: PreprocessSettings,
+    fingerprint: Mapping[str, Any],
+    *,
+    show_progress: bool = True,
+) -> list[Path]:
+    """Write the vectors of items and of users, the latter with the recommendation side alone.
+
+    They are those that the whole stage writes, from the same summaries. A summary that could not be made counts as
+    missing.
+
+    Args:
+        histories: The users' histories, the training part alone.
+        item_texts: Text by item, for the prompts.
+        records: ``item``: text by id, for all items whose vectors are wanted.
+        output_prefix: ``<data_path>/<D>/<D>``.
+        settings: Of the offline stage.
+        fingerprint: Of the data; it is kept in the files.
+        show_progress: Whether to show bars.
+
+    Returns:
+        The files. The same input gives the same vectors.
+    """
+    prefix, users = Path(output_prefix), histories.user_tokens
+    summarizer, encoder = SUMMARIZERS[settings.summarizer](settings), make_encoder(settings)
+    description = describe(settings, summarizer, encoder, fingerprint)
+    prompts = build_prompts(SIDE, histories, item_texts, settings, summarizer.shorten)
+    logger.info("Summarising %s %s histories (%s)", f"{len(prompts):,}", SIDE, summarizer.name)
+    with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
+        made = make_summaries(prompts, summarizer, settings, store, show_progress=show_progress)
+        summarizer.close()
+        texts: list[str | None] = [None] * len(users)
+        for prompt, summary in zip(prompts, made.summaries, strict=True):
+            texts[prompt.user] = summary.text if summary.is_usable else None
+        paths = write_text_vectors(
+            prefix,
+            ("user", "item"),
+            users,
+            {SIDE: texts},
+            records,
+            encoder,
+            settings,
+            store,
+            description,
+            show_progress=show_progress,
+        )
+    logger.info("Wrote %s", " and ".join(map(str, paths)))
+    return paths
