@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from dataset_converters.bad_rows import BadRows, settle
-from dataset_converters.workspace import run
+from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 
 # Captions are lists of numbers and can be long.
@@ -64,7 +64,8 @@ def load_csv(
             CREATE TABLE {table} AS
             SELECT {", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())},
                 CASE {problem} END AS problem
-            FROM read_csv({_quoted(str(path))}, columns = {{{types}}}, auto_detect = false, header = true,
+            FROM read_csv({_quoted(one_file(path))}, hive_partitioning = false,
+                columns = {{{types}}}, auto_detect = false, header = true,
                 delim = ',', quote = '"', escape = '"', strict_mode = true,
                 max_line_size = {_LONGEST_LINE}, buffer_size = {_BUFFER},
                 store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scans')
@@ -75,6 +76,10 @@ def load_csv(
         if "GZIP" not in str(error):
             raise
         raise DataError(path, "not a whole gzip file", "Get the file anew.") from error
+    except duckdb.InvalidInputException as error:
+        # Of a row that is no row, or a line end of another kind than the first, that the reader does not set aside.
+        problem = f"not CSV that can be read ({str(error).splitlines()[0]})"
+        raise DataError(path, problem, "Give the file as it was published, with line ends of one kind.") from error
 
 
 def settle_csv(
@@ -133,7 +138,8 @@ def _header(path: Path, required: Iterable[str]) -> list[str]:
             raise DataError(path, "characters that are not UTF-8", "Convert the file to UTF-8.", line=1) from error
         except EOFError as error:
             raise DataError(path, "not a whole gzip file", "Get the file anew.") from error
-    names = [name.strip() for name in first]
+    # A table saved with its index has a first column without a name, which DuckDB does not take.
+    names = [name.strip() or f"column{number}" for number, name in enumerate(first, 1)]
     missing = [name for name in required if name not in names]
     if missing:
         raise DataError(path, f"no column {', '.join(missing)}", "Give the file as it was published.", line=1)

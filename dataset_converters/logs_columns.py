@@ -115,7 +115,7 @@ def read_file(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "Check --columns.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(path, f"not YAML ({' '.join(str(error).split())})", remedy) from None
     if not isinstance(content, dict):
         raise DataError(path, "not a mapping", remedy)

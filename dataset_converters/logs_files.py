@@ -90,8 +90,8 @@ def opened(file: LogFile, encoding: str) -> Iterator[tuple[TextIO, BinaryIO]]:
         SettingError: If there is no such encoding.
     """
     try:
-        codecs.lookup(encoding)
-    except LookupError:
+        "".encode(encoding)
+    except (LookupError, ValueError):
         raise SettingError(f"there is no encoding '{encoding}'. Give one like utf-8, gbk or cp1252.") from None
     # The mark that may begin a text in UTF-8 is no part of its first column's name.
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
@@ -102,6 +102,9 @@ def opened(file: LogFile, encoding: str) -> Iterator[tuple[TextIO, BinaryIO]]:
                 yield text, raw
     except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
         raise _damaged(file.path, error) from None
+    except UnicodeError as error:
+        problem = f"not text in {encoding} ({error})"
+        raise DataError(file.path, problem, "Give the file's --encoding.") from None
     except OSError as error:
         # Arrow tells of a damaged file by an OSError without a number.
         if error.errno is None:

@@ -12,6 +12,7 @@ from dataset_converters import logs_csv, logs_json
 from dataset_converters.logs_columns import is_usual, shown
 from dataset_converters.logs_csv import Dialect
 from dataset_converters.logs_files import LogFile, opened, refuse_utf16
+from dataset_converters.workspace import one_file
 from recbole_gserec.errors import DataError
 
 _SAMPLE_CHARACTERS = 1 << 18
@@ -103,7 +104,9 @@ def _inspect_json(file: LogFile, sample: str, encoding: str) -> Layout:
 def _inspect_parquet(file: LogFile) -> Layout:
     with duckdb.connect() as connection:
         try:
-            described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(file.path)]).fetchall()
+            # A folder named user=bob would otherwise take the place of the file's own column.
+            select = "SELECT * FROM read_parquet(?, hive_partitioning = false)"
+            described = connection.execute(f"DESCRIBE {select}", [one_file(file.path)]).fetchall()
         except duckdb.Error as error:
             raise damaged_parquet(file, error) from None
     types = {name: kind for name, kind, *_ in described}

@@ -18,7 +18,7 @@ from dataset_converters import logs_csv, logs_json
 from dataset_converters.logs_columns import Columns
 from dataset_converters.logs_files import opened
 from dataset_converters.logs_layout import Layout, damaged_parquet, place_of
-from dataset_converters.workspace import run
+from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 
 _ROWS_AT_ONCE = 65536
@@ -168,16 +168,16 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, table: str, layout: Lay
         cells.append(texts[0] if len(texts) == 1 else f"concat_ws(' ', {', '.join(texts)})")
     # Rows are counted from 1, as lines are.
     select = f"""
-        SELECT ?, row_number() OVER (), NULL, {", ".join(cells)} FROM read_parquet(?)
+        SELECT ?, row_number() OVER (), NULL, {", ".join(cells)} FROM read_parquet(?, hive_partitioning = false)
     """
     try:
         run(
             connection,
             f"INSERT INTO {table} {select}",
-            [layout.file.name, str(layout.file.path)],
+            [layout.file.name, one_file(layout.file.path)],
             label=f"Reading {layout.file.name}",
         )
-    except duckdb.OutOfMemoryException:
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error as error:
         raise damaged_parquet(layout.file, error) from None

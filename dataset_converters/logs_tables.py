@@ -221,6 +221,7 @@ def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item
     )
     # Without an id, rows are of one search if they share its time.
     shared = "user, query, search, CASE WHEN search IS NULL THEN seconds END"
+    # A model that sees a search sees all its clicks, so it is not seen before the last of them.
     # Lists that are being put together stay in memory, so searches are made in parts.
     parts = max(1, math.ceil(count(connection, "SELECT count(*) FROM read_searches") / _ROWS_GROUPED_AT_ONCE))
     for part in range(parts):
@@ -228,7 +229,8 @@ def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item
             connection,
             f"""
             INSERT INTO searches
-            SELECT user, query, min(seconds), flatten(list({items} ORDER BY seconds, place)), min(place)
+            SELECT user, query, coalesce(max(seconds) FILTER (len(items) > 0), min(seconds)),
+                flatten(list({items} ORDER BY seconds, place)), min(place)
             FROM read_searches WHERE hash({shared}) % {parts} = {part} GROUP BY {shared}
             """,
             label=label,

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from dataset_converters.bad_rows import BadRows, settle
-from dataset_converters.workspace import run
+from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 
 _LAYOUT = (
@@ -127,7 +127,7 @@ def read_results(
     for number, (name, path) in enumerate(files.items()):
         columns = ["user_idx", side.request, side.details, *([side.query] if side.query else [])]
         _check_columns(connection, path, columns, side.details, ("note_idx", "click", "position", side.time))
-        _run(connection, path, _insert(side, name, number, raw_times), [str(path)])
+        _run(connection, path, _insert(side, name, number, raw_times), [one_file(path)])
     left_out = settle(connection, "shown", files, action)
     order = "listed" if as_listed else "position NULLS LAST, listed"
     connection.execute(
@@ -184,10 +184,10 @@ def read_notes(
                 SELECT file_row_number + 1 AS line, {_id("note_idx")} AS item,
                     coalesce(note_title::VARCHAR, '') AS title,
                     left(coalesce(note_content::VARCHAR, ''), {content_length}) AS content
-                FROM read_parquet(?, file_row_number = true)
+                FROM read_parquet(?, file_row_number = true, hive_partitioning = false)
             ) {condition}
         """
-        _run(connection, path, select, [str(path)])
+        _run(connection, path, select, [one_file(path)])
     connection.execute(
         """
         UPDATE notes SET problem = 'note_idx a second time'
@@ -231,7 +231,7 @@ def _insert(side: Side, name: str, number: int, raw_times: bool) -> str:
             FROM (
                 SELECT file_row_number + 1 AS line, user_idx, {side.request}, {query} AS query,
                     unnest({empty}) AS note, generate_subscripts({empty}, 1) AS listed
-                FROM read_parquet(?, file_row_number = true)
+                FROM read_parquet(?, file_row_number = true, hive_partitioning = false)
             )
         )
     """
@@ -245,14 +245,15 @@ def _check_columns(
     fields: Iterable[str] = (),
 ) -> None:
     """Refuse a file without one of the columns, or whose lists of shown notes lack a field."""
-    described = _run(connection, path, "DESCRIBE SELECT * FROM read_parquet(?)", [str(path)])
+    select = "SELECT * FROM read_parquet(?, hive_partitioning = false)"
+    described = _run(connection, path, f"DESCRIBE {select}", [one_file(path)])
     kinds = {name for name, *_ in described}
     missing = [column for column in columns if column not in kinds]
     if missing:
         raise DataError(path, f"no column {', '.join(missing)}", _GET_AGAIN)
     if details is None:
         return
-    kind = connection.read_parquet(str(path)).select(details).types[0]
+    kind = connection.read_parquet(one_file(path), hive_partitioning=False).select(details).types[0]
     if kind.id != "list" or kind.children[0][1].id != "struct":
         raise DataError(path, f"{details} is {kind}, not a list of shown notes", _GET_AGAIN)
     known = [name for name, _ in kind.children[0][1].children]
@@ -265,8 +266,11 @@ def _run(connection: duckdb.DuckDBPyConnection, path: Path, sql: str, parameters
     try:
         run(connection, sql, parameters, label=f"Reading {path.parent.name}/{path.name}")
         return connection.fetchall()
-    except (duckdb.InvalidInputException, duckdb.IOException) as error:
-        if path.name not in str(error):
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
+    except duckdb.Error as error:
+        # The workspace's own disk may be what cannot be read or written.
+        if isinstance(error, duckdb.IOException) and path.name not in str(error):
             raise
         raise DataError(path, f"not a whole Parquet file ({str(error).splitlines()[0]})", _GET_AGAIN) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import sys
 import threading
@@ -70,6 +71,11 @@ def _told(error: Exception, folder: Path, memory: str) -> BaseException | None:
     path = path if isinstance(path, (str, Path)) else folder
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
     return DataError(path, f"the conversion cannot read or write ({reason})", "Check the disk and rights.")
+
+
+def one_file(path: Path) -> str:
+    """The path as DuckDB's readers have to be given it: they take ``[``, ``*`` and ``?`` in a name for a pattern."""
+    return glob.escape(str(path))
 
 
 def _check_resources(memory: str, threads: int | None) -> None:

@@ -360,3 +360,25 @@ def test_command(tmp_path):
     assert len(rows_of(made, "inter")) == 3
     # The other user never interacts.
     assert searches_of(made) == [("7", "20 34 3", "1684763932.919", "")]
+
+
+def test_folders_that_look_like_a_column_or_a_pattern(tmp_path):
+    source_of(tmp_path / "user_id=1", [rec(8, item) for item in (1, 2, 3)])
+    source = source_of(tmp_path / "user_id=[1]", [rec(7, item) for item in (1, 2, 3)])
+    folder = convert_kuaisar(tmp_path / "out", source)
+    assert {row[0] for row in rows_of(folder, "inter")} == {"7"}
+
+
+def test_a_table_saved_with_its_index(tmp_path):
+    source = source_of(tmp_path / "raw", [rec(7, item) for item in (1, 2, 3)])
+    lines = (source / "rec_inter.csv").read_text().splitlines()
+    (source / "rec_inter.csv").write_text("\n".join(f"{i or ''},{line}" for i, line in enumerate(lines)) + "\n")
+    assert len(rows_of(convert_kuaisar(tmp_path / "out", source), "inter")) == 3
+
+
+def test_line_ends_of_two_kinds_are_told(tmp_path):
+    source = source_of(tmp_path / "raw", [rec(7, item) for item in (1, 2, 3)])
+    path = source / "rec_inter.csv"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n", 2))
+    with pytest.raises(DataError, match="line ends of one kind"):
+        convert_kuaisar(tmp_path / "out", source)

@@ -271,7 +271,7 @@ def test_a_row_a_result_with_an_id_of_the_search(files, monkeypatch, rows_at_onc
     )
     read = Read(*files(searches=text))
     assert read.searches == [
-        ("ann", "shoe", T, ["a", "c"]),
+        ("ann", "shoe", T + 2, ["a", "c"]),
         ("ann", "hat", T, ["d"]),
         ("bob", "shoe", T, []),
         ("bob", "shoe", T, ["f"]),
@@ -395,6 +395,14 @@ def test_encodings(files, text, encoding, bad):
     assert [f"{user},{item}" for user, item, _ in read.interactions] == ["ann,a", *([] if bad else [text])]
 
 
+@pytest.mark.parametrize("encoding", ["none such", "hex"])
+def test_encodings_that_are_none(files, encoding):
+    with pytest.raises(SettingError, match=f"there is no encoding '{encoding}'"):
+        Read(*files(), encoding=encoding)
+    with pytest.raises(DataError, match="not text in utf-16"):
+        Read(*files(), encoding="utf-16")
+
+
 def test_byte_order_marks(files):
     assert len(Read(*files(f"\ufeffuser,item,time\nann,a,{T}\n")).interactions) == 1
     with pytest.raises(DataError, match="UTF-16"):
@@ -485,3 +493,27 @@ def test_the_order_of_equal_times_and_the_record_do_not_depend_on_the_folder(fil
     assert convert_logs(tmp_path / "out", "x", *moved) == made
     with pytest.raises(DataError, match="with other settings"):
         convert_logs(tmp_path / "out", "x", *moved, settings=LogSettings(replace_spaces=True))
+
+
+def test_a_search_is_not_seen_before_its_last_click(tmp_path):
+    interactions = written(tmp_path / "i.csv", INTERACTIONS, [("ann", "a", 1_700_000_000), ("ann", "b", 1_700_000_300)])
+    rows = [
+        ("ann", "tea", 1_700_000_050, "S", "a", 1),
+        ("ann", "tea", 1_700_000_300, "S", "b", 1),
+        ("ann", "tea", 1_700_000_400, "S", "c", 0),
+        ("ann", "cup", 1_700_000_060, "T", "d", 0),
+        ("ann", "cup", 1_700_000_070, "T", "e", 0),
+    ]
+    searches = written(tmp_path / "s.csv", ("user_id", "query", "timestamp", "search_id", "item_id", "click"), rows)
+    assert Read(interactions, searches).searches == [
+        ("ann", "tea", 1_700_000_300, ["a", "b"]),
+        ("ann", "cup", 1_700_000_060, []),
+    ]
+
+
+def test_folders_that_look_like_a_column_or_a_pattern(tmp_path):
+    for folder, user in (("user_id=1", "bob"), ("user_id=[1]", "ann")):
+        (tmp_path / folder).mkdir()
+        path = written(tmp_path / folder / "i.parquet", INTERACTIONS, [(user, "a", 1_700_000_000)])
+    searches = written(tmp_path / "s.csv", SEARCHES, [("ann", "tea", 1_700_000_000, "a")])
+    assert Read(path, searches).interactions == [("ann", "a", 1_700_000_000)]

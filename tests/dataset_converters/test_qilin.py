@@ -458,3 +458,11 @@ def test_command(tmp_path):
     assert rows_of(tmp_path / "dataset" / "published", "inter") == [["7", "1", "1732668760000"]]
     CliRunner().invoke(app, [*arguments, "--name", "unclicked", "--keep-unclicked"], catch_exceptions=False)
     assert rows_of(tmp_path / "dataset" / "unclicked", "inter") == [["7", "1", "1732668760"]]
+
+
+def test_folders_that_look_like_a_column_or_a_pattern(tmp_path):
+    source_of(tmp_path / "user_idx=1", ([request(8, 1, [rec(11)])], []), ONE_SEARCH)
+    source = source_of(tmp_path / "user_idx=[1]", ONE_REC, ONE_SEARCH)
+    folder = convert_qilin(tmp_path / "out", source)
+    assert {row[0] for row in rows_of(folder, "inter")} == {"7"}
+    assert {row[0] for row in searches_of(folder)} == {"7"}
