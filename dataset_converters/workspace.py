@@ -97,6 +97,8 @@ def _configure(connection: duckdb.DuckDBPyConnection, folder: Path, memory: str,
     connection.execute("SET temp_directory = ?", [str(folder / "spill")])
     # Rows keep the order of their file: interactions of equal time are ordered by it.
     connection.execute("SET preserve_insertion_order = true")
+    # Where it takes the session for an interactive one, DuckDB prints a bar of its own.
+    connection.execute("SET enable_progress_bar_print = false")
     # Nothing is fetched from anywhere.
     connection.execute("SET autoinstall_known_extensions = false")
     connection.execute("SET autoload_known_extensions = false")
