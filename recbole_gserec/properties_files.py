@@ -47,13 +47,17 @@ def preprocess_settings() -> dict[str, Any]:
     return dict(_read(properties_folder() / "preprocess.yaml"))
 
 
-def preset_file(name: str) -> Path:
+def preset_file(name: str, kind: str = "preset") -> Path:
     """The settings of a preset.
+
+    Args:
+        name: Of the preset.
+        kind: ``preset`` of the offline stage, or ``benchmark``.
 
     Raises:
         SettingError: If there is none of this name.
     """
-    folder = properties_folder() / "preset"
+    folder = properties_folder() / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))

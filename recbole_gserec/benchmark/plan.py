@@ -29,11 +29,9 @@ def read_preset(name: str) -> Preset:
     """Read a preset of the benchmark.
 
     Raises:
-        SettingError: If there is none of this name, or it is one of the offline stage.
+        SettingError: If there is none of this name.
     """
-    content = yaml.safe_load(preset_file(name).read_text(encoding="utf-8"))
-    if not {"models", "settings"} <= set(content):
-        raise SettingError(f"the preset '{name}' is not one of gserec benchmark: it names no models")
+    content = yaml.safe_load(preset_file(name, "benchmark").read_text(encoding="utf-8"))
     return Preset(list(content["models"]), dict(content["settings"]))
 
 

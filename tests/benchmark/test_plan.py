@@ -40,7 +40,7 @@ def test_the_preset_of_table_2():
 
 
 def test_presets_of_other_commands_are_refused():
-    with pytest.raises(SettingError, match="'paper' is not one of gserec benchmark"):
+    with pytest.raises(SettingError, match="there is no preset 'paper'; there is: table2"):
         read_preset("paper")
 
 
@@ -169,7 +169,7 @@ def test_the_digest_is_of_the_data_and_not_of_the_codes(config, random_dataset):
     import json
 
     content = {}
-    for suffix in ("inter", "query", "search"):
+    for suffix in ("inter", "item", "query", "search"):
         data = (random_dataset / "toy" / f"toy.{suffix}").read_bytes()
         content[suffix] = [len(data), hashlib.sha256(data).hexdigest()]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()

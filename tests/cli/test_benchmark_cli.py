@@ -137,7 +137,7 @@ def test_an_incomplete_comparison_is_reported_and_told_by_the_exit_status(called
     [
         ([*TOY, "--seeds", "a"], "--seeds is 'a'; it takes whole numbers"),
         ([*TOY, "--preset", "table3"], "there is no preset 'table3'"),
-        ([*TOY, "--preset", "paper"], "not one of gserec benchmark"),
+        ([*TOY, "--preset", "paper"], "there is no preset 'paper'"),
         ([*TOY, "--reference", "GSERec"], "--reference is 'GSERec', which is not among the models"),
         ([*TOY, "--workers", "2", "--gpu_id=1"], "gpu_id: on Ray"),
         ([*TOY, "epochs=3"], "'epochs=3' is not understood"),

@@ -380,7 +380,8 @@ def test_killed_in_the_middle(tmp_path):
 
 
 def test_the_terminal_shows_tables_where_the_log_is_on(tmp_path, caplog, capsys):
-    convert_events(tmp_path / "a", ANN, [Search("ann", "q", 1, ())])
+    with caplog.at_level(logging.WARNING, "dataset_converters"):
+        convert_events(tmp_path / "a", ANN, [Search("ann", "q", 1, ())])
     assert capsys.readouterr() == ("", "")
     with caplog.at_level(logging.INFO, "dataset_converters"):
         folder = convert_events(tmp_path / "b", ANN, [Search("ann", "q", 1, ())])
