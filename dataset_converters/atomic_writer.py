@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from recbole_gserec.data.atomic_files import TYPES
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import folder_written_aside, sha256_of_file, written_aside
+from recbole_gserec.versions import installed_versions
 
 Columns = Mapping[str, Sequence | np.ndarray | pa.Array | pa.ChunkedArray]
 """Values of one file's columns, keyed by ``field:type``; a pandas table with such column names is one too."""
@@ -174,17 +174,10 @@ def write_dataset(
                 "rows": counts,
                 **(report or {}),
                 "files": digests,
-                "versions": {package: _version(package) for package in _PACKAGES},
+                "versions": dict.fromkeys(_PACKAGES) | installed_versions(_PACKAGES),
             }
             (aside / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(folder, f"cannot be written ({error.strerror})", "Check the disk and its rights.") from error
     # Another process may have been faster; its result stays, and has to be the same.
     already_made(folder, made_from)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.sql_text import literal
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 
@@ -55,8 +56,8 @@ def load_csv(
         DataError: If a column is missing or the file is cut short.
     """
     header = _header(path, required)
-    types = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in header)
-    problem = " ".join(f"WHEN {condition} THEN {_quoted(text)}" for text, condition in problems.items())
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
+    problem = " ".join(f"WHEN {condition} THEN {literal(text)}" for text, condition in problems.items())
     try:
         run(
             connection,
@@ -64,7 +65,7 @@ def load_csv(
             CREATE TABLE {table} AS
             SELECT {", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())},
                 CASE {problem} END AS problem
-            FROM read_csv({_quoted(one_file(path))}, hive_partitioning = false,
+            FROM read_csv({literal(one_file(path))}, hive_partitioning = false,
                 columns = {{{types}}}, auto_detect = false, header = true,
                 delim = ',', quote = '"', escape = '"', strict_mode = true,
                 max_line_size = {_LONGEST_LINE}, buffer_size = {_BUFFER},
@@ -121,7 +122,7 @@ def settle_csv(
     )
     connection.register("bad_lines", bad)
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE bad_rows AS SELECT {_quoted(path.name)} AS file, line, problem FROM bad_lines"
+        f"CREATE OR REPLACE TEMP TABLE bad_rows AS SELECT {literal(path.name)} AS file, line, problem FROM bad_lines"
     )
     connection.unregister("bad_lines")
     found = settle(connection, "bad_rows", {path.name: path}, action, _REMEDIES)
@@ -194,7 +195,3 @@ def _first_lines(path: Path, rejected_lines: set[int]) -> Iterator[int]:
             if record and first not in rejected_lines:
                 yield first
             first = reader.line_num + 1
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import duckdb
 
-from dataset_converters.logs_text import WHITE_SPACE, literal, without_spaces
+from dataset_converters.logs_text import WHITE_SPACE, without_spaces
 from dataset_converters.logs_time import Clock
+from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import DataError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-from dataset_converters.logs_text import MISSING, item_problem, literal, present, trimmed
+from dataset_converters.logs_text import MISSING, item_problem, present, trimmed
+from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import DataError, SettingError
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
+from dataset_converters.sql_text import literal
 from dataset_converters.table_checks import NO_IDS
-
-
-def literal(text: str) -> str:
-    """A text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
 
 # What programs write for a missing value, and readers of tables, RecBole's among them, take for one.
 _NOTHING = (*NO_IDS, "", r"\N", "Null", "none", "undefined")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import duckdb
 
-from dataset_converters.logs_text import MISSING, literal
+from dataset_converters.logs_text import MISSING
+from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import SettingError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.sql_text import literal
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 
@@ -178,7 +179,7 @@ def read_notes(
         _check_columns(connection, path, ["note_idx", "note_title", "note_content"])
         select = f"""
             INSERT INTO notes
-            SELECT {_quoted(name)}, {number}, line, item, title, content,
+            SELECT {literal(name)}, {number}, line, item, title, content,
                 CASE WHEN item IS NULL THEN 'note_idx is missing' END
             FROM (
                 SELECT file_row_number + 1 AS line, {_id("note_idx")} AS item,
@@ -214,7 +215,7 @@ def _insert(side: Side, name: str, number: int, raw_times: bool) -> str:
     empty = f"CASE WHEN len({side.details}) > 0 THEN {side.details} ELSE [NULL] END" if side.query else side.details
     return f"""
         INSERT INTO shown
-        SELECT {_quoted(name)}, {number}, line, listed, position, user, request, query, item,
+        SELECT {literal(name)}, {number}, line, listed, position, user, request, query, item,
             click > 0, {time},
             CASE
                 WHEN user IS NULL THEN 'user_idx is missing'
@@ -283,7 +284,3 @@ def _id(column: str) -> str:
 def _number(field: str) -> str:
     """A number, whatever type it is stored as; truth values are 0 and 1."""
     return f"coalesce(try_cast({field}::VARCHAR AS DOUBLE), try_cast({field}::VARCHAR AS BOOLEAN)::DOUBLE)"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dataset_converters.statistics import Group
+from recbole_gserec.figure_files import save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 _COLUMN_INCHES = 3.3
 _HEIGHT_INCHES = 2.1
-_DOTS_PER_INCH = 300
 # One of Okabe and Ito's colours, told from white and black by every reader and in print.
 _COLOUR = "#0072B2"
 _POINTS = 7.5
@@ -49,13 +49,7 @@ def draw(groups: Sequence[Group]) -> Figure:
 
 def save(groups: Sequence[Group], png: Path, pdf: Path) -> None:
     """Draw into two files, whose bytes say nothing of when they were made."""
-    import matplotlib
-
-    figure = draw(groups)
-    figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    # TrueType: publishers refuse Type 3 fonts.
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    save_figure(draw(groups), png, pdf)
 
 
 def short(number: int) -> str:

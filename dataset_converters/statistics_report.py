@@ -12,6 +12,7 @@ from dataset_converters import statistics_figure
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.filters import Step
 from dataset_converters.statistics import Spread, Statistics, TimeRange
+from recbole_gserec.markdown_table import markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -192,12 +193,7 @@ def _page(name: str, statistics: Statistics, steps: Sequence[Step], left_out: Se
 
 
 def _markdown_table(rows: Sequence[Row]) -> str:
-    """A table that is readable as it is; the first row is its head, numbers are set to the right."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    return markdown_table([[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
 def _terminal_table(title: str, head: Row, rows: Sequence[Row]) -> Table:

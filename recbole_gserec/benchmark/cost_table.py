@@ -9,9 +9,9 @@ import pandas as pd
 
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.benchmark.legend import note_mark
-from recbole_gserec.benchmark.markdown_table import markdown_table
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.result_cells import MISSING_WORD
+from recbole_gserec.markdown_table import markdown_table
 
 # Columns of the frame, their heads, and how numbers are shown.
 _COLUMNS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,6 @@ _COLUMN_INCHES = 3.3
 _ROW_INCHES = 0.15
 _PANEL_INCHES = 0.55
 _LEGEND_INCHES = 0.2
-_DOTS_PER_INCH = 300
 _POINTS = 7
 # Okabe and Ito's colours, told apart by colour-blind readers; the marker says the same again.
 _STYLES = dict(zip(GROUPS, (("#0072B2", "o"), ("#D55E00", "s")), strict=True))
@@ -113,13 +111,3 @@ def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, floa
 def _plain(text: str) -> str:
     """A text in which matplotlib sees no formula."""
     return text.replace("$", r"\$")
-
-
-def save(figure: Figure, png: Path, pdf: Path) -> None:
-    """Write a figure into two files, whose bytes say nothing of when they were made."""
-    import matplotlib
-
-    figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    # TrueType: publishers refuse Type 3 fonts.
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 import recbole_gserec
+from recbole_gserec.versions import installed_versions
 
 PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "pyarrow", "ray")
 
@@ -22,7 +22,7 @@ PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "pya
 def provenance() -> dict[str, Any]:
     """``versions``, ``python``, ``git`` and ``machine`` of a run's record."""
     return {
-        "versions": {"recbole-gserec": recbole_gserec.__version__, **_versions()},
+        "versions": {"recbole-gserec": recbole_gserec.__version__, **installed_versions(PACKAGES)},
         "python": platform.python_version(),
         "git": git_state(Path(recbole_gserec.__file__)),
         "machine": {
@@ -67,16 +67,6 @@ def _git(file: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 @cache

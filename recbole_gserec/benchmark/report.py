@@ -21,6 +21,7 @@ from recbole_gserec.benchmark.result_table import ResultTable, build_table
 from recbole_gserec.benchmark.results import StoredRun, load_runs
 from recbole_gserec.benchmark.significance import Comparison, compare, comparisons_frame
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.figure_files import save_figure
 from recbole_gserec.files import written_aside
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def save_report(report: Report, folder: Path) -> Path:
     _write_csv(folder / "costs.csv", report.costs)
     _write(folder / "failed.md", "# Runs that did not finish\n\n" + failed)
     with written_aside(folder / "figure.png") as png, written_aside(folder / "figure.pdf") as pdf:
-        figure.save(figure.draw(report.table, report.cells), png, pdf)
+        save_figure(figure.draw(report.table, report.cells), png, pdf)
     parts = ["# Benchmark", "## Results", table.rstrip(), "![Results with intervals over users](figure.png)"]
     parts += ["## Tests", tests.rstrip(), "## Costs", cost.rstrip(), "## Settings", *_settings(report)]
     parts += ["## Runs that did not finish", failed]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from recbole_gserec.benchmark import escaping
-from recbole_gserec.benchmark.markdown_table import markdown_table
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.result_cells import MISSING_WORD
 from recbole_gserec.benchmark.significance import Comparison
+from recbole_gserec.markdown_table import markdown_table
 
 _HEAD = (
     "model",

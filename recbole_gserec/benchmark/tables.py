@@ -11,9 +11,9 @@ from rich.text import Text
 
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.benchmark.legend import legend, note_mark
-from recbole_gserec.benchmark.markdown_table import markdown_table
 from recbole_gserec.benchmark.model_names import GROUPS
 from recbole_gserec.benchmark.result_table import Cell, ResultTable, Row
+from recbole_gserec.markdown_table import markdown_table
 
 _STYLES = {0: "", 1: "bold", 2: "underline"}
 _MARKDOWN = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.prompts import template_hashes
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.summarizers.base import Summarizer
+from recbole_gserec.versions import installed_versions
 
 HEADER = "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq"
 LIBRARIES = """
@@ -70,16 +69,8 @@ def describe(
         "summarizer": {"name": summarizer.name, "settings": summarizer.settings},
         "encoder": {"name": encoder.name, "settings": encoder.settings},
         "fingerprint": dict(fingerprint),
-        "libraries": _versions(),
+        "libraries": installed_versions(LIBRARIES),
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
 
 
 def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:

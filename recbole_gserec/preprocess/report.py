@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from recbole_gserec.files import written_aside
+from recbole_gserec.markdown_table import markdown_table
 from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
 from recbole_gserec.preprocess.code_file import beside, code_names
@@ -116,7 +117,7 @@ def save_report(
         table,
         HOW_TO_READ_CODES,
         "## Do codes connect similar users?",
-        markdown_table(agreement_rows(agreements)),
+        markdown_table(agreement_rows(agreements), numbers=False),
         HOW_TO_READ_AGREEMENT,
         *_examples(users, sides, settings),
     ]
@@ -128,14 +129,6 @@ def save_report(
 def _makers(settings: PreprocessSettings) -> str:
     model = f" with `{settings.llm}`" if settings.summarizer != "template" else ""
     return f"Summarizer `{settings.summarizer}`{model}, encoder `{settings.encoder}`"
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table that is readable as it is; the first row is its head."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
 
 
 def metrics_table(sides: Mapping[str, SideReport]) -> str:
@@ -152,7 +145,7 @@ def metrics_table(sides: Mapping[str, SideReport]) -> str:
                 f"{metrics['reconstruction_error']:.3f}",
             )
         )
-    return markdown_table(rows)
+    return markdown_table(rows, numbers=False)
 
 
 def agreement_rows(agreements: Mapping[str, CodeAgreement]) -> list[tuple[str, ...]]:
@@ -203,10 +196,13 @@ def _summaries(
         f"Different prompts: {made_summaries.n_kept:,} had their summary in the store, {made_summaries.n_made:,} were "
         f"summarised now. Different summaries: {made_vectors.n_kept:,} had their vector in the store, "
         f"{made_vectors.n_made:,} were encoded now.",
-        markdown_table(summary_rows(statistics, model_was_asked=settings.summarizer != "template")),
+        markdown_table(summary_rows(statistics, model_was_asked=settings.summarizer != "template"), numbers=False),
     ]
     if tokens := token_rows(statistics):
-        parts += [markdown_table(tokens), "Equal prompts are asked and counted once, and their last answer counts."]
+        parts += [
+            markdown_table(tokens, numbers=False),
+            "Equal prompts are asked and counted once, and their last answer counts.",
+        ]
     chosen = failure_examples({side: report.summaries for side, report in sides.items()}, N_EXAMPLES)
     if chosen:
         parts.append("### Failures")

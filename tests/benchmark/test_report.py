@@ -18,6 +18,7 @@ from recbole_gserec.benchmark.cost_table import markdown as cost_markdown
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.benchmark.report import make_report, write_report
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.figure_files import save_figure
 from tests.benchmark.stored_runs import MIB, random_ranks, store_run
 
 FILES = """
@@ -31,7 +32,7 @@ MODELS = {"SASRec": 1.5, "UniSAR": 2.0, "GSERec": 3.0}
 def no_figure(monkeypatch):
     """Empty files in the place of the figure, which takes longer than all else."""
     monkeypatch.setattr(report.figure, "draw", lambda table, cells: None)
-    monkeypatch.setattr(report.figure, "save", lambda figure, png, pdf: None)
+    monkeypatch.setattr(report, "save_figure", lambda figure, png, pdf: None)
 
 
 def store_all(output, datasets=("books", "toys"), seeds=(1, 2), backwards=False):
@@ -276,7 +277,7 @@ def test_the_figure_has_a_panel_for_each_dataset_and_a_row_for_each_model(tmp_pa
     assert first.get_xlabel() == "NDCG@10"
     # From above in the order of the table.
     assert first.get_ylim()[0] > first.get_ylim()[1]
-    figure.save(drawn, tmp_path / "f.png", tmp_path / "f.pdf")
+    save_figure(drawn, tmp_path / "f.png", tmp_path / "f.pdf")
     assert (dict(matplotlib.rcParams), plt.get_fignums()) == (before, figures)
     assert b"CreationDate" not in (tmp_path / "f.pdf").read_bytes()
     assert b"/Type3" not in (tmp_path / "f.pdf").read_bytes()

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from recbole_gserec.benchmark import escaping, tables
 from recbole_gserec.benchmark.legend import note_mark
-from recbole_gserec.benchmark.markdown_table import markdown_table
 from recbole_gserec.benchmark.model_names import TABLE_2, group_of, in_paper_order, printed_name
 from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.benchmark.report import make_report
+from recbole_gserec.markdown_table import markdown_table
 from tests.benchmark.stored_runs import store_run
 
 MANY = 400
