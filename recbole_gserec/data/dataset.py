@@ -60,7 +60,9 @@ class SearchDataset(SequentialDataset):
     # ---- reading ------------------------------------------------------------------------------------------------
 
     def file_path(self, suffix: str) -> str:
-        """Path of one of the dataset's atomic files."""
+        """Path of one of the dataset's atomic files; codes may lie elsewhere."""
+        if suffix == "code" and self.config["code_path"]:
+            return os.path.abspath(self.config["code_path"])
         return os.path.join(self.dataset_path, f"{self.dataset_name}.{suffix}")
 
     @property

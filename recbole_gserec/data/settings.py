@@ -7,4 +7,5 @@ DATASET_SETTINGS = (
     "short_users",
     "eval_candidate_seed",
     "resample_negatives",
+    "code_path",
 )

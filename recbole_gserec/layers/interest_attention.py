@@ -72,7 +72,8 @@ class InterestAttention(nn.Module):
         hidden = (from_candidates + from_events.unsqueeze(1) + products).flatten(0, 1)
         for activation, layer in zip(self.activations, self.layers[1:], strict=True):
             hidden = layer(self.dropout(activation(hidden)))
-        weights = history.new_zeros(*mask.shape, candidates.shape[1])
+        # In mixed precision the MLP's numbers are not of the history's kind.
+        weights = hidden.new_zeros(*mask.shape, candidates.shape[1])
         weights = weights.index_put((rows, columns), hidden.view(len(events), candidates.shape[1]))
         return weights.transpose(1, 2) @ history
 

@@ -81,5 +81,4 @@ def _places(sequences: Tensor) -> Tensor:
 
 def _random_start(last: Tensor) -> Tensor:
     """A whole number from 0 to ``last`` for each row, ``[B, 1]``."""
-    # Rounding may lift a number near 1 to the bound.
-    return (torch.rand(last.shape, device=last.device) * (last + 1)).long().minimum(last).unsqueeze(1)
+    return (torch.rand(last.shape, device=last.device) * (last + 1)).long().unsqueeze(1)

@@ -55,6 +55,8 @@ class KAR(SearchRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         check_choice("attention_activation", config["attention_activation"], ("dice", "prelu"))
+        if not config["expert_hidden_size"]:
+            raise SettingError("expert_hidden_size is []; it takes one layer or more")
         size, dropout = config["embedding_size"], config["hidden_dropout_prob"]
         for task in TASKS:
             self.register_buffer(f"{task}_vectors", dataset.text_vectors[task], persistent=False)

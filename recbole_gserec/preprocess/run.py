@@ -12,6 +12,7 @@ from recbole_gserec.config import without_arguments
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
+from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
@@ -40,7 +41,7 @@ def make_codes_from_config(config: Config) -> Path:
     return make_codes(
         part.histories,
         part.item_texts,
-        part.prefix,
+        part.code_prefix,
         part.settings,
         part.fingerprint,
         other_texts=part.records if part.settings.text_vectors else None,
@@ -71,6 +72,7 @@ class _TrainingPart(NamedTuple):
         item_texts: Text by item, where there is one.
         records: ``item`` and ``query``: text by id, for every one that has an id in the dataset.
         prefix: ``<data_path>/<D>/<D>``.
+        code_prefix: The same for codes, which may lie elsewhere.
         settings: Of the stage.
         fingerprint: Of the data.
     """
@@ -79,6 +81,7 @@ class _TrainingPart(NamedTuple):
     item_texts: dict[str, str]
     records: dict[str, dict[str, str]]
     prefix: Path
+    code_prefix: Path
     settings: PreprocessSettings
     fingerprint: dict[str, Any]
 
@@ -86,7 +89,9 @@ class _TrainingPart(NamedTuple):
 def _training_part(config: Config) -> _TrainingPart:
     settings = PreprocessSettings.from_config(config.final_config_dict)
     plain = copy.copy(config)
-    suffixes = [suffix for suffix in config["additional_feat_suffix"] if suffix != "code"]
+    suffixes = [suffix for suffix in config["additional_feat_suffix"] or [] if suffix != "code"]
+    if "query" not in suffixes:
+        raise SettingError(f"additional_feat_suffix is {suffixes}; the offline stage also reads 'query'")
     plain.final_config_dict = {**config.final_config_dict, "additional_feat_suffix": suffixes}
     dataset = SearchDataset(plain)
     dataset.build()
@@ -101,6 +106,7 @@ def _training_part(config: Config) -> _TrainingPart:
         "item": {item: item_texts.get(item, "") for item in items},
         "query": dict(zip(queries, query_texts(dataset)[1:], strict=True)),
     }
-    prefix = Path(dataset.file_path("code")).with_suffix("")
+    prefix = Path(dataset.dataset_path) / dataset.dataset_name
+    code_prefix = Path(dataset.file_path("code")).with_suffix("")
     fingerprint = dataset_fingerprint(dataset.dataset_path, dataset.dataset_name, plain)
-    return _TrainingPart(TrainingHistories(dataset), item_texts, records, prefix, settings, fingerprint)
+    return _TrainingPart(TrainingHistories(dataset), item_texts, records, prefix, code_prefix, settings, fingerprint)

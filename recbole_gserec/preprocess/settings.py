@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 OPERATIONAL = frozenset(
     """
-    llm_base_url llm_concurrency llm_timeout llm_retries retry_failed text_vectors preprocess_store preprocess_ray
-    preprocess_ray_address preprocess_ray_workers preprocess_ray_cpus preprocess_ray_gpus encoder_batch_size
-    encoder_item_length encoder_query_length
+    llm_base_url llm_concurrency llm_timeout llm_retries retry_failed text_vectors code_path preprocess_store
+    preprocess_ray preprocess_ray_address preprocess_ray_workers preprocess_ray_cpus preprocess_ray_gpus
+    encoder_batch_size encoder_item_length encoder_query_length
     """.split()
 )
 """Settings that do not change the codes."""
@@ -50,6 +50,14 @@ def _text() -> Any:
         return value
 
     return _optional(_setting(None, "a text", read))
+
+
+def _code_path() -> Any:
+    def read(value: Any) -> str:
+        _check(isinstance(value, str) and value.endswith(".code") and value != ".code")
+        return value
+
+    return _optional(_setting(None, "the name of a file that ends with .code", read))
 
 
 def _check(fine: bool) -> None:
@@ -204,6 +212,7 @@ class PreprocessSettings:
     rq_sinkhorn_iterations: int = _integer(50, 1)
     rq_resolve_collisions: bool = _switch(True)
     rq_collision_rounds: int = _integer(20, 0)
+    code_path: str | None = _code_path()
     preprocess_store: str | None = _text()
     preprocess_ray: bool = _switch(False)
     preprocess_ray_address: str | None = _text()

@@ -112,7 +112,9 @@ class VectoredSearchDataset(SearchDataset):
             raise DataError(path, f"{(places < 0).sum():,} {kind}s have no row (first: '{first}')", remedy)
         vectors = np.concatenate([np.zeros((1, columns[column].shape[1]), np.float32), columns[column][places]])
         if not vectors.any():
-            raise DataError(path, f"no {kind} has a text", "Give items texts: columns of words in the .item file.")
+            if kind == "user":
+                raise DataError(path, "no user has a summary", remedy)
+            raise DataError(path, "no item has a text", "Give items texts: columns of words in the .item file.")
         return torch.from_numpy(vectors)
 
     def _check_description(self, path: Path, description: dict[str, Any], remedy: str) -> None:

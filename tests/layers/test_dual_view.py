@@ -1,9 +1,12 @@
 """LLM-ESR's encoder against one put together from torch's own attention, row by row."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 
+from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.dual_view import DualViewEncoder
 from recbole_gserec.layers.packing import Packing
 
@@ -79,6 +82,14 @@ def test_states_where_most_places_are_real(encoder):
         torch.testing.assert_close(found[place, : LENGTHS[row]], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_padding_beyond_the_longest_history_where_most_places_are_real(encoder):
+    first, second, packing = inputs(1)
+    dense = Packing(packing.mask[[2, 2]])
+    assert dense.is_dense and dense.mask.shape[1] == 1 + encoder.positions.num_embeddings
+    last = encoder.last(dense.pack(first[[2, 2]]), dense.pack(second[[2, 2]]), dense)
+    torch.testing.assert_close(last[0], plain(encoder, first[2, :6], second[2, :6])[-1], rtol=1e-4, atol=1e-5)
+
+
 def test_later_events_change_no_state(encoder):
     first, second, packing = inputs()
     expected = packing.unpack(encoder(packing.pack(first), packing.pack(second), packing))
@@ -112,3 +123,26 @@ def test_dropout_in_training_alone(encoder):
     assert torch.equal(encoder.last(*given), encoder.last(*given))
     encoder.train()
     assert not torch.equal(encoder.last(*given), encoder.last(*given))
+
+
+def test_places_of_dropout(encoder):
+    """Of both views at the start, then in each block's attention and twice in its feed-forward part."""
+    first, second, packing = inputs()
+    calls = Counter()
+    for name, module in encoder.named_modules():
+        if isinstance(module, Dropout):
+            module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    encoder.train()
+    encoder(packing.pack(first), packing.pack(second), packing)
+    expected = {"dropout": 2}
+    for block in range(len(encoder.backbone.blocks)):
+        expected |= {
+            f"backbone.blocks.{block}.{part}": n for part, n in (("attention.attention_dropout", 2), ("dropout", 4))
+        }
+    assert calls == expected
+
+
+def test_positions_start_small():
+    torch.manual_seed(0)
+    positions = DualViewEncoder(64, 50, 1, 1, 2, 0.5, 0.5).positions.weight
+    assert positions.std().item() == pytest.approx((2 / 114) ** 0.5, rel=0.05)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.hybrid_experts import HybridExpertAdaptor
 
 
@@ -62,6 +63,15 @@ def test_no_text_gives_nothing_and_teaches_nothing(adaptor):
     assert (result[1] == 0).all() and result[0].any()
     result[1].sum().backward()
     assert not any(parameter.grad.any() for parameter in adaptor.parameters() if parameter.grad is not None)
+
+
+def test_dropout_follows_every_layer_of_the_experts():
+    adaptor, sizes = HybridExpertAdaptor(("user", "item"), 6, 2, 3, [5, 4], dropout=0.5), []
+    dropouts = [module for module in adaptor.modules() if isinstance(module, Dropout)]
+    for module in dropouts:
+        module.register_forward_hook(lambda _, given, __: sizes.append(given[0].shape[::2]))
+    adaptor("item", torch.randn(7, 6))
+    assert sizes == [(2, 5), (2, 4), (3, 5), (3, 4)] and {module.p for module in dropouts} == {0.5}
 
 
 def test_each_expert_starts_as_a_layer_of_its_own():

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from recbole_gserec.layers import interest_attention
+from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.interest_attention import Dice, InterestAttention
 
 LENGTHS = [3, 0, 5, 1]
@@ -70,9 +71,33 @@ def test_shared_candidates_and_parts_of_them(attention, monkeypatch):
     shared = candidates[:1]
     expected = attention(history, mask, shared.expand(4, -1, -1))
     torch.testing.assert_close(attention(history, mask, shared), expected)
-    monkeypatch.setattr(interest_attention, "MAX_PRODUCTS", 2 * history.numel())
-    torch.testing.assert_close(attention(history, mask, shared), expected)
-    torch.testing.assert_close(attention(history, mask, candidates)[0], expected[0])
+    # Two candidates at once, and one where even that is more than there should be.
+    for n_at_once in (2 * history.numel(), 1):
+        monkeypatch.setattr(interest_attention, "MAX_PRODUCTS", n_at_once)
+        torch.testing.assert_close(attention(history, mask, shared), expected)
+        torch.testing.assert_close(attention(history, mask, candidates)[0], expected[0])
+
+
+def test_training_takes_statistics_from_all_pairs_at_once(attention, monkeypatch):
+    expected = attention.train()(*inputs())
+    monkeypatch.setattr(interest_attention, "MAX_PRODUCTS", 1)
+    torch.testing.assert_close(attention(*inputs()), expected)
+
+
+def test_dropout_follows_each_activation(attention):
+    calls = []
+    attention.dropout = Dropout(0.5)
+    attention.dropout.register_forward_hook(lambda _, given, __: calls.append(given[0].shape[1]))
+    attention.train()(*inputs())
+    assert calls == [6, 3]
+
+
+def test_a_single_pair_in_training(attention):
+    history, mask, candidates = (part[:1, :1] for part in inputs())
+    expected = attention(history, mask, candidates)
+    # It has no variance: statistics are those of before, and stay.
+    torch.testing.assert_close(attention.train()(history, mask, candidates), expected)
+    torch.testing.assert_close(attention.eval()(history, mask, candidates), expected)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -82,6 +107,18 @@ def test_padding_tells_nothing(attention, training):
     expected = attention(history, mask, candidates)
     other = torch.where(mask.unsqueeze(-1), history, torch.full_like(history, 50.0))
     torch.testing.assert_close(attention(other, mask, candidates), expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mixed_precision(attention, training):
+    attention.train(training)
+    history, mask, candidates = inputs()
+    expected = attention(history, mask, candidates)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(history, mask, candidates)
+    assert (found.float() - expected).abs().max() < 0.05 * expected.abs().max()
+    found.float().sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in attention.parameters())
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 2])
@@ -97,6 +134,7 @@ def test_few_events_and_none_in_training(attention, n_rows):
 def test_dice_takes_the_batch_in_training_and_what_it_has_seen_else():
     torch.manual_seed(0)
     dice, values = Dice(3), torch.randn(500, 3) * torch.tensor([1.0, 4, 0.5]) + 2
+    assert not dice.alpha.any()
     nn.init.constant_(dice.alpha, 0.25)
     mean, deviation = values.mean(0), values.var(0, unbiased=False).sqrt()
 

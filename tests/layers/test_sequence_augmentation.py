@@ -101,9 +101,12 @@ def test_single_items_stay(name):
 
 
 def test_shares_are_those_of_decimal_numbers():
-    sequences, lengths = torch.arange(1, 101).unsqueeze(0), torch.tensor([100])
+    lengths = torch.arange(2, 101)
+    sequences = torch.arange(1, 101).repeat(99, 1)
     # 0.29 * 100 is 28.999999999999996.
-    assert crop(sequences, lengths, 0.29)[1].item() == 29
+    for percent in range(101):
+        expected = (percent * lengths // 100).clamp_min(1)
+        assert torch.equal(crop(sequences, lengths, percent / 100)[1], expected)
 
 
 def test_views_are_made_by_two_different_operators():

@@ -235,6 +235,15 @@ def test_tuned_settings_are_settings_and_lists_of_what_they_take(name):
             check_values({setting: value}, name)
 
 
+def test_mixed_precision(ready):
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scores(ready.model, ready.batch)
+        terms = losses(ready.model.train(), ready.batch, ready.search)
+    assert torch.isfinite(found).all() and all(torch.isfinite(term) for term in terms)
+    sum(terms).backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in ready.model.parameters())
+
+
 # ---- candidates, rows and padding ------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import nn
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.dropout import Dropout
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
@@ -197,6 +198,17 @@ def test_scores_are_those_of_sasrec_in_spite_of_dropout(make_cl4srec):
     assert not torch.equal(model.full_sort_predict(batch), model.full_sort_predict(batch))
 
 
+def test_every_dropout_is_the_fast_one_and_takes_part(make_cl4srec):
+    model, _, _, batch = make_cl4srec()
+    calls = {name: 0 for name, module in model.named_modules() if isinstance(module, (Dropout, nn.Dropout))}
+    assert len(calls) == 1 + 2 * 3
+    for name in calls:
+        assert isinstance(model.get_submodule(name), Dropout)
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    model.train().full_sort_predict(batch)
+    assert set(calls.values()) == {1}
+
+
 # ---- the mask, views and repeated rows -------------------------------------------------------------------------------
 
 
@@ -212,6 +224,11 @@ def test_the_mask_is_never_scored_and_learns_from_the_contrast(make_cl4srec):
         model.item_embedding.weight[model.n_items] = 100
         after = model.full_sort_predict(batch), model.calculate_loss(batch)[0]
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(before, after, strict=True))
+
+
+def test_each_operator_has_its_own_share(make_cl4srec):
+    augmentation = make_cl4srec(eta=0.1, gamma=0.2, beta=0.3)[0].augmentation
+    assert (augmentation.crop_ratio, augmentation.mask_ratio, augmentation.reorder_ratio) == (0.1, 0.2, 0.3)
 
 
 def test_a_training_step_leaves_the_batch_as_it_is(make_cl4srec):

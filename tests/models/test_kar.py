@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.preprocess.vector_files import read_vectors, write_vectors
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
@@ -135,6 +136,14 @@ def test_without_the_weights_of_texts_it_is_din(make_kar):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_settings_reach_all_parts(make_kar):
+    model, *_ = make_kar(hidden_dropout_prob=0.25)
+    assert [module.p for module in model.modules() if isinstance(module, Dropout)] == [0.25] * 5
+    adaptor = model.adaptor
+    n_experts = [len(part.layers[0].weight) for part in (adaptor.shared_experts, *adaptor.experts.values())]
+    assert n_experts == [1, 2, 2]
+
+
 def test_order_of_the_history_tells_nothing(make_kar):
     model, _, batch = make_kar()
     items = batch["item_id_list"].clone()
@@ -189,6 +198,14 @@ def test_a_missing_text_adds_nothing(make_kar):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize(("training", "gradients"), [(True, False), (False, True), (False, False)])
+def test_something_is_kept_in_evaluation_alone(make_kar, training, gradients):
+    model, _, batch = make_kar()
+    with torch.set_grad_enabled(gradients):
+        model.train(training).predict(batch)
+    assert (model._item_knowledge is None) == (training or gradients)
+
+
 def test_what_is_kept_is_forgotten_when_weights_change(make_kar):
     model, _, batch = make_kar()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -212,6 +229,19 @@ def test_all_items_are_adapted_in_parts(make_kar, monkeypatch):
         torch.testing.assert_close(model.train().eval().full_sort_predict(batch), before, rtol=1e-4, atol=1e-5)
 
 
+def test_padding_takes_no_part_in_the_statistics_of_dice(make_kar):
+    model, _, batch = make_kar(hidden_dropout_prob=0.0)
+    (expected,) = model.train().calculate_loss(batch)
+    wide = changed(batch, item_id_list=nn.functional.pad(batch["item_id_list"], (0, 5)))
+    torch.testing.assert_close(model.calculate_loss(wide)[0], expected)
+
+
+def test_items_start_small_and_padding_at_0(make_model):
+    table = make_model("KAR", **SMALL)[0].item_embedding.weight.detach()
+    assert table[1:].std().item() == pytest.approx((2 / sum(table.shape)) ** 0.5, rel=0.1)
+    assert not table[0].any()
+
+
 def test_prelu_instead_of_dice(make_kar):
     model, _, batch = make_kar(attention_activation="prelu")
     assert all(isinstance(activation, nn.PReLU) for activation in model.attention.activations)
@@ -228,6 +258,8 @@ def test_everything_learns(make_kar):
 def test_wrong_settings_are_refused(make_kar, tmp_path):
     with pytest.raises(SettingError, match="attention_activation is 'relu'; it takes 'dice' or 'prelu'"):
         make_kar(attention_activation="relu")
+    with pytest.raises(SettingError, match=r"expert_hidden_size is \[\]; it takes one layer or more"):
+        make_kar(expert_hidden_size=[])
     path = tmp_path / "dataset" / "toy" / "toy.user.vectors.parquet"
     ids, vectors, description = read_vectors(path)
     write_vectors(path, ids, {"recommendation": vectors["recommendation"][:, :3]}, description)

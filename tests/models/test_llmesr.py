@@ -138,12 +138,30 @@ def test_similar_users_are_nearest_by_their_summaries(make_llmesr):
         assert user not in found and searcher not in found and len(set(found)) == 3
 
 
+def test_a_user_without_training_interactions_teaches_nobody(make_llmesr):
+    model, dataset, _ = make_llmesr()
+    searcher = dataset.token2id("user_id", "searcher")
+    dataset.text_vectors["user"][searcher] = dataset.text_vectors["user"][1]
+    model._find_teachers(dataset, {"MAX_ITEM_LIST_LENGTH": 20, "n_sim": 60, "device": "cpu"})
+    assert not model.similar_users[searcher].any() and not (model.similar_users == searcher).any()
+    assert (model.similar_users[1] > 0).sum() == 39
+
+
 def test_histories_of_similar_users_end_before_validation(make_llmesr):
     model, dataset, _ = make_llmesr(MAX_ITEM_LIST_LENGTH=50)
     for user in range(1, dataset.user_num):
         start, end = dataset.events.item_offsets[user : user + 2].tolist()
         expected = dataset.events.items[start : max(start, end - 2)].tolist()
         assert [item for item in model.training_histories[user].tolist() if item] == expected
+
+
+@torch.no_grad()
+def test_with_fewer_similar_users_than_asked_for_the_mean_is_over_those(make_llmesr):
+    model, _, batch = make_llmesr(n_sim=60)
+    assert ((model.similar_users[batch["user_id"]] > 0).sum(1) == 39).all()
+    expected = model.calculate_loss(batch)[1]
+    model.similar_users = model.similar_users[:, :39]
+    torch.testing.assert_close(model.calculate_loss(batch)[1], expected)
 
 
 @torch.no_grad()
@@ -276,6 +294,14 @@ def test_equal_views_give_equal_states(make_llmesr):
     assert torch.equal(one, other) and one.any()
 
 
+@pytest.mark.parametrize(("training", "gradients"), [(True, False), (False, True), (False, False)])
+def test_something_is_kept_in_evaluation_alone(make_llmesr, training, gradients):
+    model, _, batch = make_llmesr()
+    with torch.set_grad_enabled(gradients):
+        model.train(training).predict(batch)
+    assert (model._semantic_view is None) == (training or gradients)
+
+
 def test_what_is_kept_is_forgotten_when_weights_change(make_llmesr, monkeypatch):
     model, _, batch = make_llmesr()
     weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -320,6 +346,26 @@ def test_principal_components_are_the_leading_ones():
     assert found.shape == (50, 2) and found.dtype == np.float32
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-3)
     assert found[:, 0].std() > 8 * 0.7 and 3 < found[:, 1].std() < 8
+
+
+def test_principal_components_of_many_vectors_follow_from_the_seed_alone():
+    vectors = np.random.default_rng(0).normal(size=(600, 70)).astype(np.float32)
+    # Of so many, an approximation is computed from random directions.
+    found = []
+    for state, seed in ((1, 0), (2, 0), (2, 1)):
+        np.random.seed(state)
+        found.append(principal_components(vectors, 8, seed))
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
+def test_settings_reach_their_parts(make_llmesr):
+    settings = {"hidden_dropout_prob": 0.25, "attn_dropout_prob": 0.75}
+    encoder = make_llmesr(n_heads=4, n_cross_heads=2, **settings)[0].encoder
+    assert encoder.dropout.p == 0.25
+    for block in encoder.backbone.blocks:
+        assert (block.dropout.p, block.attention.attention_dropout.p) == (0.25, 0.75)
+    assert encoder.to_collaborative.num_heads == encoder.to_semantic.num_heads == 2
+    assert [block.attention.num_heads for block in encoder.backbone.blocks] == [4, 4]
 
 
 def test_everything_learns(make_llmesr):

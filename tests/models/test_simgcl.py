@@ -8,7 +8,9 @@ batch of an evaluation; scores of former weights.
 import copy
 import math
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.utils import get_trainer
@@ -223,6 +225,17 @@ def test_the_graph_holds_the_training_interactions_and_nothing_else(make_simgcl)
         assert not matrix[rows["user_id"], model.n_users + rows["item_id"]].any()
 
 
+def test_the_matrix_is_that_of_lightgcn_and_made_without_its_loop(make_simgcl, monkeypatch):
+    model, *_ = make_simgcl()
+    pairs = model.interaction_matrix
+    users, items = (np.concatenate([ids, ids[:5]]) for ids in (pairs.row, pairs.col))
+    model.interaction_matrix = sp.coo_matrix((np.ones(len(users), np.float32), (users, items)), pairs.shape)
+    expected = LightGCN.get_norm_adj_mat(model).to_dense()
+    # A dictionary with an entry for each interaction takes more than ten seconds for a million of them.
+    monkeypatch.delattr("scipy.sparse.dok_matrix")
+    assert torch.equal(model.get_norm_adj_mat()().to_dense(), expected)
+
+
 def test_targets_of_the_evaluation_leave_no_trace_in_the_graph(random_rows, make_model, write_rows):
     """The last two interactions of each user change places: the same items, other targets."""
     matrices, tokens = [], []
@@ -324,6 +337,7 @@ def test_dynamic_negatives_are_those_of_the_weights_of_the_moment(make_model, pr
         ({"tau": 0}, "tau is 0; it takes a number above 0"),
         ({"cl_reduction": "none"}, "cl_reduction is 'none'; it takes 'mean' or 'sum'"),
         ({"eps": -0.1}, "eps is -0.1; it takes a number of at least 0"),
+        ({"train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss takes negatives"),
     ],
 )
 def test_wrong_settings_are_refused(make_simgcl, settings, message):

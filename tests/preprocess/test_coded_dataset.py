@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from recbole_gserec.data.search_files import read_code_file
-from recbole_gserec.errors import DataError
+from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.preprocess.run import preprocess_dataset
 
 TINY = {
@@ -175,3 +175,26 @@ def test_offline_settings_that_the_codes_were_not_made_with_are_refused(random_d
     prepare()
     with pytest.raises(DataError, match=r"made with codebook_size=4, and not with the codebook_size=8"):
         prepare(**{**quick, "codebook_size": 8})
+
+
+def test_codes_of_another_file(folder, prepare, tmp_path):
+    """Made where ``code_path`` says, by the same summaries and vectors, and read from there."""
+    own = (folder / "toy.code").read_bytes()
+    other = tmp_path / "other" / "two.code"
+    settings = {**TINY, "codebook_size": 3, "code_path": str(other), "preprocess_store": str(tmp_path / "s.sqlite3")}
+    _, dataset, _ = prepare("GSERec", **settings)
+    assert (folder / "toy.code").read_bytes() == own
+    record = json.loads(other.with_name("two.code.json").read_text())
+    assert record["settings"]["codebook_size"] == 3 and "code_path" not in record["settings"]
+    table, sequences = read_code_file(other, separator="\t", seq_separator=" ", encoding="utf-8")
+    assert len(dataset.codes["search"].codes) == dataset.user_num
+    used = {code for flat in sequences.values() for code in flat.frame.iloc[:, 0]}
+    assert all(int(code.split("_")[1]) < 3 for code in used)
+    with pytest.raises(DataError, match="codebook_size=3, and not with the codebook_size=4"):
+        prepare("GSERec", **{**settings, "codebook_size": 4})
+
+
+@pytest.mark.parametrize("path", ["", "codes", ".code", 3])
+def test_code_path_is_a_file_of_codes(folder, prepare, path):
+    with pytest.raises(SettingError, match=r"code_path is .*; it takes the name of a file that ends with \.code"):
+        prepare("GSERec", code_path=path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.errors import DataError
+from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.preprocess.run import preprocess_dataset
 from recbole_gserec.preprocess.vector_files import read_vectors, write_vectors
 
@@ -208,6 +208,22 @@ def test_items_without_any_text(folder, prepare):
         prepare("KAR")
 
 
+def test_no_user_with_a_summary(folder, prepare):
+    prepare("KAR")
+    path = vectors_file(folder, "user")
+    ids, columns, description = read_vectors(path)
+    write_vectors(path, ids, {"recommendation": 0 * columns["recommendation"]}, description)
+    with pytest.raises(DataError) as error:
+        prepare("KAR")
+    assert one_line(error).startswith(f"{path}: no user has a summary. Make it again: gserec preprocess --dataset toy ")
+
+
+@pytest.mark.parametrize("suffixes", [["search"], [], None])
+def test_files_that_are_not_loaded(folder, prepare, suffixes):
+    with pytest.raises(SettingError, match=r"additional_feat_suffix is \[.*\]; the offline stage also reads 'query'"):
+        prepare("KAR", additional_feat_suffix=suffixes)
+
+
 def test_vectors_of_another_program(folder, prepare, caplog):
     prepare("KAR")
     for kind in KINDS:
@@ -228,3 +244,9 @@ def test_vectors_of_another_program(folder, prepare, caplog):
 def test_a_model_of_searches_makes_none(folder, prepare):
     prepare("NRHUB")
     assert not list(folder.glob("*.parquet"))
+
+
+def test_vectors_lie_beside_the_dataset_wherever_codes_do(random_dataset, prepare, tmp_path):
+    prepare("KAR", code_path=str(tmp_path / "elsewhere" / "some.code"))
+    assert (random_dataset / "toy" / "toy.user.vectors.parquet").is_file()
+    assert not (tmp_path / "elsewhere").exists()
