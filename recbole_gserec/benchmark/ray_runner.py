@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -11,9 +10,7 @@ from typing import Any
 
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
 from recbole_gserec.benchmark.runs import Spec
-from recbole_gserec.errors import SettingError
-
-logger = logging.getLogger(__name__)
+from recbole_gserec.ray_cluster import connect, resources, room, usable_cores
 
 _SECONDS_TO_END = 20
 
@@ -34,11 +31,11 @@ class RayPool:
     def __init__(self, workers: int | None, address: str | None, cpus: int | None, gpus: float | None):
         if cpus is None:
             cpus = 1 if address else max(1, usable_cores() // (workers or 1))
-        _connect(address, n_cpus=None if address else cpus * (workers or 1))
+        connect(address, n_cpus=None if address else cpus * (workers or 1))
         if gpus is None:
-            gpus = float(any(_resources("GPU")))
+            gpus = float(any(resources("GPU")))
         self._wanted = {"CPU": cpus, "GPU": gpus}
-        self._limit = min(workers or _room(self._wanted), _room(self._wanted))
+        self._limit = min(workers or room(self._wanted), room(self._wanted))
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
         """See :meth:`runner.Pool.run`."""
@@ -61,11 +58,6 @@ class RayPool:
                     yield place, _status(reference, specs[place], started[place])
         finally:
             _cancel(list(running))
-
-
-def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run_with_share(spec: Spec, share: dict[str, float]) -> str:
@@ -93,39 +85,3 @@ def _cancel(references: list[Any]) -> None:
             ray.cancel(reference)
     if references:
         ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_END)
-
-
-def _connect(address: str | None, n_cpus: int | None) -> None:
-    import ray
-
-    if ray.is_initialized():
-        return
-    try:
-        # Without an address Ray would look for one in the environment.
-        ray.init(
-            address=address or "local",
-            num_cpus=n_cpus,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SettingError(f"--address: no Ray at '{address}' ({error})") from error
-
-
-def _resources(kind: str) -> list[float]:
-    """What each machine of the cluster has of a resource."""
-    import ray
-
-    return [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
-
-
-def _room(wanted: dict[str, float]) -> int:
-    """Runs that the cluster can make at once, each on one machine; Ray would wait for ever for others."""
-    kinds = [kind for kind in wanted if wanted[kind] > 0]
-    machines = zip(*(_resources(kind) for kind in kinds), strict=True)
-    room = sum(min(int(has // wanted[kind]) for kind, has in zip(kinds, machine, strict=True)) for machine in machines)
-    if room < 1:
-        needs = " and ".join(f"{wanted[kind]:g} {kind}" for kind in kinds)
-        raise SettingError(f"a run needs {needs} (--cpus-per-run, --gpus-per-run), and no machine of Ray has as much")
-    return room

@@ -7,6 +7,8 @@ from typing import Any
 
 from recbole_gserec.benchmark.record import plain
 
+_NOTED = ("train_seconds", "train_losses", "valid_seconds", "valid_scores", "valid_epochs")
+
 
 class TimedEpochs:
     """Goes before a trainer class of RecBole; changes nothing of what it does.
@@ -17,6 +19,7 @@ class TimedEpochs:
         valid_seconds: Seconds of each validation.
         valid_scores: Score of each validation.
         valid_epochs: The epoch that each validation came after.
+        last_valid_result: The metrics of the last validation.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -25,6 +28,7 @@ class TimedEpochs:
         self.valid_seconds: list[float] = []
         self.valid_scores: list[float] = []
         self.valid_epochs: list[int] = []
+        self.last_valid_result: Any = None
         super().__init__(*args, **kwargs)
 
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
@@ -40,7 +44,17 @@ class TimedEpochs:
         self.valid_seconds.append(perf_counter() - start)
         self.valid_scores.append(float(score))
         self.valid_epochs.append(max(self.train_seconds, default=0))
+        self.last_valid_result = result
         return score, result
+
+    def noted(self) -> dict[str, Any]:
+        """All of the above, for a training that goes on; see :class:`ResumableTraining`."""
+        return {name: getattr(self, name) for name in _NOTED}
+
+    def take_noted(self, noted: dict[str, Any]) -> None:
+        """Take back what :meth:`noted` returned."""
+        for name in _NOTED:
+            setattr(self, name, noted[name])
 
     def epoch_record(self) -> dict[str, Any]:
         """The part ``epochs`` of a run's record."""

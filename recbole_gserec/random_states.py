@@ -1,0 +1,68 @@
+"""The states of all random number generators that a training draws from, as plain data."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+Generator = torch.Generator | np.random.Generator
+
+
+def global_states() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's own generators; ``torch.load`` reads them with ``weights_only``."""
+    kind, keys, *others = np.random.get_state()  # noqa: NPY002  (RecBole draws from it)
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *others),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_global_states(states: dict[str, Any]) -> None:
+    """Go on with what :func:`global_states` returned."""
+    random.setstate(states["python"])
+    kind, keys, *others = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *others))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def own_states(*owners: object) -> dict[str, Any]:
+    """The states of generators that are attributes of objects, and of the modules within a module."""
+    return {name: _state(generator) for name, generator in _generators(owners)}
+
+
+def set_own_states(states: dict[str, Any], *owners: object) -> None:
+    """Go on with what :func:`own_states` returned for the same objects, which are as they were at first."""
+    for name, generator in _generators(owners):
+        state = states[name]
+        if isinstance(generator, torch.Generator):
+            generator.set_state(state)
+            continue
+        bits = generator.bit_generator
+        bits.state = state["bits"]
+        # Generators spawned from this one depend on how many there have been.
+        bits.seed_seq.spawn(state["spawned"] - bits.seed_seq.n_children_spawned)
+
+
+def _state(generator: Generator) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    bits = generator.bit_generator
+    return {"bits": bits.state, "spawned": bits.seed_seq.n_children_spawned}
+
+
+def _generators(owners: tuple[object, ...]) -> Iterator[tuple[str, Generator]]:
+    for place, owner in enumerate(owners):
+        parts = owner.named_modules() if isinstance(owner, nn.Module) else [("", owner)]
+        for part, value in parts:
+            for name, attribute in vars(value).items():
+                if isinstance(attribute, Generator):
+                    yield f"{place}.{part}.{name}", attribute

@@ -1,0 +1,62 @@
+"""Connecting to Ray, on this machine or a cluster, and what there is room for."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from recbole_gserec.errors import SettingError
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def connect(address: str | None, n_cpus: int | None) -> None:
+    """Join the cluster at an address, or start Ray on this machine with so many processors.
+
+    Raises:
+        SettingError: If there is no Ray at the address.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        # Without an address Ray would look for one in the environment.
+        ray.init(
+            address=address or "local",
+            num_cpus=n_cpus,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SettingError(f"--address: no Ray at '{address}' ({error})") from error
+
+
+def resources(kind: str) -> list[float]:
+    """What each machine of the cluster has of a resource."""
+    import ray
+
+    return [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
+
+
+def room(wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run") -> int:
+    """Tasks that the cluster can make at once, each on one machine; Ray would wait for ever for others.
+
+    Args:
+        wanted: Resource -> what a task needs of it.
+        options: Where the user says so.
+
+    Raises:
+        SettingError: If it cannot make any.
+    """
+    kinds = [kind for kind in wanted if wanted[kind] > 0]
+    machines = zip(*(resources(kind) for kind in kinds), strict=True)
+    tasks = sum(min(int(has // wanted[kind]) for kind, has in zip(kinds, machine, strict=True)) for machine in machines)
+    if tasks < 1:
+        needs = " and ".join(f"{wanted[kind]:g} {kind}" for kind in kinds)
+        raise SettingError(f"a run needs {needs} ({options}), and no machine of Ray has as much")
+    return tasks

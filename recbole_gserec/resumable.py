@@ -1,0 +1,154 @@
+"""A training that was killed goes on from its last stored epoch, to the numbers of one that was not.
+
+RecBole's own checkpoints hold the weights of the best epoch and not what the next epochs depend on besides: the random
+states, the number of epochs without a better result, and what a model counts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+
+from recbole_gserec.files import written_aside
+from recbole_gserec.portable_values import portable_other_parameter
+from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
+
+FORMAT = 1
+
+
+class ResumableTraining:
+    """Goes before a trainer class of RecBole; changes no number.
+
+    A training is resumed where the file of its state is whole, was written by the same ``made_by``, and lies beside the
+    checkpoint of the best epoch; otherwise it starts from the beginning. The file stays when training is over: remove
+    it when the results are safe.
+
+    Attributes:
+        state_file: Where to keep the state; None keeps none.
+        made_by: All that the numbers depend on, as JSON can hold it: settings, data, versions.
+        save_every_s: Least seconds between two stored epochs; 0 stores all.
+        resumed_epochs: Epochs that were not trained again; 0 for a training from the beginning.
+    """
+
+    state_file: Path | None = None
+    made_by: Mapping[str, Any] | None = None
+    save_every_s: float = 60.0
+    resumed_epochs = 0
+
+    def fit(
+        self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None
+    ) -> tuple[float, Any]:
+        """RecBole's, from the stored epoch on."""
+        run = {"verbose": verbose, "saved": saved, "show_progress": show_progress}
+        if self.state_file is None or not saved or not valid_data:
+            return super().fit(train_data, valid_data, callback_fn=callback_fn, **run)
+        if self._restore(train_data):
+            self.resumed_epochs = self.start_epoch
+            self.logger.info(f"Going on after epoch {self.start_epoch - 1} of an interrupted training")
+            if self._is_over(self.start_epoch - 1):
+                # Without an epoch to train RecBole would save the last weights in the place of the best.
+                self.start_epoch, run["saved"] = self.epochs, False
+        stored_at = monotonic()
+
+        def after_epoch(epoch: int, score: float) -> None:
+            nonlocal stored_at
+            if monotonic() - stored_at >= self.save_every_s or self._is_over(epoch):
+                self.store(train_data, epoch)
+                stored_at = monotonic()
+            if callback_fn is not None:
+                callback_fn(epoch, score)
+
+        return super().fit(train_data, valid_data, callback_fn=after_epoch, **run)
+
+    def store(self, train_data, epoch: int) -> None:
+        """Write the state after an epoch, whole or not at all."""
+        result = self.best_valid_result
+        state = {
+            "format": FORMAT,
+            "made_by": dict(self.made_by or {}),
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": result and {name: float(value) for name, value in result.items()},
+            "state_dict": self.model.state_dict(),
+            "other_parameter": portable_other_parameter(self.model),
+            "numbers": _numbers(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "random": global_states(),
+            "own_random": own_states(train_data, self.model),
+            "noted": self.noted(),
+        }
+        with written_aside(self.state_file) as temporary:
+            torch.save(state, temporary)
+
+    def noted(self) -> dict[str, Any]:
+        """What else a trainer wants to remember, as plain data."""
+        return {}
+
+    def take_noted(self, noted: dict[str, Any]) -> None:
+        """Take back what :meth:`noted` returned."""
+
+    def _restore(self, train_data) -> bool:
+        state = read_state(self.state_file, self.made_by)
+        if state is None or not Path(self.saved_model_file).is_file():
+            return False
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(state["other_parameter"])
+        _set_numbers(self.model, state["numbers"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
+        self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
+        self.take_noted(state["noted"])
+        set_own_states(state["own_random"], train_data, self.model)
+        set_global_states(state["random"])
+        return True
+
+    def _is_over(self, epoch: int) -> bool:
+        return epoch + 1 >= self.epochs or self.cur_step > self.stopping_step
+
+
+def is_resumable(trainer_class: type[Trainer]) -> bool:
+    """Whether all of a training is RecBole's plain loop over epochs, of which every state is known."""
+    return inspect.getattr_static(trainer_class, "fit") is Trainer.fit
+
+
+def resumable(trainer_class: type) -> type:
+    """A trainer class with :class:`ResumableTraining` before it; the class itself if that is not possible."""
+    if not is_resumable(trainer_class):
+        return trainer_class
+    return type(f"Resumable{trainer_class.__name__}", (ResumableTraining, trainer_class), {})
+
+
+def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A stored state; None where there is none, or one that is damaged or of another training."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception:  # Damaged bytes make torch raise almost anything.
+        return None
+    is_ours = isinstance(state, dict) and state.get("format") == FORMAT
+    return state if is_ours and state["made_by"] == dict(made_by or {}) else None
+
+
+def _numbers(model: torch.nn.Module) -> dict[str, float]:
+    """What a model counts: plain numbers among its attributes, such as the steps that anneal a loss."""
+    return {
+        f"{part}.{name}": value
+        for part, module in model.named_modules()
+        for name, value in vars(module).items()
+        if type(value) in (int, float)
+    }
+
+
+def _set_numbers(model: torch.nn.Module, numbers: Mapping[str, float]) -> None:
+    modules = dict(model.named_modules())
+    for path, value in numbers.items():
+        part, _, name = path.rpartition(".")
+        setattr(modules[part], name, value)
