@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recbole_gserec.benchmark.defaults import changed_defaults
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
@@ -13,7 +14,7 @@ _LONGEST = 200
 
 
 def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
-    """Tell of failed, damaged, unfinished and missing runs, of runs set aside, and of a comparison refused.
+    """Tell of failed, damaged, unfinished and missing runs, of runs set aside, comparisons refused, defaults changed.
 
     Args:
         cell: A model on a dataset.
@@ -29,6 +30,7 @@ def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: 
         parts.insert(0, f"{len(cell.finished)} of {len(seeds)} seeds")
     if cell.finished and refused:
         parts.append(f"not compared with {printed_name(anchor)}, nor ranked: {refused}")
+    parts += _outdated(cell)
     return f"{printed_name(cell.model)} on {cell.dataset}: {'; '.join(parts)}." if parts else None
 
 
@@ -56,6 +58,17 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
     if absent:
         parts.append(f"no run of {_named(absent)}")
     return parts
+
+
+def _outdated(cell: ModelRuns) -> list[str]:
+    seeds: dict[str, list[int]] = {}
+    for run in cell.finished.values():
+        changes = [f"{name} {took}, now {now}" for name, (took, now) in changed_defaults(run.record).items()]
+        if changes:
+            seeds.setdefault("; ".join(changes), []).append(run.seed)
+    return [
+        f"{_named(own)} made with other defaults than today's ({clipped(changes)})" for changes, own in seeds.items()
+    ]
 
 
 def _named(seeds: Sequence[int]) -> str:

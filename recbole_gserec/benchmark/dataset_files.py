@@ -55,4 +55,6 @@ def missing_derived(config: Mapping[str, Any]) -> list[str]:
 
 
 def _path(config: Mapping[str, Any], suffix: str) -> Path:
+    if suffix == "code" and "code_path" in config and config["code_path"]:
+        return Path(config["code_path"])
     return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"

@@ -20,6 +20,7 @@ def legend(table: ResultTable) -> list[str]:
     lines += [_amounts(table, dataset) for dataset in table.datasets]
     lines += _once({dataset: f"targets are ranked {_ranked(table.modes[dataset])}" for dataset in done})
     lines += _once({dataset: _tested(table.references[dataset]) for dataset in done})
+    lines += table.remarks
     if any(cell.star for row in table.rows for cells in row.cells.values() for cell in cells):
         lines.append(
             "* better than the best other model: paired t-test over users, p < 0.05 after Holm's correction for the "

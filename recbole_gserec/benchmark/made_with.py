@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, given_settings
 from recbole_gserec.benchmark.results import StoredRun
+
+_OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
+"""Packages whose version is told where it differs between results."""
 
 
 def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
@@ -36,14 +39,49 @@ def _listed(settings: Mapping[str, str]) -> str:
     return ", ".join(f"`{name}: {value}`" for name, value in sorted(settings.items()))
 
 
+def mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
+    """Say which of a dataset's results were made with which code, where that is not the same for all.
+
+    Uncommitted changes are told by a digest; of records without one it is not known whether they are the same.
+
+    Returns:
+        One sentence; None if all were made with the same.
+    """
+    models: dict[tuple[str, ...], list[str]] = {}
+    for cell in cells:
+        for run in cell.finished.values():
+            names = models.setdefault(_code_of(run.record), [])
+            if (name := printed_name(cell.model)) not in names:
+                names.append(name)
+    if len(models) < 2:
+        return None
+    # What is the same for all needs no word.
+    shown = [place for place, values in enumerate(zip(*models, strict=True)) if len(set(values)) > 1]
+    listed = (f"{', '.join(code[place] for place in shown)}: {', '.join(names)}" for code, names in models.items())
+    return f"{dataset}: not all results were made with the same code ({'; '.join(listed)})."
+
+
+def _code_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    versions = record.get("versions") or {}
+    packages = [f"{name} {versions.get(name, '?')}" for name in _OF_THE_NUMBERS]
+    commit = _commit(record)
+    return (*packages, f"commit {commit}" if commit else "no commit")
+
+
+def _commit(record: Mapping[str, Any]) -> str | None:
+    git = record.get("git") or {}
+    if not git.get("commit"):
+        return None
+    changes = f" with changes {git.get('changes') or ''}".rstrip() if git.get("dirty") else ""
+    return f"{git['commit'][:12]}{changes}"
+
+
 def versions_markdown(runs: Sequence[StoredRun]) -> str:
     """Versions of libraries, Python and the code that made the runs, all where several did."""
     found: dict[str, set[str]] = {}
     for run in runs:
         versions: dict[str, Any] = {**(run.record.get("versions") or {}), "python": run.record.get("python")}
-        git = run.record.get("git") or {}
-        if git.get("commit"):
-            versions["commit"] = git["commit"][:12] + (" with changes" if git.get("dirty") else "")
+        versions["commit"] = _commit(run.record)
         for name, version in versions.items():
             if version:
                 found.setdefault(name, set()).add(str(version))

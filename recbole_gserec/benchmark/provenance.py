@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -34,15 +35,20 @@ def provenance() -> dict[str, Any]:
 
 
 def git_state(file: Path) -> dict[str, Any]:
-    """The commit that a file is part of, and whether tracked files differ from it.
+    """The commit that a file is part of, whether tracked files differ from it, and a digest of how.
 
-    Both are None for a file that git does not track, such as an installed one, and where there is no git.
+    All are None for a file that git does not track, such as an installed one, and where there is no git.
     """
     # An environment can lie inside a repository that has nothing to do with what is installed there.
     if _git(file, "ls-files", "--error-unmatch", file.name) is None:
-        return {"commit": None, "dirty": None}
-    changes = _git(file, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": _git(file, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+        return {"commit": None, "dirty": None, "changes": None}
+    changes = _git(file, "diff", "--no-ext-diff", "HEAD")
+    digest = hashlib.sha256(changes.encode()).hexdigest()[:12] if changes else None
+    return {
+        "commit": _git(file, "rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+        "changes": digest,
+    }
 
 
 def peak_memory_bytes() -> int:
@@ -63,7 +69,7 @@ def peak_memory_bytes() -> int:
 def _git(file: Path, *arguments: str) -> str | None:
     command = ["git", "-C", str(file.parent), "--no-optional-locks", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -13,8 +13,8 @@ import pandas as pd
 
 from recbole_gserec.benchmark import cost_table, failures, figure, made_with, significance_table, tables
 from recbole_gserec.benchmark.costs import costs_frame
-from recbole_gserec.benchmark.metrics import chosen_metrics
-from recbole_gserec.benchmark.model_names import in_paper_order
+from recbole_gserec.benchmark.metrics import chosen_metrics, main_metric
+from recbole_gserec.benchmark.model_names import OURS, in_paper_order, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
 from recbole_gserec.benchmark.result_cells import reference_model
 from recbole_gserec.benchmark.result_table import ResultTable, build_table
@@ -109,14 +109,19 @@ def make_report(
         for dataset in datasets
         for model in rows
     }
-    references, comparisons = {}, []
+    references, comparisons, remarks = {}, [], []
     for dataset in datasets:
         own = {model: cells[dataset, model] for model in rows}
         references[dataset] = reference_model(own.values(), wanted, reference)
         if (name := references[dataset]) is not None:
-            getLogger(__name__).info(f"{dataset}: comparing {name} with {len(rows) - 1} models")
+            getLogger(__name__).info(f"{dataset}: comparing {name} with the others ({len(rows) - 1})")
             comparisons += compare(own[name], [cell for model, cell in own.items() if model != name], wanted)
-    table = build_table(cells, datasets, rows, wanted, references, comparisons)
+            if reference is None and name != OURS and len(rows) > 1:
+                best = f"{printed_name(name)} is the reference because it is the best by {main_metric(wanted).label}"
+                remarks.append(f"{dataset}: {best}; chosen by what is tested, its p-values are too small.")
+        if mixed := made_with.mixed_code(dataset, own.values()):
+            remarks.append(mixed)
+    table = build_table(cells, datasets, rows, wanted, references, comparisons, remarks)
     return Report(table, comparisons, cells, runs, costs_frame(cells.values(), stored))
 
 

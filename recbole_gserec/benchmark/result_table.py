@@ -45,6 +45,7 @@ class ResultTable:
         n_users: By dataset; 0 without a finished run.
         modes: By dataset, how targets are ranked, such as ``uni99``; empty without a finished run.
         references: By dataset, the model that others are compared with; None where it has no finished run.
+        remarks: Sentences on the results of a whole dataset.
         notes: Texts that rows refer to.
     """
 
@@ -55,6 +56,7 @@ class ResultTable:
     n_users: Mapping[str, int]
     modes: Mapping[str, str]
     references: Mapping[str, str | None]
+    remarks: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -65,6 +67,7 @@ def build_table(
     metrics: tuple[Metric, ...],
     references: Mapping[str, str | None],
     comparisons: Sequence[Comparison],
+    remarks: Sequence[str],
 ) -> ResultTable:
     """Fill in the table.
 
@@ -78,6 +81,7 @@ def build_table(
         metrics: Columns of each dataset.
         references: By dataset.
         comparisons: Of the references with all other models.
+        remarks: Sentences on the results of a whole dataset.
     """
     filled: dict[tuple[str, str], list[Cell]] = {}
     notes: dict[tuple[str, str], str] = {}
@@ -109,4 +113,5 @@ def build_table(
         )
         for model in models
     ]
-    return ResultTable(tuple(datasets), metrics, tuple(rows), seeds, n_users, modes, references, tuple(texts))
+    by_dataset = (seeds, n_users, modes, references)
+    return ResultTable(tuple(datasets), metrics, tuple(rows), *by_dataset, tuple(remarks), tuple(texts))

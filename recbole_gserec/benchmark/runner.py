@@ -88,7 +88,7 @@ def run_benchmark(
     specs = plan(request, output)
     missing = [spec for spec in specs if _is_missing(spec, retry_failed)]
     n_made = len(specs) - len(missing)
-    logger.info(f"{len(specs)} runs in {output}, {n_made} of them made before")
+    logger.info(f"runs in {output}: {len(specs)}, {n_made} of them made before")
 
     def on_start(place: int) -> None:
         spec = missing[place]
@@ -143,7 +143,9 @@ def _outcome(spec: Spec, status: str) -> str:
     record = read_run(spec.folder)
     if status == FAILED:
         return f"{spec.run.title}: failed: {record['error']}"
-    return f"{spec.run.title}: {_score(record)}, {record['epochs']['trained']} epochs, {record['wall_seconds']:.0f} s"
+    epochs = record["epochs"]["trained"]
+    took = f"{epochs} epoch{'s' if epochs != 1 else ''}, {record['wall_seconds']:.0f} s"
+    return f"{spec.run.title}: {_score(record)}, {took}"
 
 
 def _score(record: dict[str, Any]) -> str:

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from recbole_gserec.files import written_aside
 
 FORMAT = 1
@@ -97,13 +100,27 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
+    is_whole = (
+        isinstance(record, dict) and record.get("format") == FORMAT and record.get("status") in (FINISHED, FAILED)
+    )
+    return record if is_whole else None
 
 
 def status_of(folder: Path) -> str | None:
-    """``finished`` or ``failed``; None where the run is unfinished."""
+    """``finished`` or ``failed``; None where the run is unfinished, or what it left cannot be read."""
     record = read_run(folder)
+    if record and record["status"] == FINISHED and not _is_parquet(folder / RANKS_FILE):
+        return None
     return record["status"] if record else None
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        # The end of the file, which a truncated one lacks.
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:

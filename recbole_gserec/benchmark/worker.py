@@ -81,9 +81,9 @@ def message_of(error: Exception) -> str:
 
 
 def clean(folder: Path) -> None:
-    """Remove what an earlier attempt left."""
+    """Remove what an earlier attempt left, and nothing of another process that is just writing the run's spec."""
     for path in folder.iterdir():
-        if path.name in (SPEC_FILE, LOCK_FILE):
+        if path.name in (SPEC_FILE, LOCK_FILE) or path.name.startswith(f".{Path(SPEC_FILE).stem}-"):
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Any setting can be given besides the options, as with RecBole's own command.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
+_SEED = "2020"
+
 
 def benchmark(
     context: typer.Context,
@@ -30,7 +32,9 @@ def benchmark(
     preset: Annotated[
         str | None, typer.Option(help="Models to compare: 'table2' has those of the paper's Table 2.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas.")] = "2020",
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of the trainings, separated by commas.", show_default=_SEED)
+    ] = None,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs and the report.")] = Path(
         "benchmark"
     ),
@@ -93,7 +97,7 @@ def benchmark(
 
     Any setting can follow as --name=value, for instance --epochs=50.
     """
-    # Imported here, since they load torch: --help answers at once.
+    # Imported here: --help needs none of it.
     from recbole_gserec.benchmark.given import no_settings, read_model_settings
     from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
 
@@ -103,13 +107,15 @@ def benchmark(
         models = [*read_preset(preset).models, *models]
     outcome = None
     if report_only:
-        if settings or model_settings:
-            typer.echo("--report-only looks at no settings: of each model, the newest settings are reported", err=True)
+        if settings or model_settings or seeds is not None:
+            newest = "of each model, all seeds with the newest settings are reported"
+            typer.echo(f"--report-only looks at no settings and seeds: {newest}", err=True)
     else:
         if reference is not None and reference not in models:
             raise SettingError(f"--reference is '{reference}', which is not among the models")
         settings_of = read_model_settings(model_settings) if model_settings else no_settings
-        request = Request(datasets, models, _seeds(seeds), data_path, settings, settings_of, preset or PROTOCOL)
+        repeats = _seeds(_SEED if seeds is None else seeds)
+        request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
         outcome = _train(request, output, workers, address, cpus_per_run, gpus_per_run, retry_failed)
 
     from rich.console import Console

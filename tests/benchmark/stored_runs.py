@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recbole_gserec.properties_files import model_settings
+
 MIB = 1 << 20
 
 
@@ -31,7 +33,7 @@ def record_of(dataset, model, seed, ranks=None, **changes):
         "seed": seed,
         "given": {"epochs": 100, "eval_candidate_seed": 2020},
         "derived": {},
-        "settings": {"metric_decimal_place": 4},
+        "settings": {**model_settings(model), "metric_decimal_place": 4},
         "status": "failed",
         "error": "ValueError: boom",
         "traceback": "Traceback (most recent call last):\n  File 'x.py'\nValueError: boom",

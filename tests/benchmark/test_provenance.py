@@ -8,6 +8,8 @@ import pytest
 
 from recbole_gserec.benchmark.provenance import git_state, peak_memory_bytes, provenance
 
+UNKNOWN = {"commit": None, "dirty": None, "changes": None}
+
 
 @pytest.fixture
 def git(tmp_path):
@@ -28,15 +30,22 @@ def test_the_commit_and_whether_files_differ_from_it(git, tmp_path):
     file, other = tmp_path / "code.py", tmp_path / "other.py"
     file.write_text("1\n")
     other.write_text("1\n")
-    assert git_state(file) == {"commit": None, "dirty": None}
+    assert git_state(file) == UNKNOWN
     git("add", ".")
     git("commit", "-qm", "first")
-    commit = git("rev-parse", "HEAD")
-    assert git_state(file) == {"commit": commit, "dirty": False}
+    clean = {"commit": git("rev-parse", "HEAD"), "dirty": False, "changes": None}
+    assert git_state(file) == clean
     (tmp_path / "notes.txt").write_text("not tracked\n")
-    assert git_state(file) == {"commit": commit, "dirty": False}
+    assert git_state(file) == clean
+    states = []
+    # Whatever encoding it is in.
+    for content in (b"2\n", b"caf\xe9\n"):
+        other.write_bytes(content)
+        states.append(git_state(file))
+        assert states[-1]["dirty"] and states[-1]["commit"] == clean["commit"]
+    assert states[0]["changes"] != states[1]["changes"]
     other.write_text("2\n")
-    assert git_state(file) == {"commit": commit, "dirty": True}
+    assert git_state(file) == states[0]
 
 
 def test_what_is_installed_inside_a_repository_is_not_part_of_it(git, tmp_path):
@@ -46,12 +55,12 @@ def test_what_is_installed_inside_a_repository_is_not_part_of_it(git, tmp_path):
     installed = tmp_path / "site-packages" / "code.py"
     installed.parent.mkdir()
     installed.write_text("1\n")
-    assert git_state(installed) == {"commit": None, "dirty": None}
+    assert git_state(installed) == UNKNOWN
 
 
 def test_without_git_nothing_is_known(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(tmp_path / "code.py") == {"commit": None, "dirty": None}
+    assert git_state(tmp_path / "code.py") == UNKNOWN
 
 
 def test_versions_and_machine():

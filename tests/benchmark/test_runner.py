@@ -20,8 +20,9 @@ from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.prepare import Prepared
 from recbole_gserec.benchmark.runner import run_benchmark
 from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, status_of, write_run
-from recbole_gserec.benchmark.worker import make_run
+from recbole_gserec.benchmark.worker import clean, make_run
 from recbole_gserec.errors import GSERecError
+from tests.benchmark.stored_runs import write_ranks
 
 GIVEN = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}
 HERE = {"gpu_id": ""}
@@ -60,8 +61,8 @@ def wait_for(condition, seconds=240):
 class FakePool:
     """Notes what it is asked to make; ``becomes`` tells the status of each run."""
 
-    def __init__(self, becomes=lambda run: "finished"):
-        self.becomes, self.made = becomes, []
+    def __init__(self, becomes=lambda run: "finished", n_epochs=3):
+        self.becomes, self.n_epochs, self.made = becomes, n_epochs, []
 
     def run(self, specs, on_start):
         for place, spec in enumerate(specs):
@@ -73,7 +74,8 @@ class FakePool:
             if status in ("finished", "failed"):
                 record = {"format": 1, "status": status, "error": "no luck", "wall_seconds": 2.4}
                 record |= {"settings": {"valid_metric": "NDCG@5"}, "valid": {"ndcg@5": 0.25}, "test": {"ndcg@5": 0.125}}
-                write_run(spec.folder, {**record, "epochs": {"trained": 3}})
+                write_run(spec.folder, {**record, "epochs": {"trained": self.n_epochs}})
+                write_ranks(spec.folder / "ranks.parquet", [1])
             yield place, status
 
 
@@ -109,6 +111,21 @@ def test_runs_are_made_once(make, tmp_path):
     assert len(list((tmp_path / "out" / "runs" / "toy").glob("*/*/run.json"))) == 4
     assert make(second)[:3] == (4, 0, 0)
     assert second.made == []
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("name", ["run.json", "ranks.parquet"])
+@pytest.mark.parametrize("harm", [damage, lambda path: path.unlink()])
+def test_a_run_whose_files_are_damaged_is_made_again(make, tmp_path, name, harm):
+    make(FakePool())
+    (folder,) = (tmp_path / "out" / "runs" / "toy" / "GSERec").glob("2-*")
+    harm(folder / name)
+    again = FakePool()
+    assert make(again)[:3] == (4, 0, 0)
+    assert again.made == [("toy", "GSERec", 2)]
 
 
 def test_new_seeds_models_settings_and_data_are_new_runs(make):
@@ -179,11 +196,13 @@ def test_what_is_told(make, caplog, tmp_path):
     becomes = {"SASRec": "finished", "GSERec": "failed"}
     make(FakePool(lambda run: "elsewhere" if run.seed == 2 else becomes[run.model]))
     told = [record.getMessage() for record in caplog.records if record.name.startswith("recbole_gserec.benchmark")]
-    assert told[0] == f"4 runs in {tmp_path / 'out'}, 0 of them made before"
+    assert told[0] == f"runs in {tmp_path / 'out'}: 4, 0 of them made before"
     assert told[1].startswith("SASRec on toy, seed 1: started; its log is ") and told[1].endswith("log.txt")
     assert told[2] == "[1/4] SASRec on toy, seed 1: NDCG@5 0.2500 (valid), 0.1250 (test), 3 epochs, 2 s"
     assert told[4] == "[2/4] GSERec on toy, seed 1: failed: no luck"
     assert told[6] == "[3/4] SASRec on toy, seed 2: left to another process, which is making it"
+    make(FakePool(n_epochs=1), models=["BPR"], seeds=[1])
+    assert caplog.records[-1].getMessage().endswith(", 1 epoch, 2 s")
 
 
 def test_sigterm_ends_it_as_an_exception_does(make):
@@ -221,6 +240,14 @@ def test_a_killed_process_fails_its_run_and_can_be_repeated(make_spec):
     assert not (spec.folder / "left-over").exists()
 
 
+def test_a_new_attempt_leaves_alone_what_another_process_is_writing(tmp_path):
+    for name in (".spec-abc.json", "spec.json", ".lock", ".run-abc.json", "ranks.parquet"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "log").mkdir()
+    clean(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".spec-abc.json", "spec.json", ".lock"}
+
+
 def test_an_error_fails_the_run(make_spec):
     spec = make_spec(given={**GIVEN, "n_layers": "many"})
     assert run_child(Job(spec, threads=1)) == "failed"
@@ -247,6 +274,7 @@ def test_a_run_that_another_process_makes_is_left_alone(make_spec):
 def test_a_finished_run_is_not_made_again(make_spec):
     spec = make_spec()
     write_run(spec.folder, {"format": 1, "status": "finished"})
+    write_ranks(spec.folder / "ranks.parquet", [1])
     assert make_run(spec.write()) == 0
     assert note_failure(spec, "too late", None) == "finished"
     assert read_run(spec.folder) == {"format": 1, "status": "finished"}

@@ -7,6 +7,7 @@ import pytest
 
 from recbole_gserec.benchmark.record import failed_record, plain
 from recbole_gserec.benchmark.runs import Run, Spec, read_run, status_of, write_run
+from tests.benchmark.stored_runs import write_ranks
 
 RUN = Run("toy", "d1", "SASRec", 7, {"epochs": 3, "topk": [1, 5]})
 
@@ -45,15 +46,27 @@ def test_a_spec_comes_back_as_it_was_written(tmp_path):
     assert Spec.read(spec.write()) == spec
 
 
-def test_a_run_counts_as_made_when_its_record_is_whole(tmp_path):
+def test_a_run_counts_as_made_when_its_record_and_its_ranks_are_whole(tmp_path):
     assert status_of(tmp_path) is None
     write_run(tmp_path, {"format": 1, "status": "finished", "seed": 7})
     assert read_run(tmp_path) == {"format": 1, "status": "finished", "seed": 7}
-    assert status_of(tmp_path) == "finished"
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert status_of(tmp_path) is None
+    write_ranks(tmp_path / "ranks.parquet", [1])
+    assert status_of(tmp_path) == "finished"
 
 
-@pytest.mark.parametrize("content", ["", '{"format": 1, "stat', "[]", '{"format": 2, "status": "finished"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"format": 1, "stat',
+        "[]",
+        '{"format": 2, "status": "finished"}',
+        '{"format": 1}',
+        '{"format": 1, "status": "?"}',
+    ],
+)
 def test_what_is_no_record_counts_as_unfinished(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     assert status_of(tmp_path) is None

@@ -127,6 +127,17 @@ def test_another_reference(tmp_path):
     assert table_of(tmp_path, models=["SASRec", "UniSAR"]).references == {"toys": "UniSAR"}
 
 
+def test_a_reference_chosen_by_its_result_is_told(tmp_path):
+    for model, share in {"SASRec": 0.1, "UniSAR": 0.9}.items():
+        store_run(tmp_path, "toys", model, 0, ranks_with(share))
+    chosen = "toys: UniSAR is the reference because it is the best by HR@1; chosen by what is tested, its p-values are"
+    assert chosen in tables.markdown(table_of(tmp_path))
+    assert chosen not in tables.markdown(table_of(tmp_path, reference="UniSAR"))
+    assert chosen not in tables.markdown(table_of(tmp_path, models=["UniSAR"]))
+    store_run(tmp_path, "toys", "GSERec", 0, ranks_with(0.5))
+    assert table_of(tmp_path).remarks == ()
+
+
 def test_a_failed_model_stays_in_the_table_with_its_error(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 0, ranks_with(0.5))
     store_run(tmp_path, "toys", "KAR", 0, error="MemoryError: out of memory")

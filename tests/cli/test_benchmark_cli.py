@@ -110,11 +110,13 @@ def test_one_worker_needs_no_ray(called):
 def test_a_report_alone(called):
     assert run("--report-only").exit_code == 0
     result = run("--report-only", *TOY, "--output", "o", "--reference", "BPR", "--epochs=3")
-    assert result.exit_code == 0 and "--report-only looks at no settings" in result.output
+    assert result.exit_code == 0 and "--report-only looks at no settings and seeds" in result.output
+    assert "--report-only looks at no settings and seeds" in run("--report-only", "--seeds", "1").output
     assert called.trained == []
     assert called.reported == [
         (Path("benchmark"), None, None, None, None),
         (Path("o"), "BPR", ["SASRec"], ["toy"], None),
+        (Path("benchmark"), None, None, None, None),
     ]
 
 
