@@ -65,6 +65,12 @@ def preset_file(name: str, kind: str = "preset") -> Path:
     return path
 
 
+def tune_file(model: str) -> Path | None:
+    """The search space that ships for a model, ours or RecBole's; None where there is none."""
+    path = properties_folder() / "tune" / f"{model}.yaml"
+    return path if path.is_file() else None
+
+
 def dataset_settings(dataset: str) -> dict[str, Any]:
     """Default settings of a dataset we ship settings for; empty for any other."""
     return dict(_read(properties_folder() / "dataset" / f"{dataset}.yaml"))

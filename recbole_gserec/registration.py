@@ -9,6 +9,7 @@ import importlib
 import sys
 import warnings
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 import recbole
@@ -64,6 +65,7 @@ def register() -> None:
     _replace_evaluation()
     _replace_checkpoints()
     _replace_entry_points()
+    _let_exhaustive_search_draw()
     recbole._gserec_registered = True
 
 
@@ -335,3 +337,14 @@ def _replace_entry_points() -> None:
         for module in (stock, recbole.quick_start):
             if hasattr(module, name):
                 setattr(module, name, getattr(entry_points, name))
+
+
+def _let_exhaustive_search_draw() -> None:
+    """HyperTuning's exhaustive search hands hyperopt a ``RandomState``, which it takes no more since it is 0.2.6."""
+    import recbole.trainer.hyper_tuning as hyper_tuning
+
+    stock = hyper_tuning.exhaustive_search
+    numpy = SimpleNamespace(random=SimpleNamespace(RandomState=np.random.default_rng))
+    hyper_tuning.exhaustive_search = FunctionType(
+        stock.__code__, {**vars(hyper_tuning), "np": numpy}, stock.__name__, stock.__defaults__
+    )

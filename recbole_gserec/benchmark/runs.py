@@ -20,7 +20,7 @@ from recbole_gserec.files import written_aside
 
 FORMAT = 1
 RUN_FILE, RANKS_FILE, CHECKPOINT_FILE, LOG_FILE = "run.json", "ranks.parquet", "checkpoint.pth", "log.txt"
-SPEC_FILE, LOCK_FILE, SETTINGS_FILE = "spec.json", ".lock", "settings.yaml"
+SPEC_FILE, LOCK_FILE, SETTINGS_FILE, STATE_FILE = "spec.json", ".lock", "settings.yaml", "training.pth"
 FINISHED, FAILED = "finished", "failed"
 
 BUSY, INTERRUPTED = 75, 130

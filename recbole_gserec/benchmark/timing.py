@@ -56,6 +56,10 @@ class TimedEpochs:
         for name in _NOTED:
             setattr(self, name, noted[name])
 
+    def seconds_before(self, n_epochs: int) -> float:
+        """Seconds of the first epochs, those of their validations among them."""
+        return sum(sum(list(seconds)[:n_epochs]) for seconds in (self.train_seconds.values(), self.valid_seconds))
+
     def epoch_record(self) -> dict[str, Any]:
         """The part ``epochs`` of a run's record."""
         return {

@@ -17,11 +17,20 @@ from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_s
 from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
-from recbole_gserec.benchmark.provenance import peak_memory_bytes
+from recbole_gserec.benchmark.provenance import peak_memory_bytes, provenance
 from recbole_gserec.benchmark.record import new_record, plain
-from recbole_gserec.benchmark.runs import CHECKPOINT_FILE, FINISHED, RANKS_FILE, SETTINGS_FILE, Run, Spec
+from recbole_gserec.benchmark.runs import (
+    CHECKPOINT_FILE,
+    FINISHED,
+    RANKS_FILE,
+    SETTINGS_FILE,
+    STATE_FILE,
+    Run,
+    Spec,
+)
 from recbole_gserec.benchmark.timing import timed
 from recbole_gserec.errors import DataError
+from recbole_gserec.resumable import resumable
 
 
 def train(spec: Spec) -> dict[str, Any]:
@@ -56,10 +65,12 @@ def train(spec: Spec) -> dict[str, Any]:
     # Not only for the record: it lets the model predict, which may draw random numbers.
     flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
 
-    trainer = timed(get_trainer(config["MODEL_TYPE"], config["model"]))(config, model)
+    trainer = timed(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))(config, model)
+    trainer.state_file, trainer.made_by = spec.folder / STATE_FILE, made_by(run, config)
     # RecBole's own name for it tells the time in seconds, which two runs can share.
     trainer.saved_model_file = str(spec.folder / CHECKPOINT_FILE)
     _, valid_result = trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])
+    resumed_epochs = getattr(trainer, "resumed_epochs", 0)
     test_start = perf_counter()
     test_result = trainer.evaluate(test_data, load_best_model=True, show_progress=config["show_progress"])
     test_seconds = perf_counter() - test_start
@@ -82,8 +93,16 @@ def train(spec: Spec) -> dict[str, Any]:
             "test": candidates_digest(test_data),
             "mode": mode_of(config),
         },
-        "wall_seconds": perf_counter() - start,
+        "resumed_epochs": resumed_epochs,
+        "wall_seconds": perf_counter() - start + trainer.seconds_before(resumed_epochs),
     }
+
+
+def made_by(run: Run, config: Config) -> dict[str, Any]:
+    """All that the numbers of a training depend on: where any of it is another, it does not go on."""
+    record = provenance()
+    threads = {"device": str(config["device"]), "threads": torch.get_num_threads()}
+    return {"run": run.key, **{name: record[name] for name in ("versions", "python", "git")}, **threads}
 
 
 def check_dataset(run: Run, config: Config) -> None:

@@ -19,11 +19,13 @@ from filelock import FileLock, Timeout
 from recbole_gserec.benchmark.record import failed_record
 from recbole_gserec.benchmark.runs import (
     BUSY,
+    CHECKPOINT_FILE,
     FINISHED,
     INTERRUPTED,
     LOCK_FILE,
     LOG_FILE,
     SPEC_FILE,
+    STATE_FILE,
     Spec,
     status_of,
     write_run,
@@ -53,6 +55,8 @@ def make_run(spec_file: Path) -> int:
                 record = train_or_fail(spec)
                 shutil.rmtree(folder / "log", ignore_errors=True)
                 write_run(folder, record)
+                if record["status"] == FINISHED:
+                    (folder / STATE_FILE).unlink(missing_ok=True)
     except Timeout:
         return BUSY
     except KeyboardInterrupt:
@@ -81,9 +85,15 @@ def message_of(error: Exception) -> str:
 
 
 def clean(folder: Path) -> None:
-    """Remove what an earlier attempt left, and nothing of another process that is just writing the run's spec."""
+    """Remove what an earlier attempt left, but for the state of its training.
+
+    Nothing is removed of another process that is just writing the run's spec.
+    """
+    kept = {SPEC_FILE, LOCK_FILE}
+    if (folder / STATE_FILE).is_file():
+        kept |= {STATE_FILE, CHECKPOINT_FILE, LOG_FILE}
     for path in folder.iterdir():
-        if path.name in (SPEC_FILE, LOCK_FILE) or path.name.startswith(f".{Path(SPEC_FILE).stem}-"):
+        if path.name in kept or path.name.startswith(f".{Path(SPEC_FILE).stem}-"):
             continue
         if path.is_dir():
             shutil.rmtree(path)
@@ -92,8 +102,8 @@ def clean(folder: Path) -> None:
 
 
 def write_to_log(path: Path) -> None:
-    """Send all output of this process, that of libraries too, to a file."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+    """Send all output of this process, that of libraries too, to the end of a file."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(file, stream)
     os.close(file)

@@ -60,6 +60,14 @@ def benchmark(
         float | None,
         typer.Option(min=0, help="GPUs of a run; parts of one are possible on Ray.", show_default="1 if there are any"),
     ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Trials with which each model is tuned on each dataset first, by its validation part.",
+            show_default="defaults are not tuned",
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(help="Model that the others are compared with.", show_default="GSERec, or the best"),
@@ -107,7 +115,7 @@ def benchmark(
         models = [*read_preset(preset).models, *models]
     outcome = None
     if report_only:
-        if settings or model_settings or seeds is not None:
+        if settings or model_settings or tune or seeds is not None:
             newest = "of each model, all seeds with the newest settings are reported"
             typer.echo(f"--report-only looks at no settings and seeds: {newest}", err=True)
     else:
@@ -116,6 +124,11 @@ def benchmark(
         settings_of = read_model_settings(model_settings) if model_settings else no_settings
         repeats = _seeds(_SEED if seeds is None else seeds)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
+        if tune:
+            from recbole_gserec.benchmark.tuned import tuned
+            from recbole_gserec.tune.runner import Place
+
+            request = tuned(request, output, tune, Place(workers or 1, address, cpus_per_run, gpus_per_run))
         outcome = _train(request, output, workers, address, cpus_per_run, gpus_per_run, retry_failed)
 
     from rich.console import Console

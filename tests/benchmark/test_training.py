@@ -14,11 +14,13 @@ from recbole_gserec.benchmark.child import Job, run_child
 from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest
-from recbole_gserec.benchmark.runs import Run, Spec, read_run
+from recbole_gserec.benchmark.runs import INTERRUPTED, Run, Spec, read_run
 from recbole_gserec.benchmark.timing import TimedEpochs, timed
-from recbole_gserec.benchmark.training import train
+from recbole_gserec.benchmark.training import made_by, train
+from recbole_gserec.benchmark.worker import make_run
 from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import DataError
+from recbole_gserec.resumable import ResumableTraining
 
 SMALL = {
     "epochs": 3,
@@ -311,3 +313,48 @@ def test_texts_of_settings_are_not_evaluated(random_dataset, tmp_path, monkeypat
     config = make_config("GSERec", "toy", given, {"data_path": str(random_dataset)}, tmp_path / "s.yaml")
     assert {name: config[name] for name in given} == given
     assert not (tmp_path / "made").exists()
+
+
+def test_a_run_that_was_killed_goes_on(runs, tmp_path, monkeypatch):
+    """In the middle of its training, with the numbers of one that was not."""
+    spec, whole = runs["SASRec"]
+    again = Spec(spec.run, tmp_path / "again", spec.data_path, spec.machine)
+    again.folder.mkdir()
+    again.write()
+    fit = ResumableTraining.fit
+
+    def stopped(self, *args, **options):
+        def stop(epoch, score):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+        self.save_every_s = 0
+        return fit(self, *args, **{**options, "callback_fn": stop})
+
+    monkeypatch.setattr("recbole_gserec.benchmark.worker.write_to_log", lambda path: path.touch())
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableTraining, "fit", stopped)
+        assert make_run(again.folder / "spec.json") == INTERRUPTED
+    (again.folder / "log.txt").write_text("before\n")
+    assert read_run(again.folder) is None and (again.folder / "training.pth").is_file()
+    assert make_run(again.folder / "spec.json") == 0
+    record = read_run(again.folder)
+    assert record["resumed_epochs"] == 2 and whole["resumed_epochs"] == 0
+    for part in ("valid", "test"):
+        assert record[part] == whole[part]
+        assert ranks_of(again, part).equals(ranks_of(spec, part))
+    for name in ("trained", "best", "train_loss", "valid_score"):
+        assert record["epochs"][name] == whole["epochs"][name]
+    assert record["wall_seconds"] > sum(record["epochs"]["seconds"])
+    assert not (again.folder / "training.pth").exists()
+    assert (again.folder / "log.txt").read_text().startswith("before")
+
+
+def test_a_run_does_not_go_on_under_another_version(runs, monkeypatch):
+    spec, _ = runs["SASRec"]
+    config = make_config("SASRec", "toy", spec.run.given, {**HERE, "data_path": str(spec.data_path)}, spec.folder / "s")
+    before = made_by(spec.run, config)
+    assert before == made_by(spec.run, config) and before["run"] == spec.run.key
+    monkeypatch.setattr("recbole_gserec.__version__", "9.9")
+    assert made_by(spec.run, config) != before

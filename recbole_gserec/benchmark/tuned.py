@@ -1,0 +1,58 @@
+"""Settings found for each model on each dataset by a sweep of its own, with the same number of trials for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.benchmark.plan import Request, entries_of
+from recbole_gserec.properties_files import tune_file
+from recbole_gserec.tune.request import TuneRequest
+from recbole_gserec.tune.runner import Place
+from recbole_gserec.tune.search import search
+
+logger = logging.getLogger(__name__)
+
+
+def tuned(request: Request, output: Path, n_trials: int, place: Place) -> Request:
+    """Tune every model on every dataset by its validation part; returns the request with what was found.
+
+    Settings that the request gives are not tried. A model without a search space keeps its defaults.
+
+    Args:
+        request: What is to be compared. The first of its seeds is that of all trials.
+        output: Folder of the benchmark; the sweeps lie in its folder ``tune``.
+        n_trials: Trials of a model on a dataset, or all combinations where there are fewer.
+        place: Where to run.
+
+    Raises:
+        GSERecError: If a sweep cannot be made, or none of its trials succeeds.
+    """
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for entry in entries_of(request):
+        if tune_file(entry.model) is None:
+            logger.warning(f"{entry.model} has no search space and is not tuned: its settings are the defaults")
+            continue
+        result = search(
+            TuneRequest(
+                entry.model,
+                entry.dataset,
+                request.data_path,
+                output / "tune",
+                settings={**entry.given, **entry.machine},
+                seed=request.seeds[0],
+                n_samples=n_trials,
+            ),
+            place,
+        )
+        found[entry.model, entry.dataset] = result.found
+        settings = ", ".join(f"{name}={value}" for name, value in result.found.items())
+        logger.info(f"{entry.model} on {entry.dataset}: {settings}")
+
+    def settings_of(model: str, dataset: str) -> Mapping[str, Any]:
+        return {**found.get((model, dataset), {}), **request.settings_of(model, dataset)}
+
+    return replace(request, settings_of=settings_of)

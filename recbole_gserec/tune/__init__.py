@@ -1,0 +1,1 @@
+"""``gserec tune``: hyper-parameter sweeps on Ray Tune."""

@@ -1,0 +1,61 @@
+"""A line for each trial that ends."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from recbole_gserec.tune.trial_record import RUNNING, STOPPED, TrialRecord, drop_weights, read_trials, trials_folder
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(Callback):
+    """Tells of trials as they end, and removes the weights of those that are not among the best.
+
+    Args:
+        folder: Of the sweep.
+        n_trials: How many there will be.
+        n_kept: How many keep their weights.
+    """
+
+    def __init__(self, folder: Path, n_trials: int, n_kept: int):
+        self.folder, self.n_trials, self.n_kept = folder, n_trials, n_kept
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray Tune calls it when a trial has finished or was stopped."""
+        self._tell(trials, trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray Tune calls it when a trial has failed."""
+        self._tell(trials, trial)
+
+    def _tell(self, trials: list[Any], trial: Any) -> None:
+        folder = trials_folder(self.folder) / trial.trial_id
+        record = TrialRecord.read(folder)
+        if record is None:
+            logger.warning(f"trial {trial.trial_id} failed before it began: {trial.get_error() or ''}".strip())
+            return
+        if record.status == RUNNING:
+            record.status = STOPPED
+            record.write(folder)
+        n_over = sum(other is trial or other.is_finished() for other in trials)
+        logger.info(f"[{n_over}/{self.n_trials}] {line_of(record)}; best so far {_best(self.folder)}")
+        drop_weights(self.folder, self.n_kept)
+
+
+def line_of(record: TrialRecord) -> str:
+    """A trial in a line."""
+    settings = ", ".join(f"{name}={value}" for name, value in record.settings.items())
+    if record.error is not None:
+        return f"{record.trial} failed: {record.error} ({settings})"
+    score = "no score" if record.best_score is None else f"{record.best_score:.4f}"
+    return f"{record.trial} {record.status}: {score} after {len(record.scores)} epochs ({settings})"
+
+
+def _best(folder: Path) -> str:
+    trials = read_trials(folder)
+    return f"{trials[0].best_score:.4f}" if trials and trials[0].best_score is not None else "none"

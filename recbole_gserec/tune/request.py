@@ -1,0 +1,153 @@
+"""What a user asks to be tuned, checked before anything is trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.benchmark.given import canonical, split_machine
+from recbole_gserec.errors import SettingError
+from recbole_gserec.properties_files import model_settings
+from recbole_gserec.settings import check_model, known_settings
+from recbole_gserec.tune.space import Choice, Range, read_space, space_of
+from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
+from recbole_gserec.tune.training import Job
+
+_OPTIONS = {
+    "model": "--model",
+    "dataset": "--dataset",
+    "seed": "--seed",
+    "data_path": "--data-path",
+    "checkpoint_dir": "--output",
+    "config_files": "--config-files",
+    "nproc": "--workers",
+}
+"""Settings that the command decides."""
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """A search for good settings.
+
+    Attributes:
+        model: Name of the model.
+        dataset: Name of the dataset.
+        data_path: Folder of all datasets.
+        output: Folder of all sweeps.
+        space: File of the search space; None for the model's own.
+        settings: Settings of all trials; one that the space has too is not tried.
+        seed: Of the trainings and of the search.
+        search: See :class:`Sweep`.
+        scheduler: See :class:`Sweep`.
+        n_samples: See :class:`Sweep`.
+        grace_period: See :class:`Sweep`.
+    """
+
+    model: str
+    dataset: str
+    data_path: Path = Path("dataset")
+    output: Path = Path("tune")
+    space: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 2020
+    search: str = "random"
+    scheduler: str = "asha"
+    n_samples: int = 20
+    grace_period: int = 5
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep lies."""
+        return self.output.absolute() / self.dataset / self.model
+
+
+def plan(request: TuneRequest) -> tuple[Sweep, Job]:
+    """The sweep, and what its trials share; makes what is missing of the files that they read.
+
+    Raises:
+        GSERecError: For settings or values that there are not, and a dataset that is missing.
+    """
+    # Imported here, since they load torch.
+    from recbole_gserec.benchmark.configs import make_config
+    from recbole_gserec.benchmark.plan import Entry
+    from recbole_gserec.benchmark.prepare import prepare_all
+    from recbole_gserec.tune.searchers import check_search
+
+    check_model(request.model)
+    if not request.dataset or Path(request.dataset).name != request.dataset:
+        raise SettingError(f"'{request.dataset}' is no name of a dataset; the folder of all is given by --data-path")
+    if request.scheduler not in SCHEDULERS:
+        raise SettingError(f"--scheduler is '{request.scheduler}'; there is: {', '.join(SCHEDULERS)}")
+    check_search(request.search)
+    given, machine = split_machine(canonical(request.settings))
+    space = _space(request, given)
+    data_path = request.data_path.absolute()
+    (prepared,) = prepare_all([Entry(request.dataset, request.model, given, machine)], data_path)
+    sweep = Sweep(
+        request.model,
+        request.dataset,
+        prepared.dataset_digest,
+        space,
+        given,
+        request.seed,
+        request.search,
+        request.scheduler,
+        request.n_samples,
+        request.grace_period,
+    )
+    sweep.points()
+    with tempfile.TemporaryDirectory() as folder:
+        here = {**machine, "data_path": str(data_path)}
+        config = make_config(request.model, request.dataset, given, here, Path(folder, "settings.yaml"))
+    job = Job(
+        request.model,
+        request.dataset,
+        data_path,
+        request.folder,
+        given,
+        machine,
+        request.seed,
+        offline=_offline(request.model, space),
+        population=request.scheduler == "pbt",
+        bigger=bool(config["valid_metric_bigger"]),
+        n_epochs=config["epochs"],
+    )
+    return sweep, job
+
+
+def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:
+    from recbole_gserec.setting_values import check_values
+
+    known = known_settings(request.model)
+    space = read_space(request.space) if request.space is not None else space_of(request.model)
+    space = {name: _canonical(name, values) for name, values in space.items()}
+    for name in [*given, *space]:
+        if name in _OPTIONS:
+            raise SettingError(f"'{name}' is no setting of a sweep's trials: it is given by {_OPTIONS[name]}")
+        if name not in known:
+            raise SettingError.unknown(name, sorted(known))
+    for name, values in space.items():
+        for value in values.values if isinstance(values, Choice) else values.numbers[:2]:
+            check_values({name: value}, request.model)
+    tried = {name: values for name, values in space.items() if name not in given}
+    if not tried:
+        raise SettingError("there is nothing to try: all settings of the space are given")
+    return tried
+
+
+def _canonical(name: str, values: Choice | Range) -> Choice | Range:
+    if isinstance(values, Range):
+        return values
+    return replace(values, values=tuple(canonical({name: value})[name] for value in values.values))
+
+
+def _offline(model: str, space: Mapping[str, Any]) -> tuple[str, ...]:
+    from recbole_gserec.preprocess.settings import PreprocessSettings
+
+    names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
+    if names and "code" not in model_settings(model)["additional_feat_suffix"]:
+        raise SettingError(f"{names[0]} decides the codes, and {model} reads none")
+    return tuple(names)

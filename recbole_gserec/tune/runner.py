@@ -1,0 +1,218 @@
+"""The sweep: trials on Ray Tune, then the winner's end and its test."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.errors import GSERecError
+from recbole_gserec.ray_cluster import connect, resources, room, usable_cores
+from recbole_gserec.tune.searchers import make_scheduler, make_searcher
+from recbole_gserec.tune.sweep import Sweep
+from recbole_gserec.tune.trial import SCORE, run_trial
+from recbole_gserec.tune.trial_record import (
+    FAILED,
+    RUNNING,
+    STOPPED,
+    TrialRecord,
+    drop_weights,
+    read_trials,
+    trials_folder,
+)
+
+logger = logging.getLogger(__name__)
+
+_RAY = "ray"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep runs.
+
+    Attributes:
+        workers: Trials at once; None for as many as there is room for.
+        address: Of a Ray cluster; None for this machine.
+        cpus: Processors, and threads, of a trial; None shares those of this machine evenly, or is 1 on a cluster.
+        gpus: GPUs of a trial, or a part of one; None is 1 where there are any.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+
+    def connect(self) -> dict[str, float]:
+        """Connect to Ray; returns what a trial has of each resource.
+
+        Raises:
+            SettingError: If there is no Ray at the address, or no machine has what a trial needs.
+        """
+        cpus = self.cpus or (1 if self.address else max(1, usable_cores() // (self.workers or 1)))
+        # Trials wait where there is no room for more. One processor more is for the dataset that they share.
+        connect(self.address, n_cpus=None if self.address else cpus * (self.workers or max(1, usable_cores() // cpus)))
+        gpus = float(any(resources("GPU"))) if self.gpus is None else self.gpus
+        wanted = {"CPU": cpus, "GPU": gpus}
+        room(wanted, "--cpus, --gpus")
+        return wanted
+
+
+def run_trials(sweep: Sweep, job: Any, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
+    """Make all trials of a sweep; those of an interrupted one that are over are not made again.
+
+    Args:
+        sweep: What is tried.
+        job: What its trials share, a :class:`training.Job`.
+        place: Where to run.
+        n_kept: Trials whose weights are kept.
+        retry_failed: Whether trials that failed before are made again.
+        is_new: Whether this is the sweep's first call.
+
+    Raises:
+        GSERecError: If Ray cannot make them, or every trial failed.
+    """
+    # Ray's own tables on the screen are many pages long.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    from ray import tune
+
+    wanted = place.connect()
+    job = job.with_threads(int(wanted["CPU"]))
+    shared = _share_dataset(job, wanted)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            run_trial, job=job, shared=[shared], exchange_every=sweep.grace_period if job.population else 0
+        ),
+        {"cpu": wanted["CPU"], "gpu": wanted["GPU"]},
+    )
+    path = job.folder / _RAY
+    # It tells of a trial that failed in a page each; Progress does in a line.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # A killed sweep begins again from the last snapshot; trials that ended since then tell so themselves.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
+    if not is_new and tune.Tuner.can_restore(str(path)):
+        tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=retry_failed)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(trials_folder(job.folder), ignore_errors=True)
+        tuner = _new_tuner(sweep, job, place, trainable, n_kept)
+    tuner.fit()
+    for record in read_trials(job.folder):
+        if record.status == RUNNING:
+            record.status = STOPPED
+            record.write(trials_folder(job.folder) / record.trial)
+    drop_weights(job.folder, n_kept)
+
+
+def _new_tuner(sweep: Sweep, job: Any, place: Place, trainable: Any, n_kept: int) -> Any:
+    from ray import tune
+    from ray.tune.search import BasicVariantGenerator
+
+    from recbole_gserec.tune.progress import Progress
+
+    mode = "max" if job.bigger else "min"
+    points = sweep.points()
+    space = {name: values.domain() for name, values in sweep.space.items()}
+    if points is None:
+        search, n_trials = make_searcher(sweep.search, space, mode, sweep.seed), sweep.n_samples
+    else:
+        search, n_trials = BasicVariantGenerator(points_to_evaluate=points), len(points)
+    logger.info(f"{n_trials} trials of {sweep.model} on {sweep.dataset} in {job.folder}")
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=make_scheduler(sweep, mode, job.n_epochs),
+            num_samples=n_trials,
+            max_concurrent_trials=place.workers,
+            **({} if sweep.scheduler != "fifo" else {"metric": SCORE, "mode": mode}),
+        ),
+        run_config=tune.RunConfig(
+            name=_RAY,
+            storage_path=str(job.folder),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            callbacks=[Progress(job.folder, n_trials, n_kept)],
+        ),
+    )
+
+
+def _share_dataset(job: Any, wanted: Mapping[str, float]) -> Any:
+    """The dataset, made once by a process of its own and kept by Ray."""
+    import ray
+
+    # The task has a trial's share: the first trials wait for it, and Ray need not find room for more.
+    task = ray.remote(_make_dataset).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
+    reference = task.remote(job)
+    try:
+        ray.wait([reference], fetch_local=False)
+        ray.get(ray.remote(_is_there).options(num_cpus=0).remote([reference]))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, GSERecError):
+            raise error.cause from None
+        raise GSERecError(f"the dataset could not be prepared: {' '.join(str(error.cause).split())}") from error
+    return reference
+
+
+def _is_there(references: list[Any]) -> None:
+    import ray
+
+    ray.get(references)
+
+
+def _make_dataset(job: Any) -> Any:
+    from recbole_gserec.tune.training import make_dataset
+
+    return make_dataset(job)
+
+
+def finish_winner(job: Any, place: Place, trial: str) -> dict[str, Any]:
+    """Train the winner to its end, if it was stopped before, and evaluate it on the test part.
+
+    Returns:
+        ``valid`` and ``test``, metric -> value each; ``metric``, by which the winner is one.
+
+    Raises:
+        GSERecError: If that fails.
+    """
+    import ray
+
+    wanted = place.connect()
+    job = job.with_threads(int(wanted["CPU"]))
+    task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
+    try:
+        return ray.get(task.remote(job, trial))
+    except ray.exceptions.RayTaskError as error:
+        raise GSERecError(f"the winner, trial {trial}, failed: {' '.join(str(error.cause).split())}") from error
+
+
+def _finish(job: Any, trial: str) -> dict[str, Any]:
+    import sys
+
+    import torch
+
+    from recbole_gserec.benchmark.record import plain
+    from recbole_gserec.benchmark.worker import write_to_log
+    from recbole_gserec.tune.training import train_trial
+    from recbole_gserec.tune.trial_record import LOG_FILE
+
+    sys.argv = sys.argv[:1]
+    folder = trials_folder(job.folder) / trial
+    record = TrialRecord.read(folder)
+    write_to_log(folder / f"test-{LOG_FILE}")
+    os.chdir(folder)
+    torch.set_num_threads(job.threads)
+    trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
+    result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
+    told = {"valid": trainer.best_valid_result, "test": result}
+    return {**{part: plain(dict(values)) for part, values in told.items()}, "metric": trainer.config["valid_metric"]}
+
+
+def failed_trials(folder: Path) -> list[TrialRecord]:
+    """Trials that failed."""
+    return [record for record in read_trials(folder) if record.status == FAILED]

@@ -1,0 +1,121 @@
+"""A whole sweep: trials, winner, report."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.tune.report import write_sweep_report
+from recbole_gserec.tune.request import TuneRequest, plan
+from recbole_gserec.tune.runner import Place, failed_trials, finish_winner, run_trials
+from recbole_gserec.tune.training import Job, given_of
+from recbole_gserec.tune.trial_record import TrialRecord, read_trials
+from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
+
+logger = logging.getLogger(__name__)
+
+_LOCK_FILE = ".lock"
+
+
+class SweepResult(NamedTuple):
+    """How a sweep ended.
+
+    Attributes:
+        settings: All that RecBole was given for the winner.
+        found: Those of them that the sweep has found.
+        valid: Metric -> value of the winner on the validation part.
+        test: The same on the test part, where it was asked for.
+        best_file: The settings as a file.
+        report: The page about the sweep.
+        n_failed: Trials that failed.
+    """
+
+    settings: dict[str, Any]
+    found: dict[str, Any]
+    valid: dict[str, float]
+    test: dict[str, float]
+    best_file: Path
+    report: Path
+    n_failed: int
+
+
+def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed: bool = True) -> SweepResult:
+    """Find good settings by the validation part; the test part is evaluated once, for the winner.
+
+    Trials are stored as they go: interrupted, the same call goes on from there.
+
+    Args:
+        request: What to tune.
+        place: Where to run.
+        n_kept: Trials whose weights are kept.
+        retry_failed: Whether trials that failed before are made again.
+
+    Raises:
+        GSERecError: For a request that cannot be run as it stands, or if no trial succeeds.
+    """
+    folder = request.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / _LOCK_FILE, timeout=0):
+            return _search(request, place, max(1, n_kept), retry_failed)
+    except Timeout as error:
+        raise SettingError(f"{folder} is in use: another process makes this sweep") from error
+
+
+def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool) -> SweepResult:
+    sweep, job = plan(request)
+    folder = job.folder
+    is_new = not sweep.recall(folder)
+    winner = None if is_new else _known_winner(folder, retry_failed)
+    if winner is None:
+        run_trials(sweep, job, place, n_kept=n_kept, retry_failed=retry_failed, is_new=is_new)
+        winner = _make_winner(folder, job, place)
+    metric = winner["metric"]
+    best = write_best(folder, sweep, _given(job, winner["settings"]), winner)
+    report = write_sweep_report(folder, sweep, winner, metric)
+    given = given_of(job, winner["settings"])
+    found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
+    return SweepResult(
+        _given(job, winner["settings"]),
+        found,
+        winner["valid"],
+        winner["test"],
+        best,
+        report,
+        len(failed_trials(folder)),
+    )
+
+
+def _known_winner(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
+    """The winner of a sweep that is over."""
+    trials = read_trials(folder)
+    if not trials or (retry_failed and failed_trials(folder)):
+        return None
+    return read_winner(folder, trials[0].trial)
+
+
+def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
+    record = choose_winner(folder)
+    logger.info(f"The winner is trial {record.trial}; it is evaluated on the test part")
+    results = finish_winner(job, place, record.trial)
+    finished = TrialRecord.read(folder / "trials" / record.trial)
+    winner = {
+        "trial": record.trial,
+        "settings": record.settings,
+        "score": finished.best_score,
+        "n_trials": len(read_trials(folder)),
+        **results,
+    }
+    write_winner(folder, winner)
+    return winner
+
+
+def _given(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
+    given = given_of(job, settings)
+    if job.data_path != Path("dataset").absolute():
+        given["data_path"] = str(job.data_path)
+    return given

@@ -1,0 +1,86 @@
+"""Ray Tune's searches and schedulers, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from recbole_gserec.errors import MissingDependencyError, SettingError
+from recbole_gserec.tune.space import Choice, Range
+from recbole_gserec.tune.sweep import GRID, RANDOM, Sweep
+from recbole_gserec.tune.trial import EPOCH, SCORE
+
+_EXTRAS = {"optuna": "optuna"}
+
+
+def check_search(name: str) -> None:
+    """Refuse a search that Ray Tune does not have, or whose library is not installed.
+
+    Raises:
+        SettingError: With the names there are.
+        MissingDependencyError: Saying what to install.
+    """
+    if name not in (GRID, RANDOM):
+        make_searcher(name, None, "max", 0)
+
+
+def make_searcher(name: str, space: Any, mode: str, seed: int) -> Any:
+    """A search that chooses the next settings by the results of the former."""
+    from ray.tune.search import SEARCH_ALG_IMPORT
+
+    if name not in SEARCH_ALG_IMPORT or name in ("variant_generator", RANDOM):
+        known = ", ".join(sorted({GRID, RANDOM, *SEARCH_ALG_IMPORT} - {"variant_generator"}))
+        raise SettingError(f"--search is '{name}'; there is: {known}")
+    kind = SEARCH_ALG_IMPORT[name]()
+    # What the searches call the seed of their random numbers.
+    seeds = {"optuna": "seed", "hyperopt": "random_state_seed", "bayesopt": "random_state", "bohb": "seed"}
+    options = {seeds[name]: seed} if name in seeds else {}
+    try:
+        return kind(metric=SCORE, mode=mode, **options)
+    except (ImportError, AssertionError) as error:
+        what = f"pip install 'recbole-gserec[{_EXTRAS[name]}]'" if name in _EXTRAS else " ".join(str(error).split())
+        raise MissingDependencyError(f"--search {name} needs a library that is not installed: {what}") from error
+
+
+def make_scheduler(sweep: Sweep, mode: str, n_epochs: int) -> Any:
+    """What stops weak trials, or lets them go on with the weights of good ones."""
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+
+    if sweep.scheduler == "asha":
+        return ASHAScheduler(
+            time_attr=EPOCH,
+            metric=SCORE,
+            mode=mode,
+            # A trial with all its epochs ends by itself.
+            max_t=max(n_epochs, sweep.grace_period) + 1,
+            grace_period=sweep.grace_period,
+            reduction_factor=3,
+        )
+    if sweep.scheduler == "pbt":
+        return PopulationBasedTraining(
+            time_attr=EPOCH,
+            metric=SCORE,
+            mode=mode,
+            perturbation_interval=sweep.grace_period,
+            hyperparam_mutations=_mutations(sweep.space),
+            custom_explore_fn=partial(_within, dict(sweep.space)),
+            # A trial begins to train before all others have reported.
+            synch=False,
+        )
+    return FIFOScheduler()
+
+
+def _within(space: Mapping[str, Choice | Range], settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that were changed by a factor, brought back into their ranges."""
+    for name, values in space.items():
+        if isinstance(values, Range):
+            lowest, highest, *_ = values.numbers
+            settings[name] = min(max(settings[name], lowest), highest)
+    return settings
+
+
+def _mutations(space: Mapping[str, Choice | Range]) -> dict[str, Any]:
+    return {
+        name: list(values.values) if isinstance(values, Choice) else values.domain() for name, values in space.items()
+    }

@@ -1,0 +1,207 @@
+"""Search spaces: which values of which settings are tried.
+
+A space is a YAML file, ``learning_rate: [0.001, 0.0001]`` for values to choose from and
+``learning_rate: {loguniform: [0.0001, 0.01]}`` for a range, or a text file in the form of RecBole's ``hyper.test``.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_gserec.config import read_config_files
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.properties_files import tune_file
+
+RANGES = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2, "lograndint": 2}
+"""Kinds of ranges -> how many numbers they take: lowest, highest, and a step."""
+
+_YAML_REMEDY = "Write 'name: [value, value]', or 'name: {loguniform: [lowest, highest]}', one setting a line."
+_TEXT_REMEDY = "Write 'name choice [value, value]' or 'name uniform lowest,highest', one setting a line."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values to choose from."""
+
+    values: tuple[Any, ...]
+
+    def domain(self) -> Any:
+        """The values as Ray Tune knows them."""
+        from ray import tune
+
+        return tune.choice(list(self.values))
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two bounds; ``kind`` is one of :data:`RANGES`."""
+
+    kind: str
+    numbers: tuple[float, ...]
+
+    def domain(self) -> Any:
+        """The range as Ray Tune knows it."""
+        from ray import tune
+
+        return getattr(tune, self.kind)(*self.numbers)
+
+
+Space = Mapping[str, Choice | Range]
+
+
+def read_space(path: Path) -> dict[str, Choice | Range]:
+    """Read a space.
+
+    Raises:
+        DataError: Naming the file, and the line where it is one of RecBole's.
+    """
+    if path.suffix in (".yaml", ".yml"):
+        return _from_yaml(path)
+    return _from_hyper_test(path)
+
+
+def space_of(model: str) -> dict[str, Choice | Range]:
+    """The space that this package has for a model.
+
+    Raises:
+        SettingError: If there is none.
+    """
+    path = tune_file(model)
+    if path is None:
+        raise SettingError(f"there is no search space for {model}: give one with --space")
+    return _from_yaml(path)
+
+
+def grid_size(space: Space) -> int | None:
+    """Number of combinations; None where a range has endlessly many."""
+    if not all(isinstance(values, Choice) for values in space.values()):
+        return None
+    return math.prod(len(values.values) for values in space.values())
+
+
+def grid(space: Space) -> Iterator[dict[str, Any]]:
+    """All combinations, the last setting changing fastest.
+
+    Raises:
+        SettingError: If a setting has a range.
+    """
+    for name, values in space.items():
+        if not isinstance(values, Choice):
+            raise SettingError(f"--search grid takes values to choose from, and {name} has a range: use random")
+    for values in product(*(values.values for values in space.values())):
+        yield dict(zip(space, values, strict=True))
+
+
+def random_points(space: Space, n_points: int, seed: int) -> list[dict[str, Any]]:
+    """Different random combinations, or all there are if those are fewer."""
+    rng = np.random.default_rng(seed)
+    size = grid_size(space)
+    if size is not None:
+        places = rng.permutation(size)[:n_points] if size < 10**6 else _distinct(rng, size, n_points)
+        return [_combination(space, int(place)) for place in places]
+    domains = {name: values.domain() for name, values in space.items()}
+    # Ray's domains draw from the older kind of generator.
+    state = np.random.RandomState(rng.integers(2**32))
+    draws = [{name: _plain(domain.sample(random_state=state)) for name, domain in domains.items()}]
+    while len(draws) < n_points:
+        draws.append({name: _plain(domain.sample(random_state=state)) for name, domain in domains.items()})
+    return draws
+
+
+def _distinct(rng: np.random.Generator, size: int, n_points: int) -> list[int]:
+    places: dict[int, None] = {}
+    while len(places) < n_points:
+        places[int(rng.integers(size))] = None
+    return list(places)
+
+
+def _combination(space: Space, place: int) -> dict[str, Any]:
+    """One of the combinations of :func:`grid`."""
+    chosen = {}
+    for name in reversed(list(space)):
+        place, index = divmod(place, len(space[name].values))
+        chosen[name] = space[name].values[index]
+    return {name: chosen[name] for name in space}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _from_yaml(path: Path) -> dict[str, Choice | Range]:
+    space = {}
+    for name, values in read_config_files([path]).items():
+        if isinstance(values, list) and values:
+            space[name] = Choice(tuple(values))
+        elif isinstance(values, dict) and len(values) == 1 and isinstance(next(iter(values.values())), list):
+            kind, numbers = next(iter(values.items()))
+            space[name] = _range(path, name, kind, numbers, _YAML_REMEDY)
+        else:
+            raise DataError(path, f"{name} has neither values nor a range", _YAML_REMEDY)
+    return space
+
+
+def _range(
+    path: Path, name: str, kind: str, numbers: Sequence[Any], remedy: str, line: int | None = None
+) -> Choice | Range:
+    if kind == "choice" and numbers:
+        return Choice(tuple(numbers))
+    fits = kind in RANGES and len(numbers) == RANGES[kind]
+    values = [_number(number) for number in numbers]
+    if not fits or None in values or not values[0] < values[1]:
+        kinds = ", ".join(["choice", *RANGES])
+        raise DataError(
+            path, f"{name} has no range such as {{uniform: [0, 1]}}; the kinds are {kinds}", remedy, line=line
+        )
+    if kind.lstrip("q").startswith("log") and values[0] <= 0:
+        raise DataError(path, f"{name}: {kind} begins at {values[0]}; it takes numbers above 0", remedy, line=line)
+    if kind.endswith("randint"):
+        values = [int(value) for value in values]
+    return Range(kind, tuple(values))
+
+
+def _number(value: Any) -> float | None:
+    # YAML takes 1e-4, without a point, for text.
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and not isinstance(value, bool) else None
+
+
+def _from_hyper_test(path: Path) -> dict[str, Choice | Range]:
+    """RecBole's text file; its bounds of ``loguniform`` are natural logarithms."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", _TEXT_REMEDY) from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, "not a text in UTF-8", _TEXT_REMEDY) from error
+    space = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) < 3:
+            raise DataError(path, "not a setting, a kind and values", _TEXT_REMEDY, line=number)
+        name, kind, text = words[0], words[1], " ".join(words[2:])
+        try:
+            values = ast.literal_eval(text if kind == "choice" else f"[{text}]")
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise DataError(path, f"the values of {name} cannot be read", _TEXT_REMEDY, line=number) from error
+        if not isinstance(values, (list, tuple)):
+            raise DataError(path, f"{name} has one value and no list", _TEXT_REMEDY, line=number)
+        if kind == "loguniform" and all(_number(value) is not None for value in values):
+            values = [math.exp(value) for value in values]
+        space[name] = _range(path, name, kind, values, _TEXT_REMEDY, line=number)
+    if not space:
+        raise DataError(path, "no setting in it", _TEXT_REMEDY)
+    return space

@@ -1,0 +1,88 @@
+"""What a sweep tries, and the file by which the same sweep is known again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import written_aside
+from recbole_gserec.tune.space import Choice, Range, grid, grid_size, random_points
+
+SWEEP_FILE = "sweep.json"
+SCHEDULERS = ("asha", "fifo", "pbt")
+GRID, RANDOM = "grid", "random"
+MOST_TRIALS_OF_A_GRID = 10_000
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A search for good settings of one model on one dataset.
+
+    Attributes:
+        model: Name of the model.
+        dataset: Name of the dataset.
+        dataset_digest: Of the dataset's files; see :mod:`recbole_gserec.benchmark.dataset_files`.
+        space: Setting -> its values.
+        given: Settings of all trials, as JSON can hold them.
+        seed: RecBole's ``seed`` of all trials, and that of the search.
+        search: ``grid``, ``random``, or a search of Ray Tune such as ``optuna``.
+        scheduler: One of :data:`SCHEDULERS`.
+        n_samples: Trials; a grid has as many as combinations.
+        grace_period: Epochs that every trial has before it may be stopped, or between two exchanges of a population.
+    """
+
+    model: str
+    dataset: str
+    dataset_digest: str
+    space: Mapping[str, Choice | Range]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 2020
+    search: str = RANDOM
+    scheduler: str = "asha"
+    n_samples: int = 20
+    grace_period: int = 5
+
+    def points(self) -> list[dict[str, Any]] | None:
+        """The settings of all trials; None where the search chooses them as it goes.
+
+        Raises:
+            SettingError: For a grid with a range, or with too many combinations.
+        """
+        if self.search == GRID:
+            size = grid_size(self.space)
+            if size is not None and size > MOST_TRIALS_OF_A_GRID:
+                raise SettingError(f"the grid has {size:,} combinations: take --search random, or a smaller --space")
+            return list(grid(self.space))
+        if self.search == RANDOM:
+            return random_points(self.space, self.n_samples, self.seed)
+        return None
+
+    def recall(self, folder: Path) -> bool:
+        """Whether the folder has this very sweep already; writes it there if the folder has none.
+
+        Raises:
+            SettingError: If it has another one.
+            DataError: If the file that tells is damaged.
+        """
+        path, content = folder / SWEEP_FILE, json.loads(json.dumps(asdict(self)))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            with written_aside(path) as temporary:
+                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            return False
+        except ValueError as error:
+            raise DataError(path, "damaged", "Name another folder with --output, or delete this one.") from error
+        if before != content:
+            other = sorted(
+                name for name in content if not isinstance(before, dict) or before.get(name) != content[name]
+            )
+            raise SettingError(
+                f"{folder} has a sweep with another {' and another '.join(other)}: "
+                "name another folder with --output, or delete this one"
+            )
+        return True

@@ -1,0 +1,211 @@
+"""The training of a trial: RecBole's ``run_recbole`` up to the test, with a report after every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.transform import construct_transform
+from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed
+from recbole.utils.argument_list import dataset_arguments
+
+from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.benchmark.record import plain
+from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.random_states import global_states, set_global_states
+from recbole_gserec.resumable import ResumableTraining, is_resumable
+from recbole_gserec.tune.trial_record import CHECKPOINT_FILE, FINISHED, SETTINGS_FILE, STATE_FILE, TrialRecord
+from recbole_gserec.versions import installed_versions
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a sweep share.
+
+    Attributes:
+        model: Name of the model.
+        dataset: Name of the dataset.
+        data_path: Folder of all datasets; absolute.
+        folder: Of the sweep; absolute.
+        given: Settings of all trials.
+        machine: Settings that say where and how to run, and change no number.
+        seed: RecBole's ``seed``.
+        offline: Names of settings of the offline stage that are tried.
+        threads: Of a trial.
+        population: Whether trials take over the weights of others.
+        bigger: Whether a bigger score is better.
+        n_epochs: Most epochs of a trial.
+    """
+
+    model: str
+    dataset: str
+    data_path: Path
+    folder: Path
+    given: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    seed: int
+    offline: tuple[str, ...] = ()
+    threads: int = 1
+    population: bool = False
+    bigger: bool = True
+    n_epochs: int = 100
+
+    def with_threads(self, threads: int) -> Job:
+        """The same with another number of threads."""
+        return replace(self, threads=threads)
+
+
+class SharedDataset(NamedTuple):
+    """A dataset that is made once for all trials, with the random states that making it leaves behind."""
+
+    dataset: Any
+    states: dict[str, Any]
+
+
+class Report(NamedTuple):
+    """What a trial tells after an epoch."""
+
+    epoch: int
+    score: float
+    record: TrialRecord
+    result: dict[str, float]
+    trainer: Any
+    train_data: Any
+
+
+def make_dataset(job: Job) -> SharedDataset:
+    """The dataset of all trials whose settings do not ask for another one."""
+    config = config_of(job, {}, job.folder / SETTINGS_FILE)
+    init_seed(config["seed"], config["reproducibility"])
+    return SharedDataset(create_dataset(config), global_states())
+
+
+def given_of(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All that RecBole is given for a trial, which says where the codes are if the offline stage is tried too."""
+    given = {**job.given, **settings, "seed": job.seed}
+    offline = {name: plain(given[name]) for name in job.offline if name in settings}
+    if not offline:
+        return given
+    key = hashlib.sha256(json.dumps(offline, sort_keys=True).encode()).hexdigest()[:10]
+    prefix = job.data_path / job.dataset / job.dataset
+    return {
+        "code_path": str(job.folder / "codes" / f"{job.dataset}-{key}.code"),
+        # Summaries and vectors are made once for all codes.
+        "preprocess_store": f"{prefix}.preprocess.sqlite3",
+        **given,
+    }
+
+
+def config_of(job: Job, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
+    """RecBole's settings of a trial."""
+    given = given_of(job, settings)
+    return make_config(job.model, job.dataset, given, {**job.machine, "data_path": str(job.data_path), **here}, file)
+
+
+def train_trial(
+    job: Job,
+    folder: Path,
+    record: TrialRecord,
+    shared: SharedDataset | None,
+    report: Callable[[Report], None],
+) -> tuple[Any, Any]:
+    """Train until the end; goes on where an interrupted training of the same folder was.
+
+    Args:
+        job: The sweep.
+        folder: Of the trial.
+        record: Of the trial; it is kept up to date, in its file too.
+        shared: The dataset; None makes one.
+        report: Called after every epoch.
+
+    Returns:
+        The trainer, and the dataloader of the test.
+    """
+    config = config_of(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    getLogger().info(config)
+    train_data, valid_data, test_data = data_preparation(config, _dataset(job, config, shared))
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    # It lets the model predict, which may draw random numbers: without it, numbers were not those of run_recbole.
+    get_flops(model, train_data._dataset, config["device"], getLogger(), construct_transform(config))
+    trainer = _trainer_class(job, config)(config, model)
+    trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
+    trainer.state_file = folder / STATE_FILE
+    # A population goes on with other settings than the weights were trained with.
+    made_by = {} if job.population else plain(dict(record.settings))
+    trainer.made_by = {**made_by, "given": plain(dict(job.given)), "versions": installed_versions(("recbole", "torch"))}
+    record.bigger = bool(config["valid_metric_bigger"])
+
+    def after_epoch(epoch: int, score: float) -> None:
+        _note(record, trainer)
+        record.write(folder)
+        report(Report(epoch, score, record, plain(dict(trainer.last_valid_result)), trainer, train_data))
+
+    trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
+    _note(record, trainer)
+    record.status, record.error = FINISHED, None
+    record.write(folder)
+    shutil.rmtree(folder / "log", ignore_errors=True)
+    return trainer, test_data
+
+
+def _note(record: TrialRecord, trainer: Any) -> None:
+    epochs = trainer.epoch_record()
+    record.scores, record.best_epoch = list(epochs["valid_score"]), epochs["best"]
+    record.best_score = float(trainer.best_valid_score)
+    record.seconds = sum(epochs["seconds"]) + sum(epochs["validation_seconds"])
+
+
+def _dataset(job: Job, config: Config, shared: SharedDataset | None) -> Any:
+    if shared is not None and not any(_differs(config, shared.dataset.config, name) for name in _of_datasets()):
+        shared.dataset.config = config
+        set_global_states(shared.states)
+        return shared.dataset
+    if not config["code_path"]:
+        return create_dataset(config)
+    # Codes of the same settings are made by one trial and read by the others.
+    Path(config["code_path"]).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{config['code_path']}.lock"):
+        return create_dataset(config)
+
+
+def _of_datasets() -> list[str]:
+    """The settings by which RecBole knows whether a stored dataset can be used."""
+    return [*dataset_arguments, "seed", "repeatable"]
+
+
+def _differs(config: Config, other: Config, name: str) -> bool:
+    return config[name] != other[name]
+
+
+class PopulationTraining(ResumableTraining):
+    """Goes on with the weights of another trial under this trial's own settings."""
+
+    def _restore(self, train_data) -> bool:
+        restored = super()._restore(train_data)
+        if restored:
+            # The optimiser's state holds the rates of the other trial.
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate
+                if group["weight_decay"]:
+                    group["weight_decay"] = self.weight_decay
+        return restored
+
+
+def _trainer_class(job: Job, config: Config) -> type:
+    stock = get_trainer(config["MODEL_TYPE"], config["model"])
+    kind = PopulationTraining if job.population else ResumableTraining
+    if not is_resumable(stock):
+        return timed(stock)
+    return timed(type(f"Resumable{stock.__name__}", (kind, stock), {}))

@@ -1,0 +1,107 @@
+"""A trial as Ray Tune runs it: in a process of its own, with a report after every epoch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.benchmark.worker import message_of, write_to_log
+from recbole_gserec.tune.training import Job, Report, train_trial
+from recbole_gserec.tune.trial_record import (
+    CHECKPOINT_FILE,
+    FAILED,
+    FINISHED,
+    LOG_FILE,
+    STATE_FILE,
+    TrialRecord,
+    trials_folder,
+)
+
+SCORE = "best_score"
+"""The best validation score so far: what trials are compared by."""
+EPOCH = "epoch"
+
+
+def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every: int) -> None:
+    """Train with some settings; Ray Tune calls it.
+
+    Args:
+        settings: What is tried.
+        job: The sweep.
+        shared: Reference of the dataset, on Ray.
+        exchange_every: Epochs between two checkpoints for others to take over; 0 without.
+    """
+    import ray
+    from ray import tune
+
+    # RecBole's Config would take Ray's own arguments for settings.
+    sys.argv = sys.argv[:1]
+    context = tune.get_context()
+    folder = trials_folder(job.folder) / context.get_trial_id()
+    folder.mkdir(parents=True, exist_ok=True)
+    record = TrialRecord.read(folder)
+    if record is not None and record.status == FINISHED and not job.population:
+        # Ended between two snapshots of Ray's.
+        tune.report(_metrics(record, len(record.scores) - 1, record.scores[-1], {}))
+        return
+    record = TrialRecord(context.get_trial_id(), dict(settings))
+    record.write(folder)
+    write_to_log(folder / LOG_FILE)
+    os.chdir(folder)
+    _set_threads(job.threads)
+    _take_over(tune.get_checkpoint(), folder)
+    try:
+        train_trial(job, folder, record, ray.get(shared[0]), _reporter(job, folder, exchange_every))
+    except Exception as error:
+        traceback.print_exc()
+        record.status, record.error = FAILED, " ".join(message_of(error).split())
+        record.write(folder)
+        raise
+
+
+def _reporter(job: Job, folder: Path, exchange_every: int) -> Callable[[Report], None]:
+    from ray import tune
+
+    def report(told: Report) -> None:
+        metrics = _metrics(told.record, told.epoch, told.score, told.result)
+        if not exchange_every or (told.epoch + 1) % exchange_every:
+            tune.report(metrics)
+            return
+        told.trainer.store(told.train_data, told.epoch)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            for name in (STATE_FILE, CHECKPOINT_FILE):
+                shutil.copy(folder / name, place)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(place))
+
+    return report
+
+
+def _metrics(record: TrialRecord, epoch: int, score: float, result: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        EPOCH: epoch + 1,
+        SCORE: record.best_score,
+        "score": score,
+        "seconds": record.seconds,
+        **{f"valid/{name}": value for name, value in result.items()},
+    }
+
+
+def _take_over(checkpoint: Any, folder: Path) -> None:
+    """Begin with the state that Ray gives: of a better trial, or of this one before it was interrupted."""
+    if checkpoint is None:
+        return
+    with checkpoint.as_directory() as place:
+        for name in (STATE_FILE, CHECKPOINT_FILE):
+            shutil.copy(Path(place) / name, folder / name)
+
+
+def _set_threads(n_threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(n_threads)

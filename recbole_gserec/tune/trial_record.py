@@ -1,0 +1,89 @@
+"""What is kept of a trial: a folder with its record, its log and, of good ones, its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.files import written_aside
+
+RECORD_FILE, CHECKPOINT_FILE, STATE_FILE = "trial.json", "checkpoint.pth", "training.pth"
+SETTINGS_FILE, LOG_FILE = "settings.yaml", "log.txt"
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+
+
+@dataclass
+class TrialRecord:
+    """How a trial went.
+
+    Attributes:
+        trial: Its name.
+        settings: What was tried.
+        status: ``running``, ``finished``, ``stopped`` (by the scheduler, before its end) or ``failed``.
+        bigger: Whether a bigger score is better.
+        scores: Score of each validation.
+        best_score: The best of them.
+        best_epoch: Its epoch, from 0 on.
+        seconds: What the epochs took.
+        error: Why it failed.
+    """
+
+    trial: str
+    settings: dict[str, Any]
+    status: str = RUNNING
+    bigger: bool = True
+    scores: list[float] = field(default_factory=list)
+    best_score: float | None = None
+    best_epoch: int | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write ``trial.json`` into the trial's folder."""
+        with written_aside(folder / RECORD_FILE) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> TrialRecord | None:
+        """Read what :meth:`write` wrote; None where there is none that is whole."""
+        try:
+            return cls(**json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @property
+    def rank(self) -> tuple[float, str]:
+        """Orders trials from the best to the worst; those without a score come last."""
+        if self.best_score is None:
+            return float("inf"), self.trial
+        return (-self.best_score if self.bigger else self.best_score), self.trial
+
+
+def trials_folder(folder: Path) -> Path:
+    """Where the trials of a sweep lie."""
+    return folder / "trials"
+
+
+def read_trials(folder: Path) -> list[TrialRecord]:
+    """The trials of a sweep, from the best to the worst."""
+    return sorted(_records(folder), key=lambda record: record.rank)
+
+
+def drop_weights(folder: Path, n_kept: int) -> None:
+    """Remove the weights of all trials that are over and not among the best."""
+    for record in read_trials(folder)[n_kept:]:
+        if record.status != RUNNING:
+            for name in (CHECKPOINT_FILE, STATE_FILE):
+                with suppress(FileNotFoundError):
+                    (trials_folder(folder) / record.trial / name).unlink()
+
+
+def _records(folder: Path) -> Iterator[TrialRecord]:
+    for path in sorted(trials_folder(folder).glob("*")):
+        record = TrialRecord.read(path)
+        if record is not None:
+            yield record

@@ -1,0 +1,79 @@
+"""``--tune``: the same number of trials for every model, and runs with what they found."""
+
+import json
+
+import pytest
+
+from recbole_gserec.benchmark import tuned as module
+from recbole_gserec.benchmark.plan import Request, entries_of
+from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
+from recbole_gserec.benchmark.tuned import tuned
+from recbole_gserec.tune.runner import Place
+from recbole_gserec.tune.search import SweepResult
+from recbole_gserec.tune.trial_record import read_trials
+
+SMALL = {"epochs": 1, "train_batch_size": 256, "hidden_size": 8, "inner_size": 8, "embedding_size": 8, "use_gpu": False}
+
+
+@pytest.fixture
+def sweeps(monkeypatch):
+    """Stands for the search: tells what was asked, and always finds a rate of 0.5."""
+    asked = []
+
+    def search(request, place):
+        asked.append(request)
+        return SweepResult({}, {"learning_rate": 0.5}, {}, {}, request.output, request.output, 0)
+
+    monkeypatch.setattr(module, "search", search)
+    return asked
+
+
+def test_every_model_gets_the_same_effort(sweeps, tmp_path, caplog):
+    own = {"SASRec": {"n_layers": 1}}
+    request = Request(
+        ["toy", "play"],
+        ["SASRec", "GSERec", "BPR"],
+        [7, 8],
+        tmp_path,
+        {"epochs": 3},
+        lambda model, dataset: own.get(model, {}),
+    )
+    found = tuned(request, tmp_path / "out", 5, Place(1))
+    assert {(asked.model, asked.dataset) for asked in sweeps} == {
+        (model, dataset) for model in ("SASRec", "GSERec") for dataset in ("toy", "play")
+    }
+    assert "BPR has no search space" in caplog.text
+    for asked in sweeps:
+        assert (asked.n_samples, asked.seed, asked.search, asked.scheduler) == (5, 7, "random", "asha")
+        assert asked.output == tmp_path / "out" / "tune"
+        # The protocol, and what was given, hold in the search as in the runs.
+        assert (asked.settings["epochs"], asked.settings["eval_candidate_seed"]) == (3, 2020)
+        assert asked.settings.get("n_layers") == (1 if asked.model == "SASRec" else None)
+    for entry in entries_of(found):
+        assert entry.given.get("learning_rate") == (None if entry.model == "BPR" else 0.5)
+        assert entry.given.get("n_layers") == (1 if entry.model == "SASRec" else None)
+
+
+def test_settings_given_for_a_model_outrank_what_was_found(sweeps, tmp_path):
+    request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: {"learning_rate": 0.1})
+    (entry,) = entries_of(tuned(request, tmp_path, 5, Place(1)))
+    assert entry.given["learning_rate"] == 0.1
+
+
+def test_a_tuned_run_has_the_winners_numbers(random_dataset, tmp_path):
+    """With the seed of the search, the run's validation is that of the winning trial."""
+    import ray
+
+    given = {name: value for name, value in SMALL.items() if name != "embedding_size"}
+    request = Request(["toy"], ["SASRec"], [3], random_dataset, given)
+    try:
+        found = tuned(request, tmp_path / "out", 2, Place(workers=2, cpus=1))
+    finally:
+        ray.shutdown()
+    trials = read_trials(tmp_path / "out" / "tune" / "toy" / "SASRec")
+    assert len(trials) == 2
+    assert run_benchmark(found, tmp_path / "out", lambda: LocalPool(threads=1)).finished == 1
+    (path,) = (tmp_path / "out" / "runs").rglob("run.json")
+    record = json.loads(path.read_text())
+    assert trials[0].settings.items() <= record["given"].items()
+    assert max(record["epochs"]["valid_score"]) == trials[0].best_score

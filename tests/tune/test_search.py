@@ -1,0 +1,369 @@
+"""Sweeps as a user makes them, on a small dataset."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from recbole_gserec.config import without_arguments
+from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.tune.request import TuneRequest, plan
+from recbole_gserec.tune.runner import Place
+from recbole_gserec.tune.search import search
+from recbole_gserec.tune.trial_record import FAILED, FINISHED, STOPPED, TrialRecord, read_trials
+from tests.conftest import random_files, write_dataset
+
+SMALL = {
+    "embedding_size": 16,
+    "inner_size": 16,
+    "mlp_hidden_size": [16],
+    "train_batch_size": 256,
+    "use_gpu": False,
+    "n_codebooks": 2,
+    "codebook_size": 4,
+    "code_dim": 4,
+    "rq_hidden_sizes": [8],
+    "rq_epochs": 4,
+    "rq_warmup_epochs": 0,
+    "encoder_dim": 8,
+}
+SEQUENTIAL = {"hidden_size": 16, "inner_size": 16, "train_batch_size": 256, "use_gpu": False}
+PLACE = Place(workers=2, cpus=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folder of a dataset without codes."""
+    files = random_files()
+    del files["code"]
+    return write_dataset(tmp_path_factory.mktemp("data"), "toy", **files)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_this_module():
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+def space_file(folder: Path, space: dict) -> Path:
+    path = folder / "space.yaml"
+    path.write_text(yaml.safe_dump(space, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(data, tmp_path_factory):
+    """A grid over a setting of the offline stage and one of the model."""
+    folder = tmp_path_factory.mktemp("tune")
+    space = space_file(folder, {"lambda_rq_cl": [0.0001, 1.0], "learning_rate": [0.01, 0.001]})
+    request = TuneRequest("GSERec", "toy", data, folder, space, {**SMALL, "epochs": 2}, search="grid", scheduler="fifo")
+    return request, search(request, PLACE, n_kept=2)
+
+
+def test_every_combination_is_a_trial(swept):
+    request, result = swept
+    trials = read_trials(request.folder)
+    assert [record.status for record in trials] == [FINISHED] * 4 and result.n_failed == 0
+    tried = {tuple(record.settings.values()) for record in trials}
+    assert tried == {(codes, rate) for codes in (0.0001, 1.0) for rate in (0.01, 0.001)}
+    assert trials == sorted(trials, key=lambda record: -record.best_score)
+    for record in trials:
+        assert len(record.scores) == 2 and record.best_score == max(record.scores)
+
+
+def test_codes_are_made_once_for_each_setting(swept, data):
+    codes = sorted((swept[0].folder / "codes").glob("*.code"))
+    records = [json.loads(path.with_name(path.name + ".json").read_text()) for path in codes]
+    assert sorted(record["settings"]["lambda_rq_cl"] for record in records) == [0.0001, 1.0]
+    assert len({path.read_text() for path in codes}) == 2
+    made = [path.read_text() for path in (swept[0].folder / "trials").glob("*/log.txt")]
+    assert sum("It is made now" in text for text in made) == 2
+    # Summaries and vectors are kept where the dataset is.
+    assert (data / "toy" / "toy.preprocess.sqlite3").is_file()
+    assert not list((swept[0].folder / "codes").glob("*.sqlite3"))
+
+
+def test_weights_of_the_best_are_kept(swept):
+    trials, folder = read_trials(swept[0].folder), swept[0].folder / "trials"
+    kept = [(folder / record.trial / "checkpoint.pth").is_file() for record in trials]
+    assert kept == [True, True, False, False]
+
+
+TRAIN_BY_FILE = """
+import json, sys, torch
+from recbole.quick_start import run_recbole
+import recbole_gserec
+file = sys.argv.pop()
+torch.set_num_threads(1)
+result = run_recbole(config_file_list=[file], config_dict={"show_progress": False})
+print(json.dumps([result["best_valid_score"], dict(result["best_valid_result"]), dict(result["test_result"])]))
+"""
+
+
+def test_run_recbole_gives_the_winners_numbers(swept, tmp_path, monkeypatch):
+    """From the file alone, in a process that knows nothing of the sweep."""
+    _, result = swept
+    winner = json.loads((result.best_file.parent / "winner.json").read_text())
+    output = subprocess.run(
+        [sys.executable, "-c", TRAIN_BY_FILE, str(result.best_file)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    score, valid, test = json.loads(output.splitlines()[-1])
+    assert score == winner["score"] == max(record.best_score for record in read_trials(swept[0].folder))
+    assert valid == winner["valid"] == result.valid
+    assert test == winner["test"] == result.test
+
+
+def test_report(swept):
+    request, result = swept
+    text = result.report.read_text()
+    assert text.startswith("# GSERec on toy: 4 trials")
+    assert all(f"{value:.4f}" in text for value in result.test.values())
+    table = pd.read_csv(request.folder / "trials.csv")
+    assert list(table["score"]) == [record.best_score for record in read_trials(request.folder)]
+    assert list(table["status"]) == [FINISHED] * 4 and table["error"].isna().all()
+    for name in ("settings.png", "settings.pdf"):
+        assert (request.folder / name).stat().st_size > 1000
+    assert list((request.folder / "ray").glob("*/events.out.tfevents.*")), "nothing for TensorBoard"
+
+
+def test_the_same_call_again_trains_nothing(swept):
+    request, result = swept
+    files = {path: path.stat().st_mtime_ns for path in (request.folder / "trials").rglob("*") if path.is_file()}
+    assert search(request, PLACE, n_kept=2) == result
+    assert files == {path: path.stat().st_mtime_ns for path in (request.folder / "trials").rglob("*") if path.is_file()}
+
+
+def test_another_sweep_in_the_same_folder(swept):
+    request, _ = swept
+    with pytest.raises(SettingError, match="has a sweep with another given and another seed: name another folder"):
+        search(TuneRequest(**{**vars(request), "seed": 1, "settings": {**SMALL, "epochs": 3}}), PLACE)
+
+
+def test_a_trial_that_fails_does_not_stop_the_others(data, tmp_path):
+    space = space_file(tmp_path, {"n_heads": [3, 2]})
+    request = TuneRequest(
+        "SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, search="grid", scheduler="fifo"
+    )
+    result = search(request, PLACE)
+    good, bad = read_trials(request.folder)
+    assert (good.status, good.settings, bad.status, bad.settings) == (FINISHED, {"n_heads": 2}, FAILED, {"n_heads": 3})
+    assert result.n_failed == 1 and "heads" in bad.error
+    assert bad.error in result.report.read_text()
+    # Failed trials are made again, or not, as the user says.
+    before = (request.folder / "trials" / bad.trial / "log.txt").stat().st_mtime_ns
+    assert search(request, PLACE, retry_failed=False) == result
+    assert (request.folder / "trials" / bad.trial / "log.txt").stat().st_mtime_ns == before
+    assert search(request, PLACE).n_failed == 1
+    assert (request.folder / "trials" / bad.trial / "log.txt").stat().st_mtime_ns > before
+
+
+def test_all_trials_fail(data, tmp_path):
+    space = space_file(tmp_path, {"n_heads": [3]})
+    request = TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, scheduler="fifo")
+    with pytest.raises(GSERecError, match=r"no trial of the sweep in .* has a score: .*heads"):
+        search(request, PLACE)
+
+
+DRIVER = """
+import json, logging, sys
+from pathlib import Path
+logging.basicConfig(level=logging.INFO)
+from recbole_gserec.tune.request import TuneRequest
+from recbole_gserec.tune.runner import Place
+from recbole_gserec.tune.search import search
+data, output, space, settings = sys.argv[1:5]
+sys.argv[1:] = []
+how = {"scheduler": "fifo", "search": "grid"}
+request = TuneRequest("SASRec", "toy", Path(data), Path(output), Path(space), json.loads(settings), **how)
+search(request, Place(workers=1, cpus=1))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_goes_on(data, tmp_path, number):
+    """Trials that were over are not made again; numbers are those of a sweep that was not killed."""
+    space = space_file(tmp_path, {"learning_rate": [0.01, 0.003, 0.001]})
+    settings = {**SEQUENTIAL, "epochs": 3}
+    outputs = {name: tmp_path / name for name in ("whole", "killed")}
+    requests = {
+        name: TuneRequest("SASRec", "toy", data, output, space, settings, search="grid", scheduler="fifo")
+        for name, output in outputs.items()
+    }
+    command = [sys.executable, "-c", DRIVER, str(data), str(outputs["killed"]), str(space), json.dumps(settings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    # A process that was started in the background may ignore SIGINT.
+    folder = requests["killed"].folder
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and driver.poll() is None:
+        if sum(record.status == FINISHED for record in read_trials(folder)) >= 1:
+            break
+        time.sleep(0.2)
+    assert driver.poll() is None
+    os.killpg(driver.pid, number) if number == signal.SIGKILL else driver.send_signal(number)
+    if number == signal.SIGINT:
+        time.sleep(2)
+        if driver.poll() is None:
+            os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait(60)
+    over = [record for record in read_trials(folder) if record.status == FINISHED]
+    assert 1 <= len(over) < 3
+    logs = {record.trial: (folder / "trials" / record.trial / "log.txt").stat().st_mtime_ns for record in over}
+    again = search(requests["killed"], Place(workers=1, cpus=1))
+    whole = search(requests["whole"], Place(workers=1, cpus=1))
+    assert logs == {trial: (folder / "trials" / trial / "log.txt").stat().st_mtime_ns for trial in logs}
+    scores = [
+        sorted((record.settings["learning_rate"], record.scores) for record in read_trials(request.folder))
+        for request in requests.values()
+    ]
+    assert scores[0] == scores[1] and len(scores[0]) == 3
+    assert (again.valid, again.test) == (whole.valid, whole.test)
+
+
+def test_weak_trials_are_stopped_and_the_winner_is_trained_to_its_end(data, tmp_path):
+    space = space_file(tmp_path, {"learning_rate": [0.01, 1e-9, 2e-9, 3e-9, 4e-9, 5e-9]})
+    request = TuneRequest(
+        "SASRec",
+        "toy",
+        data,
+        tmp_path,
+        space,
+        {**SEQUENTIAL, "epochs": 4, "stopping_step": 10},
+        search="grid",
+        grace_period=1,
+    )
+    search(request, Place(workers=1, cpus=1))
+    trials = read_trials(request.folder)
+    assert trials[0].status == FINISHED and len(trials[0].scores) == 4
+    stopped = [record for record in trials if record.status == STOPPED]
+    assert stopped and all(len(record.scores) < 4 for record in stopped)
+
+
+@pytest.mark.parametrize(("how", "scheduler", "grace_period"), [("optuna", "asha", 1), ("random", "pbt", 2)])
+def test_other_searches(data, tmp_path, how, scheduler, grace_period):
+    space = space_file(tmp_path, {"learning_rate": {"loguniform": [0.001, 0.01]}, "hidden_dropout_prob": [0.1, 0.5]})
+    request = TuneRequest(
+        "SASRec",
+        "toy",
+        data,
+        tmp_path,
+        space,
+        {**SEQUENTIAL, "epochs": 4, "stopping_step": 10},
+        search=how,
+        scheduler=scheduler,
+        n_samples=4,
+        grace_period=grace_period,
+    )
+    result = search(request, PLACE)
+    trials = read_trials(request.folder)
+    assert len(trials) == 4 and all(0.001 <= record.settings["learning_rate"] <= 0.01 for record in trials)
+    best = yaml.safe_load(result.best_file.read_text())
+    assert best["learning_rate"] == trials[0].settings["learning_rate"]
+    assert result.valid["ndcg@5"] == trials[0].best_score
+
+
+def test_two_machines(data, tmp_path):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    try:
+        space = space_file(tmp_path, {"learning_rate": [0.01, 0.001]})
+        request = TuneRequest(
+            "SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 2}, search="grid", scheduler="fifo"
+        )
+        search(request, Place(address=cluster.address))
+        assert [record.status for record in read_trials(request.folder)] == [FINISHED] * 2
+        results = list((request.folder / "ray").glob("*/result.json"))
+        told = [json.loads(path.read_text().splitlines()[-1]) for path in results]
+        assert len({result["pid"] for result in told}) == 2
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model": "SASrec"}, "Did you mean 'SASRec'"),
+        ({"dataset": "../toy"}, "is no name of a dataset"),
+        ({"scheduler": "best"}, "--scheduler is 'best'; there is: asha, fifo, pbt"),
+        ({"search": "best"}, "--search is 'best'; there is: .*grid, .*optuna.*random"),
+        ({"search": "hebo"}, "--search hebo needs a library that is not installed"),
+        ({"settings": {"seed": 3}}, "'seed' is no setting of a sweep's trials: it is given by --seed"),
+        ({"settings": {"learning_rat": 3}}, "learning_rat"),
+        ({"settings": {"hidden_dropout_prob": 0.1, "learning_rate": 0.1, "weight_decay": 0}}, "nothing to try"),
+        ({"space": {"learning_rat": [1]}}, "learning_rat"),
+        ({"model": "GSERec", "space": {"n_heads": [1, 0]}}, "n_heads is 0; it takes a whole number of at least 1"),
+        ({"space": {"learning_rate": {"uniform": [0.1, 1]}}, "search": "grid"}, "learning_rate has a range"),
+        ({"model": "BPR"}, "no search space for BPR"),
+        ({"model": "NRHUB", "space": {"lambda_rq_cl": [1, 2]}}, "lambda_rq_cl"),
+    ],
+)
+def test_requests_that_cannot_be_run(data, tmp_path, changes, problem):
+    given = {"model": "SASRec", "dataset": "toy", "data_path": data, "output": tmp_path, **changes}
+    if isinstance(given.get("space"), dict):
+        given["space"] = space_file(tmp_path, given["space"])
+    with pytest.raises(GSERecError, match=problem):
+        plan(TuneRequest(**given))
+    assert not list(tmp_path.glob("toy/*/trials"))
+
+
+def test_settings_given_are_not_tried(data, tmp_path):
+    sweep, job = plan(TuneRequest("SASRec", "toy", data, tmp_path, settings={"learning_rate": 0.01}))
+    assert set(sweep.space) == {"hidden_dropout_prob", "weight_decay"} and job.given == {"learning_rate": 0.01}
+
+
+def test_hyper_tuning_of_recbole(data, tmp_path, monkeypatch):
+    """RecBole's own search works with our models, and reads the same kind of file."""
+    pytest.importorskip("hyperopt")
+    from recbole.quick_start import objective_function
+    from recbole.trainer import HyperTuning
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data / "toy", tmp_path / "dataset" / "toy")
+    (tmp_path / "hyper.test").write_text("learning_rate choice [0.01, 0.001]\n")
+    (tmp_path / "fixed.yaml").write_text(
+        yaml.safe_dump({**SMALL, "model": "GSERec", "dataset": "toy", "epochs": 1, "show_progress": False})
+    )
+    with without_arguments():
+        tuning = HyperTuning(
+            objective_function,
+            algo="exhaustive",
+            params_file=str(tmp_path / "hyper.test"),
+            fixed_config_file_list=[str(tmp_path / "fixed.yaml")],
+        )
+        tuning.run()
+    assert len(tuning.params2result) == 2
+    assert tuning.best_score == max(result["best_valid_score"] for result in tuning.params2result.values())
+
+
+def test_records(tmp_path):
+    record = TrialRecord("a", {"x": 1}, scores=[0.1, 0.2], best_score=0.2, best_epoch=1)
+    (tmp_path / "trials" / "a").mkdir(parents=True)
+    record.write(tmp_path / "trials" / "a")
+    TrialRecord("b", {"x": 2}).write(tmp_path / "trials" / "b")
+    (tmp_path / "trials" / "c").mkdir()
+    (tmp_path / "trials" / "c" / "trial.json").write_text("{")
+    assert [found.trial for found in read_trials(tmp_path)] == ["a", "b"]
+    assert read_trials(tmp_path)[0] == record
+    smaller = [TrialRecord(name, {}, bigger=False, best_score=score) for name, score in (("x", 2.0), ("y", 1.0))]
+    assert min(smaller, key=lambda found: found.rank).trial == "y"
