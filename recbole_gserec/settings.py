@@ -57,10 +57,15 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
     """
     settings = model_settings(model)
     if is_search_aware(model) or has_searches(Path(data_path) / dataset, dataset):
-        settings = {**protocol_settings(), **settings, **dataset_settings(dataset)}
+        settings = {**protocol_settings(), **settings, **dataset_defaults(model, dataset)}
         if is_sequential:
             settings["repeatable"] = True
     return copy.deepcopy(settings)
+
+
+def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:
+    """Those of a dataset's default settings that a model reads: few read those of the offline stage."""
+    return {name: value for name, value in dataset_settings(dataset).items() if name in known_settings(model)}
 
 
 def known_settings(model: str) -> frozenset[str]:

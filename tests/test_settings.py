@@ -19,7 +19,11 @@ def test_defaults_of_a_model_and_dataset(random_dataset):
     assert ours == {**protocol_settings(), **model_settings("GSERec"), "repeatable": True}
     # The default dataset is made on first use, so its folder may not be there yet.
     made_later = plugin_defaults("BPR", DEFAULT_DATASET, str(random_dataset), False)
-    assert made_later == {**protocol_settings(), **dataset_settings(DEFAULT_DATASET)}
+    of_dataset = dataset_settings(DEFAULT_DATASET)
+    offline = of_dataset.pop("rq_batch_size")
+    assert made_later == {**protocol_settings(), **of_dataset}
+    # Who reads no codes has no setting of theirs.
+    assert plugin_defaults("GSERec", DEFAULT_DATASET, str(random_dataset), True)["rq_batch_size"] == offline == 128
 
 
 def test_defaults_are_copies(random_dataset):

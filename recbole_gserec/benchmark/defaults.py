@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_gserec.benchmark.record import plain
-from recbole_gserec.properties_files import dataset_settings, model_settings, protocol_settings
+from recbole_gserec.properties_files import model_settings, protocol_settings
+from recbole_gserec.settings import dataset_defaults
 
 # They change what is measured and not the model, and RecBole keeps some in another form. Whether results are of the
 # same evaluation is told by the candidates themselves.
@@ -28,7 +29,7 @@ def changed_defaults(record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     now = model_settings(record["model"])
     if "short_users" in took:
         # The dataset has searches: its settings and those of the protocol are among the defaults.
-        now = {**protocol_settings(), **now, **dataset_settings(record["dataset"])}
+        now = {**protocol_settings(), **now, **dataset_defaults(record["model"], record["dataset"])}
     names = now.keys() - record["given"].keys() - set(_OF_THE_EVALUATION)
     pairs = {name: (took.get(name), plain(now[name])) for name in sorted(names)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
