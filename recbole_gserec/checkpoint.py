@@ -14,6 +14,7 @@ import torch
 from recbole.config import Config
 from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_color
 
+from recbole_gserec.data.file_record import file_record
 from recbole_gserec.errors import CheckpointError
 from recbole_gserec.files import written_aside
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
@@ -32,7 +33,10 @@ _NO_CACHE = os.path.join(os.devnull, "not-chosen-by-a-checkpoint")
 
 
 class CheckpointConfig:
-    """Stands for a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config."""
+    """Stands for a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config.
+
+    The Config it is loaded as has one attribute more, ``dataset_files``: see :func:`file_record`.
+    """
 
     def __init__(self, config: Config):
         self._config = config
@@ -40,7 +44,8 @@ class CheckpointConfig:
     def __reduce__(self):
         config = self._config
         plain = {part: _encode(getattr(config, part)) for part in _PARTS}
-        return restore_config, ({**plain, "model": config.model, "dataset": config.dataset},)
+        names = {"model": config.model, "dataset": config.dataset}
+        return restore_config, ({**plain, **names, "dataset_files": file_record(config)},)
 
 
 def restore_config(plain: Mapping[str, Any]) -> Config:
@@ -57,6 +62,8 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         for part in _PARTS:
             setattr(config, part, _decode(plain[part]))
         config.model, config.dataset = plain["model"], plain["dataset"]
+        # Checkpoints of earlier versions do not tell.
+        config.dataset_files = plain.get("dataset_files")
         _check_model(config)
         config.final_config_dict.update(dataset_save_path=_NO_CACHE, dataloaders_save_path=_NO_CACHE)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -15,9 +15,6 @@ def bootstrap_intervals(
 ) -> NDArray[np.float64]:
     """Draw users with replacement, as many as there are, and take percentiles of the means over them.
 
-    All columns are of the same resamples. A resample is told by how often it holds each user, so that the means of all
-    columns over many resamples are one product of matrices; its result does not depend on how many that is.
-
     Args:
         values: ``[n_users, n_columns]``.
         level: Share of the resamples' means within the interval.
@@ -26,6 +23,31 @@ def bootstrap_intervals(
 
     Returns:
         ``[n_columns, 2]``: lower and upper end.
+    """
+    return percentile_intervals(resampled_means(values, n_resamples=n_resamples, seed=seed), level)
+
+
+def percentile_intervals(resampled: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
+    """The interval that holds a share of the resamples' values; ``[n_resamples, n_columns]`` to ``[n_columns, 2]``."""
+    tail = 50 * (1 - level)
+    return np.percentile(resampled, [tail, 100 - tail], axis=0).T
+
+
+def resampled_means(
+    values: NDArray[np.float64], *, n_resamples: int = RESAMPLES, seed: int = SEED
+) -> NDArray[np.float64]:
+    """Means over resamples of the users.
+
+    All columns are of the same resamples. A resample is told by how often it holds each user, so that the means of all
+    columns over many resamples are one product of matrices; its result does not depend on how many that is.
+
+    Args:
+        values: ``[n_users, n_columns]``.
+        n_resamples: How many resamples.
+        seed: Seed of the resamples, which depend on it and the number of users alone.
+
+    Returns:
+        ``[n_resamples, n_columns]``.
     """
     n_users = len(values)
     generator = np.random.default_rng(seed)
@@ -37,5 +59,4 @@ def bootstrap_intervals(
         for row in part:
             row[:] = np.bincount(generator.integers(n_users, size=n_users, dtype=np.int32), minlength=n_users)
         means[start : start + len(part)] = part @ values
-    tail = 50 * (1 - level)
-    return np.percentile(means / n_users, [tail, 100 - tail], axis=0).T
+    return means / n_users

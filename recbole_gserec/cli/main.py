@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from recbole_gserec.cli import benchmark, convert, preprocess, tune
+from recbole_gserec.cli import analyze, benchmark, convert, export, preprocess, recommend, tune
 from recbole_gserec.cli.user_errors import is_the_users, one_line
 
 # The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
@@ -24,8 +24,11 @@ app = typer.Typer(
 )
 app.command("preprocess", context_settings=preprocess.CONTEXT_SETTINGS)(preprocess.preprocess)
 app.add_typer(convert.app, name="convert")
+app.add_typer(analyze.app, name="analyze")
 app.command("benchmark", context_settings=benchmark.CONTEXT_SETTINGS)(benchmark.benchmark)
 app.command("tune", context_settings=tune.CONTEXT_SETTINGS)(tune.tune)
+app.command("recommend")(recommend.recommend)
+app.command("export")(export.export)
 
 
 def main() -> None:

@@ -1,0 +1,167 @@
+"""``gserec analyze ablation``: the model without each of its parts (Table 3 and Figure 5 of GSERec)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole_gserec.analyze import ablation_table, group_tables
+from recbole_gserec.analyze.group_figure import draw_groups
+from recbole_gserec.analyze.group_results import GroupResults
+from recbole_gserec.analyze.groups import Grouping, compare_models, results_page
+from recbole_gserec.analyze.output_files import write_csv, write_figure, write_text
+from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, settings_of_codes
+from recbole_gserec.benchmark import escaping, made_with, significance_table
+from recbole_gserec.benchmark.given import canonical
+from recbole_gserec.benchmark.metrics import DEFAULT_METRICS, Metric
+from recbole_gserec.benchmark.model_names import OURS
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.plan import Request
+from recbole_gserec.benchmark.results import StoredRun, load_runs
+from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, run_benchmark
+from recbole_gserec.benchmark.significance import compare, comparisons_frame
+from recbole_gserec.errors import GSERecError, SettingError
+
+logger = getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AblationRequest:
+    """What is to be compared.
+
+    Attributes:
+        dataset: Name of the dataset.
+        seeds: Of the trainings.
+        data_path: Folder of all datasets.
+        output: Folder of the runs and the result.
+        settings: Of the full model and all variants.
+        variants: See :mod:`variants`.
+        grouping: How users are grouped.
+        metrics: Columns of the table.
+        group_metric: By which groups are compared.
+    """
+
+    dataset: str
+    seeds: Sequence[int]
+    data_path: Path
+    output: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[Variant, ...] = VARIANTS
+    grouping: Grouping = Grouping()
+    metrics: tuple[Metric, ...] = DEFAULT_METRICS
+    group_metric: Metric = Metric("ndcg", 5)
+
+
+class AblationResult(NamedTuple):
+    """How an ablation ended.
+
+    Attributes:
+        page: ``ablation.md``.
+        unfinished: Runs that failed or that another process makes.
+    """
+
+    page: Path
+    unfinished: int
+
+
+def analyze_ablation(request: AblationRequest, make_pool: Callable[[], Pool] = LocalPool) -> AblationResult:
+    """Train the model with all its parts and without each, as a benchmark does, and compare.
+
+    Runs that are finished are not made again; interrupted, the same call goes on.
+
+    Args:
+        request: What to compare.
+        make_pool: Makes what makes the runs.
+
+    Raises:
+        GSERecError: For a request that cannot be run as it stands, or if no run of the full model succeeds.
+    """
+    settings = canonical(request.settings)
+    check_variants(request.variants, settings)
+    _check_folder(request.output)
+    outcomes = {}
+    for variant in (FULL, *request.variants):
+        logger.info(f"{variant.label} on {request.dataset}")
+        own = variant.settings
+        if variant.has_own_codes:
+            # The dataset's codes, which these differ from in one setting, are there once the full model has run.
+            own = settings_of_codes(variant, request.dataset, request.data_path, request.output)
+            Path(own["code_path"]).parent.mkdir(parents=True, exist_ok=True)
+        outcomes[variant.label] = run_benchmark(_request(request, {**settings, **own}), request.output, make_pool)
+    page = write_ablation(request, outcomes)
+    return AblationResult(page, sum(outcome.failed + outcome.elsewhere for outcome in outcomes.values()))
+
+
+def _request(request: AblationRequest, settings: Mapping[str, Any]) -> Request:
+    return Request([request.dataset], [OURS], request.seeds, request.data_path, settings)
+
+
+def _check_folder(output: Path) -> None:
+    """Refuse a benchmark's folder: its report would take the newest variant for the model."""
+    others = {path.name for path in Path(output).glob("runs/*/*") if path.is_dir()} - {OURS}
+    if others:
+        raise SettingError(
+            f"{output} has runs of {sorted(others)[0]}; an ablation needs a folder of its own (--output)"
+        )
+
+
+def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) -> Path:
+    """Write the tables and the figure from stored runs.
+
+    Args:
+        request: What was compared.
+        outcomes: Of the full model, which comes first, and of the variants, by their names in print.
+
+    Returns:
+        The page ``<output>/analyze/ablation/ablation.md``.
+
+    Raises:
+        GSERecError: If the full model has no finished run.
+    """
+    stored = load_runs(request.output)
+    cells = [_cell(label, outcome, stored, request) for label, outcome in outcomes.items()]
+    full, others = cells[0], [cell for cell in cells[1:] if cell.finished]
+    if not full.finished:
+        reasons = [run.problem for run in full.runs] or ["no run"]
+        raise GSERecError(f"the full model has no finished run in {request.output}: {reasons[0]}")
+    table = compare(full, others, request.metrics)
+    groups = compare_models(full, others, [request.group_metric], request.grouping, request.data_path)
+    folder = Path(request.output) / "analyze" / "ablation"
+    page = ["# Ablation", f"## {escaping.markdown(request.dataset)}"]
+    page += [ablation_table.markdown(cells, request.metrics, table)]
+    page += [escaping.markdown(line) for line in _failures(cells)]
+    page += ["## Tests", significance_table.markdown(table).rstrip()]
+    page += _groups_page(groups, full, request, folder)
+    page += ["## Settings", made_with.settings_markdown(request.dataset, cells)]
+    write_csv(folder / "ablation.csv", ablation_table.frame(cells, request.metrics))
+    write_csv(folder / "significance.csv", comparisons_frame(table))
+    write_csv(folder / "groups.csv", group_tables.group_frame(groups))
+    write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
+    return folder / "ablation.md"
+
+
+def _groups_page(groups: GroupResults, full: ModelRuns, request: AblationRequest, folder: Path) -> list[str]:
+    parts = ["## By group of users", *results_page(groups, full, [request.group_metric], request.grouping.by)]
+    if len(groups.comparisons):
+        write_figure(folder, "groups", draw_groups(groups, request.group_metric, request.grouping.by))
+        parts.append("![Improvement of the full model by group](groups.png)")
+    return [*parts, group_tables.HOW_TO_READ]
+
+
+def _cell(label: str, outcome: Outcome, stored: Sequence[StoredRun], request: AblationRequest) -> ModelRuns:
+    """The runs of a variant, under its name in print."""
+    runs = [run for run in stored if run.key in outcome.keys and run.dataset == request.dataset]
+    runs = [replace(run, model=label) for run in runs if run.seed in request.seeds]
+    return ModelRuns(request.dataset, label, tuple(sorted(runs, key=lambda run: run.seed)))
+
+
+def _failures(cells: Sequence[ModelRuns]) -> list[str]:
+    return [
+        f"{cell.model}, seed {run.seed}: {run.state} ({run.problem})."
+        for cell in cells
+        for run in cell.runs
+        if run.problem is not None
+    ]

@@ -1,0 +1,71 @@
+"""Table 3 of GSERec: the full model and its variants, a column for each metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from recbole_gserec.analyze.output_files import NONE
+from recbole_gserec.benchmark import escaping
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.significance import SIGNIFICANT, Comparison
+from recbole_gserec.markdown_table import markdown_table
+
+LEGEND = (
+    "Mean over users and seeds, ± standard deviation over seeds where there are several; the best in bold. \\*: the "
+    "full model differs significantly from the variant: paired t-test over users, p < 0.05 after Holm's correction for "
+    "the number of variants."
+)
+
+
+def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons: Sequence[Comparison]) -> str:
+    """The table and what there is to say about it.
+
+    Args:
+        cells: The full model first, then the variants; some may have no finished run.
+        metrics: The columns.
+        comparisons: Of the full model with the variants.
+    """
+    found = {(each.model, each.metric): each for each in comparisons}
+    best = {metric: max(_rounded(cell, metric) for cell in cells if cell.finished) for metric in metrics}
+    rows = [["model", *(metric.label for metric in metrics), "seeds"]]
+    for cell in cells:
+        row = [escaping.markdown(cell.model)]
+        for metric in metrics:
+            if not cell.finished:
+                row.append(NONE)
+                continue
+            means = cell.means(metric)
+            text = f"{means.mean():.4f}"
+            text = f"**{text}**" if _rounded(cell, metric) == best[metric] else text
+            comparison = found.get((cell.model, metric.name))
+            text += r"\*" if comparison and comparison.t_p_holm < SIGNIFICANT else ""
+            row.append(text + (f" ± {means.std(ddof=1):.4f}" if len(means) > 1 else ""))
+        rows.append([*row, ", ".join(map(str, cell.finished)) or NONE])
+    return markdown_table(rows) + "\n\n" + LEGEND
+
+
+def frame(cells: Sequence[ModelRuns], metrics: Sequence[Metric]) -> pd.DataFrame:
+    """One row for each variant and metric; those without a finished run have no mean."""
+    rows = []
+    for cell in cells:
+        for metric in metrics:
+            means = cell.means(metric)
+            rows.append(
+                {
+                    "dataset": cell.dataset,
+                    "model": cell.model,
+                    "metric": metric.name,
+                    "mean": means.mean() if len(means) else None,
+                    "deviation": means.std(ddof=1) if len(means) > 1 else None,
+                    "seeds": " ".join(map(str, cell.finished)),
+                }
+            )
+    return pd.DataFrame(rows).astype({"mean": float, "deviation": float})
+
+
+def _rounded(cell: ModelRuns, metric: Metric) -> float:
+    # Equal results may differ in their last bits.
+    return round(float(cell.means(metric).mean()), 12)

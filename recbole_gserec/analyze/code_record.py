@@ -1,0 +1,52 @@
+"""How a dataset's codes were made, as the file beside them tells."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole_gserec.errors import DataError
+from recbole_gserec.preprocess.settings import PreprocessSettings
+
+
+class CodeRecord(NamedTuple):
+    """What decided the codes.
+
+    Attributes:
+        settings: Of the offline stage, those that decide codes.
+        summarizer: ``name`` and ``settings`` of what made the summaries.
+    """
+
+    settings: dict[str, Any]
+    summarizer: dict[str, Any]
+
+
+def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
+    """Read ``<D>.code.json``.
+
+    Args:
+        code_file: The codes beside it.
+        remedy: What to do where it cannot be read.
+
+    Raises:
+        DataError: If it is missing, damaged, or of a version with other settings.
+    """
+    path = code_file.with_name(code_file.name + ".json")
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        summarizer = {"name": str(made["summarizer"]["name"]), "settings": dict(made["summarizer"]["settings"])}
+        record = CodeRecord(dict(made["settings"]), summarizer)
+    except FileNotFoundError as error:
+        raise DataError(path, "file not found: it is not known how the codes were made", remedy) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(path, "damaged: it does not tell how the codes were made", remedy) from error
+    if unknown := sorted(record.settings.keys() - default_settings().keys()):
+        raise DataError(path, f"the codes were made by another version, with the setting '{unknown[0]}'", remedy)
+    return record
+
+
+def default_settings() -> dict[str, Any]:
+    """Defaults of the offline stage, as JSON gives them back."""
+    return json.loads(json.dumps(asdict(PreprocessSettings())))

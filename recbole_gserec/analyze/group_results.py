@@ -1,0 +1,147 @@
+"""One model against others within groups of users, from stored ranks (Figures 2 and 5 of GSERec)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recbole_gserec.analyze.group_borders import Group
+from recbole_gserec.benchmark.bootstrap import percentile_intervals, resampled_means
+from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.paired_tests import holm
+from recbole_gserec.benchmark.ranks_file import TestRanks
+from recbole_gserec.benchmark.significance import compare, comparisons_frame
+from recbole_gserec.errors import DataError
+
+ALL = "all users"
+
+
+@dataclass(frozen=True, eq=False)
+class GroupResults:
+    """A model against others on one dataset, among all users and within groups.
+
+    Attributes:
+        dataset: The dataset.
+        reference: The model.
+        groups: In the order of the tables.
+        means: One row for all users and each group, metric and model: ``group``, ``users``, ``metric``, ``model``,
+            ``mean`` (over users, and over the model's seeds that it shares with the reference) and ``seeds``.
+        comparisons: One row for all users and each group, metric and other model: the columns of
+            :class:`recbole_gserec.benchmark.significance.Comparison`, ``group``, ``relative_low`` and
+            ``relative_high``. Groups without users have none.
+        refused: Other models that are not compared -> why.
+        outside: Users in no group.
+    """
+
+    dataset: str
+    reference: str
+    groups: tuple[Group, ...]
+    means: pd.DataFrame
+    comparisons: pd.DataFrame
+    refused: dict[str, str]
+    outside: int
+
+
+def compare_groups(
+    reference: ModelRuns,
+    others: Sequence[ModelRuns],
+    metrics: Sequence[Metric],
+    groups: Sequence[Group],
+    places: NDArray[np.int64],
+) -> GroupResults:
+    """Compare a model with others, as the benchmark does, among all users and within groups.
+
+    The corrected p-values of groups are Holm's, for all comparisons within groups by a metric; those of all users are
+    for the number of other models.
+
+    Args:
+        reference: The model.
+        others: The other models.
+        metrics: By which.
+        groups: The groups.
+        places: ``[n_users]`` place of each user's group, -1 for none, in the order of the reference's users.
+
+    Raises:
+        DataError: If the reference has no finished run, or its seeds are of different users.
+    """
+    if not reference.finished:
+        raise DataError(f"runs/{reference.dataset}/{reference.model}", "holds no finished run", "Run the benchmark")
+    if reason := why_not_comparable(reference, reference):
+        raise DataError(f"runs/{reference.dataset}/{reference.model}", reason, "Run the benchmark again")
+    refused = {other.model: why_not_comparable(reference, other) for other in others}
+    compared = [other for other in others if refused[other.model] is None]
+    rows_of = {ALL: np.arange(len(places))}
+    rows_of |= {group.label: np.flatnonzero(places == place) for place, group in enumerate(groups)}
+    means, comparisons = [], []
+    for name, rows in rows_of.items():
+        own, theirs = restricted(reference, rows), [restricted(other, rows) for other in compared]
+        means.append(_means(own, theirs, metrics).assign(group=name, users=len(rows)))
+        if len(rows) and theirs:
+            found = comparisons_frame(compare(own, theirs, metrics))
+            comparisons.append(found.assign(group=name, **_relative_intervals(own, theirs, metrics)))
+    table = pd.concat(comparisons, ignore_index=True) if comparisons else pd.DataFrame()
+    first = ["dataset", "group", "users", "metric", "model"]
+    means = pd.concat(means, ignore_index=True).assign(dataset=reference.dataset)
+    return GroupResults(
+        reference.dataset,
+        reference.model,
+        tuple(groups),
+        means[[*first, "mean", "seeds"]],
+        _corrected(table),
+        {model: reason for model, reason in refused.items() if reason},
+        int((places < 0).sum()),
+    )
+
+
+def restricted(cell: ModelRuns, rows: NDArray[np.int64]) -> ModelRuns:
+    """A model's finished runs with these users alone; ``rows`` are places in the order of users' ids, ascending."""
+    taken = pa.array(rows)
+    runs = [
+        replace(run, ranks=TestRanks(run.ranks.users.take(taken), run.ranks.items.take(taken), run.ranks.ranks[rows]))
+        for run in cell.finished.values()
+    ]
+    return replace(cell, runs=tuple(runs), set_aside=())
+
+
+def _means(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric]) -> pd.DataFrame:
+    rows = []
+    for metric in metrics:
+        for cell in (reference, *others):
+            seeds = common_seeds(reference, cell)
+            values = cell.per_user(metric, seeds)
+            row = {"metric": metric.name, "model": cell.model, "seeds": " ".join(map(str, seeds))}
+            rows.append({**row, "mean": float(values.mean()) if len(values) else np.nan})
+    return pd.DataFrame(rows)
+
+
+def _relative_intervals(
+    reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric]
+) -> dict[str, NDArray[np.float64]]:
+    """Percentiles of the relative improvement in percent over resamples of users, in the order of comparisons.
+
+    NaN where a resample has an other model's mean of 0: there the improvement has no bound, or is nothing at all.
+    """
+    pairs = [(metric, other, common_seeds(reference, other)) for metric in metrics for other in others]
+    ours = np.stack([reference.per_user(metric, seeds) for metric, _, seeds in pairs], axis=1)
+    theirs = np.stack([other.per_user(metric, seeds) for metric, other, seeds in pairs], axis=1)
+    means = resampled_means(np.concatenate([ours, theirs], axis=1))
+    ours, theirs = means[:, : len(pairs)], means[:, len(pairs) :]
+    defined = (theirs > 0).all(axis=0)
+    improvement = 100 * (ours / np.where(defined, theirs, 1) - 1)
+    bounds = np.where(defined[:, None], percentile_intervals(improvement), np.nan)
+    return {"relative_low": bounds[:, 0], "relative_high": bounds[:, 1]}
+
+
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    for metric in table["metric"].unique() if len(table) else ():
+        rows = (table["metric"] == metric) & (table["group"] != ALL)
+        for test in ("t_p", "wilcoxon_p"):
+            table.loc[rows, f"{test}_holm"] = holm(table.loc[rows, test].to_numpy())
+    return table

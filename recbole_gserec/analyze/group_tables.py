@@ -1,0 +1,91 @@
+"""Results within groups of users as tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from recbole_gserec.analyze.group_borders import Group
+from recbole_gserec.analyze.group_results import ALL, GroupResults
+from recbole_gserec.analyze.output_files import interval, number, text_table
+from recbole_gserec.benchmark import escaping
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_names import printed_name
+from recbole_gserec.benchmark.significance_table import p_text
+
+HOW_TO_READ = (
+    "Improvement: the reference's mean over users less the other's, and in percent of the other's. Each user's values "
+    "are averaged over the seeds that both models have, and paired by user. Intervals hold 95 % of 10,000 resamples of "
+    "the group's users, drawn with a fixed seed; – where a resample gives the other model a mean of 0. Tests are "
+    "two-sided; corrected p-values are Holm's: within groups for all groups and models by a metric, among all users "
+    "for all models. Each group is tested by itself: that one group's improvement is significant and another's is not "
+    "does not say that the two improvements differ; look at the intervals."
+)
+_HEAD = (
+    "other",
+    "group",
+    "improvement",
+    "95 % interval",
+    "relative",
+    "95 % interval",
+    "t-test p",
+    "corrected",
+    "Wilcoxon p",
+    "corrected",
+)
+
+
+def means_markdown(results: GroupResults, metric: Metric) -> str:
+    """Mean of each model in each group."""
+    found = results.means[results.means["metric"] == metric.name]
+    models = list(dict.fromkeys(found["model"]))
+    rows = [["group", "users", *map(printed_name, models)]]
+    for group, own in found.groupby("group", sort=False):
+        by_model = own.set_index("model")["mean"]
+        rows.append([group, f"{own['users'].iloc[0]:,}", *(number(by_model[model]) for model in models)])
+    return text_table(rows)
+
+
+def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
+    """The reference against each other model, in each group."""
+    found = results.comparisons[results.comparisons["metric"] == metric.name]
+    rows = [_HEAD]
+    order = {model: place for place, model in enumerate(found["model"].unique())}
+    for row in found.sort_values("model", key=lambda models: models.map(order), kind="stable").itertuples():
+        rows.append(
+            [
+                printed_name(row.model),
+                row.group,
+                f"{row.difference:+.4f}",
+                interval(row.low, row.high),
+                number(row.relative_percent, "+.2f") + (" %" if row.relative_percent == row.relative_percent else ""),
+                interval(row.relative_low, row.relative_high, "+.2f", " %"),
+                *(p_text(p) for p in (row.t_p, row.t_p_holm, row.wilcoxon_p, row.wilcoxon_p_holm)),
+            ]
+        )
+    return text_table(rows)
+
+
+def refusals_markdown(results: GroupResults) -> list[str]:
+    """A line for each reason why models are not compared, and one for users in no group."""
+    reasons: dict[str, list[str]] = {}
+    for model, reason in results.refused.items():
+        reasons.setdefault(reason, []).append(printed_name(model))
+    lines = [f"Not compared: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
+    if results.outside:
+        lines.append(f"{results.outside:,} users are in none of the groups; they count among all users.")
+    return [escaping.markdown(line) for line in lines]
+
+
+def group_frame(results: GroupResults) -> pd.DataFrame:
+    """All numbers: one row for each group, metric and model; those of comparisons are empty for the reference."""
+    bounds = {ALL: Group(0, None), **{group.label: group for group in results.groups}}
+    most = [bounds[name].most for name in results.means["group"]]
+    frame = results.means.assign(fewest=[bounds[name].fewest for name in results.means["group"]])
+    frame = frame.assign(most=pd.array(most, dtype="Int64"), reference=results.reference)
+    columns = ["difference", "low", "high", "relative_percent", "relative_low", "relative_high"]
+    columns += ["n_nonzero", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"]
+    if len(results.comparisons):
+        own = results.comparisons[["group", "metric", "model", *columns]].astype({"n_nonzero": "Int64"})
+        frame = frame.merge(own, how="left", on=["group", "metric", "model"])
+    first = ["dataset", "group", "fewest", "most", "users", "metric", "reference", "model", "mean", "seeds"]
+    return frame.reindex(columns=[*first, *columns])

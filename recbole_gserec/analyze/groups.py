@@ -1,0 +1,165 @@
+"""``gserec analyze groups``: who gains by a model, users who search much or little (Figure 2 of GSERec)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_gserec.analyze import group_tables
+from recbole_gserec.analyze.group_borders import Group, places_of, quantile_groups
+from recbole_gserec.analyze.group_figure import draw_groups
+from recbole_gserec.analyze.group_results import GroupResults, compare_groups
+from recbole_gserec.analyze.output_files import write_csv, write_figure, write_text
+from recbole_gserec.analyze.user_counts import SEARCHES, check_files, training_counts
+from recbole_gserec.benchmark import escaping
+from recbole_gserec.benchmark.comparable import mode_of
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
+from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
+from recbole_gserec.benchmark.results import load_runs
+from recbole_gserec.errors import DataError, SettingError
+
+logger = getLogger(__name__)
+
+QUANTILES = 4
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How users are grouped.
+
+    Attributes:
+        by: ``searches`` or ``interactions``, of the training part.
+        groups: The groups; None makes so many of about as many users each.
+        n_quantiles: How many.
+    """
+
+    by: str = SEARCHES
+    groups: tuple[Group, ...] | None = None
+    n_quantiles: int = QUANTILES
+
+
+def analyze_groups(
+    runs: Path,
+    model: str,
+    *,
+    data_path: Path,
+    baselines: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    metrics: Sequence[Metric] = (Metric("ndcg", 5),),
+    grouping: Grouping | None = None,
+    output: Path | None = None,
+) -> Path:
+    """Compare a model with others within groups of users, from the runs of a benchmark.
+
+    Args:
+        runs: Folder of the benchmark.
+        model: The model.
+        data_path: Folder of all datasets.
+        baselines: The others; by default all there are finished runs of.
+        datasets: By default all on which the model has finished runs.
+        metrics: By which; the first is drawn.
+        grouping: How users are grouped.
+        output: Where the files go; ``<runs>/analyze/groups`` by default.
+
+    Returns:
+        The page ``groups.md``.
+
+    Raises:
+        DataError: If there are no such runs, the dataset's files are not theirs, or a model asked for cannot be
+            compared.
+        SettingError: For a model or dataset that there are no runs of.
+    """
+    grouping = grouping or Grouping()
+    cells = choose_runs(load_runs(runs))
+    found = []
+    for dataset in _datasets(cells, model, datasets, runs):
+        reference, others = cells[dataset, model], _others(cells, dataset, model, baselines, runs)
+        results = compare_models(reference, others, metrics, grouping, data_path)
+        for name, reason in results.refused.items():
+            if name in baselines:
+                raise DataError(Path(runs) / "runs" / dataset / name, f"not comparable with {model}: {reason}", _AGAIN)
+        if not len(results.comparisons):
+            raise DataError(Path(runs) / "runs" / dataset, f"no model to compare {model} with", _AGAIN)
+        found.append((results, results_page(results, reference, metrics, grouping.by)))
+    folder = Path(output) if output else Path(runs) / "analyze" / "groups"
+    page = [f"# {escaping.markdown(printed_name(model))} by group of users"]
+    for results, parts in found:
+        name = "groups" if len(found) == 1 else f"groups-{results.dataset}"
+        write_figure(folder, name, draw_groups(results, metrics[0], grouping.by))
+        page += [f"## {escaping.markdown(results.dataset)}", *parts, f"![Improvement by group]({name}.png)"]
+    write_csv(folder / "groups.csv", pd.concat([group_tables.group_frame(results) for results, _ in found]))
+    write_text(folder / "groups.md", "\n\n".join([*page, group_tables.HOW_TO_READ]) + "\n")
+    return folder / "groups.md"
+
+
+_AGAIN = "Run the benchmark with both models on the same files and candidates"
+
+
+def compare_models(
+    reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric], grouping: Grouping, data_path: Path
+) -> GroupResults:
+    """Group the users of a model's runs and compare it with others.
+
+    Raises:
+        DataError: If the model has no finished run, or the dataset's files are not those of the run.
+    """
+    if not reference.finished:
+        raise DataError(f"runs/{reference.dataset}/{reference.model}", "holds no finished run", "Run the benchmark")
+    run = next(iter(reference.finished.values()))
+    check_files(reference.dataset, data_path, run.record["dataset_digest"])
+    logger.info(f"{reference.dataset}: counting {grouping.by} of the training part")
+    counts = training_counts(reference.dataset, data_path, run.record["given"], grouping.by)
+    places = counts.index.get_indexer(run.ranks.users.to_pandas())
+    if (places < 0).any():
+        user = run.ranks.users[int(np.flatnonzero(places < 0)[0])]
+        raise DataError(run.folder, f"its user '{user}' is not in the dataset's files", "Run the benchmark again")
+    numbers = counts.to_numpy()[places]
+    groups = grouping.groups or quantile_groups(numbers, grouping.n_quantiles)
+    logger.info(f"{reference.dataset}: comparing {reference.model} with {len(others)} models in {len(groups)} groups")
+    return compare_groups(reference, others, metrics, groups, places_of(numbers, groups))
+
+
+def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[Metric], by: str) -> list[str]:
+    """What is said and shown of one dataset's results, in Markdown."""
+    run = next(iter(reference.finished.values()))
+    seeds = ", ".join(map(str, reference.finished))
+    text = (
+        f"{printed_name(results.reference)}, seeds {seeds}; {len(run.ranks.users):,} users by their number of training "
+        f"{by}: before each user's validation target. Test targets, {mode_of(run.record)}."
+    )
+    parts = [escaping.markdown(text)]
+    for metric in metrics:
+        parts += [f"### {metric.label}: means", group_tables.means_markdown(results, metric)]
+        title = f"{metric.label}: improvement of {printed_name(results.reference)}"
+        parts += [f"### {escaping.markdown(title)}", group_tables.comparisons_markdown(results, metric)]
+    return [*parts, *group_tables.refusals_markdown(results)]
+
+
+def _datasets(cells, model: str, wanted: Sequence[str], runs: Path) -> list[str]:
+    there = [dataset for dataset, name in cells if name == model and cells[dataset, name].finished]
+    if not there:
+        known = sorted({name for (_, name), cell in cells.items() if cell.finished})
+        near = difflib.get_close_matches(model, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are finished runs of {', '.join(known) or 'none'}"
+        raise SettingError(f"--model is '{model}', of which {runs} has no finished run: {hint}")
+    for dataset in wanted:
+        if dataset not in there:
+            raise SettingError(f"--dataset is '{dataset}', on which {model} has no finished run in {runs}")
+    return list(dict.fromkeys(wanted)) or there
+
+
+def _others(cells, dataset: str, model: str, baselines: Sequence[str], runs: Path) -> list[ModelRuns]:
+    for name in baselines:
+        if name == model:
+            raise SettingError(f"--baseline is '{name}', which is the model itself")
+        if (dataset, name) not in cells or not cells[dataset, name].finished:
+            raise SettingError(f"--baseline is '{name}', of which {runs} has no finished run on {dataset}")
+    every = [name for own, name in cells if own == dataset and name != model and cells[own, name].finished]
+    return [cells[dataset, name] for name in list(dict.fromkeys(baselines)) or in_paper_order(every)]

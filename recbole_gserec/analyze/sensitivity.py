@@ -1,0 +1,117 @@
+"""``gserec analyze sensitivity``: the score by value of each setting (Figure 7 of GSERec)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_gserec.analyze.output_files import NONE, number, text_table, write_csv, write_figure, write_text
+from recbole_gserec.analyze.sensitivity_figure import draw_sensitivity
+from recbole_gserec.analyze.settings_tried import TriedSettings
+from recbole_gserec.benchmark import escaping
+
+MOST_VALUES = 12
+N_BINS = 6
+HOW_TO_READ = (
+    "Held: the score of the value with all other settings at the best trial's values, as in the paper; – where no such "
+    "trial was made. Mean, lowest and highest are over all trials with the value, whatever their other settings."
+)
+
+
+def sensitivity_frame(tried: TriedSettings) -> pd.DataFrame:
+    """One row for each setting and value: what it came to.
+
+    Numbers tried with more than :data:`MOST_VALUES` values, as from a range, are put into bins of about as many trials
+    each.
+
+    Returns:
+        ``setting``, ``value`` (as text), ``place`` (the number to draw it at; NaN for a value that is none), ``held``
+        (NaN where there is no such trial), ``mean``, ``lowest``, ``highest``, ``trials`` and ``is_best``, whether the
+        best trial has the value.
+    """
+    parts = [_of_one_setting(tried, name) for name in tried.names]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
+def _of_one_setting(tried: TriedSettings, name: str) -> pd.DataFrame:
+    trials = [trial for trial in tried.trials if name in trial.settings]
+    best = tried.best
+    values = [trial.settings[name] for trial in trials]
+    others = [_key({other: trial.settings.get(other) for other in tried.names if other != name}) for trial in trials]
+    wanted = _key({other: best.settings.get(other) for other in tried.names if other != name})
+    frame = pd.DataFrame({"key": list(map(_key, values)), "score": [trial.score for trial in trials]})
+    if not len(frame):
+        return frame
+    frame["held"] = frame["score"].where([own == wanted for own in others])
+    frame["number"] = [float(value) if _is_number(value) else np.nan for value in values]
+    frame["is_best"] = frame["key"] == _key(best.settings.get(name))
+    frame["value"] = list(map(_label, values))
+    if frame["key"].nunique() > MOST_VALUES and frame["number"].notna().all():
+        frame = _binned(frame)
+    pick = "max" if tried.bigger else "min"
+    table = frame.groupby("key", sort=False).agg(
+        value=("value", "first"),
+        place=("number", "mean"),
+        # Of several trials with the very same settings the best counts.
+        held=("held", pick),
+        mean=("score", "mean"),
+        lowest=("score", "min"),
+        highest=("score", "max"),
+        trials=("score", "size"),
+        is_best=("is_best", "any"),
+    )
+    table.insert(0, "setting", name)
+    return table.sort_values(["place", "value"], kind="stable").reset_index(drop=True)
+
+
+def _binned(frame: pd.DataFrame) -> pd.DataFrame:
+    bins = pd.qcut(frame["number"], N_BINS, labels=False, duplicates="drop")
+    ends = frame["number"].groupby(bins).agg(["min", "max"])
+    labels = [f"{low:.3g} to {high:.3g}" for low, high in ends.itertuples(index=False)]
+    # Within a range no two trials have all other settings alike, but for the best itself.
+    return frame.assign(key=bins.map(str), value=[labels[place] for place in bins])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _label(value: Any) -> str:
+    return f"{value:g}" if _is_number(value) else str(value)
+
+
+def _key(value: Any) -> str:
+    # 1 and 1.0 are one value; True is another.
+    if _is_number(value):
+        value = float(value)
+    if isinstance(value, dict):
+        return json.dumps({name: _key(part) for name, part in value.items()}, sort_keys=True)
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def write_sensitivity(tried: TriedSettings, folder: Path) -> Path:
+    """Write the table and the figure; returns the page ``sensitivity.md``."""
+    frame = sensitivity_frame(tried)
+    best = tried.best
+    settings = ", ".join(f"{name} {_label(best.settings.get(name))}" for name in tried.names)
+    page = [f"# Sensitivity: {escaping.markdown(tried.title)}"]
+    page.append(
+        escaping.markdown(f"{tried.metric} of {len(tried.trials)} trials; the best, {best.score:.4f}, has {settings}.")
+    )
+    for name, own in frame.groupby("setting", sort=False):
+        rows = [["value", "held", "mean", "lowest", "highest", "trials"]]
+        for row in own.itertuples():
+            value = f"{row.value} (best)" if row.is_best else row.value
+            numbers = [number(part) if part == part else NONE for part in (row.held, row.mean, row.lowest, row.highest)]
+            rows.append([value, *numbers, f"{row.trials:,}"])
+        page += [f"## {escaping.markdown(name)}", text_table(rows)]
+    page += [escaping.markdown(line) for line in tried.remarks]
+    page += [HOW_TO_READ, "![Score by value of each setting](sensitivity.png)"]
+    write_figure(folder, "sensitivity", draw_sensitivity(frame, tried.metric))
+    write_csv(folder / "sensitivity.csv", frame)
+    write_text(folder / "sensitivity.md", "\n\n".join(page) + "\n")
+    return folder / "sensitivity.md"

@@ -1,0 +1,58 @@
+"""The score by value of each setting (Figure 7 of GSERec): a panel for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PANEL_INCHES = 1.35
+_MOST_CHARACTERS = 22
+_MARGIN = 0.08
+
+
+def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
+    """Draw the two lines of every setting: others held at the best trial's values, and the mean over all trials.
+
+    Args:
+        frame: As :func:`recbole_gserec.analyze.sensitivity.sensitivity_frame` gives it.
+        metric: Name of the score.
+    """
+    names = list(dict.fromkeys(frame["setting"]))
+    figure, panels = new_panels(len(names), _PANEL_INCHES)
+    lowest, highest = (pick(frame[["held", "mean"]].stack()) for pick in (min, max))
+    room = highest - lowest or 1e-4
+    for panel, name in zip(panels, names, strict=True):
+        own = frame[frame["setting"] == name].reset_index(drop=True)
+        held = own[own["held"].notna()]
+        mean = {"color": BLUE, "marker": "o", "linestyle": "--", "markersize": 2.5, "linewidth": 0.8}
+        best = {"color": ORANGE, "marker": "s", "linestyle": "-", "markersize": 3, "linewidth": 1}
+        panel.plot(own.index, own["mean"], label="mean over all trials", **mean)
+        panel.plot(held.index, held["held"], label="others as in the best trial", **best)
+        pairs = zip(own["value"], own["place"], strict=True)
+        labels = [plain(value if place != place else short(place)) for value, place in pairs]
+        crowded = sum(map(len, labels)) > _MOST_CHARACTERS
+        panel.set_xticks(range(len(own)), labels, rotation=40 if crowded else 0, ha="right" if crowded else "center")
+        panel.set_xlim(-0.4, len(own) - 0.6)
+        panel.set_xlabel(plain(name), fontsize=POINTS)
+        panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+        panel.set_axisbelow(True)
+        # Alike in all panels: how much each setting matters.
+        panel.set_ylim(lowest - _MARGIN * room, highest + _MARGIN * room)
+    figure.supylabel(plain(metric), fontsize=POINTS)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=POINTS - 0.5, frameon=False)
+    return figure
+
+
+def short(value: float) -> str:
+    """A number that fits below a tick: ``1e-4`` and not ``0.0001``."""
+    if value and abs(value) < 0.01:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.3g}"

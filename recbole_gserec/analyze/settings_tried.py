@@ -1,0 +1,172 @@
+"""What sets of settings came to: the trials of a sweep, or the runs of a benchmark with several settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_gserec.benchmark.metrics import Metric
+from recbole_gserec.benchmark.model_runs import given_settings
+from recbole_gserec.benchmark.results import StoredRun, load_runs
+from recbole_gserec.benchmark.runs import FINISHED
+from recbole_gserec.errors import DataError
+from recbole_gserec.tune.sweep import SWEEP_FILE
+from recbole_gserec.tune.trial_record import STOPPED, read_trials
+from recbole_gserec.tune.winner import WINNER_FILE
+
+_NOT_TRIED = ("code_path", "preprocess_store")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Settings, and what they came to.
+
+    Attributes:
+        name: Of the trial or the run.
+        settings: Those that differ between trials.
+        score: The metric's value.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    score: float
+
+
+@dataclass(frozen=True)
+class TriedSettings:
+    """All that were tried.
+
+    Attributes:
+        title: Model and dataset.
+        metric: How the score is named.
+        bigger: Whether a bigger score is better.
+        names: Settings that were varied, in their order.
+        trials: Those with a score; at least one.
+        remarks: What a reader must know of them.
+    """
+
+    title: str
+    metric: str
+    bigger: bool
+    names: tuple[str, ...]
+    trials: tuple[Tried, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Tried:
+        """The best trial, the first of equals."""
+        return max(self.trials, key=lambda trial: trial.score if self.bigger else -trial.score)
+
+
+def read_sweep(folder: Path) -> TriedSettings:
+    """Read the trials of ``gserec tune``; a sweep that is not over can be read too.
+
+    Args:
+        folder: ``<output>/<dataset>/<model>``.
+
+    Raises:
+        DataError: If there is no sweep, its file is damaged, or no trial has a score.
+    """
+    path = Path(folder) / SWEEP_FILE
+    remedy = "Name a folder <output>/<dataset>/<model> of gserec tune"
+    try:
+        sweep = json.loads(path.read_text(encoding="utf-8"))
+        title, names = f"{sweep['model']} on {sweep['dataset']}", tuple(sweep["space"])
+        scheduler = str(sweep["scheduler"])
+    except FileNotFoundError as error:
+        raise DataError(path, "file not found: no sweep lies here", remedy) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(path, "damaged", remedy) from error
+    records = read_trials(Path(folder))
+    trials = [
+        Tried(record.trial, record.settings, float(record.best_score))
+        for record in records
+        if record.best_score is not None
+    ]
+    if not trials:
+        raise DataError(folder, "no trial has a score yet", "Go on with the sweep: the same gserec tune command")
+    remarks = [f"{len(records) - len(trials)} of {len(records)} trials have no score."]
+    remarks = remarks if len(records) > len(trials) else []
+    if stopped := sum(record.status == STOPPED for record in records):
+        remarks.append(
+            f"{stopped} of {len(records)} trials were stopped early by the scheduler; their scores are those they had "
+            "by then, lower than their settings could reach."
+        )
+    if scheduler == "pbt":
+        remarks.append("A population changes settings while it trains: values are those at the end of each trial.")
+    bigger = records[0].bigger
+    return TriedSettings(title, f"{_metric_of(folder)} (validation)", bigger, names, tuple(trials), tuple(remarks))
+
+
+def _metric_of(folder: Path) -> str:
+    try:
+        return str(json.loads((Path(folder) / WINNER_FILE).read_text(encoding="utf-8"))["metric"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "score"
+
+
+def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric) -> TriedSettings:
+    """Read a benchmark's finished runs of one model, made with several settings; those of one settings are averaged.
+
+    Args:
+        folder: Of the benchmark.
+        model: The model.
+        dataset: The dataset; may be left out where there are runs on one alone.
+        metric: Of the test ranks.
+
+    Raises:
+        DataError: If there are no such runs, or all have the same settings.
+    """
+    runs = [run for run in load_runs(folder) if run.model == model and run.state == FINISHED]
+    datasets = sorted({run.dataset for run in runs})
+    if dataset is None and len(datasets) > 1:
+        raise DataError(folder, f"has runs of {model} on {', '.join(datasets)}", "Name one of them by --dataset")
+    runs = [run for run in runs if run.dataset == (dataset or run.dataset)]
+    if not runs:
+        raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _REMEDY)
+    newest = max(runs, key=lambda run: (run.record["started"], run.folder))
+    same = [run for run in runs if _data_of(run) == _data_of(newest)]
+    given = [given_settings(run.record) for run in same]
+    names = sorted({name for one in given for name in one if name not in _NOT_TRIED})
+    names = tuple(name for name in names if len({_key(_value(run, name)) for run in same}) > 1)
+    if not names:
+        raise DataError(folder, f"all runs of {model} have the same settings", _REMEDY)
+    by_settings: dict[str, list[StoredRun]] = {}
+    for run in same:
+        by_settings.setdefault(_key([_value(run, name) for name in names]), []).append(run)
+    trials = tuple(_average(group, names, metric) for _, group in sorted(by_settings.items()))
+    remarks = []
+    if len(same) < len(runs):
+        remarks.append(f"{len(runs) - len(same)} runs on other data or candidates than the newest are left out.")
+    if len({tuple(sorted(run.seed for run in group)) for group in by_settings.values()}) > 1:
+        remarks.append("Not all settings were run with the same seeds.")
+    title = f"{model} on {newest.dataset}"
+    return TriedSettings(title, f"{metric.label} (test)", True, names, trials, tuple(remarks))
+
+
+_REMEDY = "Run gserec benchmark with several values of a setting, or name a sweep by --sweep"
+
+
+def _data_of(run: StoredRun) -> str:
+    record = run.record
+    return json.dumps([record["dataset_digest"], record["candidates"].get("test"), record["candidates"].get("mode")])
+
+
+def _value(run: StoredRun, name: str) -> Any:
+    """What a run took: what it was given, or the default of its time."""
+    given = run.record["given"]
+    return given[name] if name in given else run.record["settings"].get(name)
+
+
+def _average(runs: Sequence[StoredRun], names: Sequence[str], metric: Metric) -> Tried:
+    score = float(np.mean([metric.of_ranks(run.ranks.ranks).mean() for run in runs]))
+    return Tried(runs[0].folder, {name: _value(runs[0], name) for name in names}, score)
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

@@ -1,0 +1,93 @@
+"""How two sets of vectors of the same users lie to each other, in numbers; all users count, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_ELEMENTS = 1 << 23
+_TEMPERATURE = 2.0
+# Ten times as fast as distances by differences. Of 64-bit vectors of length 1, distances are exact to about 1e-8.
+_BY_PRODUCTS = "use_mm_for_euclid_dist"
+_NOTHING = 1e-7
+
+
+class SideGeometry(NamedTuple):
+    """Numbers of two sides.
+
+    Attributes:
+        silhouette: Mean silhouette of all vectors with the sides as clusters (Rousseeuw 1987), Euclidean: 1 where the
+            sides are far apart and each is dense, about 0 where they are mixed.
+        separation: Distance of the two sides' means by the root mean square distance of vectors to their side's mean.
+        alignment: Mean squared distance of a user's two vectors, each of length 1 (Wang and Isola 2020, alpha 2):
+            0 where they point alike, 2 where they are orthogonal.
+        cosine: Mean cosine of a user's two vectors: 1 - alignment / 2.
+        uniformity_search: Log of the mean of exp(-2 * squared distance) over pairs of users, vectors of length 1 (Wang
+            and Isola 2020, t 2): 0 where all are one point, lower the more evenly they are spread.
+        uniformity_recommendation: The same of the other side.
+    """
+
+    silhouette: float
+    separation: float
+    alignment: float
+    cosine: float
+    uniformity_search: float
+    uniformity_recommendation: float
+
+
+def side_geometry(search: NDArray[np.float32], recommendation: NDArray[np.float32]) -> SideGeometry:
+    """Measure two sides, ``[n_users, d]`` each, the same user in the same row; at least two users.
+
+    All pairs are looked at, which takes time in proportion to the square of the users, and memory for a block of them.
+    """
+    sides = [torch.from_numpy(np.asarray(side, dtype=np.float64)) for side in (search, recommendation)]
+    unit = [side / side.norm(dim=1, keepdim=True).clamp_min(1e-12) for side in sides]
+    alignment = float((unit[0] - unit[1]).square().sum(1).mean())
+    uniformity = [_uniformity(side) for side in unit]
+    return SideGeometry(_silhouette(*sides), _separation(*sides), alignment, 1 - alignment / 2, *uniformity)
+
+
+def _separation(search: Tensor, recommendation: Tensor) -> float:
+    means = [side.mean(0) for side in (search, recommendation)]
+    within = torch.cat(
+        [(side - mean).square().sum(1) for side, mean in zip((search, recommendation), means, strict=True)]
+    )
+    return float((means[0] - means[1]).norm() / within.mean().sqrt().clamp_min(1e-12))
+
+
+def _silhouette(search: Tensor, recommendation: Tensor) -> float:
+    n_users = len(search)
+    # No silhouette depends on where the vectors lie, nor on their scale.
+    centre = (search.mean(0) + recommendation.mean(0)) / 2
+    sides = [side - centre for side in (search, recommendation)]
+    scale = max(float(side.norm(dim=1).max()) for side in sides) or 1.0
+    sides = [side / scale for side in sides]
+    total = 0.0
+    for own, other in (sides, sides[::-1]):
+        for rows in _blocks(n_users):
+            inside = torch.cdist(own[rows], own, compute_mode=_BY_PRODUCTS).sum(1) / (n_users - 1)
+            outside = torch.cdist(own[rows], other, compute_mode=_BY_PRODUCTS).mean(1)
+            larger = torch.maximum(inside, outside)
+            # Where all vectors are one, distances are rounding errors.
+            total += float(((outside - inside) / larger.clamp_min(_NOTHING)).where(larger > _NOTHING, 0).sum())
+    return total / (2 * n_users)
+
+
+def _uniformity(unit: Tensor) -> float:
+    n_users = len(unit)
+    total = 0.0
+    for rows in _blocks(n_users):
+        total += float((-_TEMPERATURE * torch.cdist(unit[rows], unit, compute_mode=_BY_PRODUCTS).square()).exp().sum())
+    # Each vector is paired with itself once, at distance 0.
+    return float(np.log((total - n_users) / (n_users * (n_users - 1))))
+
+
+def _blocks(n_users: int) -> Iterator[slice]:
+    size = max(1, _ELEMENTS // n_users)
+    for start in range(0, n_users, size):
+        yield slice(start, start + size)

@@ -1,0 +1,25 @@
+"""The statistics of a dataset (Table 1 and Figure 1 of GSERec) as files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from dataset_converters.statistics import Statistics
+from dataset_converters.statistics_report import write_report
+from recbole_gserec.analyze.output_files import write_csv
+
+
+def write_statistics(folder: Path, dataset: str, statistics: Statistics) -> Path:
+    """Write ``<dataset>.statistics.json``, ``.md``, ``.png``, ``.pdf`` and ``.csv`` (Figure 1); returns the page."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        write_report(Path(aside), dataset, statistics)
+        for path in sorted(Path(aside).iterdir()):
+            os.replace(path, folder / path.name)
+    write_csv(folder / f"{dataset}.statistics.csv", pd.DataFrame(statistics.users_by_searches))
+    return folder / f"{dataset}.statistics.md"

@@ -1,0 +1,53 @@
+"""Users, and codes, of the two sides in a plane (Figure 6 of GSERec): a panel for each checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PANEL_INCHES = 1.75
+_LEGEND_INCHES = 0.2
+# Where a user's two vectors are one point, the smaller mark lies on the larger.
+_STYLES = {
+    ("user", "search"): {"color": BLUE, "marker": "o", "s": 6, "linewidths": 0},
+    ("user", "recommendation"): {"color": ORANGE, "marker": "s", "s": 1.2, "linewidths": 0},
+    ("code", "search"): {"color": "#56B4E9", "marker": "^", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
+    ("code", "recommendation"): {"color": "#E69F00", "marker": "v", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
+}
+_NAMES = {"user": "users", "code": "codes"}
+
+
+def draw_tsne(panels_of: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw points.
+
+    Args:
+        panels_of: Title of a panel -> its points, as :func:`recbole_gserec.analyze.tsne.embed` gives them.
+    """
+    from matplotlib.lines import Line2D
+
+    n_rows = math.ceil(len(panels_of) / 2)
+    figure, panels = new_panels(len(panels_of), _PANEL_INCHES + _LEGEND_INCHES / n_rows)
+    shown = []
+    for panel, (title, points) in zip(panels, panels_of.items(), strict=True):
+        for key, own in points.groupby(["kind", "side"], sort=False):
+            panel.scatter(own["x"], own["y"], rasterized=True, **_STYLES[key])
+            shown += [key] if key not in shown else []
+        panel.set_title(plain(title), fontsize=POINTS)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.set_aspect("equal", adjustable="datalim")
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(True)
+    marks = [Line2D([], [], linestyle="", marker=_STYLES[key]["marker"], color=_STYLES[key]["color"]) for key in shown]
+    look = {"fontsize": POINTS, "frameon": False, "handletextpad": 0.1, "columnspacing": 1, "markerscale": 0.6}
+    names = [f"{side} {_NAMES[kind]}" for kind, side in shown]
+    figure.legend(marks, names, loc="outside lower center", ncols=2, **look)
+    return figure

@@ -1,0 +1,87 @@
+"""How many events of each user the training part holds, counted in a dataset's files as models read them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recbole_gserec.benchmark.dataset_files import dataset_digest
+from recbole_gserec.data.fingerprint import SETTINGS
+from recbole_gserec.errors import DataError, SettingError
+
+SEARCHES, INTERACTIONS = "searches", "interactions"
+KINDS = (SEARCHES, INTERACTIONS)
+# What else decides which rows are read and where the training part ends.
+_OF_FILES = (*SETTINGS, "field_separator", "seq_separator", "encoding", "load_col", "unload_col", "eval_args")
+
+
+def check_files(dataset: str, data_path: Path, digest: str) -> None:
+    """Refuse a dataset whose files are not those that runs were made on.
+
+    Args:
+        dataset: Its name.
+        data_path: Folder of all datasets.
+        digest: What the runs tell of its files; see :mod:`recbole_gserec.benchmark.dataset_files`.
+
+    Raises:
+        DataError: If the files differ or are missing.
+    """
+    folder = Path(data_path) / dataset
+    found = dataset_digest({"benchmark_filename": None, "data_path": folder, "dataset": dataset})
+    if found != digest:
+        raise DataError(
+            folder, "its files are not those that the runs were made on", "Name the folder they lie in by --data-path"
+        )
+
+
+def training_counts(dataset: str, data_path: Path, given: Mapping[str, Any], kind: str) -> pd.Series:
+    """Count each user's events before the user's first evaluation target.
+
+    Args:
+        dataset: Its name.
+        data_path: Folder of all datasets.
+        given: Settings of a run; those that say how files are read and split are heeded.
+        kind: ``searches`` or ``interactions``.
+
+    Returns:
+        Number by original id of the user.
+
+    Raises:
+        DataError: If the files are malformed, or searches are to be counted and there are none.
+        SettingError: For another kind.
+    """
+    if kind not in KINDS:
+        raise SettingError(f"--by is '{kind}'; it takes {' or '.join(KINDS)}")
+    from recbole_gserec.data.atomic_files import has_no_rows
+
+    search_file = Path(data_path) / dataset / f"{dataset}.search"
+    has_searches = search_file.is_file() and not has_no_rows(search_file, given.get("encoding") or "utf-8")
+    if kind == SEARCHES and not has_searches:
+        raise DataError(search_file, "there are no searches", "Group the users by interactions: --by interactions")
+    events, users = _events_of(dataset, data_path, given, has_searches)
+    starts, ends = (
+        (events.search_offsets, events.train_search_ends)
+        if kind == SEARCHES
+        else (events.item_offsets, events.train_ends)
+    )
+    counts = (ends - starts[:-1]).numpy()
+    return pd.Series(counts[1:], index=users[1:].astype(object), name=kind)
+
+
+def _events_of(dataset: str, data_path: Path, given: Mapping[str, Any], has_searches: bool) -> tuple[Any, Any]:
+    from recbole_gserec.benchmark.configs import make_config
+    from recbole_gserec.data.dataset import SearchDataset
+
+    settings = {name: given[name] for name in _OF_FILES if name in given}
+    with tempfile.TemporaryDirectory() as folder:
+        here = {"data_path": str(data_path), "use_gpu": False}
+        config = make_config("GSERec", dataset, settings, here, Path(folder, "settings.yaml"))
+    # Neither queries nor codes are counted.
+    config.final_config_dict["additional_feat_suffix"] = ["search"] if has_searches else []
+    built = SearchDataset(config)
+    built.build()
+    return built.events, built.field2id_token[built.uid_field]

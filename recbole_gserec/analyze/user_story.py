@@ -1,0 +1,236 @@
+"""All that is known of one user of a trained model, in original ids and texts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from recbole_gserec.analyze.user_summaries import summaries_of
+from recbole_gserec.data.atomic_files import read_columns
+from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.training_histories import TrainingHistories
+from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess.item_texts import read_item_texts
+from recbole_gserec.recommend.recommender import Recommender
+from recbole_gserec.recommend.trained import Trained
+
+SIDES = ("search", "recommendation")
+TRAINING, VALIDATION, TEST, LATER = "training", "validation target", "test target", "after the training part"
+
+
+@dataclass(frozen=True)
+class Event:
+    """An interaction, or a search.
+
+    Attributes:
+        time: As in the file.
+        what: The item, or the words of the query.
+        part: Of the split.
+        clicks: Items clicked in a search.
+    """
+
+    time: float
+    what: str
+    part: str
+    clicks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A user who shares codes.
+
+    Attributes:
+        user: Original id.
+        shared: By side, how many codes.
+        n_searches: In the training part.
+        queries: The most frequent of those searches, with how often each.
+    """
+
+    user: str
+    shared: Mapping[str, int]
+    n_searches: int
+    queries: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class UserStory:
+    """One user.
+
+    Attributes:
+        user: Original id.
+        dataset: Name of the dataset.
+        interactions: In time order.
+        searches: In time order.
+        summaries: By side; empty for a model without codes.
+        codes: By side, coarse to fine; empty for a model without codes.
+        neighbours: Those who share most codes, most first.
+        recommended: Items and scores, best first, from the checkpoint, and from the one without the graph if given.
+    """
+
+    user: str
+    dataset: str
+    interactions: Sequence[Event]
+    searches: Sequence[Event]
+    summaries: Mapping[str, str]
+    codes: Mapping[str, Sequence[str]]
+    neighbours: Sequence[Neighbour]
+    recommended: Mapping[str, Sequence[tuple[str, float]]]
+
+
+def tell(
+    trained: Trained,
+    user: str,
+    *,
+    k: int = 10,
+    n_neighbours: int = 5,
+    n_queries: int = 3,
+    others: Mapping[str, Trained],
+) -> UserStory:
+    """Gather what is known of a user.
+
+    Args:
+        trained: A search-aware model.
+        user: Original id.
+        k: Items recommended.
+        n_neighbours: Users who share codes.
+        n_queries: Queries of each of these.
+        others: Further models whose recommendations are shown, by name.
+
+    Raises:
+        SettingError: If the dataset has no such user, or the model reads no searches.
+    """
+    dataset = trained.dataset
+    if not isinstance(dataset, SearchDataset):
+        raise SettingError(f"{trained.checkpoint} is of {trained.config['model']}, which reads no searches")
+    names = dataset.field2id_token[dataset.uid_field]
+    place = np.flatnonzero(names[1:] == user)
+    if not len(place):
+        near = difflib.get_close_matches(user, names[1:].tolist(), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "check the id"
+        raise SettingError(f"there is no user '{user}' in the dataset '{trained.config['dataset']}': {hint}")
+    internal = int(place[0]) + 1
+    options = {"separator": trained.config["field_separator"], "encoding": trained.config["encoding"] or "utf-8"}
+    texts = read_item_texts(dataset.file_path("item"), item_field=dataset.iid_field, **options)
+    has_codes = hasattr(dataset, "codes")
+    return UserStory(
+        user,
+        str(trained.config["dataset"]),
+        _interactions(trained, internal, texts),
+        _searches(trained, internal, texts),
+        _summaries(trained, internal, texts) if has_codes else {},
+        _codes(dataset, user) if has_codes else {},
+        _neighbours(dataset, internal, n_neighbours, n_queries) if has_codes else (),
+        {name: _recommended(model, user, k, texts) for name, model in {"": trained, **others}.items()},
+    )
+
+
+def item_name(item: str, texts: Mapping[str, str]) -> str:
+    """An item with its text."""
+    return f"{item} ({texts[item]})" if item in texts else item
+
+
+def _interactions(trained: Trained, user: int, texts: Mapping[str, str]) -> list[Event]:
+    users, items, times = trained.raw.interactions
+    rows = _rows_in_time(users, times, user)
+    events, tokens = trained.dataset.events, trained.dataset.field2id_token[trained.dataset.iid_field]
+    n_training = int(events.train_ends[user] - events.item_offsets[user])
+    parts = [TRAINING] * n_training + [VALIDATION, TEST][-(len(rows) - n_training) :] * (n_training < len(rows))
+    if len(parts) != len(rows):
+        # A split of the user's own may hold out more than two.
+        parts = [TRAINING] * n_training + [LATER] * (len(rows) - n_training)
+    return [
+        Event(float(times[row]), item_name(str(tokens[items[row]]), texts), part)
+        for row, part in zip(rows, parts, strict=True)
+    ]
+
+
+def _searches(trained: Trained, user: int, texts: Mapping[str, str]) -> list[Event]:
+    users, queries, times = trained.raw.searches
+    rows = _rows_in_time(users, times, user)
+    dataset, (clicks, offsets) = trained.dataset, trained.raw.clicks
+    n_training = int(dataset.events.train_search_ends[user] - dataset.events.search_offsets[user])
+    tokens = dataset.field2id_token[dataset.iid_field]
+    words = _words(dataset, queries[rows])
+    return [
+        Event(
+            float(times[row]),
+            words[int(queries[row])],
+            TRAINING if place < n_training else LATER,
+            tuple(item_name(str(tokens[item]), texts) for item in clicks[offsets[row] : offsets[row + 1]]),
+        )
+        for place, row in enumerate(rows)
+    ]
+
+
+def _rows_in_time(users: NDArray[np.int64], times: NDArray[np.float64], user: int) -> NDArray[np.int64]:
+    rows = np.flatnonzero(users == user)
+    return rows[np.argsort(times[rows], kind="stable")]
+
+
+def _words(dataset: SearchDataset, queries: NDArray[np.int64]) -> dict[int, str]:
+    """Words of some queries; a query without words is named by its id."""
+    tokens, ids = dataset.field2id_token["query_words"], dataset.field2id_token["query_id"]
+    found = {}
+    for query in np.unique(queries).tolist():
+        start, end = dataset.query_words.offsets[query : query + 2].tolist()
+        text = " ".join(tokens[dataset.query_words.values[start:end].numpy()].tolist())
+        found[query] = text or f"{ids[query]} (no words)"
+    return found
+
+
+def _summaries(trained: Trained, user: int, texts: Mapping[str, str]) -> dict[str, str]:
+    dataset, config = trained.dataset, trained.config
+    prefix = Path(dataset.dataset_path) / dataset.dataset_name
+    store = config["preprocess_store"] or f"{prefix}.preprocess.sqlite3"
+    return summaries_of(Path(dataset.file_path("code")), Path(store), TrainingHistories(dataset), user - 1, texts)
+
+
+def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
+    columns = dict(zip(SIDES, ("search_codes", "rec_codes"), strict=True))
+    table = read_columns(dataset.file_path("code"), ["code_user_id", *columns.values()])
+    row = table.filter(pc.equal(table["code_user_id"], user))
+    return {side: tuple(row[column][0].as_py().split()) for side, column in columns.items()}
+
+
+def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
+    """How many codes each user shares with one, ``[n_users]``; codes are ``[n_users, L]``, 0 for none."""
+    own = codes[user]
+    return ((codes == own) & (own > 0)).sum(1).numpy()
+
+
+def _neighbours(dataset: SearchDataset, user: int, n_neighbours: int, n_queries: int) -> list[Neighbour]:
+    # A code's id tells its level too: equal codes stand on the same level.
+    shared = {side: shared_codes(dataset.codes[side].codes, user) for side in SIDES}
+    total = sum(shared.values())
+    total[[0, user]] = 0
+    nearest = np.argsort(-total, kind="stable")[:n_neighbours]
+    names, events = dataset.field2id_token[dataset.uid_field], dataset.events
+    found = []
+    for other in nearest[total[nearest] > 0].tolist():
+        queries = events.queries[events.search_offsets[other] : events.train_search_ends[other]].numpy()
+        distinct, counts = np.unique(queries, return_counts=True)
+        most = np.argsort(-counts, kind="stable")[:n_queries]
+        words = _words(dataset, distinct[most])
+        found.append(
+            Neighbour(
+                str(names[other]),
+                {side: int(shared[side][other]) for side in SIDES},
+                len(queries),
+                tuple((words[int(distinct[place])], int(counts[place])) for place in most),
+            )
+        )
+    return found
+
+
+def _recommended(trained: Trained, user: str, k: int, texts: Mapping[str, str]) -> list[tuple[str, float]]:
+    recommender = Recommender(trained)
+    chosen = recommender.choose([user]).users
+    rows = [row for _, table in recommender.recommend(chosen, k) for row in table.to_pylist()]
+    return [(item_name(row["item"], texts), row["score"]) for row in rows]

@@ -1,0 +1,81 @@
+"""The summaries from which one user's codes were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from recbole_gserec.analyze.code_record import read_code_record
+from recbole_gserec.data.training_histories import SearchRecord, TrainingHistories
+from recbole_gserec.errors import GSERecError
+from recbole_gserec.preprocess.prompts import SIDES, build_prompts
+from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.store import Store, maker_hash, text_hash
+from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+
+
+class _OneUser:
+    """The histories of one user alone, in the form in which prompts are built."""
+
+    def __init__(self, histories: TrainingHistories, place: int):
+        self._histories, self._place = histories, place
+        self.user_tokens = [histories.user_tokens[place]]
+
+    def recommendation_history(self, user: int, n: int) -> list[str]:
+        return self._histories.recommendation_history(self._place, n)
+
+    def search_history(self, user: int, n: int) -> list[SearchRecord]:
+        return self._histories.search_history(self._place, n)
+
+
+def summaries_of(
+    code_file: Path, store_file: Path, histories: TrainingHistories, place: int, item_texts: Mapping[str, str]
+) -> dict[str, str]:
+    """What stands for each side of a user: the summary, or why there is none to show.
+
+    Args:
+        code_file: The ``.code`` file, beside which stands how it was made.
+        store_file: The store of the offline stage.
+        histories: Of all users.
+        place: Of the user in them.
+        item_texts: Text by item.
+    """
+    try:
+        made = read_code_record(code_file, "Make the codes again by gserec preprocess")
+        settings = PreprocessSettings(**{**made.settings, **_needed(made.settings)})
+        summarizer = SUMMARIZERS[settings.summarizer](settings)
+        # Cuts texts as it did then; a language model's tokenizer has to be there for that.
+        prompts = {
+            side: build_prompts(side, _OneUser(histories, place), item_texts, settings, summarizer.shorten)
+            for side in SIDES
+        }
+    except GSERecError as error:
+        return dict.fromkeys(SIDES, f"not known: {error}")
+    maker = maker_hash({"name": made.summarizer["name"], **made.summarizer["settings"]})
+    found = {}
+    for side in SIDES:
+        if not prompts[side]:
+            found[side] = f"none: no {side} history in the training part (missing_side: {settings.missing_side})"
+        elif settings.summarizer == "template":
+            found[side] = summarizer.complete(prompts[side], 1)[0].text
+        else:
+            found[side] = _stored(store_file, prompts[side][0].text, maker)
+    return found
+
+
+def _needed(settings: Mapping[str, object]) -> dict[str, str]:
+    """What a summarizer asks for though it decides nothing, and is not kept."""
+    return {"llm_base_url": "http://localhost"} if settings.get("summarizer") == "openai" else {}
+
+
+def _stored(path: Path, prompt: str, maker: str) -> str:
+    if not path.is_file():
+        return f"not known: the store {path.name} is missing"
+    key = text_hash(prompt)
+    with Store(path) as store:
+        summary = store.summaries([key], maker).get(key)
+    if summary is None:
+        return f"not known: not in the store {path.name}"
+    return (
+        summary.text if summary.is_usable else f"none: the language model's answer could not be used ({summary.status})"
+    )

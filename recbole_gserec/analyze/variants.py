@@ -1,0 +1,104 @@
+"""The rows of Table 3 of GSERec: the model, and what is left of it when a part is taken out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.analyze.code_record import default_settings, read_code_record
+from recbole_gserec.errors import DataError, SettingError
+
+WEIGHT_OF_CODES = "lambda_rq_cl"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        name: How it is asked for.
+        label: How it is printed.
+        settings: What it is given on top of the full model's settings.
+    """
+
+    name: str
+    label: str
+    settings: Mapping[str, Any]
+
+    @property
+    def has_own_codes(self) -> bool:
+        """Whether its users have other codes than the dataset's."""
+        return WEIGHT_OF_CODES in self.settings
+
+
+FULL = Variant("full", "GSERec", {})
+VARIANTS = (
+    Variant("rq-cl", "w/o L_RQ-CL", {WEIGHT_OF_CODES: 0.0}),
+    Variant("graph", "w/o U-C Graph", {"use_user_code_graph": False}),
+    Variant("u-cl", "w/o L_U-CL", {"lambda_u_cl": 0.0}),
+    Variant("his-cl", "w/o L_His-CL", {"lambda_his_cl": 0.0}),
+    Variant("mca", "w/o MCA", {"use_code_fusion": False}),
+)
+"""In the order of the paper."""
+
+
+def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
+    """The variants of these names, in the order of the paper; all by default.
+
+    Raises:
+        SettingError: For a name that there is not.
+    """
+    known = [variant.name for variant in VARIANTS]
+    for name in names:
+        if name not in known:
+            raise SettingError(f"--without is '{name}'; it takes {', '.join(known)}")
+    return tuple(variant for variant in VARIANTS if not names or variant.name in names)
+
+
+def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -> None:
+    """Refuse variants that the settings given to all make the full model, or that they would overrule.
+
+    Raises:
+        SettingError: Naming the setting.
+    """
+    for variant in variants:
+        for name, value in variant.settings.items():
+            if name in settings and settings[name] == value:
+                raise SettingError(f"{name} is {settings[name]}: without it the full model is '{variant.label}' itself")
+    if any(variant.has_own_codes for variant in variants) and settings.get("code_path"):
+        raise SettingError("code_path is given: it would be that of 'w/o L_RQ-CL' too; leave out --without rq-cl")
+
+
+def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
+    """The settings of a variant with codes of its own: made like the dataset's but for what it takes out.
+
+    The codes lie in a file of their own; summaries and vectors are those of the dataset's store.
+
+    Args:
+        variant: The variant.
+        dataset: Name of the dataset, whose codes are there.
+        data_path: Folder of all datasets.
+        output: Folder of the ablation.
+
+    Raises:
+        DataError: If it is not known how the dataset's codes were made, or they were made without that part.
+    """
+    prefix = Path(data_path).absolute() / dataset / dataset
+    code_file = prefix.with_name(f"{dataset}.code")
+    remedy = "Make the codes by gserec preprocess, or leave out this variant (--without)"
+    made, usual = read_code_record(code_file, remedy).settings, default_settings()
+    for name, value in variant.settings.items():
+        if made.get(name) == value:
+            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' is no other", remedy)
+    other = {name: value for name, value in made.items() if usual[name] != value}
+    deciding = json.loads(json.dumps({**other, **variant.settings}))
+    key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
+    return {
+        "code_path": str(Path(output).absolute() / "codes" / f"{dataset}-{key}.code"),
+        "preprocess_store": f"{prefix}.preprocess.sqlite3",
+        **deciding,
+    }

@@ -1,0 +1,89 @@
+"""``gserec analyze ablation``: the model without each of its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recbole_gserec.cli.analyze import options
+from recbole_gserec.cli.preprocess import parse_settings
+from recbole_gserec.config import read_config_files
+from recbole_gserec.errors import SettingError
+
+# Any setting can be given besides the options, as with RecBole's own command.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def ablation(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Parts to take out: rq-cl, graph, u-cl, his-cl, mca.", show_default="each"),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas.")] = "2020",
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the runs and the result; not that of a benchmark.")
+    ] = Path("ablation"),
+    data_path: options.DataPath = Path("dataset"),
+    by: options.By = "searches",
+    groups: options.Groups = None,
+    quantiles: options.Quantiles = 4,
+    metric: Annotated[str, typer.Option(help="By which groups are compared.")] = "NDCG@5",
+    workers: Annotated[int, typer.Option(min=1, help="Seeds at once; more than one are trained on Ray.")] = 1,
+    config_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--config-file",
+            "--config-files",
+            "--config_files",
+            exists=True,
+            dir_okay=False,
+            help="YAML file with settings; can be given more than once.",
+        ),
+    ] = None,
+) -> None:
+    """Train GSERec with all its parts and without each, and compare (Table 3 and Figure 5).
+
+    Runs are made as by `gserec benchmark`: those that are finished are not made again, and the same call goes on where
+    it was interrupted. Any setting can follow as --name=value, for instance --epochs=50.
+    """
+    # Imported here: --help needs none of it.
+    from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
+    from recbole_gserec.analyze.variants import chosen_variants
+    from recbole_gserec.benchmark.metrics import parse_metric
+    from recbole_gserec.benchmark.runner import LocalPool, Pool
+
+    settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
+
+    def make_pool() -> Pool:
+        if workers == 1:
+            return LocalPool()
+        from recbole_gserec.benchmark.ray_runner import RayPool
+
+        return RayPool(workers, None, None, None)
+
+    request = AblationRequest(
+        dataset,
+        _seeds(seeds),
+        data_path,
+        output,
+        settings,
+        chosen_variants(options.names(without)),
+        options.grouping(by, groups, quantiles),
+        group_metric=parse_metric(metric),
+    )
+    result = analyze_ablation(request, make_pool)
+    options.show(result.page)
+    if result.unfinished:
+        typer.echo(f"runs that did not finish: {result.unfinished}; the page says why", err=True)
+        raise typer.Exit(1)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise SettingError(f"--seeds is '{text}'; it takes whole numbers, separated by commas") from error

@@ -1,0 +1,27 @@
+"""``gserec analyze report``: results on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Option(
+            file_okay=False,
+            help="Folder of a benchmark, an ablation, a sweep or analyses; can be given more than once.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="The page.", show_default="RUNS/analyze/report.html")
+    ] = None,
+) -> None:
+    """Put a benchmark's tables and figures and all analyses found on one page of HTML, readable offline."""
+    # Imported here: --help needs none of it.
+    from recbole_gserec.analyze.report import write_html_report
+
+    typer.echo(write_html_report(runs, output))

@@ -1,0 +1,40 @@
+"""``gserec analyze sensitivity``: the score by value of each setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recbole_gserec.cli.analyze import options
+from recbole_gserec.errors import SettingError
+
+
+def sensitivity(
+    sweep: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of a sweep: <output>/<dataset>/<model> of gserec tune.")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder of a benchmark whose runs have several settings.")
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Model, with --runs.")] = "GSERec",
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Dataset, with --runs.", show_default="the only one")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Of the test targets, with --runs; a sweep has its own.")] = "NDCG@5",
+    output: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder of the result.", show_default="analyze/sensitivity in that folder"),
+    ] = None,
+) -> None:
+    """Show the score by value of each hyper-parameter (Figure 7), from finished trials or runs."""
+    if (sweep is None) == (runs is None):
+        raise SettingError("give either --sweep, a folder of gserec tune, or --runs, a folder of gserec benchmark")
+    # Imported here: --help needs none of it.
+    from recbole_gserec.analyze.sensitivity import write_sensitivity
+    from recbole_gserec.analyze.settings_tried import read_benchmark, read_sweep
+    from recbole_gserec.benchmark.metrics import parse_metric
+
+    tried = read_sweep(sweep) if sweep else read_benchmark(runs, model, dataset, parse_metric(metric))
+    options.show(write_sensitivity(tried, output or (sweep or runs) / "analyze" / "sensitivity"))

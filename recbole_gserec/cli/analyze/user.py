@@ -1,0 +1,42 @@
+"""``gserec analyze user``: one user made readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recbole_gserec.cli.analyze import options
+
+
+def user(
+    user: Annotated[str, typer.Argument(help="Original id of the user.")],
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", "-c", dir_okay=False, help="Checkpoint of a model that reads searches.")
+    ],
+    without: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="Checkpoint of GSERec trained with --use_user_code_graph=False, to compare with."
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items recommended.")] = 10,
+    events: Annotated[int, typer.Option(min=0, help="Latest interactions and searches shown.")] = 20,
+    data_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-path",
+            "--data_path",
+            file_okay=False,
+            help="Folder of all datasets.",
+            show_default="of the training",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the page.")] = Path("analyze/users"),
+) -> None:
+    """Show one user: events, summaries, codes, the users who share most codes, and what is recommended."""
+    # Imported here: --help needs none of it.
+    from recbole_gserec.analyze.user import analyze_user
+
+    options.show(analyze_user(user, checkpoint, output, without=without, data_path=data_path, k=k, n_events=events))

@@ -1,0 +1,48 @@
+"""``gserec export``: the vectors of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", "-c", dir_okay=False, help="Checkpoint of a trained model.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not be there, or be empty.")],
+    file_format: Annotated[
+        str, typer.Option("--format", help="parquet, or npy: arrays beside CSV files with the ids of their rows.")
+    ] = "parquet",
+    data_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-path",
+            "--data_path",
+            file_okay=False,
+            help="Folder of all datasets.",
+            show_default="where it was at the training",
+        ),
+    ] = None,
+) -> None:
+    """Write a trained model's vectors of users, items and codes with their original ids, for other systems.
+
+    Where the model scores by dot products, the tables of users and items are those whose products are its scores.
+    """
+    # Imported here: --help needs none of it.
+    from recbole_gserec.recommend.description import description_of
+    from recbole_gserec.recommend.trained import load_trained
+    from recbole_gserec.recommend.vector_tables import check_export, write_export
+    from recbole_gserec.recommend.vectors import export_vectors
+
+    check_export(out, file_format)
+    trained = load_trained(checkpoint, data_path)
+    exported = export_vectors(trained)
+    write_export(out, exported, file_format, description_of(trained))
+    for table in exported.tables:
+        n, size = table.values.shape
+        typer.echo(f"{out / table.name}: {n:,} vectors of {size} numbers, {table.meaning}")
+    if exported.score is None:
+        typer.echo(f"{trained.config['model']} does not score by dot products of vectors of users and items")

@@ -1,0 +1,99 @@
+"""``gserec recommend``: top-K items from a trained model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def recommend(
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", "-c", dir_okay=False, help="Checkpoint of a trained model.")
+    ],
+    user: Annotated[
+        list[str] | None, typer.Option("--user", "-u", help="Original id of a user; can be given more than once.")
+    ] = None,
+    users: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Text file with an original id of a user a line.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items for each user.")] = 10,
+    exclude_seen: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-seen/--include-seen",
+            help="Leave out items that the user interacted with, or clicked in a search.",
+        ),
+    ] = True,
+    all_items: Annotated[
+        bool,
+        typer.Option("--all-items", help="Recommend items too without any interaction, as those clicked in searches."),
+    ] = False,
+    new_interactions: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Interactions after the training, with the columns of .inter."),
+    ] = None,
+    new_searches: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Searches after the training, with the columns of .search."),
+    ] = None,
+    new_queries: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Words of queries of these, with the columns of .query."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="File to write: .parquet, .csv or .jsonl.", show_default="CSV on the standard output"
+        ),
+    ] = None,
+    data_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-path",
+            "--data_path",
+            file_okay=False,
+            help="Folder of all datasets.",
+            show_default="where it was at the training",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Users at once; less where memory asks for it.", show_default="256")
+    ] = None,
+) -> None:
+    """Recommend the best items to users, by any model of this package or of RecBole, from its checkpoint.
+
+    All events of the dataset are taken to have happened, those of the validation and test part too: these are the next
+    items as of now. New events of users can be given without training again.
+    """
+    # Imported here: --help needs none of it.
+    from recbole_gserec.recommend.output import check_output
+    from recbole_gserec.recommend.user_list import read_user_list
+
+    if out is not None:
+        check_output(out)
+    names = None
+    if user or users:
+        names = [*(user or []), *(read_user_list(users) if users else [])]
+
+    from recbole_gserec.recommend.run import Request, recommend_to_file, recommend_to_stream
+
+    request = Request(
+        checkpoint,
+        data_path,
+        names,
+        k,
+        exclude_seen,
+        all_items,
+        new_interactions,
+        new_searches,
+        new_queries,
+        batch_size or 256,
+    )
+    if out is None:
+        recommend_to_stream(request, sys.stdout)
+    else:
+        n_rows = recommend_to_file(request, out)
+        typer.echo(f"{out}: {n_rows:,} recommendations")

@@ -1,0 +1,69 @@
+"""Which files a model was trained on, so that a checkpoint is not used with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.errors import DataError
+from recbole_gserec.files import sha256_of_file
+
+SUFFIXES = ("inter", "search", "query", "item", "user", "kg", "link")
+VECTORS = ("user.vectors.parquet", "item.vectors.parquet")
+
+
+def file_record(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each file of a dataset that is there, by suffix.
+
+    Codes are not among them: models keep those they were trained with, and compare them.
+
+    Args:
+        config: RecBole's settings.
+    """
+    # Datasets may be split beforehand, into files such as D.train.inter.
+    parts = [f"{part}.inter" for part in config["benchmark_filename"] or ()]
+    # Only models that read vectors have this setting, whatever its value.
+    vectors = () if config["preprocess_missing_vectors"] is None else VECTORS
+    record = {}
+    for suffix in (*SUFFIXES, *parts, *vectors):
+        path = _path(config, suffix)
+        if path.is_file():
+            state = path.stat()
+            record[suffix] = _sha256(path, state.st_size, state.st_mtime_ns)
+    return record
+
+
+def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], checkpoint: str | Path) -> None:
+    """Refuse a dataset whose files are not those of the record.
+
+    Args:
+        record: What :func:`file_record` returned when the checkpoint was made.
+        config: RecBole's settings, with the place of the dataset as it is now.
+        checkpoint: The checkpoint, for the message.
+
+    Raises:
+        DataError: Naming the first file that differs.
+    """
+    now = file_record(config)
+    different = [suffix for suffix in {**record, **now} if record.get(suffix) != now.get(suffix)]
+    if not different:
+        return
+    suffix = different[0]
+    problem = f"not the file that {checkpoint} was trained on"
+    if suffix not in now:
+        problem = f"file not found, and {checkpoint} was trained on it"
+    elif suffix not in record:
+        problem = f"not there when {checkpoint} was trained"
+    raise DataError(_path(config, suffix), problem, "Bring back the files of that time, or train again.")
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """A training saves many checkpoints, and its files are read once for all of them."""
+    return sha256_of_file(path)
+
+
+def _path(config: Mapping[str, Any], suffix: str) -> Path:
+    return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"

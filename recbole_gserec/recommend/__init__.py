@@ -1,0 +1,1 @@
+"""Recommendations and vectors from trained models, in original ids."""

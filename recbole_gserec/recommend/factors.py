@@ -1,0 +1,146 @@
+"""Vectors of users and items whose dot products are a model's scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType
+from torch import Tensor, nn
+
+from recbole_gserec.models.llmesr import LLMESR
+from recbole_gserec.models.nrhub import NRHUB
+from recbole_gserec.models.query_seqrec import QuerySeqRec
+from recbole_gserec.models.unifiedssr import UnifiedSSR
+from recbole_gserec.recommend.scores import CandidateScores
+from recbole_gserec.recommend.trained import Trained
+from recbole_gserec.recommend.users import Users
+
+_N_PROBED = 16
+_NOW = "users after their last event"
+_FINAL = "final vectors"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Vectors of users and items.
+
+    Attributes:
+        users: Of the users ``[B]``, ``[B, d]``.
+        items: Of all items, ``[n_items, d]``, row 0 for padding.
+        users_meaning: What the users' vectors are.
+        items_meaning: What the items' vectors are.
+    """
+
+    users: Callable[[Tensor], Tensor]
+    items: Tensor
+    users_meaning: str
+    items_meaning: str
+
+
+@torch.no_grad()
+def factors_of(trained: Trained, users: Users) -> Factors | None:
+    """The vectors of a model that scores by their dot product; None for a model that does not.
+
+    Which vectors a model scores by is not asked but tried out: those it has are kept if their dot products are its
+    scores, for some users and all items.
+
+    Args:
+        trained: The model.
+        users: The users of its dataset.
+    """
+    with_history = users.has_history[1:].nonzero()[0] + 1
+    # From the first to the last user.
+    step = max(1, len(with_history) // _N_PROBED)
+    probed = torch.from_numpy(with_history[::step][:_N_PROBED])
+    # A model of the kind that propagates has its vectors once it has scored.
+    scores = _scores(trained, users, probed)
+    for factors in _guesses(trained, users):
+        try:
+            products = factors.users(probed) @ factors.items[1 : trained.dataset.item_num].T
+        except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError):
+            continue  # A model with another forward pass.
+        if products.shape == scores.shape and torch.allclose(products, scores, rtol=1e-4, atol=1e-5):
+            return factors
+    return None
+
+
+def _scores(trained: Trained, users: Users, chosen: Tensor) -> Tensor:
+    """The model's scores ``[B, n_items - 1]`` of all items."""
+    scorer = CandidateScores(trained, torch.arange(1, trained.dataset.item_num))
+    parts = (users.batch(part) for part in chosen.split(scorer.max_rows))
+    return torch.cat([torch.cat([scores for _, scores in scorer.of(batch)], dim=1) for batch in parts])
+
+
+def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:
+    model, device = trained.model, trained.config["device"]
+
+    def by_history(encode: Callable[[Interaction], Tensor], items: Tensor, meaning: str) -> Factors:
+        return Factors(lambda chosen: encode(users.batch(chosen).to(device)), items, _NOW, meaning)
+
+    ours = _OURS.get(type(model))
+    if ours is not None:
+        encode, items, meaning = ours(model)
+        yield by_history(encode, items, meaning)
+        return
+    if trained.is_ours:
+        return
+    item_table = getattr(model, "item_embedding", None)
+    if trained.config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        if isinstance(item_table, nn.Embedding):
+            yield by_history(
+                lambda batch: model.forward(batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]),
+                item_table.weight,
+                "items, as learnt (item_embedding)",
+            )
+        return
+    propagated = (getattr(model, "restore_user_e", None), getattr(model, "restore_item_e", None))
+    if all(isinstance(part, Tensor) for part in propagated):
+        of_users, of_items = propagated
+        yield Factors(
+            lambda chosen: of_users[chosen.to(device)],
+            of_items,
+            f"{_FINAL} of users, after propagation",
+            f"{_FINAL} of items, after propagation",
+        )
+    user_table = getattr(model, "user_embedding", None)
+    if isinstance(user_table, nn.Embedding) and isinstance(item_table, nn.Embedding):
+        yield Factors(
+            lambda chosen: user_table(chosen.to(device)),
+            item_table.weight,
+            "users, as learnt (user_embedding)",
+            "items, as learnt (item_embedding)",
+        )
+
+
+Guess = tuple[Callable[[Interaction], Tensor], Tensor, str]
+
+
+def _nrhub(model: NRHUB) -> Guess:
+    return model.encode, model.candidate_projection(model.item_embedding.weight).tanh(), "items, projected"
+
+
+def _query_seqrec(model: QuerySeqRec) -> Guess:
+    return model.encode, model.item_embedding.weight, "items, as learnt (item_embedding)"
+
+
+def _unifiedssr(model: UnifiedSSR) -> Guess:
+    return lambda batch: model.scale * model.encode(batch), model.item_embedding.weight, "items, as learnt"
+
+
+def _llmesr(model: LLMESR) -> Guess:
+    every = torch.arange(model.n_items, device=model.item_embedding.weight.device)
+    views = torch.cat([model.item_embedding.weight, model.semantic(every)], dim=1)
+    return model.encode, views, "items, both views side by side"
+
+
+_OURS: dict[type[AbstractRecommender], Callable[..., Guess]] = {
+    NRHUB: _nrhub,
+    QuerySeqRec: _query_seqrec,
+    UnifiedSSR: _unifiedssr,
+    LLMESR: _llmesr,
+}
+"""Search-aware models that score by dot products; all others end in a layer that does not."""

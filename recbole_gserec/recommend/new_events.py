@@ -1,0 +1,232 @@
+"""Events that happened after the training, from files in the formats of ``.inter``, ``.search`` and ``.query``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from recbole.config import Config
+from recbole.data.dataset import Dataset
+from recbole.utils import FeatureType
+
+from recbole_gserec.data.atomic_files import field_types, has_no_rows, read_columns
+from recbole_gserec.data.checks import check_time_order
+from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.data.search_files import check_types, read_query_file, read_search_file, to_pandas
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.recommend.new_queries import known_words
+from recbole_gserec.recommend.raw_events import RawEvents, no_searches
+from recbole_gserec.recommend.trained import Trained
+
+
+@dataclass
+class Skipped:
+    """What in the files of new events is unknown to the model, by kind; see :meth:`lines`."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, count: int) -> None:
+        """Count what was left out."""
+        self.counts[kind] = self.counts.get(kind, 0) + int(count)
+
+    def lines(self) -> list[str]:
+        """What to tell the user, one line for each kind of which there is any."""
+        return [f"{count:,} {kind}" for kind, count in self.counts.items() if count]
+
+
+@dataclass(frozen=True)
+class NewEvents:
+    """New events, in the model's ids.
+
+    Attributes:
+        raw: The events. Users that the model does not know have the ids after those of the dataset, and new queries
+            those after its queries.
+        users: Original ids of the unknown users.
+        queries: Words of the new queries, in the order of their ids; None where there are none.
+        skipped: What is unknown and was left out.
+    """
+
+    raw: RawEvents
+    users: list[str]
+    queries: Ragged | None
+    skipped: Skipped
+
+
+def read_new_events(
+    trained: Trained, inter: Path | None = None, search: Path | None = None, query: Path | None = None
+) -> NewEvents:
+    """Read new events.
+
+    Args:
+        trained: The model.
+        inter: New interactions, with the columns of ``.inter`` that the model's dataset loads.
+        search: New searches, with the columns of ``.search``.
+        query: Queries of the new searches that the dataset does not have, with the columns of ``.query``.
+
+    Raises:
+        DataError: If a file is missing or malformed, or a user's time runs backwards.
+        SettingError: If the model cannot take new events.
+    """
+    if query is not None and search is None:
+        raise SettingError("new queries without new searches: give these too")
+    reader = _Reader(trained)
+    queries = reader.read_queries(query) if query is not None and trained.is_ours else None
+    interactions, table = reader.read_interactions(inter)
+    searches, clicks = reader.read_searches(search)
+    raw = RawEvents(interactions, searches, clicks, table)
+    return NewEvents(raw, reader.new_users, queries, reader.skipped)
+
+
+class _Reader:
+    """Reads the files of one call, which share the ids of new users and queries."""
+
+    def __init__(self, trained: Trained):
+        self.dataset: Dataset = trained.dataset
+        self.config: Config = trained.config
+        self.is_ours = trained.is_ours
+        self._columns = [] if trained.raw.table is None else list(trained.raw.table.columns)
+        self.skipped = Skipped()
+        self.new_users: list[str] = []
+        self._new_user_index = pd.Index([], dtype=object)
+        self._users = pd.Index(self.dataset.field2id_token[self.dataset.uid_field])
+        self._items = pd.Index(self.dataset.field2id_token[self.dataset.iid_field])
+        known = self.dataset.field2id_token["query_id"] if self.is_ours and self._reads_queries else []
+        self._queries = pd.Index(known, dtype=object)
+        self._new_queries = pd.Index([], dtype=object)
+
+    @property
+    def _reads_queries(self) -> bool:
+        return "query_id" in self.dataset.field2id_token
+
+    @property
+    def _format(self) -> dict[str, str]:
+        return {"separator": self.config["field_separator"], "encoding": self.config["encoding"] or "utf-8"}
+
+    def read_interactions(self, path: Path | None) -> tuple[tuple, pd.DataFrame | None]:
+        dataset = self.dataset
+        uid, iid, time = dataset.uid_field, dataset.iid_field, dataset.time_field
+        if path is None:
+            nothing = np.zeros(0, dtype=np.int64)
+            return (nothing, nothing, np.zeros(0)), None
+        fields = [uid, iid, time] if self.is_ours else self._stock_fields()
+        expected = {name: kind for name, kind in ((uid, "token"), (iid, "token"), (time, "float")) if name in fields}
+        check_types(path, expected, **self._format)
+        frame = _frame(read_columns(path, fields, required=list(expected), **self._format))
+        if time in fields:
+            self._check_order(path, frame[uid], frame[time])
+        items = self._items.get_indexer(frame[iid])
+        # Item 0 is padding, and a token of its name is not known either.
+        known = items > 0
+        self.skipped.add("new interactions are with items that the model does not know: left out", (~known).sum())
+        frame, items = frame[known], items[known].astype(np.int64)
+        users = self._user_ids(frame[uid])
+        times = frame[time].to_numpy() if time in fields else np.zeros(len(frame))
+        table = None if self.is_ours else self._stock_table(frame, users, items, fields)
+        return (users, items, times), table
+
+    def read_searches(self, path: Path | None) -> tuple[tuple, tuple]:
+        if path is None or has_no_rows(_checked(path, self._format), self._format["encoding"]):
+            return no_searches()
+        frame, clicks = read_search_file(path, seq_separator=self.config["seq_separator"], **self._format)
+        self._check_order(path, frame["search_user_id"], frame["search_timestamp"])
+        # RecBole's models read no searches: their clicks alone matter, as items that have been seen.
+        queries = self._query_ids(frame["search_query_id"]) if self.is_ours else np.ones(len(frame), dtype=np.int64)
+        known = queries > 0
+        self.skipped.add("new searches have a query that the model does not know: left out", (~known).sum())
+        owners = np.arange(len(frame)).repeat(np.diff(clicks.offsets))
+        items = self._items.get_indexer(clicks.frame["search_item_ids"])
+        of_known = known[owners]
+        known_clicks = of_known & (items > 0)
+        self.skipped.add(
+            "clicks of new searches are on items that the model does not know: left out",
+            (of_known & ~known_clicks).sum(),
+        )
+        counts = np.bincount(owners[known_clicks], minlength=len(frame))[known]
+        users = self._user_ids(frame["search_user_id"][known])
+        times = frame["search_timestamp"].to_numpy()[known]
+        offsets = np.concatenate([[0], counts.cumsum()])
+        return (users, queries[known], times), (items[known_clicks].astype(np.int64), offsets)
+
+    def read_queries(self, path: Path) -> Ragged | None:
+        frame, words = read_query_file(path, seq_separator=self.config["seq_separator"], **self._format)
+        if not self._reads_queries:
+            return None
+        tokens = frame["query_id"].astype(object)
+        is_new = ~tokens.isin(self._queries).to_numpy()
+        self._new_queries = pd.Index(tokens[is_new])
+        queries, n_unknown = known_words(self.dataset, words, is_new)
+        self.skipped.add("words of new queries are not known to the model: left out", n_unknown)
+        return queries
+
+    # ---- ids ----------------------------------------------------------------------------------------------------
+
+    def _user_ids(self, tokens: pd.Series) -> np.ndarray:
+        ids = self._users.get_indexer(tokens)
+        unknown = ids <= 0
+        # The distinct ones, in the order in which they come.
+        fresh = pd.Index(pd.unique(tokens[unknown].astype(object))).difference(self._new_user_index, sort=False)
+        self._new_user_index = self._new_user_index.append(fresh)
+        self.new_users = self._new_user_index.tolist()
+        ids[unknown] = len(self._users) + self._new_user_index.get_indexer(tokens[unknown])
+        return ids.astype(np.int64)
+
+    def _query_ids(self, tokens: pd.Series) -> np.ndarray:
+        if not self._reads_queries:
+            return np.ones(len(tokens), dtype=np.int64)
+        ids = self._queries.get_indexer(tokens)
+        new = self._new_queries.get_indexer(tokens)
+        return np.where(ids > 0, ids, np.where(new >= 0, len(self._queries) + new, -1))
+
+    def _check_order(self, path: Path, users: pd.Series, times: pd.Series) -> None:
+        # A dataset without searches is sorted by RecBole, whatever its order.
+        if self.config["unordered_timestamps"] == "error":
+            check_time_order(path, users, times.to_numpy(), self._format["encoding"])
+
+    # ---- RecBole's own datasets ---------------------------------------------------------------------------------
+
+    def _stock_fields(self) -> list[str]:
+        """The columns of a new interaction, which are made into features as those of the dataset are."""
+        config, fields = self.config, self._columns
+        kinds = {self.dataset.field2type[field] for field in fields}
+        changed = config["normalize_field"] or config["normalize_all"]
+        if kinds & {FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ} or config["numerical_features"]:
+            raise SettingError(
+                f"new interactions: {config['model']} was trained on interactions with sequences or numerical "
+                "features, which are not supported here"
+            )
+        if changed and FeatureType.FLOAT in kinds:
+            raise SettingError(
+                f"new interactions: {config['model']} was trained on normalised numbers (normalize_all, "
+                "normalize_field), and the range of its training is not known any more"
+            )
+        return fields
+
+    def _stock_table(
+        self, frame: pd.DataFrame, users: np.ndarray, items: np.ndarray, fields: list[str]
+    ) -> pd.DataFrame:
+        dataset, table = self.dataset, {}
+        for name in fields:
+            if name == dataset.uid_field:
+                table[name] = users
+            elif name == dataset.iid_field:
+                table[name] = items
+            elif dataset.field2type[name] == FeatureType.TOKEN:
+                # Unknown ones are padding.
+                table[name] = pd.Index(dataset.field2id_token[name]).get_indexer(frame[name]).clip(min=0)
+            else:
+                table[name] = frame[name].fillna(0).to_numpy()
+        return pd.DataFrame(table)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    return pd.DataFrame({name: to_pandas(table[name]) for name in table.column_names})
+
+
+def _checked(path: Path, options: dict[str, str]) -> Path:
+    """The path, of a file that has a header."""
+    if not field_types(path, **options):
+        raise DataError(path, "has no columns", "Give it those of .search.")
+    return path

@@ -1,0 +1,56 @@
+"""Queries that a model has not seen, made of words that it knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.data.search_files import FlatSequences
+from recbole_gserec.layers.session import QueryEmbedding
+
+
+def known_words(dataset: SearchDataset, words: FlatSequences, rows: NDArray[np.bool_]) -> tuple[Ragged, int]:
+    """The words of queries that have an embedding.
+
+    Args:
+        dataset: The model's dataset.
+        words: Words of each query of a file.
+        rows: ``[n_queries]``, which queries are wanted.
+
+    Returns:
+        The words' ids, one row per wanted query, and the number of words that are not known.
+    """
+    vocabulary = pd.Index(dataset.field2id_token["query_words"])
+    ids = vocabulary.get_indexer(words.frame.iloc[:, 0])
+    owners = np.arange(len(rows)).repeat(np.diff(words.offsets))
+    wanted = rows[owners]
+    known = wanted & (ids > 0)
+    counts = np.bincount(owners[known], minlength=len(rows))[rows]
+    offsets = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+    return Ragged(torch.from_numpy(ids[known].astype(np.int32)), offsets), int((wanted & ~known).sum())
+
+
+def add_queries(model: AbstractRecommender, known: Ragged, new: Ragged) -> None:
+    """Let a model embed new queries: their ids follow those of its own.
+
+    Args:
+        model: A search-aware model. All it knows of a query is its words (:class:`QueryEmbedding`).
+        known: Words of the dataset's queries.
+        new: Words of the new ones.
+    """
+    for layer in model.modules():
+        if isinstance(layer, QueryEmbedding) and _embeds(layer, known):
+            device, n_words = layer.word_values.device, len(layer.word_values)
+            layer.word_values = torch.cat([layer.word_values, new.values.to(device, layer.word_values.dtype)])
+            layer.word_offsets = torch.cat([layer.word_offsets, new.offsets[1:].to(device) + n_words])
+
+
+def _embeds(layer: QueryEmbedding, known: Ragged) -> bool:
+    """Whether the texts of a layer are the queries: others, such as those of items, are embedded in the same way."""
+    pairs = ((layer.word_offsets, known.offsets), (layer.word_values, known.values))
+    return all(torch.equal(own.cpu(), other) for own, other in pairs)

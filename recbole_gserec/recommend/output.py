@@ -1,0 +1,102 @@
+"""Recommendations as files: Parquet, CSV or JSON lines, written as they come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.files import written_aside
+from recbole_gserec.recommend.recommender import SCHEMA
+
+Write = Callable[[pa.RecordBatch], None]
+
+_ROWS_PER_GROUP = 1 << 20
+
+
+def check_output(path: Path) -> None:
+    """Raise SettingError unless the suffix of a path names a format."""
+    if path.suffix not in _WRITERS:
+        raise SettingError(f"{path}: recommendations are written as {', '.join(_WRITERS)}; name the file so")
+
+
+def write_recommendations(path: Path, tables: Iterable[pa.RecordBatch], description: Mapping[str, Any]) -> int:
+    """Write tables as they come, and beside them what made them, ``<path>.json``; returns the number of rows.
+
+    Args:
+        path: The file; its suffix names the format.
+        tables: With the columns of :data:`SCHEMA`.
+        description: What made them.
+
+    Raises:
+        SettingError: If the suffix names no format.
+    """
+    check_output(path)
+    n_rows = 0
+    with written_aside(path) as temporary, _WRITERS[path.suffix](temporary) as write:
+        for table in tables:
+            write(table)
+            n_rows += len(table)
+    with written_aside(path.with_name(path.name + ".json")) as temporary:
+        text = json.dumps({**description, "rows": n_rows}, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return n_rows
+
+
+def csv_to_stream(stream: IO[str]) -> Write:
+    """A function that writes tables as CSV to a stream, which gets its header now."""
+    stream.write(",".join(SCHEMA.names) + "\n")
+
+    def write(table: pa.RecordBatch) -> None:
+        table.to_pandas().to_csv(stream, header=False, index=False, lineterminator="\n")
+
+    return write
+
+
+@contextmanager
+def _csv_writer(path: Path):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        yield csv_to_stream(file)
+
+
+@contextmanager
+def _parquet_writer(path: Path):
+    # Batches of few users would make row groups too small to read quickly.
+    waiting: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+
+        def flush() -> None:
+            if waiting:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting.clear()
+
+        def write(table: pa.RecordBatch) -> None:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= _ROWS_PER_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+@contextmanager
+def _jsonl_writer(path: Path):
+    with open(path, "w", encoding="utf-8") as file:
+
+        def write(table: pa.RecordBatch) -> None:
+            if len(table):
+                frame = table.to_pandas()
+                # All digits that a 32-bit number has.
+                frame["score"] = frame["score"].astype(float)
+                frame.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+        yield write
+
+
+_WRITERS = {".parquet": _parquet_writer, ".csv": _csv_writer, ".jsonl": _jsonl_writer}

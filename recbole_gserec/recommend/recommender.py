@@ -1,0 +1,143 @@
+"""The best items for users, by any trained model, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from recbole_gserec.errors import SettingError
+from recbole_gserec.recommend.new_events import NewEvents
+from recbole_gserec.recommend.new_queries import add_queries
+from recbole_gserec.recommend.scores import CandidateScores
+from recbole_gserec.recommend.seen import SeenItems
+from recbole_gserec.recommend.top_k import TopK
+from recbole_gserec.recommend.trained import Trained
+from recbole_gserec.recommend.unknown_users import takes_unknown_users
+from recbole_gserec.recommend.users import users_of
+
+SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "score": pa.float32()})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The users of a call.
+
+    Attributes:
+        users: ``[n]`` their ids.
+        left_out: Users that are not recommended to and why, one line for each kind.
+    """
+
+    users: NDArray[np.int64]
+    left_out: list[str]
+
+
+class Recommender:
+    """Recommends to the users of a model's dataset, and of new events, as of after their last event.
+
+    Args:
+        trained: The model.
+        new: Events after the training.
+        exclude_seen: Leave out what a user has interacted with, or clicked in search.
+        all_items: Recommend items too that nobody has interacted with, such as those only clicked in searches.
+    """
+
+    def __init__(
+        self, trained: Trained, new: NewEvents | None = None, *, exclude_seen: bool = True, all_items: bool = False
+    ):
+        self._trained = trained
+        self._users = users_of(trained, new)
+        if new is not None and new.queries is not None:
+            add_queries(trained.model, trained.dataset.query_words, new.queries)
+        touched, n_items = self._users.touched, trained.dataset.item_num
+        if all_items:
+            self._candidates = np.arange(1, n_items)
+        else:
+            self._candidates = np.flatnonzero(np.bincount(touched.interactions[1], minlength=n_items))
+        self._item_names = pa.array(np.asarray(trained.dataset.field2id_token[trained.dataset.iid_field], dtype=str))
+        users, items = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        if exclude_seen:
+            users, items = (np.concatenate(pair) for pair in zip(touched.interactions, touched.clicks, strict=True))
+        self._seen = SeenItems(users, items, len(self._users), self._candidates)
+
+    def choose(self, names: Sequence[str] | None = None) -> Choice:
+        """The users with these original ids, in this order and each once; all by default, in the dataset's order.
+
+        Raises:
+            SettingError: If a user is not known at all, or cannot be recommended to by this model.
+        """
+        users, model = self._users, self._trained.config["model"]
+        chosen = np.arange(1, len(users))
+        if names is not None:
+            # Distinct ones, and none of them the padding.
+            wanted = pd.unique(np.asarray(names, dtype=object))
+            chosen = pd.Index(users.names).get_indexer(wanted).astype(np.int64)
+            unknown = wanted[chosen <= 0]
+            if len(unknown):
+                others = f" (and {len(unknown) - 1:,} others)" if len(unknown) > 1 else ""
+                raise SettingError(
+                    f"user '{unknown[0]}'{others} is neither in the dataset '{self._trained.config['dataset']}', which "
+                    "the model was trained on, nor in new events. Check the id, or give the user's events by "
+                    "--new-interactions"
+                )
+        lacking = [(~users.has_history[chosen], f"have no interaction, and {model} needs one")]
+        if (chosen >= users.n_known).any() and not takes_unknown_users(self._trained, users):
+            lacking.append((chosen >= users.n_known, f"are unknown to {model}, which knows users by their ids alone"))
+        left_out, kept = [], np.ones(len(chosen), dtype=bool)
+        for is_lacking, why in lacking:
+            is_lacking = is_lacking & kept
+            kept &= ~is_lacking
+            if not is_lacking.any():
+                continue
+            line = f"{is_lacking.sum():,} users {why} (first: '{users.names[chosen[is_lacking][0]]}')"
+            if names is not None:
+                raise SettingError(f"{line}. Leave them out, or use another model")
+            left_out.append(f"{line}: left out")
+        return Choice(chosen[kept], left_out)
+
+    def recommend(
+        self, users: NDArray[np.int64], k: int, batch_size: int | None = None, max_scores: int | None = None
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The ``k`` best items of each user; fewer where there are no more.
+
+        Args:
+            users: ``[n]``, see :meth:`choose`.
+            k: How many.
+            batch_size: Users at once; fewer where that many cannot be scored in bounded memory.
+            max_scores: See :class:`CandidateScores`.
+
+        Yields:
+            The number of users of a batch, and a table with the columns of :data:`SCHEMA`, users in order, best items
+            first.
+        """
+        if k < 1:
+            raise SettingError(f"k is {k}; it takes a whole number of at least 1")
+        candidates = torch.from_numpy(self._candidates)
+        scorer = CandidateScores(self._trained, candidates, max_scores)
+        step = min(batch_size or scorer.max_rows, scorer.max_rows)
+        device = self._trained.config["device"]
+        for part in torch.as_tensor(users).split(step):
+            seen, best = self._seen.of(part, device), TopK(k)
+            for start, scores in scorer.of(self._users.batch(part)):
+                best.add(seen.mask_(scores, start), start)
+            yield len(part), self._table(part.numpy(), best)
+
+    def _table(self, users: NDArray[np.int64], best: TopK) -> pa.RecordBatch:
+        scores, places = best.scores.cpu().numpy(), best.places.cpu().numpy()
+        # What has been seen, and scores that are no numbers, stand at the end.
+        rows, ranks = np.nonzero(scores > -np.inf)
+        items = self._candidates[places[rows, ranks]]
+        return pa.record_batch(
+            [
+                pa.array(self._users.names[users[rows]], pa.string()),
+                pa.array(ranks + 1, pa.int32()),
+                self._item_names.take(pa.array(items)),
+                pa.array(scores[rows, ranks].astype(np.float32)),
+            ],
+            schema=SCHEMA,
+        )

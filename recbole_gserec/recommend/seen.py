@@ -1,0 +1,63 @@
+"""Which items each user has seen already."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recbole_gserec.data.ragged import Ragged
+
+
+class SeenItems:
+    """The candidates that users have seen.
+
+    Args:
+        users: ``[n]`` user of each event.
+        items: ``[n]`` item of each event.
+        n_users: Number of users.
+        candidates: ``[n_candidates]`` item ids in ascending order; others are left out.
+    """
+
+    def __init__(self, users: NDArray[np.int64], items: NDArray[np.int64], n_users: int, candidates: NDArray[np.int64]):
+        places = np.searchsorted(candidates, items)
+        known = places < len(candidates)
+        known[known] = candidates[places[known]] == items[known]
+        n_candidates = max(1, len(candidates))
+        pairs = np.unique(users[known] * n_candidates + places[known])
+        counts = np.bincount(pairs // n_candidates, minlength=n_users)
+        self._places = Ragged(
+            torch.from_numpy(pairs % n_candidates), torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+        )
+
+    def of(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
+        """What the users ``[B]`` of a batch have seen."""
+        places = self._places.take(users)
+        rows = torch.arange(len(users)).repeat_interleave(places.offsets.diff())
+        order = places.values.argsort(stable=True)
+        return SeenOfBatch(rows[order].to(device), places.values[order].to(device))
+
+
+class SeenOfBatch:
+    """The (row, place of candidate) pairs of a batch, by place.
+
+    Args:
+        rows: ``[n]``.
+        places: ``[n]``, ascending.
+    """
+
+    def __init__(self, rows: Tensor, places: Tensor):
+        self._rows, self._places = rows, places
+
+    def mask_(self, scores: Tensor, start: int) -> Tensor:
+        """Set what has been seen to ``-inf``, in place.
+
+        Args:
+            scores: ``[B, C]`` of the candidates at the places from ``start`` on.
+            start: Place of the first candidate.
+        """
+        bounds = self._places.new_tensor([start, start + scores.shape[1]])
+        low, high = torch.searchsorted(self._places, bounds).tolist()
+        scores[self._rows[low:high], self._places[low:high] - start] = -torch.inf
+        return scores

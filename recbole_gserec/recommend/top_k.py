@@ -1,0 +1,54 @@
+"""The best of many scores, chunk by chunk, with ties in a fixed order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class TopK:
+    """Keeps the ``k`` best scores of each row while chunks of candidates come in.
+
+    Of equal scores, those of earlier candidates are better: the result depends neither on how candidates are cut into
+    chunks nor on the luck of sorting. ``-inf`` and NaN mark what is not to be chosen.
+
+    Args:
+        k: How many to keep.
+
+    Attributes:
+        scores: ``[B, k']`` of the best so far, best first; fewer than ``k`` while fewer have come in.
+        places: ``[B, k']`` the place of each among all candidates.
+    """
+
+    def __init__(self, k: int):
+        self.k = k
+        self.scores: Tensor | None = None
+        self.places: Tensor | None = None
+
+    def add(self, scores: Tensor, start: int) -> None:
+        """Take in the next chunk.
+
+        Args:
+            scores: ``[B, C]``.
+            start: Place of its first candidate; chunks come in the order of the places.
+        """
+        scores = scores.masked_fill(scores.isnan(), -torch.inf)
+        # What a chunk cannot contribute needs not be merged.
+        columns = _first_best(scores, self.k)
+        scores, places = scores.gather(1, columns), columns + start
+        if self.scores is not None:
+            scores, places = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, places], dim=1)
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
+        self.scores, self.places = scores.gather(1, order), places.gather(1, order)
+
+
+def _first_best(scores: Tensor, k: int) -> Tensor:
+    """Columns ``[B, min(k, C)]`` of the best scores in ascending order; of equal ones the first."""
+    n_rows, n_columns = scores.shape
+    if n_columns <= k:
+        return torch.arange(n_columns, device=scores.device).expand(n_rows, -1)
+    least = scores.topk(k, dim=1).values[:, -1:]
+    above, equal = scores > least, scores == least
+    room = k - above.sum(1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(1) <= room))
+    return chosen.nonzero()[:, 1].view(n_rows, k)

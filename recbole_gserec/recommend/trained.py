@@ -1,0 +1,159 @@
+"""A trained model with the dataset it was trained on, from its checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.config import Config
+from recbole.data import create_dataset
+from recbole.data.dataset import Dataset
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.sampler import KGSampler
+from recbole.utils import ModelType, get_model, init_seed
+
+from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.data.file_record import check_file_record
+from recbole_gserec.errors import CheckpointError, DataError, SettingError
+from recbole_gserec.recommend.raw_events import RawEvents, raw_events
+from recbole_gserec.registration import MODELS
+
+logger = getLogger(__name__)
+
+_MISFIT = re.compile(r"(size mismatch for|Missing key\(s\) in state_dict:|Unexpected key\(s\) in state_dict:) ?(.*)")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint stands for.
+
+    Attributes:
+        checkpoint: The file.
+        config: RecBole's settings of the training.
+        dataset: All of the dataset, built; its ids are those of the model.
+        raw: All events of the dataset, of any part of the split.
+        model: In evaluation mode.
+    """
+
+    checkpoint: Path
+    config: Config
+    dataset: Dataset
+    raw: RawEvents
+    model: AbstractRecommender
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the model reads searches and scores candidates: one of this package's search-aware models."""
+        return self.config["model"] in MODELS
+
+
+def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) -> Trained:
+    """Load a model and its dataset.
+
+    Args:
+        checkpoint: A checkpoint of this package, of any of its or RecBole's models.
+        data_path: Folder of all datasets; that of the training by default.
+
+    Raises:
+        CheckpointError: If the file is no whole checkpoint, or does not fit the dataset.
+        DataError: If the dataset is missing, or not the one the model was trained on.
+        SettingError: If the model is none that can be asked for recommendations.
+    """
+    checkpoint = Path(checkpoint)
+    check_checkpoint(checkpoint)
+    # Mapped, so that the state of the optimiser, twice as large as the weights, is not read.
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    config = state["config"]
+    _check_model(config, checkpoint)
+    _find_dataset(config, data_path, checkpoint)
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    # Before the dataset is built: that turns interactions into rows to predict, and forgets the times of searches.
+    raw = raw_events(dataset)
+    training = _training_part(config, dataset)
+    init_seed(config["seed"] + (config["local_rank"] or 0), config["reproducibility"])
+    model = get_model(config["model"])(config, training).to(config["device"])
+    _load_weights(model, state, checkpoint, config)
+    return Trained(checkpoint, config, dataset, raw, model.eval())
+
+
+def _check_model(config: Any, checkpoint: Path) -> None:
+    if not isinstance(config, Config):
+        raise CheckpointError(f"{checkpoint}: its 'config' holds no settings. Train again with recbole-gserec imported")
+    if config.model_class is None:
+        raise SettingError(
+            f"{checkpoint} is of the model '{config['model']}', which neither RecBole nor this package has"
+        )
+    if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+        raise SettingError(f"{checkpoint} is of {config['model']}: decision trees are not supported here")
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]:
+        # Rows of such files hold their histories, and nothing tells how one goes on.
+        raise SettingError(
+            f"{checkpoint} was trained on interactions that were split into files beforehand (benchmark_filename); "
+            "histories of sequential models as of now cannot be told from these"
+        )
+
+
+def _find_dataset(config: Config, data_path: str | Path | None, checkpoint: Path) -> None:
+    """Point the settings to the dataset, and have nothing made or stored."""
+    name = config["dataset"]
+    if data_path is not None:
+        config["data_path"] = os.path.join(data_path, name)
+    folder = Path(config["data_path"])
+    if not folder.is_dir():
+        raise DataError(folder, f"no such dataset; {checkpoint} was trained on it", "Tell its place by --data-path.")
+    made_for = ("save_dataset", "save_dataloaders", "preprocess_missing_codes", "preprocess_missing_vectors")
+    # Codes and vectors made now would not be those of the training. Models without a setting do not read them.
+    config.final_config_dict.update({setting: False for setting in made_for if config[setting] is not None})
+    record = config.dataset_files
+    if isinstance(record, Mapping):
+        check_file_record(record, config, checkpoint)
+    else:
+        logger.warning(
+            f"{checkpoint} is of an earlier version, and does not tell which files it was trained on: "
+            "only their ids are known to fit."
+        )
+
+
+def _training_part(config: Config, dataset: Dataset) -> Dataset:
+    """The training part as RecBole's ``data_preparation`` hands it to a model."""
+    parts = dataset.build()
+    training = parts[0]
+    if config["model"] in MODELS:
+        return training
+    # A dataloader adds fields to its dataset, of which models make features.
+    sampler = create_samplers(config, dataset, parts)[0]
+    arguments = [config, training, sampler]
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        negatives = config["train_neg_sample_args"]
+        arguments.append(KGSampler(dataset, negatives["distribution"], negatives["alpha"]))
+    return get_dataloader(config, "train")(*arguments, shuffle=False)._dataset
+
+
+def _load_weights(model: AbstractRecommender, state: dict[str, Any], checkpoint: Path, config: Config) -> None:
+    try:
+        model.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        misfit = _MISFIT.search(" ".join(str(error).split()))
+        what = f" ({misfit[0][:100]}…)" if misfit else ""
+        raise CheckpointError(
+            f"{checkpoint}: does not fit the dataset in {config['data_path']}{what}: it was trained on other data. "
+            "Tell the place of that by --data-path, or train again"
+        ) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: {error}") from error
+    model.load_other_parameter(state.get("other_parameter"))
+    for name in getattr(model, "other_parameter_name", None) or ():
+        value = getattr(model, name)
+        if name.startswith("restore_"):
+            # Propagated vectors, kept for evaluation; the model makes them again of its weights.
+            setattr(model, name, None)
+        elif isinstance(value, torch.Tensor):
+            setattr(model, name, value.to(config["device"]))

@@ -1,0 +1,166 @@
+"""The vectors of a trained model, by what they are of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.model.abstract_recommender import AbstractRecommender
+from torch import Tensor, nn
+
+from recbole_gserec.data.search_files import read_code_file
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.models.gserec import SIDES, GSERec
+from recbole_gserec.recommend.factors import Factors, factors_of
+from recbole_gserec.recommend.trained import Trained
+from recbole_gserec.recommend.users import Users, users_of
+
+_USERS_AT_ONCE = 1 << 12
+CODE_COLUMNS = {"search": "search_codes", "recommendation": "rec_codes"}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One table of vectors.
+
+    Attributes:
+        name: Of the table, and of its file.
+        meaning: What the vectors are, in one line.
+        ids: Columns with what each vector is of, in original ids, ``[n]`` each.
+        values: ``[n, d]`` ``float32``.
+    """
+
+    name: str
+    meaning: str
+    ids: dict[str, np.ndarray]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Exported:
+    """All vectors of a model.
+
+    Attributes:
+        tables: The tables.
+        score: The names of the tables of users and of items whose dot products are the model's scores; None where the
+            model does not score so.
+    """
+
+    tables: list[Vectors] = field(default_factory=list)
+    score: tuple[str, str] | None = None
+
+
+@torch.no_grad()
+def export_vectors(trained: Trained) -> Exported:
+    """The vectors of users, items and, where a model has any, codes.
+
+    Raises:
+        SettingError: If the model has no vectors of users or items.
+        DataError: If the ``.code`` file that names the codes is missing.
+    """
+    users = users_of(trained)
+    tables, score = [], None
+    factors = factors_of(trained, users)
+    if factors is not None:
+        tables += _factor_tables(trained, users, factors)
+        score = ("users", "items")
+    if isinstance(trained.model, GSERec):
+        tables += _gserec_tables(trained, users)
+    elif factors is None:
+        tables += _embedding_tables(trained, users)
+    if not tables:
+        raise SettingError(
+            f"{trained.checkpoint}: {trained.config['model']} has no vectors of users or items to export"
+        )
+    return Exported(tables, score)
+
+
+def _factor_tables(trained: Trained, users: Users, factors: Factors) -> list[Vectors]:
+    chosen = np.arange(1, len(users))[users.has_history[1:]]
+    parts = [factors.users(part) for part in torch.from_numpy(chosen).split(_USERS_AT_ONCE)]
+    return [
+        Vectors("users", factors.users_meaning, {"user": users.names[chosen]}, _numpy(torch.cat(parts))),
+        _items(trained, factors.items, factors.items_meaning),
+    ]
+
+
+def _gserec_tables(trained: Trained, users: Users) -> list[Vectors]:
+    """Equations 8 and 10 of GSERec."""
+    model: GSERec = trained.model
+    tables = [_items(trained, model.item_embedding.weight, "items, as learnt (Section 4.2.1)")]
+    if not model.use_graph:
+        return tables
+    layers, names = model.propagate(), users.names[1:]
+    ids = torch.arange(1, trained.dataset.user_num, device=model.user_embedding.weight.device)
+    tables.append(
+        _of_users("users_initial", "users before message passing (Section 4.2.1)", names, model.user_embedding)
+    )
+    for side in SIDES:
+        parts = [
+            model.graph[side].users_at(part, model.user_embedding(part), layers[side])
+            for part in ids.split(_USERS_AT_ONCE)
+        ]
+        meaning = f"users after message passing over the graph of {side} codes (Eq. 8)"
+        tables.append(Vectors(f"users_{side}", meaning, {"user": names}, _numpy(torch.cat(parts))))
+        code_ids, columns = _code_names(trained, side)
+        values = layers[side].final[torch.as_tensor(code_ids, device=ids.device)]
+        meaning = f"{side} codes after message passing (Eq. 8), which Eq. 10 looks up"
+        tables.append(Vectors(f"codes_{side}", meaning, columns, _numpy(values)))
+    return tables
+
+
+def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The id of each code in the graph, and its name and level (1 is the coarsest) in the ``.code`` file."""
+    dataset = trained.dataset
+    path = dataset.file_path("code")
+    frame, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
+    flat = sequences[CODE_COLUMNS[side]]
+    users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(frame["code_user_id"])
+    lengths = np.diff(flat.offsets)
+    of_users = dataset.codes[side].codes.numpy()[users[lengths > 0]]
+    if of_users.size != len(flat.frame):
+        raise DataError(path, "changed while it was read", "Export again.")
+    levels = np.tile(np.arange(1, of_users.shape[1] + 1), len(of_users))
+    names = pd.DataFrame({"id": of_users.ravel(), "code": flat.frame.iloc[:, 0].astype(object), "level": levels})
+    names = names.drop_duplicates("id").sort_values("id")
+    return names["id"].to_numpy(), {"code": names["code"].to_numpy(), "level": names["level"].to_numpy()}
+
+
+def _embedding_tables(trained: Trained, users: Users) -> list[Vectors]:
+    """The tables of a model whose scores are no dot products."""
+    model, dataset, tables = trained.model, trained.dataset, []
+    for kind, size in (("item", dataset.item_num), ("user", dataset.user_num)):
+        embedding = _embedding(model, kind, size)
+        if embedding is None:
+            continue
+        meaning = f"{kind}s, as learnt ({embedding[0]}); the model's scores are no dot products of them"
+        if kind == "item":
+            tables.append(_items(trained, embedding[1].weight, meaning))
+        else:
+            tables.append(_of_users("users", meaning, users.names[1:], embedding[1]))
+    return tables
+
+
+def _embedding(model: AbstractRecommender, kind: str, size: int) -> tuple[str, nn.Embedding] | None:
+    """The table of users or items, by the names that RecBole's models and ours give it."""
+    for name in (f"{kind}_embedding", f"{kind}_embeddings", f"{kind}_emb"):
+        table = getattr(model, name, None)
+        # Some have a row more, for a token that masks.
+        if isinstance(table, nn.Embedding) and table.num_embeddings >= size:
+            return name, table
+    return None
+
+
+def _of_users(name: str, meaning: str, names: np.ndarray, embedding: nn.Embedding) -> Vectors:
+    return Vectors(name, meaning, {"user": names}, _numpy(embedding.weight[1 : len(names) + 1]))
+
+
+def _items(trained: Trained, values: Tensor, meaning: str) -> Vectors:
+    names = trained.dataset.field2id_token[trained.dataset.iid_field][1:]
+    return Vectors("items", meaning, {"item": names}, _numpy(values[1 : len(names) + 1]))
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().float().numpy()

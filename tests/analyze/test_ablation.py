@@ -1,0 +1,194 @@
+"""Table 3: which runs are made, and what is made of them."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from recbole_gserec.analyze import ablation as module
+from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
+from recbole_gserec.analyze.groups import Grouping
+from recbole_gserec.analyze.variants import FULL, VARIANTS, chosen_variants, settings_of_codes
+from recbole_gserec.benchmark.metrics import parse_metric
+from recbole_gserec.benchmark.plan import entries_of
+from recbole_gserec.benchmark.runner import Outcome
+from recbole_gserec.errors import DataError, GSERecError, SettingError
+from recbole_gserec.preprocess.settings import PreprocessSettings
+from tests.analyze.grouped_runs import make_data, store, training_searches
+from tests.benchmark.stored_runs import random_ranks, store_run
+
+LABELS = ["GSERec", "w/o L_RQ-CL", "w/o U-C Graph", "w/o L_U-CL", "w/o L_His-CL", "w/o MCA"]
+RQ_CL, _, U_CL, *_ = VARIANTS
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = make_data(tmp_path / "dataset")
+    write_code_record(folder)
+    return folder
+
+
+def write_code_record(data, **changes):
+    settings = {**asdict(PreprocessSettings()), **changes}
+    record = {"settings": settings, "summarizer": {"name": "template", "settings": {}}}
+    (data / "toy" / "toy.code.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path, data):
+    """Stands for the training: stores a run for each seed, or a failure where ``fails`` names the label's place."""
+
+    class Trained:
+        requests, ranks, fails = [], {}, ()
+
+    told = Trained()
+    told.requests, told.ranks = [], {}
+
+    def run_benchmark(request, output, make_pool):
+        place = len(told.requests)
+        told.requests.append(request)
+        keys = set()
+        for seed in request.seeds:
+            key = f"{place}{seed}"
+            keys.add(key)
+            if place in told.fails:
+                store_run(output, "toy", "GSERec", seed, key=key)
+                continue
+            ranks = random_ranks(100 * place + seed, n=40, skill=4 - 0.5 * place)
+            told.ranks[place, seed] = store(output, data, "GSERec", seed, ranks, key=key)
+        failed = len(request.seeds) if place in told.fails else 0
+        return Outcome(len(request.seeds) - failed, failed, 0, frozenset(keys))
+
+    monkeypatch.setattr(module, "run_benchmark", run_benchmark)
+    return told
+
+
+def request_of(tmp_path, data, **changes):
+    given = {"settings": {"epochs": 3}, "grouping": Grouping("searches", None, 2), **changes}
+    return AblationRequest("toy", [1, 2], data, tmp_path / "abl", **given)
+
+
+def test_each_variant_takes_out_one_part(tmp_path, data, trained):
+    analyze_ablation(request_of(tmp_path, data))
+    given = [request.settings for request in trained.requests]
+    assert given[0] == {"epochs": 3}
+    assert given[2:] == [
+        {"epochs": 3, "use_user_code_graph": False},
+        {"epochs": 3, "lambda_u_cl": 0.0},
+        {"epochs": 3, "lambda_his_cl": 0.0},
+        {"epochs": 3, "use_code_fusion": False},
+    ]
+    prefix = data / "toy" / "toy"
+    path = given[1].pop("code_path")
+    assert given[1] == {"epochs": 3, "lambda_rq_cl": 0.0, "preprocess_store": f"{prefix}.preprocess.sqlite3"}
+    assert path.startswith(f"{tmp_path}/abl/codes/toy-") and path.endswith(".code")
+    for request in trained.requests:
+        # What the benchmark would refuse, it refuses here.
+        assert [entry.model for entry in entries_of(request)] == ["GSERec"]
+
+
+def test_table_and_tests(tmp_path, data, trained):
+    page, unfinished = analyze_ablation(request_of(tmp_path, data))
+    assert unfinished == 0
+    table = pd.read_csv(page.with_suffix(".csv")).set_index(["model", "metric"])
+    assert list(table.index.unique("model")) == LABELS
+
+    def ndcg5(place, seed):
+        return np.where(trained.ranks[place, seed] <= 5, 1 / np.log2(trained.ranks[place, seed] + 1), 0)
+
+    for place, label in enumerate(LABELS):
+        means = [ndcg5(place, seed).mean() for seed in (1, 2)]
+        row = table.loc[label, "ndcg@5"]
+        assert [row["mean"], row["deviation"]] == pytest.approx([np.mean(means), np.std(means, ddof=1)])
+    tests = pd.read_csv(page.parent / "significance.csv")
+    own = tests[tests["metric"] == "ndcg@5"].set_index("model")
+    full, other = ((ndcg5(place, 1) + ndcg5(place, 2)) / 2 for place in (0, 5))
+    assert own.loc["w/o MCA", "t_p"] == pytest.approx(stats.ttest_rel(full, other).pvalue)
+    assert own.loc["w/o MCA", "difference"] == pytest.approx((full - other).mean())
+    groups = pd.read_csv(page.parent / "groups.csv")
+    chosen = training_searches() <= np.quantile(training_searches(), 0.5, method="inverted_cdf")
+    row = groups[(groups["model"] == "w/o MCA") & (groups["fewest"] == 0) & groups["most"].notna()].iloc[0]
+    assert row["users"] == chosen.sum()
+    assert row["difference"] == pytest.approx((full - other)[chosen].mean())
+    text = page.read_text()
+    stars = own[own["t_p_holm"] < 0.05]
+    assert len(stars) and text.count(r"\*") - 1 == (tests["t_p_holm"] < 0.05).sum()
+    assert (page.parent / "groups.png").is_file() and r"w/o L\_RQ-CL" in text
+
+
+def test_a_variant_that_fails_is_told(tmp_path, data, trained):
+    trained.fails = (2,)
+    page, unfinished = analyze_ablation(request_of(tmp_path, data))
+    text = page.read_text()
+    assert unfinished == 2 and "w/o U-C Graph, seed 1: failed (ValueError: boom)." in text
+    assert "| w/o U-C Graph " in text and pd.read_csv(page.with_suffix(".csv"))["mean"].isna().sum() == 5
+
+
+def test_without_the_full_model_there_is_nothing_to_compare(tmp_path, data, trained):
+    trained.fails = (0,)
+    with pytest.raises(GSERecError, match="the full model has no finished run.*boom"):
+        analyze_ablation(request_of(tmp_path, data))
+
+
+def test_some_variants_alone(tmp_path, data, trained):
+    analyze_ablation(request_of(tmp_path, data, variants=chosen_variants(["mca", "u-cl"])))
+    assert [dict(request.settings) for request in trained.requests[1:]] == [
+        {"epochs": 3, "lambda_u_cl": 0.0},
+        {"epochs": 3, "use_code_fusion": False},
+    ]
+    with pytest.raises(SettingError, match="--without is 'x'; it takes rq-cl, graph, u-cl, his-cl, mca"):
+        chosen_variants(["x"])
+
+
+def test_settings_that_leave_nothing_to_take_out(tmp_path, data, trained):
+    with pytest.raises(SettingError, match="lambda_u_cl is 0: without it the full model is 'w/o L_U-CL' itself"):
+        analyze_ablation(request_of(tmp_path, data, settings={"lambda_u_cl": 0}))
+    with pytest.raises(SettingError, match="code_path is given"):
+        analyze_ablation(request_of(tmp_path, data, settings={"code_path": "x.code"}))
+    assert not trained.requests
+
+
+def test_the_folder_of_a_benchmark_is_refused(tmp_path, data, trained):
+    store(tmp_path / "abl", data, "SASRec", 1)
+    with pytest.raises(SettingError, match="has runs of SASRec; an ablation needs a folder of its own"):
+        analyze_ablation(request_of(tmp_path, data))
+
+
+def test_codes_differ_in_one_setting_from_the_datasets_own(tmp_path, data):
+    write_code_record(data, lambda_rq_cl=0.1, n_codebooks=3, encoder="flag:x", rq_hidden_sizes=[16])
+    settings = settings_of_codes(RQ_CL, "toy", data, tmp_path)
+    path = settings.pop("code_path")
+    assert settings == {
+        "preprocess_store": str(data / "toy" / "toy.preprocess.sqlite3"),
+        "lambda_rq_cl": 0.0,
+        "n_codebooks": 3,
+        "encoder": "flag:x",
+        "rq_hidden_sizes": [16],
+    }
+    write_code_record(data, n_codebooks=5)
+    assert settings_of_codes(RQ_CL, "toy", data, tmp_path)["code_path"] != path
+
+
+@pytest.mark.parametrize(
+    ("write", "problem"),
+    [
+        (lambda path: path.unlink(), "file not found: it is not known how the codes were made"),
+        (lambda path: path.write_text("{"), "damaged"),
+        (lambda path: path.write_text('{"settings": 1}'), "damaged"),
+        (lambda path: write_code_record(path.parents[1], lambda_rq_cl=0), "made with lambda_rq_cl=0.0"),
+        (lambda path: write_code_record(path.parents[1], prompt_words=3), "another version, with the setting 'prompt_"),
+    ],
+)
+def test_codes_of_which_too_little_is_known(tmp_path, data, write, problem):
+    write(data / "toy" / "toy.code.json")
+    with pytest.raises(DataError, match=problem):
+        settings_of_codes(RQ_CL, "toy", data, tmp_path)
+
+
+def test_variants_are_those_of_the_documentation():
+    assert [FULL.label, *(variant.label for variant in VARIANTS)] == LABELS
+    assert parse_metric("NDCG@5") == AblationRequest("toy", [1], None, None).group_metric
+    assert U_CL.settings == {"lambda_u_cl": 0.0} and RQ_CL.has_own_codes and not U_CL.has_own_codes

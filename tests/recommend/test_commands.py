@@ -1,0 +1,198 @@
+"""``gserec recommend`` and ``gserec export`` as they are called, and the files they write."""
+
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recbole_gserec.cli.main import main
+from recbole_gserec.files import sha256_of_file
+from recbole_gserec.recommend.trained import load_trained
+from recbole_gserec.recommend.vectors import export_vectors
+from tests.conftest import HEADERS, random_files, write_dataset
+from tests.recommend.stored_models import Plain, assert_same, store_model
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    data = write_dataset(tmp_path_factory.mktemp("commands") / "dataset", "toy", **random_files())
+    return store_model(data)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capfd):
+    """Calls gserec in an empty folder; returns status, output and what it tells."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gserec", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capfd.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return call
+
+
+def test_all_formats_hold_the_same(run, checkpoint, tmp_path):
+    for suffix in ("parquet", "csv", "jsonl"):
+        status, output, _ = run("recommend", "--checkpoint", checkpoint, "--k", 4, "--out", f"best.{suffix}")
+        assert (status, output) == (0, f"best.{suffix}: 164 recommendations\n")
+    table = pq.read_table(tmp_path / "best.parquet")
+    assert table.schema.names == ["user", "rank", "item", "score"]
+    assert table.schema.types == [pa.string(), pa.int32(), pa.string(), pa.float32()]
+    rows = table.to_pylist()
+    with open(tmp_path / "best.csv", newline="", encoding="utf-8") as file:
+        as_csv = list(csv.DictReader(file))
+    as_json = [json.loads(line) for line in (tmp_path / "best.jsonl").read_text().splitlines()]
+    assert len(rows) == len(as_csv) == len(as_json) == 41 * 4
+    for row, one, other in zip(rows, as_csv, as_json, strict=True):
+        assert (row["user"], row["rank"], row["item"]) == (one["user"], int(one["rank"]), one["item"])
+        assert np.float32(one["score"]) == np.float32(row["score"])
+        assert {**other, "score": np.float32(other["score"])} == {**row, "score": np.float32(row["score"])}
+    plain = Plain(checkpoint, random_files())
+    assert_same([(row["item"], row["score"]) for row in rows if row["user"] == "u5"], plain.best("u5", 4))
+
+
+def test_the_same_command_writes_the_same_bytes(run, checkpoint, tmp_path):
+    digests = set()
+    for folder in ("one", "two"):
+        run("recommend", "-c", checkpoint, "--out", f"{folder}/best.parquet", "--batch-size", 8)
+        digests.add(
+            (
+                sha256_of_file(tmp_path / folder / "best.parquet"),
+                sha256_of_file(tmp_path / folder / "best.parquet.json"),
+            )
+        )
+    assert len(digests) == 1
+
+
+def test_what_made_a_file_stands_beside_it(run, checkpoint, tmp_path):
+    run("recommend", "-c", checkpoint, "--user", "u1", "--out", "best.csv", "--include-seen")
+    made = json.loads((tmp_path / "best.csv.json").read_text())
+    assert made["rows"] == 10
+    assert (made["model"], made["dataset"], made["checkpoint_sha256"]) == ("GSERec", "toy", sha256_of_file(checkpoint))
+    assert made["dataset_files"]["inter"] == sha256_of_file(checkpoint.parent / "dataset" / "toy" / "toy.inter")
+    assert made["options"] == {"k": 10, "users": 1, "exclude_seen": False, "all_items": False, "new_events": {}}
+
+
+def test_without_a_file_it_is_printed(run, checkpoint, tmp_path):
+    (tmp_path / "users.txt").write_text("u3\n\nu2\n")
+    status, output, _ = run("recommend", "-c", checkpoint, "--user", "u9", "--users", "users.txt", "-k", 2)
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(output)))
+    assert [(row["user"], row["rank"]) for row in rows] == [(u, r) for u in ("u9", "u3", "u2") for r in "12"]
+
+
+def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
+    (tmp_path / "new.inter").write_text(f"{HEADERS['inter']}\nnew one\ti3\t100\nnew one\tnothing\t101\n")
+    (tmp_path / "new.search").write_text(f"{HEADERS['search']}\nnew one\tother\t90\ti4\n")
+    (tmp_path / "new.query").write_text(f"{HEADERS['query']}\nother\tw1 w2\n")
+    files = ["--new-interactions", "new.inter", "--new-searches", "new.search", "--new-queries", "new.query"]
+    status, output, _ = run("recommend", "-c", checkpoint, "--user", "new one", "-k", 3, *files)
+    assert status == 0
+    assert [line.split(",")[:2] for line in output.splitlines()[1:]] == [["new one", rank] for rank in "123"]
+    assert "1 new interactions are with items that the model does not know: left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--user", "nobody"], "user 'nobody' is neither in the dataset 'toy'"),
+        (["--out", "best.txt"], "best.txt: recommendations are written as .parquet, .csv, .jsonl"),
+        (["--k", "0"], "greater than or equal to 1"),
+        (["--users", "empty.txt"], "empty.txt: names no user"),
+        (["--users", "none.txt"], "none.txt"),
+        (["--data-path", "nowhere"], "nowhere/toy: no such dataset"),
+        (["--new-queries", "empty.txt"], "new queries without new searches"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(run, checkpoint, tmp_path, arguments, problem):
+    (tmp_path / "empty.txt").write_text("\n")
+    status, output, told = run("recommend", "--checkpoint", checkpoint, *arguments)
+    assert (status, output) == (2, "")
+    line = told.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert problem in line
+
+
+@pytest.mark.parametrize("command", ["recommend", "export"])
+def test_a_bad_checkpoint_is_told_in_one_line(run, tmp_path, command):
+    (tmp_path / "bad.pth").write_bytes(b"PK")
+    out = ["--out", "vectors"] if command == "export" else []
+    for name, problem in (("bad.pth", "truncated or not a checkpoint"), ("none.pth", "no such checkpoint")):
+        status, _, told = run(command, "--checkpoint", name, *out)
+        assert (status, len(told.splitlines())) == (2, 1)
+        assert told.startswith(f"error: {name}: {problem}")
+
+
+def test_a_failed_command_leaves_no_file(run, checkpoint, tmp_path, monkeypatch):
+    from recbole_gserec.models.gserec import GSERec
+
+    def fail(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr(GSERec, "score", fail)
+    assert run("recommend", "-c", checkpoint, "--out", "best.parquet")[0] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- export ---------------------------------------------------------------------------------------------------------
+
+
+def test_both_formats_hold_the_vectors(run, checkpoint, tmp_path):
+    expected = export_vectors(load_trained(checkpoint)).tables
+    for file_format in ("parquet", "npy"):
+        status, output, _ = run("export", "-c", checkpoint, "--out", file_format, "--format", file_format)
+        assert status == 0
+        assert "GSERec does not score by dot products" in output
+    for table in expected:
+        read = pq.read_table(tmp_path / "parquet" / f"{table.name}.parquet")
+        assert read.schema.names == [*table.ids, "vector"]
+        size = table.values.shape[1]
+        assert read.schema.field("vector").type == pa.list_(pa.float32(), size)
+        np.testing.assert_array_equal(
+            read["vector"].combine_chunks().flatten().to_numpy().reshape(-1, size), table.values
+        )
+        np.testing.assert_array_equal(np.load(tmp_path / "npy" / f"{table.name}.npy"), table.values)
+        with open(tmp_path / "npy" / f"{table.name}.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for name, values in table.ids.items():
+            assert read[name].to_pylist() == values.tolist()
+            assert [row[name] for row in rows] == [str(value) for value in values]
+    names = {table.name for table in expected}
+    assert names == {
+        "items",
+        "users_initial",
+        *(f"{kind}_{side}" for kind in ("users", "codes") for side in ("search", "recommendation")),
+    }
+    made = json.loads((tmp_path / "parquet" / "export.json").read_text())
+    assert set(made["tables"]) == names
+    assert made["score"] is None
+    assert made["tables"]["codes_search"]["rows"] == len(next(t for t in expected if t.name == "codes_search").values)
+
+
+def test_an_export_repeats(run, checkpoint, tmp_path):
+    for folder in ("one", "two"):
+        run("export", "-c", checkpoint, "--out", folder)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert [sha256_of_file(tmp_path / "one" / name) for name in files] == [
+        sha256_of_file(tmp_path / "two" / name) for name in files
+    ]
+
+
+def test_a_folder_with_something_in_it_is_refused(run, checkpoint, tmp_path):
+    (tmp_path / "vectors").mkdir()
+    (tmp_path / "vectors" / "mine").write_text("")
+    status, _, told = run("export", "-c", checkpoint, "--out", "vectors")
+    assert (status, told) == (
+        2,
+        "error: vectors: there already, and not an empty folder. Name another, or delete it.\n",
+    )
+    status, _, told = run("export", "-c", checkpoint, "--out", "new", "--format", "hdf5")
+    assert (status, told) == (2, "error: --format is 'hdf5'; it takes parquet or npy\n")
