@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 Generator = torch.Generator | np.random.Generator
 
@@ -35,7 +36,7 @@ def set_global_states(states: dict[str, Any]) -> None:
 
 
 def own_states(*owners: object) -> dict[str, Any]:
-    """The states of generators that are attributes of objects, and of the modules within a module."""
+    """The states of generators that are attributes of objects, and of the modules and dataloaders within them."""
     return {name: _state(generator) for name, generator in _generators(owners)}
 
 
@@ -61,8 +62,16 @@ def _state(generator: Generator) -> Any:
 
 def _generators(owners: tuple[object, ...]) -> Iterator[tuple[str, Generator]]:
     for place, owner in enumerate(owners):
-        parts = owner.named_modules() if isinstance(owner, nn.Module) else [("", owner)]
-        for part, value in parts:
+        for part, value in _parts(owner):
             for name, attribute in vars(value).items():
                 if isinstance(attribute, Generator):
                     yield f"{place}.{part}.{name}", attribute
+
+
+def _parts(owner: object) -> Iterator[tuple[str, object]]:
+    if isinstance(owner, nn.Module):
+        yield from owner.named_modules()
+        return
+    yield "", owner
+    # RecBole's dataloader with a knowledge graph has one for each of its two kinds of rows.
+    yield from ((name, value) for name, value in vars(owner).items() if isinstance(value, DataLoader))

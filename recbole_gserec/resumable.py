@@ -1,7 +1,8 @@
 """A training that was killed goes on from its last stored epoch, to the numbers of one that was not.
 
 RecBole's own checkpoints hold the weights of the best epoch and not what the next epochs depend on besides: the random
-states, the number of epochs without a better result, and what a model counts.
+states, all optimisers, the number of epochs without a better result, and what a model counts or collects. Gradient
+scaling (``enable_scaler``) begins anew in each epoch, as RecBole has it, and leaves nothing to keep.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from recbole.trainer import Trainer
 from recbole_gserec.files import written_aside
 from recbole_gserec.portable_values import portable_other_parameter
 from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
+from recbole_gserec.unsaved_state import UnsavedState
 
-FORMAT = 1
+FORMAT = 2
 
 
 class ResumableTraining:
@@ -40,6 +42,7 @@ class ResumableTraining:
     made_by: Mapping[str, Any] | None = None
     save_every_s: float = 60.0
     resumed_epochs = 0
+    _unsaved: UnsavedState
 
     def fit(
         self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None
@@ -48,6 +51,7 @@ class ResumableTraining:
         run = {"verbose": verbose, "saved": saved, "show_progress": show_progress}
         if self.state_file is None or not saved or not valid_data:
             return super().fit(train_data, valid_data, callback_fn=callback_fn, **run)
+        self._unsaved = UnsavedState(self.model)
         if self._restore(train_data):
             self.resumed_epochs = self.start_epoch
             self.logger.info(f"Going on after epoch {self.start_epoch - 1} of an interrupted training")
@@ -78,14 +82,22 @@ class ResumableTraining:
             "best_valid_result": result and {name: float(value) for name, value in result.items()},
             "state_dict": self.model.state_dict(),
             "other_parameter": portable_other_parameter(self.model),
-            "numbers": _numbers(self.model),
-            "optimizer": self.optimizer.state_dict(),
+            "unsaved": self._unsaved.changed(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers().items()},
             "random": global_states(),
             "own_random": own_states(train_data, self.model),
             "noted": self.noted(),
         }
         with written_aside(self.state_file) as temporary:
             torch.save(state, temporary)
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """All optimisers by the names of their attributes, each once."""
+        found = {name: value for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
+        # A trainer with several has RecBole's ``optimizer`` stand for one of them after the other.
+        if any(found["optimizer"] is value for name, value in found.items() if name != "optimizer"):
+            del found["optimizer"]
+        return found
 
     def noted(self) -> dict[str, Any]:
         """What else a trainer wants to remember, as plain data."""
@@ -100,8 +112,9 @@ class ResumableTraining:
             return False
         self.model.load_state_dict(state["state_dict"])
         self.model.load_other_parameter(state["other_parameter"])
-        _set_numbers(self.model, state["numbers"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._unsaved.take(state["unsaved"], self.device)
+        for name, optimizer_state in state["optimizers"].items():
+            getattr(self, name).load_state_dict(optimizer_state)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
         self.take_noted(state["noted"])
@@ -135,20 +148,3 @@ def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] 
         return None
     is_ours = isinstance(state, dict) and state.get("format") == FORMAT
     return state if is_ours and state["made_by"] == dict(made_by or {}) else None
-
-
-def _numbers(model: torch.nn.Module) -> dict[str, float]:
-    """What a model counts: plain numbers among its attributes, such as the steps that anneal a loss."""
-    return {
-        f"{part}.{name}": value
-        for part, module in model.named_modules()
-        for name, value in vars(module).items()
-        if type(value) in (int, float)
-    }
-
-
-def _set_numbers(model: torch.nn.Module, numbers: Mapping[str, float]) -> None:
-    modules = dict(model.named_modules())
-    for path, value in numbers.items():
-        part, _, name = path.rpartition(".")
-        setattr(modules[part], name, value)

@@ -18,8 +18,22 @@ pytestmark = pytest.mark.usefixtures("random_dataset")
 
 SMALL = {"train_batch_size": 128, "embedding_size": 16, "hidden_size": 16, "epochs": 4, "stopping_step": 10}
 # A search model with two kinds of rows, one of RecBole's with and one without sequences, one that counts its steps,
-# one that draws from NumPy in each epoch and one that draws from Python's generator.
-MODELS = ["GSERec", "UniSAR", "SASRec", "LightGCN", "MultiVAE", "SGL", "CL4SRec"]
+# one that draws from NumPy in each epoch and one that draws from Python's generator, one with two optimisers, one that
+# collects losses in a tensor, one that shuffles an array, and one with a dataloader for each of two kinds of rows.
+MODELS = ["GSERec", "UniSAR", "SASRec", "LightGCN", "MultiVAE", "SGL", "CL4SRec", "RecVAE", "DiffRec", "LINE", "MKR"]
+OF_MODEL = {
+    "RecVAE": {"hidden_dimension": 16, "latent_dimension": 8},
+    "DiffRec": {"dims_dae": [16], "steps": 5, "history_num_per_term": 3, "reweight": True},
+    "MKR": {
+        "load_col": {
+            "inter": ["user_id", "item_id", "timestamp"],
+            "kg": ["head_id", "relation_id", "tail_id"],
+            "link": ["item_id", "entity_id"],
+        },
+        "kg_embedding_size": 16,
+        "kge_interval": 2,
+    },
+}
 
 
 class Killed(Exception):
@@ -27,12 +41,14 @@ class Killed(Exception):
 
 
 @pytest.fixture
-def start(prepare, tmp_path):
+def start(prepare, tmp_path, random_dataset):
     """Builds a trainer as a new process would: ``start(model, **settings)``; returns it with its dataloaders."""
 
     def make(model: str, folder: str = "run", **settings):
-        given = {**SMALL, **settings}
-        if model in ("SASRec", "CL4SRec", "MultiVAE"):
+        given = {**SMALL, **OF_MODEL.get(model, {}), **settings}
+        if model == "MKR":
+            write_graph(random_dataset / "toy")
+        if model in ("SASRec", "CL4SRec", "MultiVAE", "RecVAE", "DiffRec"):
             given["train_neg_sample_args"] = None
         config, dataset, (train, valid, test) = prepare(model, **given)
         init_seed(config["seed"], config["reproducibility"])
@@ -45,6 +61,14 @@ def start(prepare, tmp_path):
         return trainer, train, valid, test
 
     return make
+
+
+def write_graph(folder: Path) -> None:
+    """Facts about the items of the dataset."""
+    facts = [f"e{item}\tr{item % 3}\te{(7 * item + 3) % 150}" for item in range(150)]
+    links = [f"i{item}\te{item}" for item in range(150)]
+    (folder / "toy.kg").write_text("\n".join(["head_id:token\trelation_id:token\ttail_id:token", *facts]) + "\n")
+    (folder / "toy.link").write_text("\n".join(["item_id:token\tentity_id:token", *links]) + "\n")
 
 
 def kill_after(epoch: int):

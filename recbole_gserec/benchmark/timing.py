@@ -58,7 +58,9 @@ class TimedEpochs:
 
     def seconds_before(self, n_epochs: int) -> float:
         """Seconds of the first epochs, those of their validations among them."""
-        return sum(sum(list(seconds)[:n_epochs]) for seconds in (self.train_seconds.values(), self.valid_seconds))
+        trained = self.train_seconds.items()
+        validated = zip(self.valid_epochs, self.valid_seconds, strict=True)
+        return sum(seconds for part in (trained, validated) for epoch, seconds in part if epoch < n_epochs)
 
     def epoch_record(self) -> dict[str, Any]:
         """The part ``epochs`` of a run's record."""

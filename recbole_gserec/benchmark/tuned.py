@@ -13,6 +13,7 @@ from recbole_gserec.properties_files import tune_file
 from recbole_gserec.tune.request import TuneRequest
 from recbole_gserec.tune.runner import Place
 from recbole_gserec.tune.search import search
+from recbole_gserec.tune.space import space_of
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ logger = logging.getLogger(__name__)
 def tuned(request: Request, output: Path, n_trials: int, place: Place) -> Request:
     """Tune every model on every dataset by its validation part; returns the request with what was found.
 
-    Settings that the request gives are not tried. A model without a search space keeps its defaults.
+    Settings that the request gives are not tried. A model without a search space keeps its defaults, and one of which
+    all that could be tried is given keeps that.
 
     Args:
         request: What is to be compared. The first of its seeds is that of all trials.
@@ -35,6 +37,9 @@ def tuned(request: Request, output: Path, n_trials: int, place: Place) -> Reques
     for entry in entries_of(request):
         if tune_file(entry.model) is None:
             logger.warning(f"{entry.model} has no search space and is not tuned: its settings are the defaults")
+            continue
+        if space_of(entry.model).keys() <= entry.given.keys():
+            logger.info(f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space are given")
             continue
         result = search(
             TuneRequest(

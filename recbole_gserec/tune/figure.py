@@ -47,6 +47,8 @@ def _draw(panel: Axes, name: str, values: Choice | Range, trials: Sequence[Trial
         points = list(tried)
         if "log" in values.kind:
             panel.set_xscale("log")
+        elif values.kind == "randint":
+            panel.xaxis.get_major_locator().set_params(integer=True)
     xs, ys = [place for place, _ in points], [record.best_score for _, record in points]
     panel.plot(xs, ys, linestyle="", marker="o", markersize=2.5, color=_DOTS, alpha=0.6)
     if isinstance(values, Choice):

@@ -8,7 +8,15 @@ from typing import Any
 
 from ray.tune import Callback
 
-from recbole_gserec.tune.trial_record import RUNNING, STOPPED, TrialRecord, drop_weights, read_trials, trials_folder
+from recbole_gserec.tune.trial_record import (
+    FAILED,
+    RUNNING,
+    STOPPED,
+    TrialRecord,
+    drop_weights,
+    read_trials,
+    trials_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +38,20 @@ class Progress(Callback):
         self._tell(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Ray Tune calls it when a trial has failed."""
+        """Ray Tune calls it when a trial has failed; one whose process was killed could not say so itself."""
+        folder = trials_folder(self.folder) / trial.trial_id
+        record = TrialRecord.read(folder) or TrialRecord(trial.trial_id, dict(trial.config))
+        if record.status != FAILED:
+            reason = str(trial.get_error() or "").strip().splitlines() or ["perhaps killed because memory ran out"]
+            record.status, record.error = FAILED, f"its process ended: {reason[0]}"
+            record.write(folder)
         self._tell(trials, trial)
 
     def _tell(self, trials: list[Any], trial: Any) -> None:
         folder = trials_folder(self.folder) / trial.trial_id
         record = TrialRecord.read(folder)
         if record is None:
-            logger.warning(f"trial {trial.trial_id} failed before it began: {trial.get_error() or ''}".strip())
+            logger.warning(f"trial {trial.trial_id}: its record is missing or damaged")
             return
         if record.status == RUNNING:
             record.status = STOPPED

@@ -64,6 +64,17 @@ class TuneRequest:
         return self.output.absolute() / self.dataset / self.model
 
 
+def check_names(request: TuneRequest) -> None:
+    """Refuse names that there are not, before a folder is called by them.
+
+    Raises:
+        SettingError: Naming what is wrong.
+    """
+    check_model(request.model)
+    if not request.dataset or Path(request.dataset).name != request.dataset:
+        raise SettingError(f"'{request.dataset}' is no name of a dataset; the folder of all is given by --data-path")
+
+
 def plan(request: TuneRequest) -> tuple[Sweep, Job]:
     """The sweep, and what its trials share; makes what is missing of the files that they read.
 
@@ -76,14 +87,13 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
     from recbole_gserec.benchmark.prepare import prepare_all
     from recbole_gserec.tune.searchers import check_search
 
-    check_model(request.model)
-    if not request.dataset or Path(request.dataset).name != request.dataset:
-        raise SettingError(f"'{request.dataset}' is no name of a dataset; the folder of all is given by --data-path")
+    check_names(request)
     if request.scheduler not in SCHEDULERS:
         raise SettingError(f"--scheduler is '{request.scheduler}'; there is: {', '.join(SCHEDULERS)}")
     check_search(request.search)
     given, machine = split_machine(canonical(request.settings))
     space = _space(request, given)
+    offline = _offline(request.model, given, space)
     data_path = request.data_path.absolute()
     (prepared,) = prepare_all([Entry(request.dataset, request.model, given, machine)], data_path)
     sweep = Sweep(
@@ -97,11 +107,14 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
         request.scheduler,
         request.n_samples,
         request.grace_period,
+        prepared.derived,
     )
     sweep.points()
     with tempfile.TemporaryDirectory() as folder:
         here = {**machine, "data_path": str(data_path)}
         config = make_config(request.model, request.dataset, given, here, Path(folder, "settings.yaml"))
+    if config["eval_step"] < 1:
+        raise SettingError(f"eval_step is {config['eval_step']}; it takes 1 or more: trials are compared by validation")
     job = Job(
         request.model,
         request.dataset,
@@ -110,7 +123,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
         given,
         machine,
         request.seed,
-        offline=_offline(request.model, space),
+        offline=offline,
         population=request.scheduler == "pbt",
         bigger=bool(config["valid_metric_bigger"]),
         n_epochs=config["epochs"],
@@ -144,10 +157,12 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
     return replace(values, values=tuple(canonical({name: value})[name] for value in values.values))
 
 
-def _offline(model: str, space: Mapping[str, Any]) -> tuple[str, ...]:
+def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, ...]:
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
         raise SettingError(f"{names[0]} decides the codes, and {model} reads none")
+    if names and "code_path" in {**given, **space}:
+        raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tried, decides what is in it")
     return tuple(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.errors import GSERecError
+from recbole_gserec.errors import DataError, GSERecError
 from recbole_gserec.ray_cluster import connect, resources, room, usable_cores
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
@@ -28,6 +29,7 @@ from recbole_gserec.tune.trial_record import (
 logger = logging.getLogger(__name__)
 
 _RAY = "ray"
+_SNAPSHOTS = "experiment_state-*.json"
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,10 @@ def run_trials(sweep: Sweep, job: Any, place: Place, *, n_kept: int, retry_faile
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # A killed sweep begins again from the last snapshot; trials that ended since then tell so themselves.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
-    if not is_new and tune.Tuner.can_restore(str(path)):
-        tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=retry_failed)
+    # Interrupted, Ray would return as if all trials were over, and the best so far would be taken for the winner.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    if not is_new and _has_begun(path):
+        tuner = _old_tuner(path, job, place, trainable, n_kept, retry_failed)
     else:
         shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(trials_folder(job.folder), ignore_errors=True)
@@ -105,6 +109,33 @@ def run_trials(sweep: Sweep, job: Any, place: Place, *, n_kept: int, retry_faile
             record.status = STOPPED
             record.write(trials_folder(job.folder) / record.trial)
     drop_weights(job.folder, n_kept)
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether Ray has a snapshot of the sweep; killed before the first, it begins anew."""
+    from ray import tune
+
+    return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
+
+
+def _old_tuner(path: Path, job: Any, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
+    from ray import tune
+
+    from recbole_gserec.tune.progress import Progress
+
+    try:
+        for snapshot in path.glob(_SNAPSHOTS):
+            json.loads(snapshot.read_text(encoding="utf-8"))
+        tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=retry_failed)
+    except Exception as error:  # Damaged bytes make Ray raise almost anything.
+        raise DataError(path, "what Ray keeps of the sweep is damaged", f"Delete {job.folder} to begin anew") from error
+    # Ray takes these from the first call; they are the user's to change.
+    inside = tuner._local_tuner
+    inside._tune_config.max_concurrent_trials = place.workers
+    for callback in inside.get_run_config().callbacks:
+        if isinstance(callback, Progress):
+            callback.folder, callback.n_kept = job.folder, n_kept
+    return tuner
 
 
 def _new_tuner(sweep: Sweep, job: Any, place: Place, trainable: Any, n_kept: int) -> Any:

@@ -10,10 +10,10 @@ from filelock import FileLock, Timeout
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.tune.report import write_sweep_report
-from recbole_gserec.tune.request import TuneRequest, plan
+from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import Place, failed_trials, finish_winner, run_trials
 from recbole_gserec.tune.training import Job, given_of
-from recbole_gserec.tune.trial_record import TrialRecord, read_trials
+from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, read_trials
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed:
     Raises:
         GSERecError: For a request that cannot be run as it stands, or if no trial succeeds.
     """
+    check_names(request)
     folder = request.folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -74,6 +75,8 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
     if winner is None:
         run_trials(sweep, job, place, n_kept=n_kept, retry_failed=retry_failed, is_new=is_new)
         winner = _make_winner(folder, job, place)
+    for path in damaged_trials(folder):
+        logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
     metric = winner["metric"]
     best = write_best(folder, sweep, _given(job, winner["settings"]), winner)
     report = write_sweep_report(folder, sweep, winner, metric)
@@ -100,6 +103,9 @@ def _known_winner(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
 
 def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
     record = choose_winner(folder)
+    known = read_winner(folder, record.trial)
+    if known is not None:
+        return known
     logger.info(f"The winner is trial {record.trial}; it is evaluated on the test part")
     results = finish_winner(job, place, record.trial)
     finished = TrialRecord.read(folder / "trials" / record.trial)
@@ -107,7 +113,6 @@ def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
         "trial": record.trial,
         "settings": record.settings,
         "score": finished.best_score,
-        "n_trials": len(read_trials(folder)),
         **results,
     }
     write_winner(folder, winner)

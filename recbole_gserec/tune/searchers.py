@@ -76,6 +76,8 @@ def _within(space: Mapping[str, Choice | Range], settings: dict[str, Any]) -> di
     for name, values in space.items():
         if isinstance(values, Range):
             lowest, highest, *_ = values.numbers
+            # Ray's whole numbers end before the highest.
+            highest -= values.kind.endswith("randint")
             settings[name] = min(max(settings[name], lowest), highest)
     return settings
 

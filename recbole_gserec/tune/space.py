@@ -164,7 +164,11 @@ def _range(
     if kind.lstrip("q").startswith("log") and values[0] <= 0:
         raise DataError(path, f"{name}: {kind} begins at {values[0]}; it takes numbers above 0", remedy, line=line)
     if kind.endswith("randint"):
+        if not all(value.is_integer() for value in values):
+            raise DataError(path, f"{name}: {kind} takes whole numbers", remedy, line=line)
         values = [int(value) for value in values]
+    if len(values) == 3 and values[2] <= 0:
+        raise DataError(path, f"{name}: the step of {kind} is {values[2]}, and not above 0", remedy, line=line)
     return Range(kind, tuple(values))
 
 

@@ -17,6 +17,17 @@ SCHEDULERS = ("asha", "fifo", "pbt")
 GRID, RANDOM = "grid", "random"
 MOST_TRIALS_OF_A_GRID = 10_000
 
+_TOLD = {
+    "dataset_digest": "content of the dataset",
+    "derived": "codes or text vectors",
+    "given": "settings",
+    "n_samples": "number of trials",
+    "search": "--search",
+    "scheduler": "--scheduler",
+    "grace_period": "grace period",
+}
+"""How the attributes of a sweep are called in messages, where not by their names."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -33,6 +44,7 @@ class Sweep:
         scheduler: One of :data:`SCHEDULERS`.
         n_samples: Trials; a grid has as many as combinations.
         grace_period: Epochs that every trial has before it may be stopped, or between two exchanges of a population.
+        derived: Name -> SHA-256 of the files that the offline stage made and the model reads.
     """
 
     model: str
@@ -45,6 +57,7 @@ class Sweep:
     scheduler: str = "asha"
     n_samples: int = 20
     grace_period: int = 5
+    derived: Mapping[str, str] = field(default_factory=dict)
 
     def points(self) -> list[dict[str, Any]] | None:
         """The settings of all trials; None where the search chooses them as it goes.
@@ -81,8 +94,8 @@ class Sweep:
             other = sorted(
                 name for name in content if not isinstance(before, dict) or before.get(name) != content[name]
             )
+            told = " and ".join(_TOLD.get(name, name) for name in other)
             raise SettingError(
-                f"{folder} has a sweep with another {' and another '.join(other)}: "
-                "name another folder with --output, or delete this one"
+                f"{folder} has a sweep with other {told}: name another folder with --output, or delete this one"
             )
         return True

@@ -21,6 +21,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.record import plain
 from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.errors import GSERecError
 from recbole_gserec.random_states import global_states, set_global_states
 from recbole_gserec.resumable import ResumableTraining, is_resumable
 from recbole_gserec.tune.trial_record import CHECKPOINT_FILE, FINISHED, SETTINGS_FILE, STATE_FILE, TrialRecord
@@ -123,7 +124,7 @@ def train_trial(
     Args:
         job: The sweep.
         folder: Of the trial.
-        record: Of the trial; it is kept up to date, in its file too.
+        record: Of the trial; it is kept up to date, and written when the training is over.
         shared: The dataset; None makes one.
         report: Called after every epoch.
 
@@ -134,11 +135,12 @@ def train_trial(
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     getLogger().info(config)
-    train_data, valid_data, test_data = data_preparation(config, _dataset(job, config, shared))
+    dataset = _dataset(job, config, shared)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
     # It lets the model predict, which may draw random numbers: without it, numbers were not those of run_recbole.
-    get_flops(model, train_data._dataset, config["device"], getLogger(), construct_transform(config))
+    get_flops(model, dataset, config["device"], getLogger(), construct_transform(config))
     trainer = _trainer_class(job, config)(config, model)
     trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
     trainer.state_file = folder / STATE_FILE
@@ -149,10 +151,11 @@ def train_trial(
 
     def after_epoch(epoch: int, score: float) -> None:
         _note(record, trainer)
-        record.write(folder)
         report(Report(epoch, score, record, plain(dict(trainer.last_valid_result)), trainer, train_data))
 
     trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
+    if not trainer.valid_scores:
+        raise GSERecError("there was no validation, by which trials are compared")
     _note(record, trainer)
     record.status, record.error = FINISHED, None
     record.write(folder)
@@ -193,13 +196,20 @@ class PopulationTraining(ResumableTraining):
     """Goes on with the weights of another trial under this trial's own settings."""
 
     def _restore(self, train_data) -> bool:
-        restored = super()._restore(train_data)
-        if restored:
-            # The optimiser's state holds the rates of the other trial.
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate
-                if group["weight_decay"]:
-                    group["weight_decay"] = self.weight_decay
+        # The state of an optimiser holds the rates and penalties of the other trial too.
+        groups = [group for optimizer in self.optimizers().values() for group in optimizer.param_groups]
+        own = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+        try:
+            restored = super()._restore(train_data)
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise GSERecError(
+                "with pbt, trials take over weights: settings that change their shapes cannot be tried"
+            ) from error
+        groups = [group for optimizer in self.optimizers().values() for group in optimizer.param_groups]
+        for group, values in zip(groups, own, strict=True):
+            group.update(values)
         return restored
 
 

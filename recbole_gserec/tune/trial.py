@@ -69,6 +69,7 @@ def _reporter(job: Job, folder: Path, exchange_every: int) -> Callable[[Report],
     from ray import tune
 
     def report(told: Report) -> None:
+        told.record.write(folder)
         metrics = _metrics(told.record, told.epoch, told.score, told.result)
         if not exchange_every or (told.epoch + 1) % exchange_every:
             tune.report(metrics)

@@ -51,9 +51,15 @@ class TrialRecord:
     def read(cls, folder: Path) -> TrialRecord | None:
         """Read what :meth:`write` wrote; None where there is none that is whole."""
         try:
-            return cls(**json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")))
+            record = cls(**json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+        return record if record._is_whole() else None
+
+    def _is_whole(self) -> bool:
+        has_types = isinstance(self.trial, str) and isinstance(self.settings, dict) and isinstance(self.scores, list)
+        numbers = [self.seconds, *(() if self.best_score is None else (self.best_score,))]
+        return has_types and all(isinstance(number, (int, float)) for number in numbers)
 
     @property
     def rank(self) -> tuple[float, str]:
@@ -71,6 +77,11 @@ def trials_folder(folder: Path) -> Path:
 def read_trials(folder: Path) -> list[TrialRecord]:
     """The trials of a sweep, from the best to the worst."""
     return sorted(_records(folder), key=lambda record: record.rank)
+
+
+def damaged_trials(folder: Path) -> list[Path]:
+    """Folders of trials of which no whole record is left."""
+    return [path for path in sorted(trials_folder(folder).glob("*")) if TrialRecord.read(path) is None]
 
 
 def drop_weights(folder: Path, n_kept: int) -> None:

@@ -14,6 +14,7 @@ from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.trial_record import TrialRecord, read_trials
 
 BEST_FILE, WINNER_FILE = "best.yaml", "winner.json"
+_FIELDS = {"trial": str, "settings": dict, "score": float, "valid": dict, "test": dict, "metric": str}
 
 
 def choose_winner(folder: Path) -> TrialRecord:
@@ -32,12 +33,13 @@ def choose_winner(folder: Path) -> TrialRecord:
 
 
 def read_winner(folder: Path, trial: str) -> dict[str, Any] | None:
-    """What is known of the winner already; None where that was another trial."""
+    """What is known of the winner already; None where that was another trial, or the file is damaged."""
     try:
         winner = json.loads((folder / WINNER_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return winner if isinstance(winner, dict) and winner.get("trial") == trial else None
+    is_whole = isinstance(winner, dict) and all(isinstance(winner.get(name), kind) for name, kind in _FIELDS.items())
+    return winner if is_whole and winner["trial"] == trial else None
 
 
 def write_winner(folder: Path, winner: dict[str, Any]) -> None:
@@ -56,7 +58,7 @@ def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[s
         winner: Its ``valid`` metrics, ``trial`` and ``score``.
     """
     lines = [
-        f"# Best of {winner['n_trials']} trials of {sweep.model} on {sweep.dataset} by validation: trial",
+        f"# Best of {len(read_trials(folder))} trials of {sweep.model} on {sweep.dataset} by validation: trial",
         f"# {winner['trial']}, score {winner['score']}.",
     ]
     if sweep.scheduler == "pbt":

@@ -60,6 +60,15 @@ def test_settings_given_for_a_model_outrank_what_was_found(sweeps, tmp_path):
     assert entry.given["learning_rate"] == 0.1
 
 
+def test_a_model_with_all_settings_given_is_not_tuned(sweeps, tmp_path, caplog):
+    given = {"learning_rate": 0.1, "weight_decay": 0, "hidden_dropout_prob": 0.2}
+    request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: given)
+    with caplog.at_level("INFO"):
+        (entry,) = entries_of(tuned(request, tmp_path, 5, Place(1)))
+    assert not sweeps and given.items() <= entry.given.items()
+    assert "SASRec on toy is not tuned: all settings of its search space are given" in caplog.text
+
+
 def test_a_tuned_run_has_the_winners_numbers(random_dataset, tmp_path):
     """With the seed of the search, the run's validation is that of the winning trial."""
     import ray

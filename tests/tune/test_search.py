@@ -149,9 +149,53 @@ def test_the_same_call_again_trains_nothing(swept):
     assert files == {path: path.stat().st_mtime_ns for path in (request.folder / "trials").rglob("*") if path.is_file()}
 
 
+@pytest.fixture
+def moved(swept, tmp_path):
+    """A copy of the finished sweep in another folder, to damage."""
+    request, result = swept
+    shutil.copytree(request.folder, tmp_path / "toy" / "GSERec")
+    return TuneRequest(**{**vars(request), "output": tmp_path}), result
+
+
+@pytest.mark.parametrize("damage", ["[1", '{"trial": "TRIAL"}', '{"trial": "TRIAL", "settings": 3}'])
+def test_a_damaged_winner_is_tested_again(swept, moved, damage, monkeypatch):
+    request, before = moved
+    trial = read_trials(request.folder)[0].trial
+    told = json.loads((request.folder / "winner.json").read_text())
+    told = {name: told[name] for name in ("valid", "test", "metric")}
+    (request.folder / "winner.json").write_text(damage.replace("TRIAL", trial))
+    made = []
+    monkeypatch.setattr("recbole_gserec.tune.search.run_trials", lambda *args, **kwargs: None)
+    monkeypatch.setattr("recbole_gserec.tune.search.finish_winner", lambda *args: made.append(args[-1]) or told)
+    assert search(request, PLACE).test == before.test and made == [trial]
+    # Known, it is not tested once more, though failed trials are made again.
+    failed = TrialRecord("other", {}, FAILED, error="no reason")
+    failed.write(request.folder / "trials" / "other")
+    assert search(request, PLACE).n_failed == 1 and made == [trial]
+
+
+def test_what_ray_keeps_is_damaged(moved):
+    request, _ = moved
+    (request.folder / "winner.json").unlink()
+    (request.folder / "ray" / "tuner.pkl").write_bytes(b"cut of")
+    with pytest.raises(GSERecError, match="what Ray keeps of the sweep is damaged. Delete .* to begin anew"):
+        search(request, PLACE)
+
+
+def test_a_sweep_killed_before_its_first_snapshot_begins_anew(data, tmp_path):
+    space = space_file(tmp_path, {"learning_rate": [0.01]})
+    request = TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, scheduler="fifo")
+    first = search(request, PLACE)
+    first.best_file.with_name("winner.json").unlink()
+    for path in (request.folder / "ray").glob("experiment_state-*"):
+        path.unlink()
+    assert search(request, PLACE).valid == first.valid
+    assert len(read_trials(request.folder)) == 1
+
+
 def test_another_sweep_in_the_same_folder(swept):
     request, _ = swept
-    with pytest.raises(SettingError, match="has a sweep with another given and another seed: name another folder"):
+    with pytest.raises(SettingError, match="has a sweep with other settings and seed: name another folder"):
         search(TuneRequest(**{**vars(request), "seed": 1, "settings": {**SMALL, "epochs": 3}}), PLACE)
 
 
@@ -181,7 +225,9 @@ def test_all_trials_fail(data, tmp_path):
 
 
 DRIVER = """
-import json, logging, sys
+import json, logging, signal, sys
+# A process that was started in the background may ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
@@ -208,7 +254,6 @@ def test_a_killed_sweep_goes_on(data, tmp_path, number):
     command = [sys.executable, "-c", DRIVER, str(data), str(outputs["killed"]), str(space), json.dumps(settings)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     driver = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-    # A process that was started in the background may ignore SIGINT.
     folder = requests["killed"].folder
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and driver.poll() is None:
@@ -217,11 +262,9 @@ def test_a_killed_sweep_goes_on(data, tmp_path, number):
         time.sleep(0.2)
     assert driver.poll() is None
     os.killpg(driver.pid, number) if number == signal.SIGKILL else driver.send_signal(number)
-    if number == signal.SIGINT:
-        time.sleep(2)
-        if driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait(60)
+    assert driver.wait(60) != 0
+    # Of a sweep that is not over there is no winner.
+    assert not (folder / "winner.json").exists()
     over = [record for record in read_trials(folder) if record.status == FINISHED]
     assert 1 <= len(over) < 3
     logs = {record.trial: (folder / "trials" / record.trial / "log.txt").stat().st_mtime_ns for record in over}
@@ -311,6 +354,11 @@ def test_two_machines(data, tmp_path):
         ({"settings": {"seed": 3}}, "'seed' is no setting of a sweep's trials: it is given by --seed"),
         ({"settings": {"learning_rat": 3}}, "learning_rat"),
         ({"settings": {"hidden_dropout_prob": 0.1, "learning_rate": 0.1, "weight_decay": 0}}, "nothing to try"),
+        ({"settings": {"eval_step": 0}}, "eval_step is 0; it takes 1 or more"),
+        (
+            {"model": "GSERec", "space": {"lambda_rq_cl": [1, 2]}, "settings": {"code_path": "a.code"}},
+            "code_path names one file of codes, and lambda_rq_cl",
+        ),
         ({"space": {"learning_rat": [1]}}, "learning_rat"),
         ({"model": "GSERec", "space": {"n_heads": [1, 0]}}, "n_heads is 0; it takes a whole number of at least 1"),
         ({"space": {"learning_rate": {"uniform": [0.1, 1]}}, "search": "grid"}, "learning_rate has a range"),

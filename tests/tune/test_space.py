@@ -88,6 +88,15 @@ def test_no_range(tmp_path, text):
         read_space(write(tmp_path, f"a: {text}"))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{quniform: [0, 1, 0]}", "the step of quniform is 0"), ("{randint: [0.2, 0.9]}", "randint takes whole numbers")],
+)
+def test_numbers_of_a_range_that_ray_would_stumble_over(tmp_path, text, problem):
+    with pytest.raises(DataError, match=problem):
+        read_space(write(tmp_path, f"a: {text}"))
+
+
 def test_loguniform_needs_numbers_above_0(tmp_path):
     with pytest.raises(DataError, match="loguniform begins at 0"):
         read_space(write(tmp_path, "a: {loguniform: [0, 1]}"))
