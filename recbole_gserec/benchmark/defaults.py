@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_gserec.benchmark.record import plain
-from recbole_gserec.properties_files import model_settings, protocol_settings
+from recbole_gserec.properties_files import model_settings, preprocess_settings, protocol_settings
 from recbole_gserec.settings import dataset_defaults
 
 # They change what is measured and not the model, and RecBole keeps some in another form. Whether results are of the
@@ -30,6 +30,7 @@ def changed_defaults(record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     if "short_users" in took:
         # The dataset has searches: its settings and those of the protocol are among the defaults.
         now = {**protocol_settings(), **now, **dataset_defaults(record["model"], record["dataset"])}
-    names = now.keys() - record["given"].keys() - set(_OF_THE_EVALUATION)
+    # What the offline stage makes is part of a run's key as it is, however it was made.
+    names = now.keys() - record["given"].keys() - set(_OF_THE_EVALUATION) - preprocess_settings().keys()
     pairs = {name: (took.get(name), plain(now[name])) for name in sorted(names)}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
