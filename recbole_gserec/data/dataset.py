@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 import torch
+from recbole.config import Config
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
@@ -231,6 +232,25 @@ class SearchDataset(SequentialDataset):
                 for side, field in (("search", "search_codes"), ("recommendation", "rec_codes"))
             }
             del self.code_feat, self._code_sequences
+
+    def take_codes(self, config: Config) -> None:
+        """Read other codes of the same users, as if the dataset had been read with them; before it is built.
+
+        Args:
+            config: Settings that differ from those of the dataset in the codes alone.
+
+        Raises:
+            DataError: If the file is not one of codes of these users.
+        """
+        self.config = config
+        path = self.file_path("code")
+        table, self._code_sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
+        users = pd.Index(self.field2id_token[self.uid_field]).get_indexer(table["code_user_id"])
+        if (users < 0).any():
+            first = table["code_user_id"][users < 0].iloc[0]
+            problem = f"{(users < 0).sum():,} of its users are not in the dataset (first: '{first}')"
+            raise DataError(path, problem, make_again(config))
+        self.code_feat = table.assign(code_user_id=users)
 
     def data_augmentation(self):
         """Name the places of the targets; nothing is copied per row."""

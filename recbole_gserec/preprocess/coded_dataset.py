@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from recbole.config import Config
+
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import check_fingerprint, dataset_fingerprint
 from recbole_gserec.data.remedies import make_again, preprocess_command
@@ -28,6 +30,15 @@ class CodedSearchDataset(SearchDataset):
             record = self._read_record()
         super()._load_data(token, dataset_path)
         if reads_codes and record is not None:
+            self._check_record(record)
+
+    def take_codes(self, config: Config) -> None:
+        """As :meth:`SearchDataset.take_codes`; makes the codes if they are missing."""
+        self.config = config
+        self._make_missing_codes()
+        record = self._read_record()
+        super().take_codes(config)
+        if record is not None:
             self._check_record(record)
 
     def _make_missing_codes(self) -> None:

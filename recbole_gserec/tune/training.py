@@ -135,7 +135,7 @@ def train_trial(
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     getLogger().info(config)
-    dataset = _dataset(job, config, shared)
+    dataset = _dataset(config, shared)
     train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
@@ -170,26 +170,30 @@ def _note(record: TrialRecord, trainer: Any) -> None:
     record.seconds = sum(epochs["seconds"]) + sum(epochs["validation_seconds"])
 
 
-def _dataset(job: Job, config: Config, shared: SharedDataset | None) -> Any:
-    if shared is not None and not any(_differs(config, shared.dataset.config, name) for name in _of_datasets()):
-        shared.dataset.config = config
-        set_global_states(shared.states)
-        return shared.dataset
+def _dataset(config: Config, shared: SharedDataset | None) -> Any:
     if not config["code_path"]:
-        return create_dataset(config)
+        return _with_own_codes(config, shared)
     # Codes of the same settings are made by one trial and read by the others.
     Path(config["code_path"]).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{config['code_path']}.lock"):
+        return _with_own_codes(config, shared)
+
+
+def _with_own_codes(config: Config, shared: SharedDataset | None) -> Any:
+    """The shared dataset, with other codes if that is all that a trial wants different; or one of its own."""
+    if shared is None:
         return create_dataset(config)
-
-
-def _of_datasets() -> list[str]:
-    """The settings by which RecBole knows whether a stored dataset can be used."""
-    return [*dataset_arguments, "seed", "repeatable"]
-
-
-def _differs(config: Config, other: Config, name: str) -> bool:
-    return config[name] != other[name]
+    dataset = shared.dataset
+    # By these RecBole knows whether a stored dataset can be used.
+    names = [*dataset_arguments, "seed", "repeatable"]
+    different = {name for name in names if config[name] != dataset.config[name]}
+    if different - {"code_path"}:
+        return create_dataset(config)
+    if different:
+        dataset.take_codes(config)
+    dataset.config = config
+    set_global_states(shared.states)
+    return dataset
 
 
 class PopulationTraining(ResumableTraining):

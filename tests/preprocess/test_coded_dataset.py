@@ -3,6 +3,7 @@ import logging
 import shutil
 
 import pytest
+import torch
 
 from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.errors import DataError, SettingError
@@ -198,3 +199,46 @@ def test_codes_of_another_file(folder, prepare, tmp_path):
 def test_code_path_is_a_file_of_codes(folder, prepare, path):
     with pytest.raises(SettingError, match=r"code_path is .*; it takes the name of a file that ends with \.code"):
         prepare("GSERec", code_path=path)
+
+
+def test_codes_taken_are_those_of_a_dataset_made_with_them(folder, prepare, make_config, tmp_path):
+    from recbole.data import create_dataset, data_preparation
+
+    settings = {**TINY, "codebook_size": 3, "code_path": str(tmp_path / "other" / "two.code")}
+    settings["preprocess_store"] = str(tmp_path / "s.sqlite3")
+    taken = create_dataset(make_config("GSERec", **TINY))
+    # The first time they are made, the second they are read.
+    for _ in range(2):
+        taken.take_codes(make_config("GSERec", **settings))
+    _, made, (train, *_) = prepare("GSERec", **settings)
+    first = next(iter(data_preparation(make_config("GSERec", **settings), taken)[0]))
+    for side in ("search", "recommendation"):
+        assert torch.equal(taken.codes[side].codes, made.codes[side].codes)
+        assert taken.codes[side].n_codes == made.codes[side].n_codes
+    _, other, _ = prepare("GSERec", **TINY)
+    assert not torch.equal(other.codes["search"].codes, taken.codes["search"].codes)
+    expected = next(iter(train))
+    assert all(torch.equal(first[name], expected[name]) for name in expected.interaction if "neg" not in name)
+
+
+@pytest.mark.parametrize("change", ["stranger", "missing", "hash"])
+def test_codes_of_other_users_are_not_taken(folder, make_config, tmp_path, change):
+    from recbole.data import create_dataset
+
+    dataset = create_dataset(make_config("GSERec", **TINY))
+    lines = (folder / "toy.code").read_text().splitlines()
+    other = tmp_path / "other.code"
+    if change == "stranger":
+        other.write_text("\n".join([*lines, lines[-1].replace("u7", "stranger")]) + "\n")
+    else:
+        other.write_text("\n".join(lines[:-1]) + "\n")
+    if change == "hash":
+        shutil.copy(folder / "toy.code.json", tmp_path / "other.code.json")
+    problem = {
+        "stranger": r"1 of its users are not in .*'stranger'",
+        "missing": "no codes",
+        "hash": "not the codes",
+    }
+    with pytest.raises(DataError, match=problem[change]):
+        dataset.take_codes(make_config("GSERec", **{**TINY, "code_path": str(other)}))
+        dataset.build()
