@@ -7,11 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from recbole_gserec.data.dataset_paths import dataset_files, dataset_path, vectors_read
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
-
-SUFFIXES = ("inter", "search", "query", "item", "user", "kg", "link")
-VECTORS = ("user.vectors.parquet", "item.vectors.parquet")
 
 
 def file_record(config: Mapping[str, Any]) -> dict[str, str]:
@@ -22,13 +20,10 @@ def file_record(config: Mapping[str, Any]) -> dict[str, str]:
     Args:
         config: RecBole's settings.
     """
-    # Datasets may be split beforehand, into files such as D.train.inter.
-    parts = [f"{part}.inter" for part in config["benchmark_filename"] or ()]
-    # Only models that read vectors have this setting, whatever its value.
-    vectors = () if config["preprocess_missing_vectors"] is None else VECTORS
+    paths = dict(dataset_files(config))
+    vectors = {suffix: dataset_path(config, suffix) for suffix in vectors_read(config)}
     record = {}
-    for suffix in (*SUFFIXES, *parts, *vectors):
-        path = _path(config, suffix)
+    for suffix, path in {**paths, **vectors}.items():
         if path.is_file():
             state = path.stat()
             record[suffix] = _sha256(path, state.st_size, state.st_mtime_ns)
@@ -56,14 +51,10 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
         problem = f"file not found, and {checkpoint} was trained on it"
     elif suffix not in record:
         problem = f"not there when {checkpoint} was trained"
-    raise DataError(_path(config, suffix), problem, "Bring back the files of that time, or train again.")
+    raise DataError(dataset_path(config, suffix), problem, "Bring back the files of that time, or train again.")
 
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, modified: int) -> str:
     """A training saves many checkpoints, and its files are read once for all of them."""
     return sha256_of_file(path)
-
-
-def _path(config: Mapping[str, Any], suffix: str) -> Path:
-    return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
