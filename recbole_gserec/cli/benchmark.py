@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
@@ -14,9 +15,6 @@ from recbole_gserec.errors import SettingError
 if TYPE_CHECKING:
     from recbole_gserec.benchmark.plan import Request
     from recbole_gserec.benchmark.runner import Outcome, Pool
-
-# Any setting can be given besides the options, as with RecBole's own command.
-CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 _SEED = "2020"
 
@@ -38,9 +36,7 @@ def benchmark(
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs and the report.")] = Path(
         "benchmark"
     ),
-    data_path: Annotated[
-        Path, typer.Option("--data-path", "--data_path", file_okay=False, help="Folder of all datasets.")
-    ] = Path("dataset"),
+    data_path: DataPath = Path("dataset"),
     workers: Annotated[
         int | None,
         typer.Option(
@@ -76,17 +72,7 @@ def benchmark(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed/--no-retry-failed", help="Make runs again that failed before.")
     ] = True,
-    config_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--config-file",
-            "--config-files",
-            "--config_files",
-            exists=True,
-            dir_okay=False,
-            help="YAML file with settings of all models; can be given more than once.",
-        ),
-    ] = None,
+    config_file: ConfigFiles = None,
     model_settings: Annotated[
         Path | None,
         typer.Option(

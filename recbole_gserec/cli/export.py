@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from recbole_gserec.cli.options import DataPathOfTraining
+
 
 def export(
     checkpoint: Annotated[
@@ -16,16 +18,7 @@ def export(
     file_format: Annotated[
         str, typer.Option("--format", help="parquet, or npy: arrays beside CSV files with the ids of their rows.")
     ] = "parquet",
-    data_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-path",
-            "--data_path",
-            file_okay=False,
-            help="Folder of all datasets.",
-            show_default="where it was at the training",
-        ),
-    ] = None,
+    data_path: DataPathOfTraining = None,
 ) -> None:
     """Write a trained model's vectors of users, items and codes with their original ids, for other systems.
 

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from recbole_gserec.cli import analyze, benchmark, convert, export, preprocess, recommend, tune
+from recbole_gserec.cli.options import CONTEXT_SETTINGS
 from recbole_gserec.cli.user_errors import is_the_users, one_line
 
 # The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
@@ -22,11 +23,11 @@ app = typer.Typer(
     # A defect of the library must show the plain traceback, which can be pasted into a report.
     pretty_exceptions_enable=False,
 )
-app.command("preprocess", context_settings=preprocess.CONTEXT_SETTINGS)(preprocess.preprocess)
+app.command("preprocess", context_settings=CONTEXT_SETTINGS)(preprocess.preprocess)
 app.add_typer(convert.app, name="convert")
 app.add_typer(analyze.app, name="analyze")
-app.command("benchmark", context_settings=benchmark.CONTEXT_SETTINGS)(benchmark.benchmark)
-app.command("tune", context_settings=tune.CONTEXT_SETTINGS)(tune.tune)
+app.command("benchmark", context_settings=CONTEXT_SETTINGS)(benchmark.benchmark)
+app.command("tune", context_settings=CONTEXT_SETTINGS)(tune.tune)
 app.command("recommend")(recommend.recommend)
 app.command("export")(export.export)
 

@@ -9,12 +9,10 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from recbole_gserec.cli.options import ConfigFiles
 from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import preset_file
-
-# Any setting can be given besides the options, as with RecBole's own command.
-CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def preprocess(
@@ -42,16 +40,7 @@ def preprocess(
     ray_workers: Annotated[
         int | None, typer.Option("--ray-workers", help="Workers on Ray, each with a model of its own; implies --ray.")
     ] = None,
-    config_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--config-file",
-            "--config_files",
-            exists=True,
-            dir_okay=False,
-            help="YAML file with settings; can be given more than once.",
-        ),
-    ] = None,
+    config_file: ConfigFiles = None,
     data_path: Annotated[
         Path | None,
         typer.Option("--data-path", "--data_path", help="Folder of all datasets.", show_default="dataset"),

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from recbole_gserec.cli.options import DataPathOfTraining
+
 
 def recommend(
     checkpoint: Annotated[
@@ -49,16 +51,7 @@ def recommend(
             dir_okay=False, help="File to write: .parquet, .csv or .jsonl.", show_default="CSV on the standard output"
         ),
     ] = None,
-    data_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-path",
-            "--data_path",
-            file_okay=False,
-            help="Folder of all datasets.",
-            show_default="where it was at the training",
-        ),
-    ] = None,
+    data_path: DataPathOfTraining = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Users at once; less where memory asks for it.", show_default="256")
     ] = None,

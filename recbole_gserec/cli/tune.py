@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
+from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.config import read_config_files
-
-# Any setting can be given besides the options, as with RecBole's own command.
-CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def tune(
@@ -46,9 +44,7 @@ def tune(
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of all sweeps; this one is <output>/<dataset>/<model>.")
     ] = Path("tune"),
-    data_path: Annotated[
-        Path, typer.Option("--data-path", "--data_path", file_okay=False, help="Folder of all datasets.")
-    ] = Path("dataset"),
+    data_path: DataPath = Path("dataset"),
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials at once.", show_default="as many as there is room for")
     ] = None,
@@ -67,17 +63,7 @@ def tune(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed/--no-retry-failed", help="Make trials again that failed before.")
     ] = True,
-    config_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--config-file",
-            "--config-files",
-            "--config_files",
-            exists=True,
-            dir_okay=False,
-            help="YAML file with settings of all trials; can be given more than once.",
-        ),
-    ] = None,
+    config_file: ConfigFiles = None,
 ) -> None:
     """Search good settings of a model on a dataset, by its validation part.
 

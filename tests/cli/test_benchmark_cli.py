@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from recbole_gserec.benchmark import report, runner
 from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.benchmark.runner import LocalPool, Outcome
-from recbole_gserec.cli.benchmark import CONTEXT_SETTINGS, benchmark
+from recbole_gserec.cli.benchmark import benchmark
+from recbole_gserec.cli.options import CONTEXT_SETTINGS
 from recbole_gserec.errors import DataError, SettingError
 
 app = typer.Typer()

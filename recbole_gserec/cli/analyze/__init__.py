@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from recbole_gserec.cli.analyze import ablation, groups, report, sensitivity, stats, tsne, user
+from recbole_gserec.cli.options import CONTEXT_SETTINGS
 
 app = typer.Typer(help="Figures and tables of the paper from finished work.", no_args_is_help=True)
 
@@ -15,7 +16,7 @@ def analyze() -> None:
 
 
 app.command("groups")(groups.groups)
-app.command("ablation", context_settings=ablation.CONTEXT_SETTINGS)(ablation.ablation)
+app.command("ablation", context_settings=CONTEXT_SETTINGS)(ablation.ablation)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("tsne")(tsne.tsne)
 app.command("stats")(stats.stats)

@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.analyze import options
+from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
-
-# Any setting can be given besides the options, as with RecBole's own command.
-CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def ablation(
@@ -27,23 +25,13 @@ def ablation(
     output: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of the runs and the result; not that of a benchmark.")
     ] = Path("ablation"),
-    data_path: options.DataPath = Path("dataset"),
+    data_path: DataPath = Path("dataset"),
     by: options.By = "searches",
     groups: options.Groups = None,
     quantiles: options.Quantiles = 4,
     metric: Annotated[str, typer.Option(help="By which groups are compared.")] = "NDCG@5",
     workers: Annotated[int, typer.Option(min=1, help="Seeds at once; more than one are trained on Ray.")] = 1,
-    config_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--config-file",
-            "--config-files",
-            "--config_files",
-            exists=True,
-            dir_okay=False,
-            help="YAML file with settings; can be given more than once.",
-        ),
-    ] = None,
+    config_file: ConfigFiles = None,
 ) -> None:
     """Train GSERec with all its parts and without each, and compare (Table 3 and Figure 5).
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.analyze import options
+from recbole_gserec.cli.options import DataPath
 
 
 def groups(
@@ -30,7 +31,7 @@ def groups(
         list[str] | None,
         typer.Option(help="Such as HR@10; can be given more than once, the first is drawn.", show_default="NDCG@5"),
     ] = None,
-    data_path: options.DataPath = Path("dataset"),
+    data_path: DataPath = Path("dataset"),
     output: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder of the result.", show_default="RUNS/analyze/groups")
     ] = None,

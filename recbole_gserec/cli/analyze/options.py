@@ -10,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from recbole_gserec.analyze.groups import Grouping
 
-DataPath = Annotated[Path, typer.Option("--data-path", "--data_path", file_okay=False, help="Folder of all datasets.")]
 By = Annotated[str, typer.Option(help="Number of each user's training events: searches or interactions.")]
 Groups = Annotated[
     str | None,

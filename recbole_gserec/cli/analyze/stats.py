@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recbole_gserec.cli.analyze import options
+from recbole_gserec.cli.options import DataPath
 from recbole_gserec.errors import SettingError
 
 
@@ -16,7 +16,7 @@ def stats(
     groups: Annotated[
         str, typer.Option(help="The most searches of the users of each group, ascending; one more has those with more.")
     ] = "0,5,10,20,50",
-    data_path: options.DataPath = Path("dataset"),
+    data_path: DataPath = Path("dataset"),
     memory: Annotated[str, typer.Option(help="Limit of memory.")] = "2GB",
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the result.")] = Path("analyze/stats"),
 ) -> None:

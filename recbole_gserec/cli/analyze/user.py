@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.analyze import options
+from recbole_gserec.cli.options import DataPathOfTraining
 
 
 def user(
@@ -23,16 +24,7 @@ def user(
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items recommended.")] = 10,
     events: Annotated[int, typer.Option(min=0, help="Latest interactions and searches shown.")] = 20,
-    data_path: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-path",
-            "--data_path",
-            file_okay=False,
-            help="Folder of all datasets.",
-            show_default="of the training",
-        ),
-    ] = None,
+    data_path: DataPathOfTraining = None,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the page.")] = Path("analyze/users"),
 ) -> None:
     """Show one user: events, summaries, codes, the users who share most codes, and what is recommended."""

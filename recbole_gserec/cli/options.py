@@ -1,0 +1,36 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Any setting can be given besides the options, as with RecBole's own command.
+CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+DataPath = Annotated[Path, typer.Option("--data-path", "--data_path", file_okay=False, help="Folder of all datasets.")]
+
+DataPathOfTraining = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-path",
+        "--data_path",
+        file_okay=False,
+        help="Folder of all datasets.",
+        show_default="where it was at the training",
+    ),
+]
+
+ConfigFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config-file",
+        "--config-files",
+        "--config_files",
+        exists=True,
+        dir_okay=False,
+        help="YAML file with settings; can be given more than once.",
+    ),
+]
