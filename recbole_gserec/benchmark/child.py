@@ -83,15 +83,17 @@ def note_failure(spec: Spec, error: str, started: datetime) -> str:
 
 def _run(spec_file: Path, environment: dict[str, str], output: IO[bytes]) -> int:
     command = [sys.executable, "-m", "recbole_gserec.benchmark.worker", str(spec_file)]
-    child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-    )
+    child = None
     try:
+        child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
         # Not one long wait, which Ray could not interrupt.
         while child.poll() is None:
             sleep(_POLL_SECONDS)
     finally:
-        if child.poll() is None:
+        # An interruption can come as soon as the process has started.
+        if child is not None and child.poll() is None:
             child.terminate()
             try:
                 child.wait(_SECONDS_TO_END)
