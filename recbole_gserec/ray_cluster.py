@@ -36,6 +36,27 @@ def connect(address: str | None, n_cpus: int | None) -> None:
         raise SettingError(f"--address: no Ray at '{address}' ({error})") from error
 
 
+def connect_with_share(
+    workers: int | None, address: str | None, cpus: int | None, gpus: float | None
+) -> dict[str, float]:
+    """Connect to Ray; returns what a task has of each resource.
+
+    Args:
+        workers: Tasks at once; None for as many as there is room for.
+        address: Of a Ray cluster; None starts Ray on this machine.
+        cpus: Processors of a task; None shares those of this machine evenly, or is 1 on a cluster.
+        gpus: GPUs of a task, or a part of one; None is 1 where there are any.
+
+    Raises:
+        SettingError: If there is no Ray at the address.
+    """
+    if cpus is None:
+        cpus = 1 if address else max(1, usable_cores() // (workers or 1))
+    at_once = workers or max(1, usable_cores() // cpus)
+    connect(address, n_cpus=None if address else cpus * at_once)
+    return {"CPU": cpus, "GPU": float(any(resources("GPU"))) if gpus is None else gpus}
+
+
 def resources(kind: str) -> list[float]:
     """What each machine of the cluster has of a resource."""
     import ray

@@ -131,11 +131,11 @@ def is_resumable(trainer_class: type[Trainer]) -> bool:
     return inspect.getattr_static(trainer_class, "fit") is Trainer.fit
 
 
-def resumable(trainer_class: type) -> type:
-    """A trainer class with :class:`ResumableTraining` before it; the class itself if that is not possible."""
+def resumable(trainer_class: type, kind: type[ResumableTraining] = ResumableTraining) -> type:
+    """A trainer class with a :class:`ResumableTraining` before it; the class itself if that is not possible."""
     if not is_resumable(trainer_class):
         return trainer_class
-    return type(f"Resumable{trainer_class.__name__}", (ResumableTraining, trainer_class), {})
+    return type(f"Resumable{trainer_class.__name__}", (kind, trainer_class), {})
 
 
 def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -120,3 +120,13 @@ def check_model(model: str) -> None:
         by_lower = {name.lower(): name for name in known}
         near = difflib.get_close_matches(str(model).lower(), by_lower, n=1)
         raise SettingError(f"there is no model '{model}'." + (f" Did you mean '{by_lower[near[0]]}'?" if near else ""))
+
+
+def check_dataset_name(dataset: str) -> None:
+    """Refuse what is no name of a dataset but a path, or nothing.
+
+    Raises:
+        SettingError: Naming it.
+    """
+    if not dataset or Path(dataset).name != dataset:
+        raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")

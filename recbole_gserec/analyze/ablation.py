@@ -12,7 +12,6 @@ from recbole_gserec.analyze import ablation_table, group_tables
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults
 from recbole_gserec.analyze.groups import Grouping, compare_models, results_page
-from recbole_gserec.analyze.output_files import write_csv, write_figure, write_text
 from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, settings_of_codes
 from recbole_gserec.benchmark import escaping, made_with, significance_table
 from recbole_gserec.benchmark.given import canonical
@@ -24,6 +23,7 @@ from recbole_gserec.benchmark.results import StoredRun, load_runs
 from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, run_benchmark
 from recbole_gserec.benchmark.significance import compare, comparisons_frame
 from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 logger = getLogger(__name__)
 

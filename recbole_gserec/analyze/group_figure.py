@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recbole_gserec.analyze.group_results import ALL, GroupResults
-from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels, plain
+from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
+from recbole_gserec.figure_files import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
         own = found[(found["model"] == model) & (found["group"] != ALL)].set_index("group")
         _draw(panel, own.reindex([group.label for group in results.groups]))
         panel.set_xticks(range(len(labels)), labels)
-        panel.set_title(plain(f"{printed_name(results.reference)} vs. {printed_name(model)}"), fontsize=POINTS)
+        panel.set_title(plain_text(f"{printed_name(results.reference)} vs. {printed_name(model)}"), fontsize=POINTS)
     figure.supylabel(f"gain in {metric.label} (%)", fontsize=POINTS)
     figure.supxlabel(f"training {by} of a user (users)", fontsize=POINTS)
     return figure

@@ -15,7 +15,6 @@ from recbole_gserec.analyze import group_tables
 from recbole_gserec.analyze.group_borders import Group, places_of, quantile_groups
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults, compare_groups
-from recbole_gserec.analyze.output_files import write_csv, write_figure, write_text
 from recbole_gserec.analyze.user_counts import SEARCHES, check_files, training_counts
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.benchmark.comparable import mode_of
@@ -24,6 +23,7 @@ from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
 from recbole_gserec.benchmark.results import load_runs
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 logger = getLogger(__name__)
 

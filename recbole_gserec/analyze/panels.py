@@ -37,8 +37,3 @@ def new_panels(n_panels: int, height: float, n_columns: int = 2) -> tuple[Figure
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
     return figure, panels[:n_panels]
-
-
-def plain(text: str) -> str:
-    """A text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recbole_gserec.analyze.html_page import Section, html_page
-from recbole_gserec.analyze.output_files import write_text
 from recbole_gserec.errors import DataError
+from recbole_gserec.report_files import write_text
 
 # In their order on the page. Pages about single users are left out: they are not for everyone who reads results.
 _PAGES = ("report", "groups", "ablation", "sensitivity", "tsne", "*.statistics")

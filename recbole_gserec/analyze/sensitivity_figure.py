@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels, plain
+from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels
+from recbole_gserec.figure_files import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,16 +36,16 @@ def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
         panel.plot(own.index, own["mean"], label="mean over all trials", **mean)
         panel.plot(held.index, held["held"], label="others as in the best trial", **best)
         pairs = zip(own["value"], own["place"], strict=True)
-        labels = [plain(value if place != place else short(place)) for value, place in pairs]
+        labels = [plain_text(value if place != place else short(place)) for value, place in pairs]
         crowded = sum(map(len, labels)) > _MOST_CHARACTERS
         panel.set_xticks(range(len(own)), labels, rotation=40 if crowded else 0, ha="right" if crowded else "center")
         panel.set_xlim(-0.4, len(own) - 0.6)
-        panel.set_xlabel(plain(name), fontsize=POINTS)
+        panel.set_xlabel(plain_text(name), fontsize=POINTS)
         panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         panel.set_axisbelow(True)
         # Alike in all panels: how much each setting matters.
         panel.set_ylim(lowest - _MARGIN * room, highest + _MARGIN * room)
-    figure.supylabel(plain(metric), fontsize=POINTS)
+    figure.supylabel(plain_text(metric), fontsize=POINTS)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=POINTS - 0.5, frameon=False)
     return figure

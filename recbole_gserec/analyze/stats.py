@@ -10,7 +10,7 @@ import pandas as pd
 
 from dataset_converters.statistics import Statistics
 from dataset_converters.statistics_report import write_report
-from recbole_gserec.analyze.output_files import write_csv
+from recbole_gserec.report_files import write_csv
 
 
 def write_statistics(folder: Path, dataset: str, statistics: Statistics) -> Path:

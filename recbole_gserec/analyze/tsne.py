@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_gserec.analyze.output_files import text_table, write_csv, write_figure, write_text
+from recbole_gserec.analyze.output_files import text_table
 from recbole_gserec.analyze.side_geometry import SideGeometry, side_geometry
 from recbole_gserec.analyze.tsne_figure import draw_tsne
 from recbole_gserec.analyze.user_vectors import SIDES, UserVectors, read_user_vectors
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.files import written_aside
+from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 logger = getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels, plain
+from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels
+from recbole_gserec.figure_files import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def draw_tsne(panels_of: Mapping[str, pd.DataFrame]) -> Figure:
         for key, own in points.groupby(["kind", "side"], sort=False):
             panel.scatter(own["x"], own["y"], rasterized=True, **_STYLES[key])
             shown += [key] if key not in shown else []
-        panel.set_title(plain(title), fontsize=POINTS)
+        panel.set_title(plain_text(title), fontsize=POINTS)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_aspect("equal", adjustable="datalim")

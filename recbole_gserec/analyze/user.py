@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_gserec.analyze.output_files import NONE, text_table, write_text
+from recbole_gserec.analyze.output_files import NONE, text_table
 from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, tell
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.recommend.trained import Trained, load_trained
+from recbole_gserec.report_files import write_text
 
 WITHOUT = "without"
 _LONGEST = 70

@@ -17,11 +17,11 @@ from recbole_gserec.data.atomic_files import read_columns
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.training_histories import TrainingHistories
 from recbole_gserec.errors import SettingError
+from recbole_gserec.models.gserec import SIDES
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.recommend.recommender import Recommender
 from recbole_gserec.recommend.trained import Trained
 
-SIDES = ("search", "recommendation")
 TRAINING, VALIDATION, TEST, LATER = "training", "validation target", "test target", "after the training part"
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from recbole_gserec.checkpoint import check_checkpoint
 from recbole_gserec.errors import CheckpointError
 from recbole_gserec.layers.user_code_graph import UserCodeGraph
-
-SIDES = ("search", "recommendation")
+from recbole_gserec.models.gserec import SIDES
 
 
 class UserVectors(NamedTuple):

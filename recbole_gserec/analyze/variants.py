@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from recbole_gserec.analyze.code_record import default_settings, read_code_record
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.preprocess.other_codes import other_codes
 
 WEIGHT_OF_CODES = "lambda_rq_cl"
 
@@ -96,9 +96,4 @@ def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: P
             raise DataError(code_file, f"made with {name}={value}: '{variant.label}' is no other", remedy)
     other = {name: value for name, value in made.items() if usual[name] != value}
     deciding = json.loads(json.dumps({**other, **variant.settings}))
-    key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
-    return {
-        "code_path": str(Path(output).absolute() / "codes" / f"{dataset}-{key}.code"),
-        "preprocess_store": f"{prefix}.preprocess.sqlite3",
-        **deciding,
-    }
+    return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}

@@ -11,6 +11,7 @@ from recbole_gserec.benchmark.metrics import Metric, main_metric
 from recbole_gserec.benchmark.model_names import GROUPS
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.result_table import ResultTable
+from recbole_gserec.figure_files import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,14 +79,14 @@ def _draw_panel(
             word = row.cells[dataset][0].word
             beside = blended_transform_factory(panel.transAxes, panel.transData)
             panel.text(0.02, place, word, transform=beside, va="center", fontsize=_POINTS, color="#555555")
-    panel.set_yticks(range(len(table.rows)), [_plain(row.name) for row in table.rows])
+    panel.set_yticks(range(len(table.rows)), [plain_text(row.name) for row in table.rows])
     panel.set_ylim(len(table.rows) - 0.4, -0.6)
     for label, row in zip(panel.get_yticklabels(), table.rows, strict=True):
         if row.model == table.references[dataset]:
             label.set_fontweight("bold")
     if not any(cells[dataset, row.model].finished for row in table.rows):
         panel.set_xticks([])
-    panel.set_title(_plain(dataset), fontsize=_POINTS + 1)
+    panel.set_title(plain_text(dataset), fontsize=_POINTS + 1)
     panel.set_xlabel(metric.label, fontsize=_POINTS + 1)
     panel.tick_params(labelsize=_POINTS, length=2.5)
     panel.tick_params(axis="y", length=0)
@@ -106,8 +107,3 @@ def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, floa
     values = cell.per_user(metric, seeds)
     half = _NORMAL_95 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(cell.means(metric).mean()), float(half)
-
-
-def _plain(text: str) -> str:
-    """A text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")

@@ -12,7 +12,7 @@ import yaml
 from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings, split_machine
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, preset_file
-from recbole_gserec.settings import check_model, known_settings
+from recbole_gserec.settings import check_dataset_name, check_model, known_settings
 
 PROTOCOL = "table2"
 """The preset whose settings every benchmark starts from, whatever its models."""
@@ -98,8 +98,7 @@ def _check(request: Request) -> None:
     for model in request.models:
         check_model(model)
     for dataset in request.datasets:
-        if not dataset or Path(dataset).name != dataset:
-            raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")
+        check_dataset_name(dataset)
     for seed in request.seeds:
         if not 0 <= seed < 2**32:
             raise SettingError(f"a seed is {seed}; it takes a whole number from 0 to 4294967295")

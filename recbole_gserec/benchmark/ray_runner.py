@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
 from recbole_gserec.benchmark.runs import Spec
-from recbole_gserec.ray_cluster import connect, resources, room, usable_cores
+from recbole_gserec.ray_cluster import connect_with_share, room
 
 _SECONDS_TO_END = 20
 
@@ -29,13 +29,9 @@ class RayPool:
     """
 
     def __init__(self, workers: int | None, address: str | None, cpus: int | None, gpus: float | None):
-        if cpus is None:
-            cpus = 1 if address else max(1, usable_cores() // (workers or 1))
-        connect(address, n_cpus=None if address else cpus * (workers or 1))
-        if gpus is None:
-            gpus = float(any(resources("GPU")))
-        self._wanted = {"CPU": cpus, "GPU": gpus}
-        self._limit = min(workers or room(self._wanted), room(self._wanted))
+        self._wanted = connect_with_share(workers, address, cpus, gpus)
+        has_room = room(self._wanted)
+        self._limit = min(workers or has_room, has_room)
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
         """See :meth:`runner.Pool.run`."""

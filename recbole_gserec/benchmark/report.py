@@ -21,8 +21,7 @@ from recbole_gserec.benchmark.result_table import ResultTable, build_table
 from recbole_gserec.benchmark.results import StoredRun, load_runs
 from recbole_gserec.benchmark.significance import Comparison, compare, comparisons_frame
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.figure_files import save_figure
-from recbole_gserec.files import written_aside
+from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,21 +130,20 @@ def save_report(report: Report, folder: Path) -> Path:
     tests = significance_table.markdown(report.comparisons)
     cost = cost_table.markdown(report.costs)
     failed = failures.markdown(report.runs)
-    _write(folder / "table.md", "# Results\n\n" + table)
-    _write(folder / "table.tex", tables.latex(report.table))
-    _write_csv(folder / "table.csv", tables.long_frame(report.table))
-    _write_csv(folder / "table_wide.csv", tables.wide_frame(report.table))
-    _write(folder / "significance.md", "# Tests\n\n" + tests)
-    _write_csv(folder / "significance.csv", comparisons_frame(report.comparisons))
-    _write(folder / "costs.md", "# Costs\n\n" + cost)
-    _write_csv(folder / "costs.csv", report.costs)
-    _write(folder / "failed.md", "# Runs that did not finish\n\n" + failed)
-    with written_aside(folder / "figure.png") as png, written_aside(folder / "figure.pdf") as pdf:
-        save_figure(figure.draw(report.table, report.cells), png, pdf)
+    write_text(folder / "table.md", "# Results\n\n" + table)
+    write_text(folder / "table.tex", tables.latex(report.table))
+    write_csv(folder / "table.csv", tables.long_frame(report.table))
+    write_csv(folder / "table_wide.csv", tables.wide_frame(report.table))
+    write_text(folder / "significance.md", "# Tests\n\n" + tests)
+    write_csv(folder / "significance.csv", comparisons_frame(report.comparisons))
+    write_text(folder / "costs.md", "# Costs\n\n" + cost)
+    write_csv(folder / "costs.csv", report.costs)
+    write_text(folder / "failed.md", "# Runs that did not finish\n\n" + failed)
+    write_figure(folder, "figure", figure.draw(report.table, report.cells))
     parts = ["# Benchmark", "## Results", table.rstrip(), "![Results with intervals over users](figure.png)"]
     parts += ["## Tests", tests.rstrip(), "## Costs", cost.rstrip(), "## Settings", *_settings(report)]
     parts += ["## Runs that did not finish", failed]
-    _write(folder / "report.md", "\n\n".join(parts))
+    write_text(folder / "report.md", "\n\n".join(parts))
     return folder / "report.md"
 
 
@@ -156,14 +154,3 @@ def _settings(report: Report) -> list[str]:
     ]
     chosen = [run for cell in report.cells.values() for run in cell.runs]
     return [*parts, *filter(None, [made_with.versions_markdown(chosen)])]
-
-
-def _write(path: Path, text: str) -> None:
-    with written_aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _write_csv(path: Path, frame: pd.DataFrame) -> None:
-    # Fewer digits than numbers have: the last ones depend on the processor.
-    with written_aside(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.10g", encoding="utf-8", lineterminator="\n")

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import torch
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.data.transform import construct_transform
-from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed
+from recbole.data import create_dataset
+from recbole.utils import get_trainer
 
+from recbole_gserec.benchmark.built import build
 from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
@@ -51,21 +51,9 @@ def train(spec: Spec) -> dict[str, Any]:
     run, here = spec.run, {"data_path": str(spec.data_path), "checkpoint_dir": str(spec.folder), **spec.machine}
     config = make_config(run.model, run.dataset, {**run.given, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
     check_dataset(run, config)
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    logger = getLogger()
-    logger.info(config)
-    dataset = create_dataset(config)
-    logger.info(dataset)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
-
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-    logger.info(model)
-    # Not only for the record: it lets the model predict, which may draw random numbers.
-    flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
-
-    trainer = timed(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))(config, model)
+    trainer_class = timed(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
+    built = build(config, lambda: create_dataset(config), trainer_class)
+    dataset, train_data, valid_data, test_data, model, flops, trainer = built
     trainer.state_file, trainer.made_by = spec.folder / STATE_FILE, made_by(run, config)
     # RecBole's own name for it tells the time in seconds, which two runs can share.
     trainer.saved_model_file = str(spec.folder / CHECKPOINT_FILE)
@@ -75,7 +63,7 @@ def train(spec: Spec) -> dict[str, Any]:
     test_result = trainer.evaluate(test_data, load_best_model=True, show_progress=config["show_progress"])
     test_seconds = perf_counter() - test_start
     write_ranks(spec.folder / RANKS_FILE, ranks_of_best_weights(trainer, valid_data, test_data), dataset)
-    logger.info(f"test result: {test_result}")
+    getLogger().info(f"test result: {test_result}")
     return {
         **new_record(run, started),
         "status": FINISHED,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recbole_gserec.figure_files import plain_text
 from recbole_gserec.tune.space import Choice, Range
 from recbole_gserec.tune.trial_record import TrialRecord
 
@@ -77,4 +78,4 @@ def _order(value: Any) -> tuple[bool, Any]:
 
 def _label(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text.replace("$", r"\$")
+    return plain_text(text)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.figure_files import save_figure
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
+from recbole_gserec.report_files import write_figure, write_text
 from recbole_gserec.tune.figure import draw_settings
 from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.trial_record import TrialRecord, read_trials
@@ -28,12 +28,7 @@ def write_sweep_report(folder: Path, sweep: Sweep, winner: dict[str, Any], metri
     """
     trials, names = read_trials(folder), list(sweep.space)
     _write_table(folder / TABLE_FILE, trials, names)
-    figure = draw_settings(trials, sweep.space, metric)
-    with (
-        written_aside(folder / f"{FIGURE}.png") as png,
-        written_aside(folder / f"{FIGURE}.pdf") as pdf,
-    ):
-        save_figure(figure, png, pdf)
+    write_figure(folder, FIGURE, draw_settings(trials, sweep.space, metric))
     test = ", ".join(f"{name} {value:.4f}" for name, value in winner["test"].items())
     text = f"""# {sweep.model} on {sweep.dataset}: {len(trials)} trials
 
@@ -52,8 +47,7 @@ Its settings: `run_recbole --config_files=best.yaml`.
     failures = [f"- `{record.trial}`: {record.error}" for record in trials if record.error]
     if failures:
         text += "\n## Failed trials\n\n" + "\n".join(failures) + "\n"
-    with written_aside(folder / REPORT_FILE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / REPORT_FILE, text)
     return folder / REPORT_FILE
 
 

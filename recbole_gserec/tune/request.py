@@ -8,10 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.given import canonical, split_machine
+from recbole_gserec.benchmark.plan import Entry
+from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import model_settings
-from recbole_gserec.settings import check_model, known_settings
+from recbole_gserec.setting_values import check_values
+from recbole_gserec.settings import check_dataset_name, check_model, known_settings
+from recbole_gserec.tune.searchers import check_search
 from recbole_gserec.tune.space import Choice, Range, read_space, space_of
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
 from recbole_gserec.tune.training import Job
@@ -71,8 +77,7 @@ def check_names(request: TuneRequest) -> None:
         SettingError: Naming what is wrong.
     """
     check_model(request.model)
-    if not request.dataset or Path(request.dataset).name != request.dataset:
-        raise SettingError(f"'{request.dataset}' is no name of a dataset; the folder of all is given by --data-path")
+    check_dataset_name(request.dataset)
 
 
 def plan(request: TuneRequest) -> tuple[Sweep, Job]:
@@ -81,12 +86,6 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
     Raises:
         GSERecError: For settings or values that there are not, and a dataset that is missing.
     """
-    # Imported here, since they load torch.
-    from recbole_gserec.benchmark.configs import make_config
-    from recbole_gserec.benchmark.plan import Entry
-    from recbole_gserec.benchmark.prepare import prepare_all
-    from recbole_gserec.tune.searchers import check_search
-
     check_names(request)
     if request.scheduler not in SCHEDULERS:
         raise SettingError(f"--scheduler is '{request.scheduler}'; there is: {', '.join(SCHEDULERS)}")
@@ -132,8 +131,6 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
 
 
 def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:
-    from recbole_gserec.setting_values import check_values
-
     known = known_settings(request.model)
     space = read_space(request.space) if request.space is not None else space_of(request.model)
     space = {name: _canonical(name, values) for name, values in space.items()}
@@ -158,8 +155,6 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
 
 
 def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, ...]:
-    from recbole_gserec.preprocess.settings import PreprocessSettings
-
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
         raise SettingError(f"{names[0]} decides the codes, and {model} reads none")

@@ -6,18 +6,25 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from recbole_gserec.benchmark.record import plain
+from recbole_gserec.benchmark.worker import write_to_log
 from recbole_gserec.errors import DataError, GSERecError
-from recbole_gserec.ray_cluster import connect, resources, room, usable_cores
+from recbole_gserec.ray_cluster import connect_with_share, room
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
+from recbole_gserec.tune.training import Job, make_dataset, train_trial
 from recbole_gserec.tune.trial import SCORE, run_trial
 from recbole_gserec.tune.trial_record import (
     FAILED,
+    LOG_FILE,
     RUNNING,
     STOPPED,
     TrialRecord,
@@ -54,21 +61,17 @@ class Place:
         Raises:
             SettingError: If there is no Ray at the address, or no machine has what a trial needs.
         """
-        cpus = self.cpus or (1 if self.address else max(1, usable_cores() // (self.workers or 1)))
-        # Trials wait where there is no room for more. One processor more is for the dataset that they share.
-        connect(self.address, n_cpus=None if self.address else cpus * (self.workers or max(1, usable_cores() // cpus)))
-        gpus = float(any(resources("GPU"))) if self.gpus is None else self.gpus
-        wanted = {"CPU": cpus, "GPU": gpus}
+        wanted = connect_with_share(self.workers, self.address, self.cpus, self.gpus)
         room(wanted, "--cpus, --gpus")
         return wanted
 
 
-def run_trials(sweep: Sweep, job: Any, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
+def run_trials(sweep: Sweep, job: Job, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
     """Make all trials of a sweep; those of an interrupted one that are over are not made again.
 
     Args:
         sweep: What is tried.
-        job: What its trials share, a :class:`training.Job`.
+        job: What its trials share.
         place: Where to run.
         n_kept: Trials whose weights are kept.
         retry_failed: Whether trials that failed before are made again.
@@ -82,7 +85,7 @@ def run_trials(sweep: Sweep, job: Any, place: Place, *, n_kept: int, retry_faile
     from ray import tune
 
     wanted = place.connect()
-    job = job.with_threads(int(wanted["CPU"]))
+    job = replace(job, threads=int(wanted["CPU"]))
     shared = _share_dataset(job, wanted)
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -118,7 +121,7 @@ def _has_begun(path: Path) -> bool:
     return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
 
 
-def _old_tuner(path: Path, job: Any, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
+def _old_tuner(path: Path, job: Job, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
     from ray import tune
 
     from recbole_gserec.tune.progress import Progress
@@ -138,7 +141,7 @@ def _old_tuner(path: Path, job: Any, place: Place, trainable: Any, n_kept: int, 
     return tuner
 
 
-def _new_tuner(sweep: Sweep, job: Any, place: Place, trainable: Any, n_kept: int) -> Any:
+def _new_tuner(sweep: Sweep, job: Job, place: Place, trainable: Any, n_kept: int) -> Any:
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
@@ -173,12 +176,12 @@ def _new_tuner(sweep: Sweep, job: Any, place: Place, trainable: Any, n_kept: int
     )
 
 
-def _share_dataset(job: Any, wanted: Mapping[str, float]) -> Any:
+def _share_dataset(job: Job, wanted: Mapping[str, float]) -> Any:
     """The dataset, made once by a process of its own and kept by Ray."""
     import ray
 
     # The task has a trial's share: the first trials wait for it, and Ray need not find room for more.
-    task = ray.remote(_make_dataset).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
+    task = ray.remote(make_dataset).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     reference = task.remote(job)
     try:
         ray.wait([reference], fetch_local=False)
@@ -196,13 +199,7 @@ def _is_there(references: list[Any]) -> None:
     ray.get(references)
 
 
-def _make_dataset(job: Any) -> Any:
-    from recbole_gserec.tune.training import make_dataset
-
-    return make_dataset(job)
-
-
-def finish_winner(job: Any, place: Place, trial: str) -> dict[str, Any]:
+def finish_winner(job: Job, place: Place, trial: str) -> dict[str, Any]:
     """Train the winner to its end, if it was stopped before, and evaluate it on the test part.
 
     Returns:
@@ -214,7 +211,7 @@ def finish_winner(job: Any, place: Place, trial: str) -> dict[str, Any]:
     import ray
 
     wanted = place.connect()
-    job = job.with_threads(int(wanted["CPU"]))
+    job = replace(job, threads=int(wanted["CPU"]))
     task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     try:
         return ray.get(task.remote(job, trial))
@@ -222,16 +219,8 @@ def finish_winner(job: Any, place: Place, trial: str) -> dict[str, Any]:
         raise GSERecError(f"the winner, trial {trial}, failed: {' '.join(str(error.cause).split())}") from error
 
 
-def _finish(job: Any, trial: str) -> dict[str, Any]:
-    import sys
-
-    import torch
-
-    from recbole_gserec.benchmark.record import plain
-    from recbole_gserec.benchmark.worker import write_to_log
-    from recbole_gserec.tune.training import train_trial
-    from recbole_gserec.tune.trial_record import LOG_FILE
-
+def _finish(job: Job, trial: str) -> dict[str, Any]:
+    # RecBole's Config would take Ray's own arguments for settings.
     sys.argv = sys.argv[:1]
     folder = trials_folder(job.folder) / trial
     record = TrialRecord.read(folder)

@@ -13,7 +13,7 @@ from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import Place, failed_trials, finish_winner, run_trials
 from recbole_gserec.tune.training import Job, given_of
-from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, read_trials
+from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, read_trials, trials_folder
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
 
 logger = logging.getLogger(__name__)
@@ -77,18 +77,17 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
         winner = _make_winner(folder, job, place)
     for path in damaged_trials(folder):
         logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
-    metric = winner["metric"]
-    best = write_best(folder, sweep, _given(job, winner["settings"]), winner)
-    report = write_sweep_report(folder, sweep, winner, metric)
     given = given_of(job, winner["settings"])
     found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
+    if job.data_path != Path("dataset").absolute():
+        given["data_path"] = str(job.data_path)
     return SweepResult(
-        _given(job, winner["settings"]),
+        given,
         found,
         winner["valid"],
         winner["test"],
-        best,
-        report,
+        write_best(folder, sweep, given, winner),
+        write_sweep_report(folder, sweep, winner, winner["metric"]),
         len(failed_trials(folder)),
     )
 
@@ -108,7 +107,7 @@ def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
         return known
     logger.info(f"The winner is trial {record.trial}; it is evaluated on the test part")
     results = finish_winner(job, place, record.trial)
-    finished = TrialRecord.read(folder / "trials" / record.trial)
+    finished = TrialRecord.read(trials_folder(folder) / record.trial)
     winner = {
         "trial": record.trial,
         "settings": record.settings,
@@ -117,10 +116,3 @@ def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
     }
     write_winner(folder, winner)
     return winner
-
-
-def _given(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
-    given = given_of(job, settings)
-    if job.data_path != Path("dataset").absolute():
-        given["data_path"] = str(job.data_path)
-    return given

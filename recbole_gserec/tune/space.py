@@ -110,10 +110,9 @@ def random_points(space: Space, n_points: int, seed: int) -> list[dict[str, Any]
     domains = {name: values.domain() for name, values in space.items()}
     # Ray's domains draw from the older kind of generator.
     state = np.random.RandomState(rng.integers(2**32))
-    draws = [{name: _plain(domain.sample(random_state=state)) for name, domain in domains.items()}]
-    while len(draws) < n_points:
-        draws.append({name: _plain(domain.sample(random_state=state)) for name, domain in domains.items()})
-    return draws
+    return [
+        {name: _plain(domain.sample(random_state=state)) for name, domain in domains.items()} for _ in range(n_points)
+    ]
 
 
 def _distinct(rng: np.random.Generator, size: int, n_points: int) -> list[int]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from logging import getLogger
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.data.transform import construct_transform
-from recbole.utils import get_flops, get_model, get_trainer, init_logger, init_seed
+from recbole.data import create_dataset
+from recbole.utils import get_trainer, init_seed
 from recbole.utils.argument_list import dataset_arguments
 
+from recbole_gserec.benchmark.built import build
 from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.record import plain
 from recbole_gserec.benchmark.timing import timed
 from recbole_gserec.errors import GSERecError
+from recbole_gserec.preprocess.other_codes import other_codes
 from recbole_gserec.random_states import global_states, set_global_states
-from recbole_gserec.resumable import ResumableTraining, is_resumable
+from recbole_gserec.resumable import ResumableTraining, resumable
 from recbole_gserec.tune.trial_record import CHECKPOINT_FILE, FINISHED, SETTINGS_FILE, STATE_FILE, TrialRecord
 from recbole_gserec.versions import installed_versions
 
@@ -60,10 +58,6 @@ class Job:
     bigger: bool = True
     n_epochs: int = 100
 
-    def with_threads(self, threads: int) -> Job:
-        """The same with another number of threads."""
-        return replace(self, threads=threads)
-
 
 class SharedDataset(NamedTuple):
     """A dataset that is made once for all trials, with the random states that making it leaves behind."""
@@ -96,14 +90,8 @@ def given_of(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:
     offline = {name: plain(given[name]) for name in job.offline if name in settings}
     if not offline:
         return given
-    key = hashlib.sha256(json.dumps(offline, sort_keys=True).encode()).hexdigest()[:10]
-    prefix = job.data_path / job.dataset / job.dataset
-    return {
-        "code_path": str(job.folder / "codes" / f"{job.dataset}-{key}.code"),
-        # Summaries and vectors are made once for all codes.
-        "preprocess_store": f"{prefix}.preprocess.sqlite3",
-        **given,
-    }
+    # Summaries and vectors are made once for all codes.
+    return {**other_codes(job.folder, job.data_path, job.dataset, offline), **given}
 
 
 def config_of(job: Job, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
@@ -132,16 +120,8 @@ def train_trial(
         The trainer, and the dataloader of the test.
     """
     config = config_of(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    getLogger().info(config)
-    dataset = _dataset(config, shared)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
-    # It lets the model predict, which may draw random numbers: without it, numbers were not those of run_recbole.
-    get_flops(model, dataset, config["device"], getLogger(), construct_transform(config))
-    trainer = _trainer_class(job, config)(config, model)
+    built = build(config, lambda: _dataset(job, config, shared), _trainer_class(job, config))
+    train_data, valid_data, trainer = built.train_data, built.valid_data, built.trainer
     trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
     trainer.state_file = folder / STATE_FILE
     # A population goes on with other settings than the weights were trained with.
@@ -160,7 +140,7 @@ def train_trial(
     record.status, record.error = FINISHED, None
     record.write(folder)
     shutil.rmtree(folder / "log", ignore_errors=True)
-    return trainer, test_data
+    return trainer, built.test_data
 
 
 def _note(record: TrialRecord, trainer: Any) -> None:
@@ -170,8 +150,8 @@ def _note(record: TrialRecord, trainer: Any) -> None:
     record.seconds = sum(epochs["seconds"]) + sum(epochs["validation_seconds"])
 
 
-def _dataset(config: Config, shared: SharedDataset | None) -> Any:
-    if not config["code_path"]:
+def _dataset(job: Job, config: Config, shared: SharedDataset | None) -> Any:
+    if not job.offline:
         return _with_own_codes(config, shared)
     # Codes of the same settings are made by one trial and read by the others.
     Path(config["code_path"]).parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +199,4 @@ class PopulationTraining(ResumableTraining):
 
 def _trainer_class(job: Job, config: Config) -> type:
     stock = get_trainer(config["MODEL_TYPE"], config["model"])
-    kind = PopulationTraining if job.population else ResumableTraining
-    if not is_resumable(stock):
-        return timed(stock)
-    return timed(type(f"Resumable{stock.__name__}", (kind, stock), {}))
+    return timed(resumable(stock, PopulationTraining if job.population else ResumableTraining))

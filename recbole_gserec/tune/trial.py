@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recbole_gserec.benchmark.worker import message_of, write_to_log
 from recbole_gserec.tune.training import Job, Report, train_trial
 from recbole_gserec.tune.trial_record import (
@@ -54,7 +56,7 @@ def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every
     record.write(folder)
     write_to_log(folder / LOG_FILE)
     os.chdir(folder)
-    _set_threads(job.threads)
+    torch.set_num_threads(job.threads)
     _take_over(tune.get_checkpoint(), folder)
     try:
         train_trial(job, folder, record, ray.get(shared[0]), _reporter(job, folder, exchange_every))
@@ -100,9 +102,3 @@ def _take_over(checkpoint: Any, folder: Path) -> None:
     with checkpoint.as_directory() as place:
         for name in (STATE_FILE, CHECKPOINT_FILE):
             shutil.copy(Path(place) / name, folder / name)
-
-
-def _set_threads(n_threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(n_threads)

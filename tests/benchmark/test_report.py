@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from recbole_gserec import report_files
 from recbole_gserec.benchmark import figure, report
 from recbole_gserec.benchmark.cost_table import markdown as cost_markdown
 from recbole_gserec.benchmark.metrics import parse_metric
@@ -32,7 +33,7 @@ MODELS = {"SASRec": 1.5, "UniSAR": 2.0, "GSERec": 3.0}
 def no_figure(monkeypatch):
     """Empty files in the place of the figure, which takes longer than all else."""
     monkeypatch.setattr(report.figure, "draw", lambda table, cells: None)
-    monkeypatch.setattr(report, "save_figure", lambda figure, png, pdf: None)
+    monkeypatch.setattr(report_files, "save_figure", lambda figure, png, pdf: None)
 
 
 def store_all(output, datasets=("books", "toys"), seeds=(1, 2), backwards=False):
