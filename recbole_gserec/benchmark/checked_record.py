@@ -83,11 +83,15 @@ def _check_fields(path: Path, record: Mapping[str, Any], fields: Mapping[str, An
 
 
 def _check_epochs(path: Path, epochs: Mapping[str, Any]) -> None:
-    seconds, best = epochs.get("seconds"), epochs.get("best")
+    best = epochs.get("best")
     if type(best) is not int or best < 0:
         raise DataError(path, f"the best epoch is {best!r}", REMEDY)
-    if not isinstance(seconds, list) or not all(isinstance(each, _NUMBER) and math.isfinite(each) for each in seconds):
-        raise DataError(path, "the seconds of its epochs are not numbers", REMEDY)
+    for name in ("seconds", "cpu_seconds"):
+        seconds = epochs.get(name)
+        if not isinstance(seconds, list) or not all(
+            isinstance(each, _NUMBER) and math.isfinite(each) for each in seconds
+        ):
+            raise DataError(path, f"the {name} of its epochs are not numbers", REMEDY)
 
 
 def started_at(record: Mapping[str, Any]) -> datetime:

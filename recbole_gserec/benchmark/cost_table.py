@@ -17,6 +17,7 @@ from recbole_gserec.markdown_table import markdown_table
 _COLUMNS = (
     ("parameters", "parameters", ",.0f"),
     ("seconds_per_epoch", "s/epoch", ",.2f"),
+    ("cpu_seconds_per_epoch", "CPU s/epoch", ",.2f"),
     ("epochs_to_best", "best epoch", ".4g"),
     ("total_seconds", "total s", ",.0f"),
     ("samples_per_second", "samples/s", ",.0f"),
@@ -26,10 +27,11 @@ _COLUMNS = (
 )
 
 HOW_TO_READ = (
-    "Seconds of an epoch: training alone, the median over all epochs of all seeds; samples are rows of training; best "
-    "epoch counts from 1; total with data, validation and test. Other numbers are the median over seeds, and of memory "
-    "the largest: of the process, and on the GPU what its tensors took. At once: how many runs went on at one time on "
-    "the machine, which slows each."
+    "Seconds of an epoch: training alone, the median over all epochs of all seeds. CPU seconds are those that its "
+    "threads worked, which other programs on the machine sway less. Samples are rows of training; best epoch counts "
+    "from 1; total with data, validation and test. Other numbers are the median over seeds, and of memory the largest: "
+    "of the process, and on the GPU what its tensors took. At once: how many runs went on at one time on the machine, "
+    "which slows each."
 )
 
 

@@ -72,12 +72,14 @@ def _row(cell: ModelRuns, machines: Counter[Machine], runs: Sequence[StoredRun])
         groups.setdefault(Machine.of(run.record), []).append(run)
     machine = usual if usual in groups else min(groups, default=None)
     records = [run.record for run in groups.get(machine, [])]
-    seconds = [each for record in records for each in record["epochs"]["seconds"]]
-    epoch = median(seconds) if seconds else None
+    epoch, cpu_epoch = (
+        _median(each for record in records for each in record["epochs"][name]) for name in ("seconds", "cpu_seconds")
+    )
     samples = _median(record["samples_per_epoch"] for record in records)
     return {
         "parameters": _median(record["parameters"] for record in records),
         "seconds_per_epoch": epoch,
+        "cpu_seconds_per_epoch": cpu_epoch,
         "epochs_to_best": _median(record["epochs"]["best"] + 1 for record in records),
         "total_seconds": _median(record["wall_seconds"] for record in records),
         "samples_per_second": samples / epoch if epoch and samples is not None else None,

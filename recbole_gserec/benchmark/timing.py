@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from recbole_gserec.benchmark.record import plain
 
-_NOTED = ("train_seconds", "train_losses", "valid_seconds", "valid_scores", "valid_epochs")
+_NOTED = ("train_seconds", "train_cpu_seconds", "train_losses", "valid_seconds", "valid_scores", "valid_epochs")
 
 
 class TimedEpochs:
@@ -15,6 +15,8 @@ class TimedEpochs:
 
     Attributes:
         train_seconds: Epoch -> seconds of training; models that are trained in turns have several calls an epoch.
+        train_cpu_seconds: Epoch -> processor seconds of training, of all of this process's threads; other programs on
+            the machine do not add to them as they do to the seconds on the clock.
         train_losses: Epoch -> the loss, or a list of its parts.
         valid_seconds: Seconds of each validation.
         valid_scores: Score of each validation.
@@ -24,6 +26,7 @@ class TimedEpochs:
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.train_seconds: dict[int, float] = {}
+        self.train_cpu_seconds: dict[int, float] = {}
         self.train_losses: dict[int, Any] = {}
         self.valid_seconds: list[float] = []
         self.valid_scores: list[float] = []
@@ -32,9 +35,11 @@ class TimedEpochs:
         super().__init__(*args, **kwargs)
 
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
-        start = perf_counter()
+        start, cpu_start = perf_counter(), process_time()
         losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         self.train_seconds[epoch_idx] = self.train_seconds.get(epoch_idx, 0.0) + perf_counter() - start
+        cpu_seconds = process_time() - cpu_start
+        self.train_cpu_seconds[epoch_idx] = self.train_cpu_seconds.get(epoch_idx, 0.0) + cpu_seconds
         self.train_losses[epoch_idx] = plain(losses)
         return losses
 
@@ -68,6 +73,7 @@ class TimedEpochs:
             "trained": len(self.train_seconds),
             "best": self._best_epoch(),
             "seconds": list(self.train_seconds.values()),
+            "cpu_seconds": list(self.train_cpu_seconds.values()),
             "validation_seconds": self.valid_seconds,
             "train_loss": list(self.train_losses.values()),
             "valid_score": self.valid_scores,

@@ -185,7 +185,10 @@ def costs(folder, **options):
 
 
 def test_costs_worked_by_hand(tmp_path):
-    epochs = {"best": 1, "seconds": [3.0, 1.0, 2.0]}, {"best": 4, "seconds": [5.0, 6.0]}
+    epochs = (
+        {"best": 1, "seconds": [3.0, 1.0, 2.0], "cpu_seconds": [2.5, 0.5, 1.5]},
+        {"best": 4, "seconds": [5.0, 6.0], "cpu_seconds": [4.0, 4.5]},
+    )
     for seed, own in enumerate(epochs):
         store_run(
             tmp_path,
@@ -202,6 +205,7 @@ def test_costs_worked_by_hand(tmp_path):
         )
     row = costs(tmp_path).loc["GSERec"]
     assert row["seconds_per_epoch"] == 3.0  # Of 1, 2, 3, 5 and 6.
+    assert row["cpu_seconds_per_epoch"] == 2.5  # Of .5, 1.5, 2.5, 4 and 4.5.
     assert row["epochs_to_best"] == 3.5  # The second and the fifth.
     assert (row["total_seconds"], row["samples_per_second"]) == (15.0, 200.0)
     assert (row["peak_memory_mib"], row["peak_gpu_memory_mib"]) == (300.0, 50.0)

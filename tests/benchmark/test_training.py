@@ -198,9 +198,9 @@ def test_what_the_record_tells(run):
     assert {name: record["settings"][name] for name in spec.run.given} == spec.run.given
     assert record["settings"]["seed"] == SEED and record["settings"]["device"] == "cpu"
     assert epochs["trained"] == 3 and epochs["best"] == checkpoint["epoch"]
-    names = ("seconds", "validation_seconds", "train_loss", "valid_score")
-    assert [len(epochs[name]) for name in names] == [3, 3, 3, 3]
-    assert all(seconds > 0 for name in names[:2] for seconds in epochs[name])
+    names = ("seconds", "cpu_seconds", "validation_seconds", "train_loss", "valid_score")
+    assert [len(epochs[name]) for name in names] == [3, 3, 3, 3, 3]
+    assert all(seconds > 0 for name in names[:3] for seconds in epochs[name])
     assert record["wall_seconds"] > sum(epochs["seconds"]) + sum(epochs["validation_seconds"]) + record["test_seconds"]
     # What the optimiser keeps moments of.
     assert record["parameters"] == sum(state["exp_avg"].numel() for state in checkpoint["optimizer"]["state"].values())
