@@ -29,6 +29,17 @@ def write(path: Path, columns: dict[str, np.ndarray]) -> None:
     pd.DataFrame(columns).to_csv(path, sep="\t", index=False)
 
 
+def write_codes(prefix: Path, users: np.ndarray, rng: np.random.Generator) -> None:
+    """Write a ``.code`` file with random codes: four of 256 for each side and user."""
+    sides = {}
+    for side, letter in (("search_codes", "s"), ("rec_codes", "r")):
+        codes = rng.integers(256, size=(len(users), 4))
+        sides[f"{side}:token_seq"] = [
+            " ".join(f"{letter}{level}_{code}" for level, code in enumerate(row, 1)) for row in codes
+        ]
+    write(prefix.with_suffix(".code"), {"code_user_id:token": users, **sides})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of all datasets")
@@ -77,13 +88,7 @@ def main() -> None:
     )
     words = [" ".join(f"word{word}" for word in rng.integers(800, size=5)) for _ in range(args.queries)]
     write(prefix.with_suffix(".query"), {"query_id:token": np.arange(args.queries), "query_words:token_seq": words})
-    sides = {}
-    for side, letter in (("search_codes", "s"), ("rec_codes", "r")):
-        codes = rng.integers(256, size=(args.users, 4))
-        sides[f"{side}:token_seq"] = [
-            " ".join(f"{letter}{level}_{code}" for level, code in enumerate(row, 1)) for row in codes
-        ]
-    write(prefix.with_suffix(".code"), {"code_user_id:token": np.arange(args.users), **sides})
+    write_codes(prefix, np.arange(args.users), rng)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,24 @@
 
 A row's histories are repeated for each of its candidates and encoded with their padding by torch's own Transformer
 layers; the whole user-code graphs are propagated in each step as one sparse matrix; contrastive losses hold all pairs.
+Evaluation asks for pairs of user and item, 4,096 at a time, as RecBole does; the graphs are propagated once for it.
 
 Example: python benchmarks/plain_gserec.py --data dataset --dataset ml-100k-search
-prints the seconds of a training step of both, and how far their losses lie apart without dropout.
+prints CPU seconds of one thread for a training step and users per second of evaluation of both, and how far their
+losses and scores lie apart without dropout.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
-import time
-import warnings
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
+from loading import Loaded, arguments, cpu_seconds, load, peak_gib, quiet_single_thread, report
 from torch import Tensor, nn
+from training import seconds_of_steps
 
+PAIRS = 4096  # RecBole's default eval_batch_size.
 SIDES = ("search", "recommendation")
 
 
@@ -71,13 +72,37 @@ class PlainGSERec(nn.Module):
         """The three weighted terms of Eq. 17, as the package's model gives them."""
         candidates = self.training_candidates(batch)
         n_rows, n_candidates = candidates.shape
-        users, tables = batch["user_id"], {side: self._propagate(side) for side in SIDES}
+        users, tables = batch["user_id"], self.propagate()
         states = {side: self._encode(batch, side, n_candidates) for side in SIDES}
-        targets, everyone = self.items(candidates.flatten()), users.repeat_interleave(n_candidates)
-        parts = [tables[side][0][everyone] for side in SIDES]
+        logits = self._logits(users.repeat_interleave(n_candidates), candidates.flatten(), states, tables)
+        labels = torch.zeros(n_rows, n_candidates)
+        labels[:, 0] = 1
+        recommendation = F.binary_cross_entropy_with_logits(logits.view(n_rows, n_candidates), labels)
+
+        first = torch.stack([(users == user).nonzero()[0, 0] for user in users.unique()])
+        pair = [tables[side][0][users[first]] for side in SIDES]
+        user_loss = self._contrast("user", *pair, users[first])
+        history_loss = 0.0
+        for side in SIDES:
+            history, mask = (part[::n_candidates] for part in states[side])
+            codes = self.user_codes[side][users]
+            rows = mask.any(1) & (codes > 0).any(1)
+            views = (_mean(history, mask)[rows], _mean(tables[side][1][codes], codes > 0)[rows])
+            history_loss = history_loss + self._contrast(side, *views, users[rows])
+        return recommendation, self.weights["user"] * user_loss, self.weights["history"] * history_loss
+
+    def predict(self, batch, candidates: Tensor, tables: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """Logits ``[B, C]`` of candidates ``[B, C]``, with the tables of :meth:`propagate`."""
+        states = {side: self._encode(batch, side, candidates.shape[1]) for side in SIDES}
+        users = batch["user_id"].repeat_interleave(candidates.shape[1])
+        return self._logits(users, candidates.flatten(), states, tables).view(candidates.shape)
+
+    def _logits(self, users: Tensor, items: Tensor, states: dict, tables: dict) -> Tensor:
+        """Logits ``[P]`` of pairs of user and item, each with its own copy of the user's histories."""
+        targets, parts = self.items(items), [tables[side][0][users] for side in SIDES]
         for side in SIDES:
             history, mask = states[side]
-            codes = self.user_codes[side][everyone]
+            codes = self.user_codes[side][users]
             fused = history
             for layer in self.decoders[side]:
                 fused = layer(
@@ -92,21 +117,11 @@ class PlainGSERec(nn.Module):
         hidden = torch.cat([*parts, targets], dim=1)
         for place, layer in enumerate(self.mlp):
             hidden = layer(F.dropout(hidden.relu(), self.dropout, self.training) if place else hidden)
-        labels = torch.zeros(n_rows, n_candidates)
-        labels[:, 0] = 1
-        recommendation = F.binary_cross_entropy_with_logits(hidden.view(n_rows, n_candidates), labels)
+        return hidden.squeeze(1)
 
-        first = torch.stack([(users == user).nonzero()[0, 0] for user in users.unique()])
-        pair = [tables[side][0][users[first]] for side in SIDES]
-        user_loss = self._contrast("user", *pair, users[first])
-        history_loss = 0.0
-        for side in SIDES:
-            history, mask = (part[::n_candidates] for part in states[side])
-            codes = self.user_codes[side][users]
-            rows = mask.any(1) & (codes > 0).any(1)
-            views = (_mean(history, mask)[rows], _mean(tables[side][1][codes], codes > 0)[rows])
-            history_loss = history_loss + self._contrast(side, *views, users[rows])
-        return recommendation, self.weights["user"] * user_loss, self.weights["history"] * history_loss
+    def propagate(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Users and codes after message passing on both graphs."""
+        return {side: self._propagate(side) for side in SIDES}
 
     def _propagate(self, side: str) -> tuple[Tensor, Tensor]:
         layers = [torch.cat([self.users.weight, self.codes[side].weight])]
@@ -152,61 +167,89 @@ def _hidden(mask: Tensor) -> Tensor:
     return hidden
 
 
-def prepare(data: str, dataset: str, history: int, dropout: float):
-    """The package's model, its trainer and its training data."""
-    from recbole.config import Config
-    from recbole.data import create_dataset, data_preparation
-    from recbole.utils import get_model, get_trainer, init_seed
+@torch.no_grad()
+def evaluate(plain: PlainGSERec, batch, candidates: Tensor) -> Tensor:
+    """Scores ``[B, C]`` of rows, 4,096 pairs at a time."""
+    tables, scores = plain.propagate(), []
+    if candidates.shape[1] <= PAIRS:
+        n_rows = PAIRS // candidates.shape[1]
+        for start in range(0, len(candidates), n_rows):
+            part = slice(start, start + n_rows)
+            scores.append(plain.predict(batch[part], candidates[part], tables))
+        return torch.cat(scores)
+    for row in range(len(candidates)):
+        parts = candidates[row : row + 1].split(PAIRS, dim=1)
+        scores.append(torch.cat([plain.predict(batch[row : row + 1], part, tables) for part in parts], dim=1))
+    return torch.cat(scores)
 
-    import recbole_gserec  # noqa: F401
 
-    settings = {"data_path": data, "show_progress": False, "use_gpu": False, "hidden_dropout_prob": dropout}
-    settings |= {"attn_dropout_prob": dropout, "MAX_ITEM_LIST_LENGTH": history, "MAX_SEARCH_LIST_LENGTH": history}
-    config = Config("GSERec", dataset, config_dict=settings)
-    init_seed(config["seed"], config["reproducibility"])
-    train, *_ = data_preparation(config, create_dataset(config))
-    model = get_model("GSERec")(config, train._dataset)
-    return model, get_trainer(config["MODEL_TYPE"], "GSERec")(config, model), train
+def largest_difference(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference, in units of the spread of the numbers."""
+    return float((ours - theirs).abs().max() / ours.std())
 
 
-def seconds_of_steps(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> float:
-    """Median CPU seconds of a training step, after a first one."""
-    model.train()
-    seconds = []
-    for batch in batches:
-        start = time.process_time()
-        optimizer.zero_grad()
-        sum(model.calculate_loss(batch)).backward()
-        optimizer.step()
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds[1:])
+def compare_training(loaded: Loaded, steps: int) -> dict[str, float]:
+    """Both models' losses without dropout, and the seconds of their steps."""
+    train, model = loaded.loader("train"), loaded.model()
+    batches = list(islice(train, steps + 1))
+    model.eval()
+    with torch.no_grad():
+        losses = zip(model.calculate_loss(batches[0]), PlainGSERec(model, 0.0).calculate_loss(batches[0]), strict=True)
+        apart = max(float((a - b).abs() / a.abs()) for a, b in losses)
+    ours = seconds_of_steps(model, loaded.trainer(model).optimizer, batches)
+    plain = PlainGSERec(model, loaded.config["hidden_dropout_prob"])
+    theirs = seconds_of_steps(plain, torch.optim.Adam(plain.parameters(), weight_decay=1e-5), batches)
+    return {
+        "step_seconds": ours,
+        "plain_step_seconds": theirs,
+        "training_times_as_fast": theirs / ours,
+        "losses_apart": apart,
+    }
+
+
+def compare_evaluation(loaded: Loaded, n_sampled: int, n_full: int) -> dict[str, float]:
+    """Users per second of both models, among sampled items and all, and how far their scores lie apart."""
+    model = loaded.model().eval()
+    plain, measured = PlainGSERec(model, 0.0).eval(), {}
+    sampled = next(iter(loaded.loader("test", n_sampled)))
+    every = torch.arange(model.n_items).unsqueeze(0)
+    for mode, batch, candidates in (
+        ("sampled", sampled.interaction, sampled.candidates),
+        ("full", sampled.interaction[:n_full], every.expand(n_full, -1)),
+    ):
+        kept: dict[str, Tensor] = {}
+
+        @torch.no_grad()
+        def score(name: str, batch=batch, candidates=candidates, kept=kept, mode=mode) -> None:
+            model._forget_propagated()
+            if name == "plain":
+                kept[name] = evaluate(plain, batch, candidates)
+            else:
+                both = (
+                    model.score_candidates(batch, candidates) if mode == "sampled" else model.full_sort_predict(batch)
+                )
+                kept[name] = both
+
+        ours, theirs = (cpu_seconds(lambda name=name, score=score: score(name)) for name in ("package", "plain"))
+        measured |= {
+            f"{mode}_users_per_second": len(candidates) / ours,
+            f"plain_{mode}_users_per_second": len(candidates) / theirs,
+            f"{mode}_times_as_fast": theirs / ours,
+            f"{mode}_scores_apart": largest_difference(kept["package"][:, 1:], kept["plain"][:, 1:]),
+        }
+    return measured
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="dataset", help="folder of all datasets")
-    parser.add_argument("--dataset", default="ml-100k-search")
-    parser.add_argument("--history", type=int, default=20, help="events kept of each history")
-    parser.add_argument("--steps", type=int, default=6)
+    parser = arguments(__doc__)
+    parser.add_argument("--steps", type=int, default=4, help="steps after the first; the median is reported")
+    parser.add_argument("--sampled-users", type=int, default=200, help="users to evaluate among 99 sampled items")
+    parser.add_argument("--full-users", type=int, default=8, help="users to evaluate among all items")
     args = parser.parse_args()
-    sys.argv = sys.argv[:1]
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-
-    model, _, train = prepare(args.data, args.dataset, args.history, dropout=0.0)
-    plain, batch = PlainGSERec(model, 0.0), next(iter(train))
-    with torch.no_grad():
-        losses = zip(model.calculate_loss(batch), plain.calculate_loss(batch), strict=True)
-        apart = [float((a - b).abs() / a.abs()) for a, b in losses]
-    print("relative difference of the three losses: " + ", ".join(f"{value:.1e}" for value in apart))
-
-    model, trainer, train = prepare(args.data, args.dataset, args.history, dropout=0.1)
-    batches = [batch for batch, _ in zip(train, range(args.steps), strict=False)]
-    ours = seconds_of_steps(model, trainer.optimizer, batches)
-    plain = PlainGSERec(model, 0.1)
-    theirs = seconds_of_steps(plain, torch.optim.Adam(plain.parameters(), weight_decay=1e-5), batches)
-    print(f"a step of {len(batches[0])} rows, CPU seconds of one thread: {ours:.3f}, plain {theirs:.3f}", end="; ")
-    print(f"{theirs / ours:.1f} times as fast")
+    quiet_single_thread()
+    loaded = load("GSERec", args.dataset, args.data, history=args.history, train_batch_size=1024)
+    measured = compare_training(loaded, args.steps) | compare_evaluation(loaded, args.sampled_users, args.full_users)
+    report({**measured, "peak_gib": peak_gib()}, args.json)
 
 
 if __name__ == "__main__":

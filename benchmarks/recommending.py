@@ -1,0 +1,42 @@
+"""Users per second of recommending the best ten of all items with GSERec, as ``gserec recommend`` does.
+
+Example: python benchmarks/recommending.py --data dataset --dataset ml-100k-search --users 500
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from loading import arguments, cpu_seconds, load, peak_gib, quiet_single_thread, report
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--model", default="GSERec")
+    parser.add_argument("--users", type=int, default=500)
+    args = parser.parse_args()
+    quiet_single_thread()
+    loaded = load(args.model, args.dataset, args.data, history=args.history)
+    from recbole_gserec.recommend.recommender import Recommender
+    from recbole_gserec.recommend.trained import load_trained
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = loaded.trainer(loaded.model())
+        trainer.saved_model_file = str(Path(folder) / "untrained.pth")
+        trainer._save_checkpoint(0, verbose=False)
+        trained = load_trained(trainer.saved_model_file)
+    recommender = Recommender(trained)
+    users = recommender.choose().users[: args.users]
+    seconds = cpu_seconds(lambda: sum(n_users for n_users, _ in recommender.recommend(users, 10)), 2)
+    measured = {
+        "users": len(users),
+        "items": int(trained.dataset.item_num - 1),
+        "users_per_second": len(users) / seconds,
+        "peak_gib": peak_gib(),
+    }
+    report(measured, args.json)
+
+
+if __name__ == "__main__":
+    main()

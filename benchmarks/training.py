@@ -1,0 +1,73 @@
+"""Training rows per second of a model, and the share of the machine's arithmetic that it reaches.
+
+CPU seconds of one thread. The arithmetic is what torch counts for the matrix products of a step, forward and backward;
+the most that the machine can do is taken from the product of two matrices of 2,048 rows and columns.
+
+Example: python benchmarks/training.py --data dataset --dataset ml-100k-search --model UniSAR
+"""
+
+from __future__ import annotations
+
+import statistics
+from itertools import islice
+from typing import Any
+
+import torch
+from loading import arguments, cpu_seconds, load, peak_gib, quiet_single_thread, report
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> None:
+    """A step of training, as RecBole's trainer makes it."""
+    optimizer.zero_grad()
+    losses = model.calculate_loss(batch)
+    (sum(losses) if isinstance(losses, tuple) else losses).backward()
+    optimizer.step()
+
+
+def seconds_of_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> float:
+    """Median CPU seconds of a step, after a first one."""
+    model.train()
+    seconds = [cpu_seconds(lambda batch=batch: step(model, optimizer, batch)) for batch in batches]
+    return statistics.median(seconds[1:])
+
+
+def products_of_step(model: torch.nn.Module, batch: Any) -> int:
+    """Floating point operations in the matrix products of a step."""
+    with FlopCounterMode(display=False) as counter:
+        losses = model.calculate_loss(batch)
+        (sum(losses) if isinstance(losses, tuple) else losses).backward()
+    return counter.get_total_flops()
+
+
+def most_products_per_second(size: int = 2048) -> float:
+    """Floating point operations a second in one large matrix product."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    torch.mm(left, right)
+    return 2 * size**3 / cpu_seconds(lambda: torch.mm(left, right), repeat=5)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--model", default="GSERec")
+    parser.add_argument("--steps", type=int, default=5, help="steps after the first; the median is reported")
+    args = parser.parse_args()
+    quiet_single_thread()
+    loaded = load(args.model, args.dataset, args.data, history=args.history, train_batch_size=1024)
+    model = loaded.model()
+    optimizer = loaded.trainer(model).optimizer
+    batches = list(islice(loaded.loader("train"), args.steps + 1))
+    seconds, rows = seconds_of_steps(model, optimizer, batches), len(batches[0])
+    products = products_of_step(model, batches[0])
+    measured = {
+        "rows_per_second": rows / seconds,
+        "step_seconds": seconds,
+        "gflop_per_step": products / 1e9,
+        "share_of_arithmetic": products / seconds / most_products_per_second(),
+        "peak_gib": peak_gib(),
+    }
+    report(measured, args.json)
+
+
+if __name__ == "__main__":
+    main()
