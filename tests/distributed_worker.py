@@ -23,9 +23,7 @@ def on_processors() -> Iterator[None]:
     with (
         mock.patch("torch.distributed.init_process_group", lambda backend, **place: start_group("gloo", **place)),
         mock.patch("torch.cuda.set_device"),
-        mock.patch(
-            "recbole.trainer.trainer.DistributedDataParallel", lambda model, **_: DistributedDataParallel(model)
-        ),
+        mock.patch("recbole.trainer.trainer.DistributedDataParallel", lambda model, **_: Parallel(model)),
     ):
         yield
 
