@@ -2,6 +2,8 @@
 
 __version__ = "0.1.0"
 
-from recbole_gserec.registration import register
+from recbole_gserec.registration import register, register_model
+
+__all__ = ["register_model"]
 
 register()

@@ -12,6 +12,9 @@ from recbole_gserec.errors import SettingError
 
 _PACKAGE = Path(__file__).parent
 
+_MODEL_FILES: dict[str, Path] = {}
+"""Files with the settings of models of other packages; see :func:`registration.register_model`."""
+
 
 def properties_folder() -> Path:
     """``properties`` inside the installed package, or beside it in a checkout."""
@@ -24,9 +27,35 @@ def _read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def add_model_file(model: str, path: Path) -> None:
+    """Read the default settings of a model from a file of its own.
+
+    Raises:
+        SettingError: If there is none, or it does not map names to values.
+    """
+    if not path.is_file():
+        raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise SettingError(f"{path}: it has to map the names of the settings of {model} to their defaults")
+    _MODEL_FILES[model] = path
+
+
+def registered_models() -> set[str]:
+    """Names of the models of other packages."""
+    return set(_MODEL_FILES)
+
+
+def _model_file(model: str) -> Path:
+    return _MODEL_FILES.get(model, properties_folder() / "model" / f"{model}.yaml")
+
+
 def model_settings(model: str) -> dict[str, Any]:
-    """Default settings of one of our models, with those of the offline stage if it reads from it; empty for others."""
-    own = _read(properties_folder() / "model" / f"{model}.yaml")
+    """Defaults of one of our models, or a registered one, with the offline stage's if it reads it; else empty."""
+    own = _read(_model_file(model))
     if "code" in own.get("additional_feat_suffix", []) or reads_text_vectors(model):
         return {**preprocess_settings(), **own}
     return dict(own)
@@ -34,7 +63,7 @@ def model_settings(model: str) -> dict[str, Any]:
 
 def reads_text_vectors(model: str) -> bool:
     """Whether a model is one of ours that reads the vectors of texts."""
-    return "preprocess_missing_vectors" in _read(properties_folder() / "model" / f"{model}.yaml")
+    return "preprocess_missing_vectors" in _read(_model_file(model))
 
 
 def is_search_aware(model: str) -> bool:

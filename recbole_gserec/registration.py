@@ -8,14 +8,22 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from importlib.metadata import entry_points
+from logging import getLogger
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import recbole
 import torch
 
-from recbole_gserec.errors import DataError, VersionError
+from recbole_gserec.errors import DataError, SettingError, VersionError
+
+if TYPE_CHECKING:
+    from recbole_gserec.models.search_recommender import SearchRecommender
+
+    Model = TypeVar("Model", bound=type[SearchRecommender])
 
 SUPPORTED_VERSIONS = ("1.2.0", "1.2.1")
 
@@ -31,13 +39,16 @@ MODELS = {
     "KAR": "recbole_gserec.models.kar",
     "LLMESR": "recbole_gserec.models.llmesr",
 }
-"""Our models with a dataset and a trainer of their own, of search-extended data: name -> module that has the class."""
+"""Models with a dataset and a trainer of ours, of search-extended data: name -> module that has the class."""
 
 RECOMMENDATION_MODELS = {
     "SimGCL": "recbole_gserec.models.simgcl",
     "CL4SRec": "recbole_gserec.models.cl4srec",
 }
 """Our models that need no searches and are RecBole's in all else: its datasets, dataloaders and trainer."""
+
+MODELS_OF_OTHERS = "recbole_gserec.models"
+"""Group of entry points by which other packages name their search-aware models."""
 
 
 def register() -> None:
@@ -67,6 +78,54 @@ def register() -> None:
     _replace_entry_points()
     _let_exhaustive_search_draw()
     recbole._gserec_registered = True
+    _add_models_of_others()
+
+
+def register_model(model: Model, settings: str | Path | None = None) -> Model:
+    """Make a search-aware model of another package, or of a script, known by the name of its class.
+
+    From then on it is a model like those of this package, in this process. A package that names it as an entry point of
+    the group ``recbole_gserec.models`` has it registered wherever it is installed: for the command line, for child
+    processes and for Ray workers too.
+
+    Args:
+        model: A subclass of :class:`SearchRecommender`.
+        settings: YAML file with all its settings and their defaults; ``<name of the class>.yaml`` beside its module by
+            default.
+
+    Returns:
+        The model, so that this can be used as a decorator.
+
+    Raises:
+        SettingError: If it is no such class, another model has its name, or the file is missing or malformed.
+    """
+    from recbole_gserec.models.search_recommender import SearchRecommender
+    from recbole_gserec.properties_files import add_model_file
+    from recbole_gserec.settings import known_models
+
+    if not (isinstance(model, type) and issubclass(model, SearchRecommender)):
+        raise SettingError(f"{model!r} is no subclass of SearchRecommender, which a search-aware model has to be")
+    name, module = model.__name__, model.__module__
+    by_lower = {known.lower(): known for known in known_models()}
+    if MODELS.get(name) != module and name.lower() in by_lower:
+        raise SettingError(f"{module}.{name}: there is a model '{by_lower[name.lower()]}' already. Choose another name")
+    source = getattr(sys.modules[module], "__file__", None)
+    if settings is None and source is None:
+        raise SettingError(f"{module}.{name} is not from a file: say which one has its settings")
+    add_model_file(name, Path(settings) if settings is not None else Path(source).with_name(f"{name}.yaml"))
+    MODELS[name] = module
+    _add_search_aware(name, sys.modules[module])
+    return model
+
+
+def _add_models_of_others() -> None:
+    """Register the models that installed packages name as entry points; one that fails stops nothing else."""
+    for entry in entry_points(group=MODELS_OF_OTHERS):
+        try:
+            register_model(entry.load())
+        except Exception as error:
+            package = entry.dist.name if entry.dist else "?"
+            getLogger(__name__).warning("model '%s' of package '%s' cannot be used: %s", entry.name, package, error)
 
 
 def _restore_numpy_names() -> None:
@@ -172,6 +231,14 @@ def _add_settings() -> None:
 
 def _add_models() -> None:
     """RecBole finds models as modules of its own package, and datasets and trainers as attributes by model name."""
+    for name, module in RECOMMENDATION_MODELS.items():
+        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
+    for name, module in MODELS.items():
+        _add_search_aware(name, importlib.import_module(module))
+
+
+def _add_search_aware(name: str, module: ModuleType) -> None:
+    """Put a search-aware model, its dataset and its trainer where RecBole looks for them."""
     import recbole.data.dataset
     import recbole.trainer
 
@@ -180,12 +247,10 @@ def _add_models() -> None:
     from recbole_gserec.properties_files import reads_text_vectors
     from recbole_gserec.trainer import SearchTrainer
 
-    for name, module in {**MODELS, **RECOMMENDATION_MODELS}.items():
-        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
-    for name in MODELS:
-        dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
-        setattr(recbole.data.dataset, f"{name}Dataset", dataset)
-        setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
+    sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = module
+    dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
+    setattr(recbole.data.dataset, f"{name}Dataset", dataset)
+    setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
 
 
 def _add_dataset_downloads() -> None:

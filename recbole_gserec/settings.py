@@ -20,6 +20,7 @@ from recbole_gserec.properties_files import (
     model_settings,
     properties_folder,
     protocol_settings,
+    registered_models,
 )
 
 DEFAULT_DATASET = "ml-100k-search"
@@ -106,16 +107,21 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         getLogger().warning(str(error))
 
 
+def known_models() -> set[str]:
+    """Names of all models that RecBole or this package has, or that were registered."""
+    folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
+    known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")} | registered_models()
+    # The first has no settings, the files of the others are not named like them.
+    return known - {"lightgbm", "xgboost"} | {"Random", "LightGBM", "XGBoost"}
+
+
 def check_model(model: str) -> None:
-    """Refuse the name of a model that neither RecBole nor this package has.
+    """Refuse the name of a model that there is none of.
 
     Raises:
         SettingError: With the nearest known name.
     """
-    folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
-    known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")}
-    # The first has no settings, the files of the others are not named like them.
-    known = known - {"lightgbm", "xgboost"} | {"Random", "LightGBM", "XGBoost"}
+    known = known_models()
     if model not in known:
         by_lower = {name.lower(): name for name in known}
         near = difflib.get_close_matches(str(model).lower(), by_lower, n=1)
