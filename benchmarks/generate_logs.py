@@ -20,9 +20,10 @@ def activity(rng: np.random.Generator, n_users: int, total: int, minimum: int) -
 
 
 def draw(rng: np.random.Generator, n_values: int, size: int) -> np.ndarray:
-    """Values with odds that fall with their rank."""
+    """Values with odds that fall with their rank; every value occurs, where there is room for all."""
     odds = 1 / (10 + np.arange(n_values))
-    return np.searchsorted(np.cumsum(odds / odds.sum()), rng.random(size))
+    drawn = np.searchsorted(np.cumsum(odds / odds.sum()), rng.random(max(0, size - n_values)))
+    return rng.permutation(np.concatenate([np.arange(n_values), drawn]))[:size]
 
 
 def write(path: Path, columns: dict[str, np.ndarray]) -> None:

@@ -39,6 +39,7 @@ def page(measured: dict[str, dict[str, Any]], sizes: Sequence[str]) -> str:
     parts += ["## From the files to the first batch", markdown_table(head + batch)]
     names = [name.split(", ")[1] for name in measured[sizes[0]] if name.startswith("training, ")]
     training = [line(name, of(f"training, {name}", "rows_per_second"), ",.0f") for name in names]
+    training.append(line("GSERec, peak GiB", of("training, GSERec", "peak_gib"), ".2f"))
     shares = [line(name, of(f"training, {name}", "share_of_arithmetic"), ".0%") for name in names]
     parts += ["## Training rows per second", markdown_table(head + training)]
     parts += [
@@ -59,6 +60,7 @@ def page(measured: dict[str, dict[str, Any]], sizes: Sequence[str]) -> str:
     others = [
         line("sampled evaluation, users/s", of("sampled evaluation", "users_per_second"), ",.0f"),
         line("full evaluation, users/s", of("full evaluation", "users_per_second"), ",.2f"),
+        line("its peak GiB", of("full evaluation", "peak_gib"), ".2f"),
         line("`gserec recommend`, users/s", of("recommend", "users_per_second"), ",.2f"),
         line("its peak GiB", of("recommend", "peak_gib"), ".2f"),
         line("RQ-VAE training, users/s", of("rqvae", "users_per_second"), ",.0f"),

@@ -1,7 +1,8 @@
-"""Measure everything in this folder side by side at three sizes of data, and write one page about it.
+"""Measure everything in this folder side by side at sizes of data far apart, and write one page about it.
 
-The sizes are ml-100k-search; reviews of Amazon, where --amazon names a folder that `gserec convert amazon` reads; and
-generated logs with the counts of Table 1's Electronics row. Datasets are made where they are missing.
+The sizes are ml-100k-search; reviews of Amazon, where --amazon names a folder that `gserec convert amazon` reads;
+generated logs with the counts of Table 1's Electronics row, and such with two million items, on which only GSERec is
+measured. Datasets are made where they are missing.
 What was measured before is kept: the same command goes on after an interruption.
 
 Example: python benchmarks/run.py --data data --output measured
@@ -29,8 +30,11 @@ from recbole_gserec.benchmark.provenance import provenance
 from recbole_gserec.files import written_aside
 
 STOCK_MODELS = ("LightGCN", "SGL", "GRU4Rec", "SASRec", "BERT4Rec")
-# Table 1 of the paper.
-ELECTRONICS = {"users": 192403, "items": 63001, "queries": 982, "interactions": 1689188, "searches": 1280465}
+GENERATED = {
+    # Table 1 of the paper.
+    "large": {"users": 192403, "items": 63001, "queries": 982, "interactions": 1689188, "searches": 1280465},
+    "items": {"users": 100_000, "items": 2_000_000, "queries": 1000, "interactions": 3_000_000, "searches": 500_000},
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Size:
     Attributes:
         dataset: Its name.
         history: Events kept of a history.
-        full_users: Users of whom the plain form evaluates all items.
+        full_users: Users of whom the plain form evaluates all items; with 0 it is not measured.
     """
 
     dataset: str
@@ -52,6 +56,7 @@ SIZES = {
     "small": Size("ml-100k-search", 20, 8),
     "middle": Size("amazon", 10, 2),
     "large": Size("electronics-like", 10, 1),
+    "items": Size("two-million-items", 10, 0),
 }
 
 
@@ -68,7 +73,7 @@ def make_dataset(size: str, data: Path, amazon: Path | None) -> None:
         users = column(prefix.with_suffix(".inter"), "user_id:token").unique()
         write_codes(prefix, users.to_numpy(zero_copy_only=False), np.random.default_rng(0))
     else:
-        counts = [option for count, value in ELECTRONICS.items() for option in (f"--{count}", str(value))]
+        counts = [option for count, value in GENERATED[size].items() for option in (f"--{count}", str(value))]
         generate = [sys.executable, str(Path(__file__).with_name("generate_logs.py"))]
         subprocess.run([*generate, "--output", str(data), "--name", name, *counts], check=True)
 
@@ -85,12 +90,14 @@ def measurements(size: str, data: Path, models: Sequence[str]) -> Iterator[tuple
     common = ["--data", str(data), "--dataset", chosen.dataset, "--history", str(chosen.history)]
     yield "first batch, GSERec", ["first_batch.py", *common]
     yield "first batch, RecBole", ["first_batch.py", *common, "--model", "SASRec", "--stock"]
-    yield "plain", ["plain_gserec.py", *common, "--full-users", str(chosen.full_users)]
-    for model in models:
+    if chosen.full_users:
+        yield "plain", ["plain_gserec.py", *common, "--full-users", str(chosen.full_users)]
+    for model in models if chosen.full_users else ["GSERec"]:
         yield f"training, {model}", ["training.py", *common, "--model", model]
     yield "sampled evaluation", ["evaluation.py", *common]
-    yield "full evaluation", ["evaluation.py", *common, "--mode", "full", "--users", "200"]
-    yield "recommend", ["recommending.py", *common, "--users", "200"]
+    n_users = "200" if chosen.full_users else "20"
+    yield "full evaluation", ["evaluation.py", *common, "--mode", "full", "--users", n_users]
+    yield "recommend", ["recommending.py", *common, "--users", n_users]
     if size == "small":
         # RecBole's own evaluation of more users takes hours.
         for model in STOCK_MODELS:
