@@ -52,6 +52,8 @@ def page(measured: dict[str, dict[str, Any]], sizes: Sequence[str]) -> str:
         line("training, times as fast", of("plain", "training_times_as_fast"), ".2f"),
         line("sampled evaluation, times as fast", of("plain", "sampled_times_as_fast"), ".1f"),
         line("full evaluation, times as fast", of("plain", "full_times_as_fast"), ".1f"),
+        line("message passing once before an evaluation, s", of("plain", "propagation_seconds"), ".2g"),
+        line("the same, plain, s", of("plain", "plain_propagation_seconds"), ".2g"),
         line("losses apart (relative)", of("plain", "losses_apart"), ".1e"),
         line("scores apart, sampled (in deviations)", of("plain", "sampled_scores_apart"), ".1e"),
         line("scores apart, full", of("plain", "full_scores_apart"), ".1e"),
