@@ -82,6 +82,10 @@ def analyze_ablation(request: AblationRequest, make_pool: Callable[[], Pool] = L
     settings = canonical(request.settings)
     check_variants(request.variants, settings)
     _check_folder(request.output)
+    for variant in request.variants:
+        if variant.has_own_codes and (request.data_path / request.dataset / f"{request.dataset}.code").is_file():
+            # What keeps it from being made is known before the full model is trained.
+            settings_of_codes(variant, request.dataset, request.data_path, request.output)
     outcomes = {}
     for variant in (FULL, *request.variants):
         logger.info(f"{variant.label} on {request.dataset}")
@@ -102,10 +106,9 @@ def _request(request: AblationRequest, settings: Mapping[str, Any]) -> Request:
 def _check_folder(output: Path) -> None:
     """Refuse a benchmark's folder: its report would take the newest variant for the model."""
     others = {path.name for path in Path(output).glob("runs/*/*") if path.is_dir()} - {OURS}
-    if others:
-        raise SettingError(
-            f"{output} has runs of {sorted(others)[0]}; an ablation needs a folder of its own (--output)"
-        )
+    found = f"runs of {sorted(others)[0]}" if others else "the report of a benchmark"
+    if others or (Path(output) / "report").exists():
+        raise SettingError(f"{output} has {found}; an ablation needs a folder of its own (--output)")
 
 
 def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) -> Path:
@@ -133,6 +136,7 @@ def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) ->
     page = ["# Ablation", f"## {escaping.markdown(request.dataset)}"]
     page += [ablation_table.markdown(cells, request.metrics, table)]
     page += [escaping.markdown(line) for line in _failures(cells)]
+    page += [escaping.markdown(line) for line in [made_with.mixed_code(request.dataset, cells)] if line]
     page += ["## Tests", significance_table.markdown(table).rstrip()]
     page += _groups_page(groups, full, request, folder)
     page += ["## Settings", made_with.settings_markdown(request.dataset, cells)]

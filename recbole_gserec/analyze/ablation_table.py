@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from recbole_gserec.analyze.output_files import NONE
+from recbole_gserec.analyze.table_cells import NONE
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns

@@ -65,8 +65,8 @@ def quantile_groups(numbers: NDArray[np.int64], n_groups: int) -> tuple[Group, .
         Groups without gaps from 0 on, none of them empty.
     """
     shares = np.arange(1, n_groups) / n_groups
-    ends = np.unique(np.quantile(numbers, shares, method="inverted_cdf")) if n_groups > 1 else np.zeros(0)
-    ends = [int(end) for end in ends if end < numbers.max()]
+    borders = np.unique(np.quantile(numbers, shares, method="inverted_cdf")) if n_groups > 1 else np.zeros(0)
+    ends = [int(end) for end in borders if end < numbers.max()]
     starts = [0, *(end + 1 for end in ends)]
     return tuple(Group(start, end) for start, end in zip(starts, [*ends, None], strict=True))
 

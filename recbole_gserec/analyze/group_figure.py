@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from recbole_gserec.analyze.group_results import ALL, GroupResults
-from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.figure_files import plain_text
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels, ruled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ _FEW_GROUPS = 5
 
 
 def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
-    """Bars with 95 % intervals over users, blue above 0 and orange below.
+    """Bars with 95 % intervals over users, blue above 0 and orange below; hatched where there is no interval.
 
     Args:
         results: The comparisons; at least one model is compared.
@@ -44,15 +45,17 @@ def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
     return figure
 
 
-def _draw(panel: Axes, rows) -> None:
+def _draw(panel: Axes, rows: pd.DataFrame) -> None:
     values = rows["relative_percent"].to_numpy(dtype=float)
     ends = rows[["relative_low", "relative_high"]].to_numpy(dtype=float)
     places = np.arange(len(rows))
-    panel.bar(places, np.nan_to_num(values), width=0.65, color=np.where(values < 0, ORANGE, BLUE).tolist())
-    known = np.flatnonzero(~np.isnan(ends).any(axis=1))
+    known = ~np.isnan(ends).any(axis=1)
+    hatches = np.where(known, "", "/////").tolist()
+    colours = np.where(values < 0, ORANGE, BLUE).tolist()
+    heights = np.nan_to_num(values)
+    panel.bar(places, heights, color=colours, hatch=hatches, width=0.65, linewidth=0, edgecolor="white")
     lengths = np.maximum((ends[known] - values[known, None]) * [-1, 1], 0).T
     panel.errorbar(places[known], values[known], yerr=lengths, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
     panel.axhline(0, color="black", linewidth=0.6)
     panel.tick_params(axis="x", length=0)
-    panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    panel.set_axisbelow(True)
+    ruled(panel)

@@ -79,16 +79,16 @@ def compare_groups(
     compared = [other for other in others if refused[other.model] is None]
     rows_of = {ALL: np.arange(len(places))}
     rows_of |= {group.label: np.flatnonzero(places == place) for place, group in enumerate(groups)}
-    means, comparisons = [], []
+    means_of, comparisons = [], []
     for name, rows in rows_of.items():
         own, theirs = restricted(reference, rows), [restricted(other, rows) for other in compared]
-        means.append(_means(own, theirs, metrics).assign(group=name, users=len(rows)))
+        means_of.append(_means(own, theirs, metrics).assign(group=name, users=len(rows)))
         if len(rows) and theirs:
             found = comparisons_frame(compare(own, theirs, metrics))
             comparisons.append(found.assign(group=name, **_relative_intervals(own, theirs, metrics)))
     table = pd.concat(comparisons, ignore_index=True) if comparisons else pd.DataFrame()
     first = ["dataset", "group", "users", "metric", "model"]
-    means = pd.concat(means, ignore_index=True).assign(dataset=reference.dataset)
+    means = pd.concat(means_of, ignore_index=True).assign(dataset=reference.dataset)
     return GroupResults(
         reference.dataset,
         reference.model,
@@ -103,10 +103,11 @@ def compare_groups(
 def restricted(cell: ModelRuns, rows: NDArray[np.int64]) -> ModelRuns:
     """A model's finished runs with these users alone; ``rows`` are places in the order of users' ids, ascending."""
     taken = pa.array(rows)
-    runs = [
-        replace(run, ranks=TestRanks(run.ranks.users.take(taken), run.ranks.items.take(taken), run.ranks.ranks[rows]))
-        for run in cell.finished.values()
-    ]
+    runs = []
+    for run in cell.finished.values():
+        ranks = run.test_ranks
+        own = TestRanks(ranks.users.take(taken), ranks.items.take(taken), ranks.ranks[rows])
+        runs.append(replace(run, ranks=own))
     return replace(cell, runs=tuple(runs), set_aside=())
 
 
@@ -126,17 +127,22 @@ def _relative_intervals(
 ) -> dict[str, NDArray[np.float64]]:
     """Percentiles of the relative improvement in percent over resamples of users, in the order of comparisons.
 
-    NaN where a resample has an other model's mean of 0: there the improvement has no bound, or is nothing at all.
+    A resample that gives the other model a mean of 0 is one of an improvement without bound; where both have 0 it may
+    be any, and counts at each end. NaN where there are so many that the interval has no bound.
     """
     pairs = [(metric, other, common_seeds(reference, other)) for metric in metrics for other in others]
     ours = np.stack([reference.per_user(metric, seeds) for metric, _, seeds in pairs], axis=1)
     theirs = np.stack([other.per_user(metric, seeds) for metric, other, seeds in pairs], axis=1)
     means = resampled_means(np.concatenate([ours, theirs], axis=1))
     ours, theirs = means[:, : len(pairs)], means[:, len(pairs) :]
-    defined = (theirs > 0).all(axis=0)
-    improvement = 100 * (ours / np.where(defined, theirs, 1) - 1)
-    bounds = np.where(defined[:, None], percentile_intervals(improvement), np.nan)
-    return {"relative_low": bounds[:, 0], "relative_high": bounds[:, 1]}
+    improvement = np.full(ours.shape, np.inf)
+    np.divide(ours, theirs, out=improvement, where=theirs > 0)
+    improvement = 100 * (improvement - 1)
+    least = np.where((ours > 0) | (theirs > 0), improvement, -100)
+    with np.errstate(invalid="ignore"):  # Between two infinite ones there is none.
+        low, high = percentile_intervals(least)[:, 0], percentile_intervals(improvement)[:, 1]
+    bounded = np.isfinite(low) & np.isfinite(high)
+    return {"relative_low": np.where(bounded, low, np.nan), "relative_high": np.where(bounded, high, np.nan)}
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 
 from recbole_gserec.analyze.group_borders import Group
 from recbole_gserec.analyze.group_results import ALL, GroupResults
-from recbole_gserec.analyze.output_files import interval, number, text_table
+from recbole_gserec.analyze.table_cells import interval, number, text_table
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
@@ -15,7 +18,8 @@ from recbole_gserec.benchmark.significance_table import p_text
 HOW_TO_READ = (
     "Improvement: the reference's mean over users less the other's, and in percent of the other's. Each user's values "
     "are averaged over the seeds that both models have, and paired by user. Intervals hold 95 % of 10,000 resamples of "
-    "the group's users, drawn with a fixed seed; – where a resample gives the other model a mean of 0. Tests are "
+    "the group's users, drawn with a fixed seed; – where too many resamples give the other model a mean of 0 for the "
+    "relative improvement to have a bound: hatched in the figure. Tests are "
     "two-sided; corrected p-values are Holm's: within groups for all groups and models by a metric, among all users "
     "for all models. Each group is tested by itself: that one group's improvement is significant and another's is not "
     "does not say that the two improvements differ; look at the intervals."
@@ -41,14 +45,15 @@ def means_markdown(results: GroupResults, metric: Metric) -> str:
     rows = [["group", "users", *map(printed_name, models)]]
     for group, own in found.groupby("group", sort=False):
         by_model = own.set_index("model")["mean"]
-        rows.append([group, f"{own['users'].iloc[0]:,}", *(number(by_model[model]) for model in models)])
+        rows.append([str(group), f"{own['users'].iloc[0]:,}", *(number(by_model[model]) for model in models)])
     return text_table(rows)
 
 
 def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
     """The reference against each other model, in each group."""
     found = results.comparisons[results.comparisons["metric"] == metric.name]
-    rows = [_HEAD]
+    rows: list[Sequence[str]] = [_HEAD]
+    row: Any
     order = {model: place for place, model in enumerate(found["model"].unique())}
     for row in found.sort_values("model", key=lambda models: models.map(order), kind="stable").itertuples():
         rows.append(

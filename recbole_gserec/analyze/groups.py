@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -15,9 +15,10 @@ from recbole_gserec.analyze import group_tables
 from recbole_gserec.analyze.group_borders import Group, places_of, quantile_groups
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults, compare_groups
-from recbole_gserec.analyze.user_counts import SEARCHES, check_files, training_counts
+from recbole_gserec.analyze.user_counts import KINDS, SEARCHES, check_files, training_counts
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.benchmark.comparable import mode_of
+from recbole_gserec.benchmark.made_with import mixed_code
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
@@ -38,11 +39,19 @@ class Grouping:
         by: ``searches`` or ``interactions``, of the training part.
         groups: The groups; None makes so many of about as many users each.
         n_quantiles: How many.
+
+    Raises:
+        SettingError: For another kind of events.
     """
 
     by: str = SEARCHES
     groups: tuple[Group, ...] | None = None
     n_quantiles: int = QUANTILES
+
+    def __post_init__(self) -> None:
+        # Known before runs are made that are to be grouped.
+        if self.by not in KINDS:
+            raise SettingError(f"--by is '{self.by}'; it takes {' or '.join(KINDS)}")
 
 
 def analyze_groups(
@@ -87,7 +96,11 @@ def analyze_groups(
                 raise DataError(Path(runs) / "runs" / dataset / name, f"not comparable with {model}: {reason}", _AGAIN)
         if not len(results.comparisons):
             raise DataError(Path(runs) / "runs" / dataset, f"no model to compare {model} with", _AGAIN)
-        found.append((results, results_page(results, reference, metrics, grouping.by)))
+        parts = results_page(results, reference, metrics, grouping.by)
+        compared = [reference, *(other for other in others if other.model not in results.refused)]
+        if mixed := mixed_code(dataset, compared):
+            parts.append(escaping.markdown(mixed))
+        found.append((results, parts))
     folder = Path(output) if output else Path(runs) / "analyze" / "groups"
     page = [f"# {escaping.markdown(printed_name(model))} by group of users"]
     for results, parts in found:
@@ -116,9 +129,9 @@ def compare_models(
     check_files(reference.dataset, data_path, run.record["dataset_digest"])
     logger.info(f"{reference.dataset}: counting {grouping.by} of the training part")
     counts = training_counts(reference.dataset, data_path, run.record["given"], grouping.by)
-    places = counts.index.get_indexer(run.ranks.users.to_pandas())
+    places = counts.index.get_indexer(run.test_ranks.users.to_pandas())
     if (places < 0).any():
-        user = run.ranks.users[int(np.flatnonzero(places < 0)[0])]
+        user = run.test_ranks.users[int(np.flatnonzero(places < 0)[0])]
         raise DataError(run.folder, f"its user '{user}' is not in the dataset's files", "Run the benchmark again")
     numbers = counts.to_numpy()[places]
     groups = grouping.groups or quantile_groups(numbers, grouping.n_quantiles)
@@ -131,8 +144,8 @@ def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[
     run = next(iter(reference.finished.values()))
     seeds = ", ".join(map(str, reference.finished))
     text = (
-        f"{printed_name(results.reference)}, seeds {seeds}; {len(run.ranks.users):,} users by their number of training "
-        f"{by}: before each user's validation target. Test targets, {mode_of(run.record)}."
+        f"{printed_name(results.reference)}, seeds {seeds}; {len(run.test_ranks.users):,} users by their number of "
+        f"training {by}: before each user's validation target. Test targets, {mode_of(run.record)}."
     )
     parts = [escaping.markdown(text)]
     for metric in metrics:
@@ -142,7 +155,7 @@ def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[
     return [*parts, *group_tables.refusals_markdown(results)]
 
 
-def _datasets(cells, model: str, wanted: Sequence[str], runs: Path) -> list[str]:
+def _datasets(cells: Mapping[tuple[str, str], ModelRuns], model: str, wanted: Sequence[str], runs: Path) -> list[str]:
     there = [dataset for dataset, name in cells if name == model and cells[dataset, name].finished]
     if not there:
         known = sorted({name for (_, name), cell in cells.items() if cell.finished})
@@ -155,7 +168,9 @@ def _datasets(cells, model: str, wanted: Sequence[str], runs: Path) -> list[str]
     return list(dict.fromkeys(wanted)) or there
 
 
-def _others(cells, dataset: str, model: str, baselines: Sequence[str], runs: Path) -> list[ModelRuns]:
+def _others(
+    cells: Mapping[tuple[str, str], ModelRuns], dataset: str, model: str, baselines: Sequence[str], runs: Path
+) -> list[ModelRuns]:
     for name in baselines:
         if name == model:
             raise SettingError(f"--baseline is '{name}', which is the model itself")

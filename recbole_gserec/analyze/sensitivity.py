@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_gserec.analyze.output_files import NONE, number, text_table
 from recbole_gserec.analyze.sensitivity_figure import draw_sensitivity
 from recbole_gserec.analyze.settings_tried import TriedSettings
+from recbole_gserec.analyze.table_cells import NONE, number, text_table
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.report_files import write_csv, write_figure, write_text
 
@@ -47,7 +47,7 @@ def _of_one_setting(tried: TriedSettings, name: str) -> pd.DataFrame:
     frame = pd.DataFrame({"key": list(map(_key, values)), "score": [trial.score for trial in trials]})
     if not len(frame):
         return frame
-    frame["held"] = frame["score"].where([own == wanted for own in others])
+    frame["held"] = frame["score"].where(np.array([own == wanted for own in others]))
     frame["number"] = [float(value) if _is_number(value) else np.nan for value in values]
     frame["is_best"] = frame["key"] == _key(best.settings.get(name))
     frame["value"] = list(map(_label, values))
@@ -105,11 +105,12 @@ def write_sensitivity(tried: TriedSettings, folder: Path) -> Path:
     )
     for name, own in frame.groupby("setting", sort=False):
         rows = [["value", "held", "mean", "lowest", "highest", "trials"]]
+        row: Any
         for row in own.itertuples():
             value = f"{row.value} (best)" if row.is_best else row.value
             numbers = [number(part) if part == part else NONE for part in (row.held, row.mean, row.lowest, row.highest)]
             rows.append([value, *numbers, f"{row.trials:,}"])
-        page += [f"## {escaping.markdown(name)}", text_table(rows)]
+        page += [f"## {escaping.markdown(str(name))}", text_table(rows)]
     page += [escaping.markdown(line) for line in tried.remarks]
     page += [HOW_TO_READ, "![Score by value of each setting](sensitivity.png)"]
     write_figure(folder, "sensitivity", draw_sensitivity(frame, tried.metric))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels
 from recbole_gserec.figure_files import plain_text
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, name_values, new_panels, ruled, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANEL_INCHES = 1.35
-_MOST_CHARACTERS = 22
 _MARGIN = 0.08
 
 
@@ -31,29 +30,17 @@ def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
     for panel, name in zip(panels, names, strict=True):
         own = frame[frame["setting"] == name].reset_index(drop=True)
         held = own[own["held"].notna()]
-        mean = {"color": BLUE, "marker": "o", "linestyle": "--", "markersize": 2.5, "linewidth": 0.8}
-        best = {"color": ORANGE, "marker": "s", "linestyle": "-", "markersize": 3, "linewidth": 1}
+        mean: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "--", "markersize": 2.5, "linewidth": 0.8}
+        best: dict[str, Any] = {"color": ORANGE, "marker": "s", "linestyle": "-", "markersize": 3, "linewidth": 1}
         panel.plot(own.index, own["mean"], label="mean over all trials", **mean)
         panel.plot(held.index, held["held"], label="others as in the best trial", **best)
         pairs = zip(own["value"], own["place"], strict=True)
-        labels = [plain_text(value if place != place else short(place)) for value, place in pairs]
-        crowded = sum(map(len, labels)) > _MOST_CHARACTERS
-        panel.set_xticks(range(len(own)), labels, rotation=40 if crowded else 0, ha="right" if crowded else "center")
-        panel.set_xlim(-0.4, len(own) - 0.6)
+        name_values(panel, [value if place != place else short(place) for value, place in pairs])
         panel.set_xlabel(plain_text(name), fontsize=POINTS)
-        panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-        panel.set_axisbelow(True)
+        ruled(panel)
         # Alike in all panels: how much each setting matters.
         panel.set_ylim(lowest - _MARGIN * room, highest + _MARGIN * room)
     figure.supylabel(plain_text(metric), fontsize=POINTS)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=POINTS - 0.5, frameon=False)
     return figure
-
-
-def short(value: float) -> str:
-    """A number that fits below a tick: ``1e-4`` and not ``0.0001``."""
-    if value and abs(value) < 0.01:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:.3g}"

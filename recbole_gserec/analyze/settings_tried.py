@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_gserec.benchmark.checked_record import started_at
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import given_settings
 from recbole_gserec.benchmark.results import StoredRun, load_runs
@@ -129,27 +130,36 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
     runs = [run for run in runs if run.dataset == (dataset or run.dataset)]
     if not runs:
         raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _REMEDY)
-    newest = max(runs, key=lambda run: (run.record["started"], run.folder))
+    newest = max(runs, key=_time_of)
     same = [run for run in runs if _data_of(run) == _data_of(newest)]
     given = [given_settings(run.record) for run in same]
-    names = sorted({name for one in given for name in one if name not in _NOT_TRIED})
-    names = tuple(name for name in names if len({_key(_value(run, name)) for run in same}) > 1)
+    known = sorted({name for one in given for name in one if name not in _NOT_TRIED})
+    names = tuple(name for name in known if len({_key(_value(run, name)) for run in same}) > 1)
     if not names:
         raise DataError(folder, f"all runs of {model} have the same settings", _REMEDY)
-    by_settings: dict[str, list[StoredRun]] = {}
-    for run in same:
-        by_settings.setdefault(_key([_value(run, name) for name in names]), []).append(run)
-    trials = tuple(_average(group, names, metric) for _, group in sorted(by_settings.items()))
+    by_settings: dict[str, dict[int, StoredRun]] = {}
+    for run in sorted(same, key=_time_of):
+        by_settings.setdefault(_key([_value(run, name) for name in names]), {})[run.seed] = run
+    groups = [list(by_seed.values()) for _, by_seed in sorted(by_settings.items())]
+    trials = tuple(_average(group, names, metric) for group in groups)
     remarks = []
+    if replaced := len(same) - sum(map(len, groups)):
+        remarks.append(
+            f"{replaced} runs are left out that a newer one of the same settings and seed, on other codes, replaces."
+        )
     if len(same) < len(runs):
         remarks.append(f"{len(runs) - len(same)} runs on other data or candidates than the newest are left out.")
-    if len({tuple(sorted(run.seed for run in group)) for group in by_settings.values()}) > 1:
+    if len({tuple(sorted(run.seed for run in group)) for group in groups}) > 1:
         remarks.append("Not all settings were run with the same seeds.")
     title = f"{model} on {newest.dataset}"
     return TriedSettings(title, f"{metric.label} (test)", True, names, trials, tuple(remarks))
 
 
 _REMEDY = "Run gserec benchmark with several values of a setting, or name a sweep by --sweep"
+
+
+def _time_of(run: StoredRun) -> tuple[Any, ...]:
+    return started_at(run.record), run.folder
 
 
 def _data_of(run: StoredRun) -> str:
@@ -164,7 +174,7 @@ def _value(run: StoredRun, name: str) -> Any:
 
 
 def _average(runs: Sequence[StoredRun], names: Sequence[str], metric: Metric) -> Tried:
-    score = float(np.mean([metric.of_ranks(run.ranks.ranks).mean() for run in runs]))
+    score = float(np.mean([metric.of_ranks(run.test_ranks.ranks).mean() for run in runs]))
     return Tried(runs[0].folder, {name: _value(runs[0], name) for name in names}, score)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_gserec.analyze.output_files import text_table
 from recbole_gserec.analyze.side_geometry import SideGeometry, side_geometry
+from recbole_gserec.analyze.table_cells import text_table
 from recbole_gserec.analyze.tsne_figure import draw_tsne
-from recbole_gserec.analyze.user_vectors import SIDES, UserVectors, read_user_vectors
+from recbole_gserec.analyze.user_vectors import UserVectors, read_user_vectors
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.files import written_aside
+from recbole_gserec.models.gserec import SIDES
 from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 logger = getLogger(__name__)
@@ -37,6 +38,7 @@ def analyze_tsne(
     checkpoints: Sequence[Path],
     output: Path,
     *,
+    data_path: Path | None = None,
     n_users: int = MOST_USERS,
     seed: int = SEED,
     with_codes: bool = False,
@@ -46,7 +48,8 @@ def analyze_tsne(
     Args:
         checkpoints: Of GSERec.
         output: Where the files go.
-        n_users: Most users drawn; those of several checkpoints of as many users are the same.
+        data_path: Folder of all datasets; that of the training by default.
+        n_users: Most users drawn; those of several checkpoints of one dataset are the same.
         seed: Of the sample and of t-SNE.
         with_codes: Whether codes are drawn too.
 
@@ -55,21 +58,22 @@ def analyze_tsne(
 
     Raises:
         CheckpointError: If a file is no whole checkpoint of GSERec with user-code graphs, or has too few users.
+        DataError: If a checkpoint's dataset is missing, or not the one of the training.
         SettingError: For too few users to draw.
     """
     if n_users < _FEWEST_USERS:
         raise SettingError(f"--users is {n_users}; it takes at least {_FEWEST_USERS}")
     panels, numbers = [], []
     for path in checkpoints:
-        vectors = read_user_vectors(path)
-        n_all = len(vectors.users[SIDES[0]])
+        vectors = read_user_vectors(path, data_path)
+        n_all = len(vectors.users[SIDES[0]].values)
         if n_all < _FEWEST_USERS:
             raise CheckpointError(f"{path}: has {n_all} users; a picture takes at least {_FEWEST_USERS}")
         logger.info(f"{path}: measuring {n_all:,} users")
-        numbers.append((vectors, n_all, side_geometry(*(vectors.users[side] for side in SIDES))))
+        numbers.append((vectors, n_all, side_geometry(*(vectors.users[side].values for side in SIDES))))
         logger.info(f"{path}: t-SNE of {min(n_all, n_users):,} users")
         panels.append(embed(vectors, n_users, seed, with_codes))
-    labels = _distinct([vectors.label for vectors, *_ in numbers], checkpoints)
+    labels = _distinct([vectors for vectors, *_ in numbers])
     table = _table(labels, checkpoints, numbers)
     coordinates = pd.concat([panel.assign(checkpoint=label) for label, panel in zip(labels, panels, strict=True)])
     output = Path(output)
@@ -85,20 +89,20 @@ def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd
     """t-SNE (van der Maaten and Hinton 2008) of sampled users of both sides, and of all codes, in one plane.
 
     Returns:
-        ``kind`` (``user`` or ``code``), ``side``, ``id`` (RecBole's, from 1 on), ``x``, ``y``.
+        ``kind`` (``user`` or ``code``), ``side``, ``id`` (of the user in the dataset, or of the code), ``x``, ``y``.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    n_all = len(vectors.users[SIDES[0]])
+    n_all = len(vectors.users[SIDES[0]].values)
     rows = np.sort(np.random.default_rng(seed).permutation(n_all)[:n_users])
     parts, points = [], []
     for kind in ("user", "code") if with_codes else ("user",):
         for side in SIDES:
-            chosen = vectors.users[side][rows] if kind == "user" else vectors.codes[side]
-            ids = rows + 1 if kind == "user" else np.arange(1, len(chosen) + 1)
-            parts.append(pd.DataFrame({"kind": kind, "side": side, "id": ids}))
-            points.append(chosen)
+            table = vectors.users[side] if kind == "user" else vectors.codes[side]
+            chosen = rows if kind == "user" else slice(None)
+            parts.append(pd.DataFrame({"kind": kind, "side": side, "id": table.ids[kind][chosen]}))
+            points.append(table.values[chosen])
     stacked = np.concatenate(points).astype(np.float64)
     perplexity = min(_PERPLEXITY, (len(stacked) - 1) / 3)
     # Several threads add up in an order that changes from run to run.
@@ -107,11 +111,12 @@ def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd
     return pd.concat(parts, ignore_index=True).assign(x=places[:, 0], y=places[:, 1])
 
 
-def _distinct(labels: Sequence[str], checkpoints: Sequence[Path]) -> list[str]:
-    """Labels, with what tells their checkpoints apart where several are the same."""
+def _distinct(checkpoints: Sequence[UserVectors]) -> list[str]:
+    """Labels, with the seed and the place where several are the same."""
+    labels = [vectors.label for vectors in checkpoints]
     named = [
-        f"{label}, {Path(path).stem}" if labels.count(label) > 1 else label
-        for label, path in zip(labels, checkpoints, strict=True)
+        f"{vectors.label}, seed {vectors.seed}" if labels.count(vectors.label) > 1 else vectors.label
+        for vectors in checkpoints
     ]
     return [f"{label} ({place})" if named.count(label) > 1 else label for place, label in enumerate(named, start=1)]
 

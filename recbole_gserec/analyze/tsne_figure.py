@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from recbole_gserec.analyze.panels import BLUE, ORANGE, POINTS, new_panels
 from recbole_gserec.figure_files import plain_text
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PANEL_INCHES = 1.75
 _LEGEND_INCHES = 0.2
 # Where a user's two vectors are one point, the smaller mark lies on the larger.
-_STYLES = {
+_STYLES: dict[tuple[str, str], dict[str, Any]] = {
     ("user", "search"): {"color": BLUE, "marker": "o", "s": 6, "linewidths": 0},
     ("user", "recommendation"): {"color": ORANGE, "marker": "s", "s": 1.2, "linewidths": 0},
     ("code", "search"): {"color": "#56B4E9", "marker": "^", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
@@ -36,19 +36,26 @@ def draw_tsne(panels_of: Mapping[str, pd.DataFrame]) -> Figure:
 
     n_rows = math.ceil(len(panels_of) / 2)
     figure, panels = new_panels(len(panels_of), _PANEL_INCHES + _LEGEND_INCHES / n_rows)
-    shown = []
+    shown: list[tuple[str, str]] = []
     for panel, (title, points) in zip(panels, panels_of.items(), strict=True):
-        for key, own in points.groupby(["kind", "side"], sort=False):
+        for (kind, side), own in points.groupby(["kind", "side"], sort=False):
+            key = (str(kind), str(side))
             panel.scatter(own["x"], own["y"], rasterized=True, **_STYLES[key])
             shown += [key] if key not in shown else []
         panel.set_title(plain_text(title), fontsize=POINTS)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_aspect("equal", adjustable="datalim")
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(True)
+        for edge in ("top", "right"):
+            panel.spines[edge].set_visible(True)
     marks = [Line2D([], [], linestyle="", marker=_STYLES[key]["marker"], color=_STYLES[key]["color"]) for key in shown]
-    look = {"fontsize": POINTS, "frameon": False, "handletextpad": 0.1, "columnspacing": 1, "markerscale": 0.6}
-    names = [f"{side} {_NAMES[kind]}" for kind, side in shown]
+    look: dict[str, Any] = {
+        "fontsize": POINTS,
+        "frameon": False,
+        "handletextpad": 0.1,
+        "columnspacing": 1,
+        "markerscale": 0.6,
+    }
+    names = [f"{_NAMES[kind]}, {side}" for kind, side in shown]
     figure.legend(marks, names, loc="outside lower center", ncols=2, **look)
     return figure

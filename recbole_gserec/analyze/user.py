@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_gserec.analyze.output_files import NONE, text_table
+from recbole_gserec.analyze.table_cells import NONE, text_table
 from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, tell
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.errors import CheckpointError, SettingError

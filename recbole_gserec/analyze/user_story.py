@@ -208,7 +208,7 @@ def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
 def _neighbours(dataset: SearchDataset, user: int, n_neighbours: int, n_queries: int) -> list[Neighbour]:
     # A code's id tells its level too: equal codes stand on the same level.
     shared = {side: shared_codes(dataset.codes[side].codes, user) for side in SIDES}
-    total = sum(shared.values())
+    total = np.sum(list(shared.values()), axis=0)
     total[[0, user]] = 0
     nearest = np.argsort(-total, kind="stable")[:n_neighbours]
     names, events = dataset.field2id_token[dataset.uid_field], dataset.events

@@ -8,6 +8,7 @@ from pathlib import Path
 from recbole_gserec.analyze.code_record import read_code_record
 from recbole_gserec.data.training_histories import SearchRecord, TrainingHistories
 from recbole_gserec.errors import GSERecError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.prompts import SIDES, build_prompts
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.store import Store, maker_hash, text_hash
@@ -57,7 +58,7 @@ def summaries_of(
         if not prompts[side]:
             found[side] = f"none: no {side} history in the training part (missing_side: {settings.missing_side})"
         elif settings.summarizer == "template":
-            found[side] = summarizer.complete(prompts[side], 1)[0].text
+            found[side] = not_none(summarizer.complete(prompts[side], 1)[0]).text
         else:
             found[side] = _stored(store_file, prompts[side][0].text, maker)
     return found

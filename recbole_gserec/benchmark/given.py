@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,26 @@ def check_given(names: Iterable[str], models: Iterable[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.75)
             raise SettingError.unknown(name, near or sorted(known))
+
+
+def of_config_files(files: Sequence[Path], models: Iterable[str], datasets: Iterable[str]) -> dict[str, Any]:
+    """Settings of config files, which may be the ``best.yaml`` of a sweep.
+
+    Such a file also tells its model, dataset and seed, and where the dataset is; the command decides these. They are
+    left out where model and dataset are the command's own.
+
+    Raises:
+        SettingError: If a file is of another model or dataset than the only one of the command.
+    """
+    settings = read_config_files(files)
+    for name, wanted in (("model", list(models)), ("dataset", list(datasets))):
+        if name in settings and wanted != [settings[name]]:
+            raise SettingError(
+                f"{', '.join(map(str, files))}: the {name} is '{settings[name]}', and the settings would be given to "
+                f"{', '.join(wanted) or 'all'}. Give this {name} alone, or take the line out"
+            )
+    decided = ("model", "dataset", "seed", "data_path")
+    return {name: value for name, value in settings.items() if name not in decided}
 
 
 def split_machine(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recbole_gserec.cli.options import ConfigFiles, DataPath
+from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
 
 if TYPE_CHECKING:
-    from recbole_gserec.benchmark.plan import Request
-    from recbole_gserec.benchmark.runner import Outcome, Pool
+    from recbole_gserec.benchmark.runner import Outcome
 
 _SEED = "2020"
 
@@ -37,25 +36,10 @@ def benchmark(
         "benchmark"
     ),
     data_path: DataPath = Path("dataset"),
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Runs at once; more than one are made on Ray.",
-            show_default="1, or as many as the Ray cluster has room for",
-        ),
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster; it shares the folders of the datasets and the runs.")
-    ] = None,
-    cpus_per_run: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processors of a run.", show_default="all, or an even share; 1 on a cluster"),
-    ] = None,
-    gpus_per_run: Annotated[
-        float | None,
-        typer.Option(min=0, help="GPUs of a run; parts of one are possible on Ray.", show_default="1 if there are any"),
-    ] = None,
+    workers: Workers = None,
+    address: Address = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     tune: Annotated[
         int | None,
         typer.Option(
@@ -92,13 +76,14 @@ def benchmark(
     Any setting can follow as --name=value, for instance --epochs=50.
     """
     # Imported here: --help needs none of it.
-    from recbole_gserec.benchmark.given import no_settings, read_model_settings
+    from recbole_gserec.benchmark.given import no_settings, of_config_files, read_model_settings
     from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
+    from recbole_gserec.benchmark.runner import run_benchmark
 
-    settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
     models, datasets = _names(model), _names(dataset)
     if preset:
         models = [*read_preset(preset).models, *models]
+    settings = {**of_config_files(config_file or [], models, datasets), **parse_settings(context.args)}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:
@@ -115,7 +100,8 @@ def benchmark(
             from recbole_gserec.tune.runner import Place
 
             request = tuned(request, output, tune, Place(workers or 1, address, cpus_per_run, gpus_per_run))
-        outcome = _train(request, output, workers, address, cpus_per_run, gpus_per_run, retry_failed)
+        make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
+        outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
 
     from rich.console import Console
 
@@ -131,31 +117,6 @@ def benchmark(
     )
     typer.echo(report)
     _tell_what_is_missing(outcome)
-
-
-def _train(
-    request: Request,
-    output: Path,
-    workers: int | None,
-    address: str | None,
-    cpus: int | None,
-    gpus: float | None,
-    retry_failed: bool,
-) -> Outcome:
-    from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
-
-    on_ray = address is not None or (workers or 1) > 1
-    if on_ray and "gpu_id" in request.settings:
-        raise SettingError("gpu_id: on Ray, GPUs are given out by Ray; see --gpus-per-run")
-
-    def make_pool() -> Pool:
-        if not on_ray:
-            return LocalPool(cpus, visible_gpus="" if gpus == 0 else None)
-        from recbole_gserec.benchmark.ray_runner import RayPool
-
-        return RayPool(workers, address, cpus, gpus)
-
-    return run_benchmark(request, output, make_pool, retry_failed=retry_failed)
 
 
 def _tell_what_is_missing(outcome: Outcome | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import typer
 
@@ -13,7 +14,7 @@ from recbole_gserec.cli.user_errors import is_the_users, one_line
 
 # The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
 # error that Typer names.
-USAGE_ERROR = typer.BadParameter.__base__
+USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="gserec",

@@ -20,7 +20,7 @@ def is_the_users(error: BaseException) -> bool:
     readers = ("recbole.config", "recbole.data", "recbole.utils")
     if not ours_or_recbole or not ours_or_recbole[-1].startswith(readers):
         return False
-    kinds = (ValueError, KeyError)
+    kinds: tuple[type[Exception], ...] = (ValueError, KeyError)
     if names[-1] == ours_or_recbole[-1]:
         kinds += (TypeError, NotImplementedError, RuntimeError, SyntaxError)
     return isinstance(error, kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from recbole.utils import FeatureSource, FeatureType, set_color
 
 from recbole_gserec.data.atomic_files import field_types, read_columns
 from recbole_gserec.data.checks import check_filtered, check_known_queries, check_policies, check_time_order
-from recbole_gserec.data.events import build_event_log
+from recbole_gserec.data.events import Columns, build_event_log, no_searches
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.data.remedies import make_again
 from recbole_gserec.data.search_files import (
@@ -50,7 +51,10 @@ class SearchDataset(SequentialDataset):
         codes (dict): ``search`` and ``recommendation`` :class:`UserCodes`, where a ``.code`` file is loaded.
     """
 
-    def __init__(self, config):
+    alias: dict[str, Any]
+    inter_feat: Any
+
+    def __init__(self, config: Config):
         check_policies(config)
         if config["benchmark_filename"] is not None:
             raise SettingError("benchmark_filename is not supported with searches; use eval_args to split by time")
@@ -74,7 +78,7 @@ class SearchDataset(SequentialDataset):
             "encoding": self.config["encoding"] or "utf-8",
         }
 
-    def _load_feat(self, filepath, source):
+    def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
         """RecBole's loader with the same result, through a fast and strict reader; tokens are categorical."""
         load_col, unload_col = self._get_load_and_unload_col(source)
         if load_col == set():
@@ -115,7 +119,7 @@ class SearchDataset(SequentialDataset):
             self.set_field_property(field, kind, source, length)
         return pd.DataFrame(frame)
 
-    def _load_inter_feat(self, token, dataset_path):
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         separator, _, encoding = self._format_options.values()
         # A missing file is refused in our words.
         field_types(self.file_path("inter"), separator=separator, encoding=encoding)
@@ -123,7 +127,7 @@ class SearchDataset(SequentialDataset):
         if self.config["unordered_timestamps"] == "error" and self.benchmark_filename_list is None:
             self._check_time_order("inter", self.inter_feat, self.uid_field, self.time_field)
 
-    def _load_additional_feat(self, token, dataset_path):
+    def _load_additional_feat(self, token: str, dataset_path: str) -> None:
         loaders = {"search": self._load_searches, "query": self._load_queries, "code": self._load_codes}
         for suffix in self.config["additional_feat_suffix"] or []:
             if suffix in loaders:
@@ -161,7 +165,7 @@ class SearchDataset(SequentialDataset):
 
     # ---- ids ----------------------------------------------------------------------------------------------------
 
-    def _init_alias(self):
+    def _init_alias(self) -> None:
         """Queries share ids between their two files; aliases of files that are not loaded are left out."""
         # RecBole gives ids to the columns of additional files only through an alias.
         self._set_alias("query_id", ["query_id", "search_query_id"])
@@ -169,50 +173,59 @@ class SearchDataset(SequentialDataset):
         super()._init_alias()
         self.alias = {name: [f for f in fields if f in self.field2type] for name, fields in self.alias.items()}
 
-    def _build_feat_name_list(self):
+    def _build_feat_name_list(self) -> list[str]:
         """Searches, queries and codes become arrays of their own and pass by RecBole's processing of features."""
         ours = {"search_feat", "query_feat", "code_feat"}
         return [name for name in super()._build_feat_name_list() if name not in ours]
 
-    def _remove_duplication(self):
+    def _remove_duplication(self) -> None:
         """As RecBole's, whose own sort does not keep equal times in the order of the file."""
         if self.config["rm_dup_inter"] is not None:
             self.inter_feat.sort_values(self.time_field, kind="stable", inplace=True)
             subset = [self.uid_field, self.iid_field]
             self.inter_feat.drop_duplicates(subset, keep=self.config["rm_dup_inter"], inplace=True)
 
-    def _filter_by_inter_num(self):
+    def _filter_by_inter_num(self) -> None:
         super()._filter_by_inter_num()
         # The last of the filters.
         check_filtered(self.file_path("inter"), self.inter_feat[self.uid_field], self.config["short_users"])
 
-    def _normalize(self):
+    def _normalize(self) -> None:
         # Searches are compared with interactions in the time of the files, whatever a user normalises.
         self._times = self.inter_feat[self.time_field].to_numpy(copy=True)
         super()._normalize()
 
     # ---- arrays and rows ----------------------------------------------------------------------------------------
 
-    def _change_feat_format(self):
+    def _change_feat_format(self) -> None:
         """Sort all events into :attr:`events`; rows are all interactions but each user's first."""
         self._build_events()
         self._build_queries_and_codes()
         Dataset._change_feat_format(self)
         self.data_augmentation()
 
-    def _build_events(self) -> None:
-        nothing = np.zeros(0, dtype=np.int64)
-        searches, clicks = (nothing, nothing, np.zeros(0)), (nothing, np.zeros(1, dtype=np.int64))
+    def events_as_read(self) -> tuple[Columns, Columns, Columns]:
+        """Interactions, searches and clicks in the order of the files, as :func:`build_event_log` takes them.
+
+        Of a dataset that has been read and filtered and not yet been built: that sorts them into :attr:`events`, which
+        knows no times.
+        """
+        searches, clicks = no_searches()
         if hasattr(self, "search_feat"):
             columns = ("search_user_id", "search_query_id", "search_timestamp")
             searches = tuple(self.search_feat[column].to_numpy() for column in columns)
             clicked = self.search_click_feat["search_item_ids"].to_numpy().astype(np.int32)
             clicks = (clicked, self._click_offsets)
-            del self.search_feat, self.search_click_feat, self._click_offsets
-        interactions = (*(self.inter_feat[field].to_numpy() for field in (self.uid_field, self.iid_field)), self._times)
+        users, items = (self.inter_feat[field].to_numpy() for field in (self.uid_field, self.iid_field))
+        return (users, items, self._times), searches, clicks
+
+    def _build_events(self) -> None:
+        interactions, searches, clicks = self.events_as_read()
         self.events, order = build_event_log(self.user_num, interactions, searches, clicks)
         self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
         del self._times
+        if hasattr(self, "search_feat"):
+            del self.search_feat, self.search_click_feat, self._click_offsets
 
     def _build_queries_and_codes(self) -> None:
         if hasattr(self, "query_feat"):
@@ -252,7 +265,7 @@ class SearchDataset(SequentialDataset):
             raise DataError(path, problem, make_again(config))
         self.code_feat = table.assign(code_user_id=users)
 
-    def data_augmentation(self):
+    def data_augmentation(self) -> None:
         """Name the places of the targets; nothing is copied per row."""
         self._aug_presets()
         users = self.inter_feat[self.uid_field]
@@ -262,7 +275,7 @@ class SearchDataset(SequentialDataset):
         self.inter_feat = self.inter_feat[rows]
         self.set_field_property(TARGET, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
-    def build(self):
+    def build(self) -> list[Any]:
         """Split as RecBole does and remember where each user's training part ends."""
         datasets = super().build()
         held_out = [dataset.inter_feat for dataset in datasets[1:]]
@@ -270,7 +283,7 @@ class SearchDataset(SequentialDataset):
         self.events.limit_training(users, torch.cat([feat[TARGET] for feat in held_out]))
         return datasets
 
-    def leave_one_out(self, group_by, leave_one_mode):
+    def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Any]:
         """The last interaction of each user is the test target, the one before it the validation target.
 
         As RecBole's, without a Python loop over rows; users with fewer than three interactions are trained on only.
@@ -283,7 +296,7 @@ class SearchDataset(SequentialDataset):
         from_end = torch.where(ends - self.events.item_offsets[users] >= 3, ends - places, 3)
         return [self.copy(self.inter_feat[rows]) for rows in (from_end > 2, from_end == 2, from_end == 1)]
 
-    def join(self, df):
+    def join(self, df: Interaction) -> Interaction:
         """Add the histories visible to each row's target."""
         df = super().join(df)
         if TARGET not in df:
@@ -319,7 +332,7 @@ class SearchDataset(SequentialDataset):
             }
         )
 
-    def inter_matrix(self, form="coo", value_field=None):
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Users x items matrix of this split's rows, and of each user's first interaction where its next is a row."""
         users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
         second = places == self.events.item_offsets[users] + 1
@@ -331,7 +344,7 @@ class SearchDataset(SequentialDataset):
             raise DataError(self.file_path("inter"), f"no matrix of '{value_field}'", "Leave value_field out.")
         return self._create_sparse_matrix(Interaction(pairs), self.uid_field, self.iid_field, form)
 
-    def __str__(self):
+    def __str__(self) -> str:
         counts = [super().__str__()]
         events = getattr(self, "events", None)
         n_searches = len(self.search_feat) if events is None and hasattr(self, "search_feat") else 0

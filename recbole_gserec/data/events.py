@@ -17,6 +17,15 @@ PADDED = torch.iinfo(torch.int64).max
 """Place of padding among a user's events: after all of them."""
 
 
+Columns = tuple[np.ndarray, ...]
+
+
+def no_searches() -> tuple[Columns, Columns]:
+    """The searches and clicks of a dataset without any, as :func:`build_event_log` takes them."""
+    nothing = np.zeros(0, dtype=np.int64)
+    return (nothing, nothing, np.zeros(0)), (nothing, np.zeros(1, dtype=np.int64))
+
+
 @dataclass
 class EventLog:
     """All events of a dataset, sorted by user, then time, then file order.
@@ -131,9 +140,9 @@ class EventLog:
 
 def build_event_log(
     n_users: int,
-    interactions: tuple[np.ndarray, np.ndarray, np.ndarray],
-    searches: tuple[np.ndarray, np.ndarray, np.ndarray],
-    clicks: tuple[np.ndarray, np.ndarray],
+    interactions: Columns,
+    searches: Columns,
+    clicks: Columns,
 ) -> tuple[EventLog, np.ndarray]:
     """Sort raw events into an :class:`EventLog`.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
@@ -44,7 +46,7 @@ class SearchRows:
         places = torch.from_numpy(rows)
         return SearchRows(self.users[places], self.searches[places], self.items[places])
 
-    def batch(self, dataset) -> Interaction:
+    def batch(self, dataset: Dataset) -> Interaction:
         """The rows as a batch, with the fields of a recommendation row and ``query_id``.
 
         Histories are what lies strictly before the search: searches at the same moment are hidden, as the search itself
@@ -76,7 +78,7 @@ class JointInteraction(Interaction):
         super().__init__(interaction)
         self.search = search
 
-    def to(self, device, selected_field=None):
+    def to(self, device: torch.device, selected_field: Any = None) -> JointInteraction:
         """Move both; see RecBole's ``Interaction.to``."""
         moved = super().to(device, selected_field)
         return JointInteraction(moved.interaction, self.search.to(device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from logging import getLogger
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from recbole_gserec.evaluation.candidates import draw_candidates, order_of_tokens
 from recbole_gserec.evaluation.interacted import interactions_of, search_clicks_of
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 
 class CandidateLists:
@@ -24,7 +28,7 @@ class CandidateLists:
         seed: Seed of the lists.
     """
 
-    def __init__(self, dataset, sampler, n_candidates: int, distribution: str, seed: int):
+    def __init__(self, dataset: Dataset, sampler: Any, n_candidates: int, distribution: str, seed: int):
         parts = getattr(sampler, "datasets", None) or [sampler.dataset]
         users, items = interactions_of(parts)
         clickers, clicked = search_clicks_of(dataset)

@@ -138,6 +138,6 @@ def _first_of_its_kind(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return first
 
 
-def order_of_tokens(tokens: Sequence[str]) -> NDArray[np.int64]:
+def order_of_tokens(tokens: Sequence[str] | np.ndarray) -> NDArray[np.int64]:
     """Rank of each original id among all: the same for every model, whatever its internal ids."""
     return np.argsort(np.argsort(np.asarray(tokens, dtype=str), kind="stable"), kind="stable")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
+from recbole.config import Config
 from recbole.evaluator import Collector
 
 from recbole_gserec.evaluation.ranks import ranks_against_ties
@@ -20,7 +23,7 @@ class TieAwareCollector(Collector):
         ranks: One entry per batch of the evaluation under way: users, targets and ranks.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: Config):
         super().__init__(config)
         self._needs_topk = self.register.need("rec.topk")
         self._needs_items = self.register.need("rec.items")
@@ -30,7 +33,9 @@ class TieAwareCollector(Collector):
         self.ranks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._finished = self.ranks
 
-    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+    def eval_batch_collect(
+        self, scores_tensor: torch.Tensor, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor
+    ) -> None:
         is_sampled = isinstance(interaction, CandidateBatch)
         features = interaction.interaction if is_sampled else interaction
         super().eval_batch_collect(scores_tensor, features, positive_u, positive_i)
@@ -60,7 +65,7 @@ class TieAwareCollector(Collector):
         hits[:, -1] = torch.bincount(rows, minlength=n_rows)
         return hits
 
-    def get_data_struct(self):
+    def get_data_struct(self) -> Any:
         self._finished, self.ranks = self.ranks, []
         # RecBole 1.2.1 asks all it has collected for `.cpu()`, counts too.
         counts = {name: value for name, value in self.data_struct._data_dict.items() if not torch.is_tensor(value)}
@@ -74,5 +79,8 @@ class TieAwareCollector(Collector):
 
     def per_user_ranks(self) -> pd.DataFrame:
         """Ranks of the last finished evaluation: columns ``user``, ``item`` (internal ids) and ``rank`` (1 is best)."""
-        columns = [np.concatenate(column) for column in zip(*self._finished, strict=True)] or [[], [], []]
-        return pd.DataFrame(dict(zip(("user", "item", "rank"), columns, strict=True)))
+        names = ("user", "item", "rank")
+        if not self._finished:
+            return pd.DataFrame({name: [] for name in names})
+        columns = map(np.concatenate, zip(*self._finished, strict=True))
+        return pd.DataFrame(dict(zip(names, columns, strict=True)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from logging import getLogger
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.config import Config
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset import Dataset
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_gserec.data.negatives import NegativeSampler
@@ -21,7 +24,7 @@ MAX_SCORES = 1 << 24
 """Scores kept at once when rows are scored against all items: 64 MiB of 32-bit floats."""
 
 
-def choose_dataloader(config, phase: str, stock: Callable, is_ours: bool) -> type:
+def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool) -> type:
     """The dataloader class for a phase.
 
     Args:
@@ -52,7 +55,9 @@ class SearchTrainDataLoader(TrainDataLoader):
     A batch has ``train_batch_size`` positives and the field ``neg_item_id`` ``[B, n_negatives]``.
     """
 
-    def _set_neg_sample_args(self, config, dataset, dl_format, neg_sample_args):
+    def _set_neg_sample_args(
+        self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
+    ) -> None:
         if neg_sample_args["dynamic"]:
             raise SettingError("train_neg_sample_args: dynamic negatives are not supported by search-aware models")
         if neg_sample_args["distribution"] not in ("uniform", "popularity"):
@@ -62,7 +67,7 @@ class SearchTrainDataLoader(TrainDataLoader):
         self.neg_sample_args, self.times = neg_sample_args, 1
         self.neg_sample_num = neg_sample_args["sample_num"]
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self._negatives = NegativeSampler(
             dataset.events,
@@ -71,7 +76,7 @@ class SearchTrainDataLoader(TrainDataLoader):
         )
         # A generator of their own: negatives do not change with the number of random numbers a model draws.
         self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
-        self._worker_seed = None
+        self._worker_seed: int | None = None
         self._stored = None
         if not config["resample_negatives"]:
             users = dataset.inter_feat[self.uid_field].numpy()
@@ -79,11 +84,11 @@ class SearchTrainDataLoader(TrainDataLoader):
             rng = np.random.default_rng(config["seed"])
             self._stored = self._negatives.sample(users, self.neg_sample_num, rng)
 
-    def collate_fn(self, index):
-        index = np.array(index)
-        data = self.transform(self._dataset, self._dataset[index])
+    def collate_fn(self, index: Sequence[int]) -> Any:
+        rows = np.array(index)
+        data = self.transform(self._dataset, self._dataset[rows])
         if self._stored is not None:
-            negatives = self._stored[index]
+            negatives = self._stored[rows]
         else:
             users = data[self.uid_field].numpy()
             negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
@@ -106,7 +111,7 @@ class JointTrainDataLoader(SearchTrainDataLoader):
     Recommendation rows and their negatives are those of a model that does not learn to search.
     """
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self._search_rows = SearchRows.of_training(dataset.events)
         # The same for all processes of a distributed run.
@@ -117,12 +122,12 @@ class JointTrainDataLoader(SearchTrainDataLoader):
             users = self._search_rows.users.numpy()
             self._stored_search = self._negatives.sample(users, self.neg_sample_num, self._order_rng)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         # Drawn before there are workers, which are copies.
         self._search_order, self._n_taken = self._order_rng.permutation(len(self._search_rows)), 0
         return super().__iter__()
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Sequence[int]) -> Any:
         data = super().collate_fn(index)
         places = self._take()
         search = self._search_rows.take(places).batch(self._dataset)
@@ -150,7 +155,7 @@ class JointTrainDataLoader(SearchTrainDataLoader):
 class CandidateEvalDataLoader(AbstractDataLoader):
     """Rows of a split, each with its target and the negatives that every model is given."""
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         neg_sample_args = config[f"{sampler.phase}_neg_sample_args"]
@@ -174,21 +179,21 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         self.sample_size = len(dataset)
         super().__init__(config, dataset, sampler, shuffle=False)
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         # A batch counts rows; RecBole's own models score all items for each.
         self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
         self.set_batch_size(self.step)
 
-    def collate_fn(self, index):
-        index = np.array(index)
-        interaction = self.transform(self._dataset, self._dataset[index])
-        return CandidateBatch(interaction, self.candidates[index], self._dataset)
+    def collate_fn(self, index: Sequence[int]) -> Any:
+        rows = np.array(index)
+        interaction = self.transform(self._dataset, self._dataset[rows])
+        return CandidateBatch(interaction, self.candidates[rows], self._dataset)
 
 
 class SearchCandidateEvalDataLoader(CandidateEvalDataLoader):
     """The same for models that score candidates alone, and bound their memory themselves."""
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         self.step = self.config["eval_batch_size"]
         self.set_batch_size(self.step)
 
@@ -199,16 +204,16 @@ class BoundedFullSortEvalDataLoader(FullSortEvalDataLoader):
     Items that only occur in searches are masked: no other model could recommend them, and none is ever a target.
     """
 
-    def __init__(self, config, dataset, sampler, shuffle=False):
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         is_candidate = torch.zeros(dataset.item_num, dtype=torch.bool)
         is_candidate[dataset.events.items.long()] = True
         self._masked = torch.nonzero(~is_candidate).squeeze(1)
 
-    def _init_batch_size_and_step(self):
+    def _init_batch_size_and_step(self) -> None:
         self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
         self.set_batch_size(self.step)
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Sequence[int]) -> Any:
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         return interaction, (slice(None), self._masked), positive_u, positive_i

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 from recbole.evaluator import Evaluator
 
@@ -10,5 +11,5 @@ from recbole.evaluator import Evaluator
 class PlainEvaluator(Evaluator):
     """RecBole's :class:`Evaluator`; its results are Python's numbers, which logs show as such and not as NumPy's."""
 
-    def evaluate(self, dataobject):
+    def evaluate(self, dataobject: Any) -> OrderedDict[str, float]:
         return OrderedDict((metric, float(value)) for metric, value in super().evaluate(dataobject).items())

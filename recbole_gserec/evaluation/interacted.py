@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from recbole_gserec.data.atomic_files import has_no_rows
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.search_files import read_search_file
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 
 def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -49,7 +53,7 @@ def _of_several(users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[NDA
     return users[kept], items[kept]
 
 
-def search_clicks_of(dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def search_clicks_of(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Users and items (internal ids) of all clicks in searches; ids the dataset does not know are left out."""
     if isinstance(dataset, SearchDataset):
         events = dataset.events

@@ -29,7 +29,7 @@ class CandidateBatch:
 
 
 def score_batch(
-    model, batch: CandidateBatch, device: torch.device, max_pairs: int
+    model: Any, batch: CandidateBatch, device: torch.device, max_pairs: int
 ) -> tuple[CandidateBatch, Tensor, Tensor, Tensor]:
     """Scores of a batch in the form that RecBole's collector takes.
 
@@ -53,22 +53,31 @@ def score_batch(
         try:
             scores = model.full_sort_predict(interaction).view(len(candidates), -1).gather(1, candidates)
         except NotImplementedError:
-            scores = _predict_pairs(model, batch, device, max_pairs)
+            rows_at_once = max(1, max_pairs // candidates.shape[1])
+            parts = (slice(start, start + rows_at_once) for start in range(0, len(batch), rows_at_once))
+            pairs = ((batch.interaction[part], batch.candidates[part]) for part in parts)
+            scores = torch.cat([predict_pairs(model, batch.dataset, *pair, device) for pair in pairs])
     scores = scores.masked_fill(candidates == 0, -torch.inf)
     scores = torch.cat([scores, scores.new_full((len(scores), 1), -torch.inf)], dim=1)
     rows = torch.arange(len(scores), device=device)
     return batch, scores, rows, torch.zeros_like(rows)
 
 
-def _predict_pairs(model, batch: CandidateBatch, device: torch.device, max_pairs: int) -> Tensor:
-    n_candidates = batch.candidates.shape[1]
-    rows_at_once = max(1, max_pairs // n_candidates)
-    scores = []
-    for start in range(0, len(batch), rows_at_once):
-        part = slice(start, start + rows_at_once)
-        pairs = batch.interaction[part].repeat_interleave(n_candidates)
-        pairs.update(Interaction({batch.dataset.iid_field: batch.candidates[part].reshape(-1)}))
-        # The features of an item, where a dataset has any, belong to the candidate and not to the target.
-        pairs = batch.dataset.join(pairs)
-        scores.append(model.predict(pairs.to(device)).view(-1, n_candidates))
-    return torch.cat(scores)
+def predict_pairs(model: Any, dataset: Any, rows: Interaction, candidates: Tensor, device: torch.device) -> Tensor:
+    """Ask a model for the score of each candidate by itself (``predict``).
+
+    Args:
+        model: Any RecBole model.
+        dataset: Its dataset.
+        rows: ``B`` rows, on any device.
+        candidates: ``[B, C]`` item ids, on the same.
+        device: Device of the model.
+
+    Returns:
+        Scores ``[B, C]``, on that.
+    """
+    pairs = rows.repeat_interleave(candidates.shape[1])
+    pairs.update(Interaction({dataset.iid_field: candidates.reshape(-1)}))
+    # The features of an item, where a dataset has any, belong to the candidate and not to the target.
+    pairs = dataset.join(pairs.to("cpu"))
+    return model.predict(pairs.to(device)).view(candidates.shape)

@@ -52,6 +52,8 @@ def factors_of(trained: Trained, users: Users) -> Factors | None:
         trained: The model.
         users: The users of its dataset.
     """
+    if trained.is_ours and type(trained.model) not in _OURS:
+        return None
     with_history = users.has_history[1:].nonzero()[0] + 1
     # From the first to the last user.
     step = max(1, len(with_history) // _N_PROBED)
@@ -86,8 +88,6 @@ def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:
         encode, items, meaning = ours(model)
         yield by_history(encode, items, meaning)
         return
-    if trained.is_ours:
-        return
     item_table = getattr(model, "item_embedding", None)
     if trained.config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
         if isinstance(item_table, nn.Embedding):
@@ -97,9 +97,8 @@ def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:
                 "items, as learnt (item_embedding)",
             )
         return
-    propagated = (getattr(model, "restore_user_e", None), getattr(model, "restore_item_e", None))
-    if all(isinstance(part, Tensor) for part in propagated):
-        of_users, of_items = propagated
+    of_users, of_items = getattr(model, "restore_user_e", None), getattr(model, "restore_item_e", None)
+    if isinstance(of_users, Tensor) and isinstance(of_items, Tensor):
         yield Factors(
             lambda chosen: of_users[chosen.to(device)],
             of_items,

@@ -14,11 +14,12 @@ from recbole.utils import FeatureType
 
 from recbole_gserec.data.atomic_files import field_types, has_no_rows, read_columns
 from recbole_gserec.data.checks import check_time_order
+from recbole_gserec.data.events import no_searches
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.data.search_files import check_types, read_query_file, read_search_file, to_pandas
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.recommend.new_queries import known_words
-from recbole_gserec.recommend.raw_events import RawEvents, no_searches
+from recbole_gserec.recommend.raw_events import RawEvents
 from recbole_gserec.recommend.trained import Trained
 
 
@@ -164,20 +165,20 @@ class _Reader:
     # ---- ids ----------------------------------------------------------------------------------------------------
 
     def _user_ids(self, tokens: pd.Series) -> np.ndarray:
-        ids = self._users.get_indexer(tokens)
+        ids = self._users.get_indexer(pd.Index(tokens))
         unknown = ids <= 0
         # The distinct ones, in the order in which they come.
         fresh = pd.Index(pd.unique(tokens[unknown].astype(object))).difference(self._new_user_index, sort=False)
         self._new_user_index = self._new_user_index.append(fresh)
         self.new_users = self._new_user_index.tolist()
-        ids[unknown] = len(self._users) + self._new_user_index.get_indexer(tokens[unknown])
+        ids[unknown] = len(self._users) + self._new_user_index.get_indexer(pd.Index(tokens[unknown]))
         return ids.astype(np.int64)
 
     def _query_ids(self, tokens: pd.Series) -> np.ndarray:
         if not self._reads_queries:
             return np.ones(len(tokens), dtype=np.int64)
-        ids = self._queries.get_indexer(tokens)
-        new = self._new_queries.get_indexer(tokens)
+        ids = self._queries.get_indexer(pd.Index(tokens))
+        new = self._new_queries.get_indexer(pd.Index(tokens))
         return np.where(ids > 0, ids, np.where(new >= 0, len(self._queries) + new, -1))
 
     def _check_order(self, path: Path, users: pd.Series, times: pd.Series) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -60,13 +60,13 @@ def csv_to_stream(stream: IO[str]) -> Write:
 
 
 @contextmanager
-def _csv_writer(path: Path):
+def _csv_writer(path: Path) -> Iterator[Write]:
     with open(path, "w", encoding="utf-8", newline="") as file:
         yield csv_to_stream(file)
 
 
 @contextmanager
-def _parquet_writer(path: Path):
+def _parquet_writer(path: Path) -> Iterator[Write]:
     # Batches of few users would make row groups too small to read quickly.
     waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(path, SCHEMA) as writer:
@@ -86,7 +86,7 @@ def _parquet_writer(path: Path):
 
 
 @contextmanager
-def _jsonl_writer(path: Path):
+def _jsonl_writer(path: Path) -> Iterator[Write]:
     with open(path, "w", encoding="utf-8") as file:
 
         def write(table: pa.RecordBatch) -> None:

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from recbole.data.dataset import Dataset
 
 from recbole_gserec.data.dataset import SearchDataset
-
-Ids = NDArray[np.int64]
-Times = NDArray[np.float64]
+from recbole_gserec.data.events import Columns, no_searches
 
 
 @dataclass(frozen=True)
@@ -26,29 +23,17 @@ class RawEvents:
         table: All columns of the interactions, as RecBole loads them; None for search-aware datasets.
     """
 
-    interactions: tuple[Ids, Ids, Times]
-    searches: tuple[Ids, Ids, Times]
-    clicks: tuple[Ids, Ids]
+    interactions: Columns
+    searches: Columns
+    clicks: Columns
     table: pd.DataFrame | None = None
-
-
-def no_searches() -> tuple[tuple[Ids, Ids, Times], tuple[Ids, Ids]]:
-    """The searches and clicks of a dataset without any."""
-    nothing = np.zeros(0, dtype=np.int64)
-    return (nothing, nothing, np.zeros(0)), (nothing, np.zeros(1, dtype=np.int64))
 
 
 def raw_events(dataset: Dataset) -> RawEvents:
     """The events of a dataset that has been read and filtered, and not yet been built."""
+    if isinstance(dataset, SearchDataset):
+        return RawEvents(*dataset.events_as_read())
     table = dataset.inter_feat
     users, items = (table[field].to_numpy().astype(np.int64) for field in (dataset.uid_field, dataset.iid_field))
-    searches, clicks = no_searches()
-    if not isinstance(dataset, SearchDataset):
-        times = table[dataset.time_field].to_numpy() if dataset.time_field in table else np.zeros(len(table))
-        return RawEvents((users, items, times), searches, clicks, table)
-    if hasattr(dataset, "search_feat"):
-        feat, clicked = dataset.search_feat, dataset.search_click_feat["search_item_ids"]
-        columns = ("search_user_id", "search_query_id", "search_timestamp")
-        searches = tuple(feat[column].to_numpy(copy=True) for column in columns)
-        clicks = (clicked.to_numpy().astype(np.int64), dataset._click_offsets)
-    return RawEvents((users, items, dataset._times.copy()), searches, clicks)
+    times = table[dataset.time_field].to_numpy() if dataset.time_field in table else np.zeros(len(table))
+    return RawEvents((users, items, times), *no_searches(), table)

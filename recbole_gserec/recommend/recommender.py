@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
 from recbole_gserec.recommend.new_queries import add_queries
 from recbole_gserec.recommend.scores import CandidateScores
@@ -76,7 +77,7 @@ class Recommender:
         if names is not None:
             # Distinct ones, and none of them the padding.
             wanted = pd.unique(np.asarray(names, dtype=object))
-            chosen = pd.Index(users.names).get_indexer(wanted).astype(np.int64)
+            chosen = pd.Index(users.names).get_indexer(pd.Index(wanted)).astype(np.int64)
             unknown = wanted[chosen <= 0]
             if len(unknown):
                 others = f" (and {len(unknown) - 1:,} others)" if len(unknown) > 1 else ""
@@ -128,7 +129,7 @@ class Recommender:
             yield len(part), self._table(part.numpy(), best)
 
     def _table(self, users: NDArray[np.int64], best: TopK) -> pa.RecordBatch:
-        scores, places = best.scores.cpu().numpy(), best.places.cpu().numpy()
+        scores, places = not_none(best.scores).cpu().numpy(), not_none(best.places).cpu().numpy()
         # What has been seen, and scores that are no numbers, stand at the end.
         rows, ranks = np.nonzero(scores > -np.inf)
         items = self._candidates[places[rows, ranks]]

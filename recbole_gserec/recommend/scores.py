@@ -10,6 +10,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_gserec.evaluation.dataloaders import MAX_SCORES
+from recbole_gserec.evaluation.scoring import predict_pairs
 from recbole_gserec.models.search_recommender import MAX_PAIRS
 from recbole_gserec.recommend.trained import Trained
 
@@ -31,7 +32,6 @@ class CandidateScores:
         self._model, self._dataset = trained.model, trained.dataset
         self._device = trained.config["device"]
         self._candidates = candidates.to(self._device)
-        self._iid_field = trained.dataset.iid_field
         self._encodes = trained.is_ours
         self._ranks_all = not self._encodes and _has_full_ranking(self._model)
         if self._ranks_all:
@@ -61,25 +61,15 @@ class CandidateScores:
             scores = self._model.full_sort_predict(batch).reshape(len(batch), -1)
             yield 0, scores.index_select(1, self._candidates)
             return
-        score = self._by_state(batch) if self._encodes else self._by_pairs(batch)
+        state = self._model.encode(batch) if self._encodes else None
         start = 0
         for part in self._candidates.split(max(1, self._max_scores // len(batch))):
-            yield start, score(part)
+            if self._encodes:
+                yield start, self._model.score(state, part.unsqueeze(0))
+            else:
+                items = part.expand(len(batch), -1)
+                yield start, predict_pairs(self._model, self._dataset, batch, items, self._device)
             start += len(part)
-
-    def _by_state(self, batch: Interaction) -> Any:
-        state = self._model.encode(batch)
-        return lambda items: self._model.score(state, items.unsqueeze(0))
-
-    def _by_pairs(self, batch: Interaction) -> Any:
-        def score(items: Tensor) -> Tensor:
-            pairs = batch.repeat_interleave(len(items))
-            pairs.update(Interaction({self._iid_field: items.repeat(len(batch))}))
-            # The features of an item, where a dataset has any, belong to the candidate.
-            pairs = self._dataset.join(pairs.to("cpu")).to(self._device)
-            return self._model.predict(pairs).reshape(len(batch), -1)
-
-        return score
 
 
 def _has_full_ranking(model: Any) -> bool:

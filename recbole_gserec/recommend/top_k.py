@@ -36,7 +36,7 @@ class TopK:
         # What a chunk cannot contribute needs not be merged.
         columns = _first_best(scores, self.k)
         scores, places = scores.gather(1, columns), columns + start
-        if self.scores is not None:
+        if self.scores is not None and self.places is not None:
             scores, places = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, places], dim=1)
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
         self.scores, self.places = scores.gather(1, order), places.gather(1, order)

@@ -36,4 +36,5 @@ def takes_unknown_users(trained: Trained, users: Users) -> bool:
         for field in of_user:
             batch.interaction[field] = stranger[field]
         scores.append(next(iter(scorer.of(batch)))[1])
-    return torch.allclose(*scores, rtol=1e-5, atol=1e-6)
+    own, others = scores
+    return torch.allclose(own, others, rtol=1e-5, atol=1e-6)

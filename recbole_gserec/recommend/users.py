@@ -18,17 +18,20 @@ from torch import Tensor
 from recbole_gserec.data.events import build_event_log
 from recbole_gserec.data.ragged import last_window
 from recbole_gserec.evaluation.interacted import search_clicks_of
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
 from recbole_gserec.recommend.raw_events import RawEvents
 from recbole_gserec.recommend.trained import Trained
+
+Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Touched:
     """Which items users interacted with, and clicked in searches: users and items of each, ``[n]``."""
 
-    interactions: tuple[NDArray[np.int64], NDArray[np.int64]]
-    clicks: tuple[NDArray[np.int64], NDArray[np.int64]]
+    interactions: Pair
+    clicks: Pair
 
 
 class Users:
@@ -43,6 +46,9 @@ class Users:
         touched: What they have interacted with and clicked.
         has_history: ``[n_users]`` bool, whether the model has anything to score by.
     """
+
+    touched: Touched
+    has_history: NDArray[np.bool_]
 
     def __init__(self, trained: Trained, new: NewEvents | None):
         known = trained.dataset.field2id_token[trained.dataset.uid_field]
@@ -72,8 +78,9 @@ class SearchUsers(Users):
         self._dataset = copy.copy(trained.dataset)
         self._dataset.events = self._events
         events = self._events
+        users, items, _ = raw.interactions
         self.touched = Touched(
-            raw.interactions[:2], (events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64))
+            (users, items), (events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64))
         )
         # Each of these models scores by what there is.
         self.has_history = np.ones(len(self), dtype=bool)
@@ -102,15 +109,15 @@ class StockUsers(Users):
         if new:
             raw = _joined(raw, new.raw)
             users, items, times = raw.interactions
-            if new.raw.table is not None:
+            if table is not None and new.raw.table is not None:
                 table = pd.concat([table, new.raw.table], ignore_index=True)
             searchers = new.raw.searches[0].repeat(np.diff(new.raw.clicks[1]))
-            clicks = tuple(np.concatenate(pair) for pair in zip(clicks, (searchers, new.raw.clicks[0]), strict=True))
+            clicks = (np.concatenate([clicks[0], searchers]), np.concatenate([clicks[1], new.raw.clicks[0]]))
         self.touched = Touched((users, items), clicks)
         # RecBole's order: of times with the precision of 32-bit floats, equal ones as they come.
         order = np.lexsort((times.astype(np.float32), users))
         self._offsets = torch.from_numpy(np.concatenate([[0], np.bincount(users, minlength=len(self)).cumsum()]))
-        self._table = dataset._dataframe_to_interaction(table.iloc[order])
+        self._table = dataset._dataframe_to_interaction(not_none(table).iloc[order])
         self._dataset, self._config = dataset, config
         self._transform = construct_transform(config)
         self._is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL

@@ -60,21 +60,19 @@ def export_vectors(trained: Trained) -> Exported:
         SettingError: If the model has no vectors of users or items.
         DataError: If the ``.code`` file that names the codes is missing.
     """
+    if isinstance(trained.model, GSERec):
+        items = _items(trained, trained.model.item_embedding.weight, "items, as learnt (Section 4.2.1)")
+        return Exported([items, *graph_vectors(trained)])
     users = users_of(trained)
-    tables, score = [], None
     factors = factors_of(trained, users)
     if factors is not None:
-        tables += _factor_tables(trained, users, factors)
-        score = ("users", "items")
-    if isinstance(trained.model, GSERec):
-        tables += _gserec_tables(trained, users)
-    elif factors is None:
-        tables += _embedding_tables(trained, users)
+        return Exported(_factor_tables(trained, users, factors), ("users", "items"))
+    tables = _embedding_tables(trained)
     if not tables:
         raise SettingError(
             f"{trained.checkpoint}: {trained.config['model']} has no vectors of users or items to export"
         )
-    return Exported(tables, score)
+    return Exported(tables)
 
 
 def _factor_tables(trained: Trained, users: Users, factors: Factors) -> list[Vectors]:
@@ -86,17 +84,23 @@ def _factor_tables(trained: Trained, users: Users, factors: Factors) -> list[Vec
     ]
 
 
-def _gserec_tables(trained: Trained, users: Users) -> list[Vectors]:
-    """Equations 8 and 10 of GSERec."""
+@torch.no_grad()
+def graph_vectors(trained: Trained) -> list[Vectors]:
+    """What message passing makes of a GSERec's users and codes (Equations 8 and 10); none without graphs.
+
+    Returns:
+        ``users_initial``, and for each side ``users_<side>`` and ``codes_<side>``. All tables of users have the same
+        ones in the same order.
+
+    Raises:
+        DataError: If the ``.code`` file that names the codes is missing.
+    """
     model: GSERec = trained.model
-    tables = [_items(trained, model.item_embedding.weight, "items, as learnt (Section 4.2.1)")]
     if not model.use_graph:
-        return tables
-    layers, names = model.propagate(), users.names[1:]
+        return []
+    layers, names = model.propagate(), _user_names(trained)
     ids = torch.arange(1, trained.dataset.user_num, device=model.user_embedding.weight.device)
-    tables.append(
-        _of_users("users_initial", "users before message passing (Section 4.2.1)", names, model.user_embedding)
-    )
+    tables = [_of_users("users_initial", "users before message passing (Section 4.2.1)", names, model.user_embedding)]
     for side in SIDES:
         parts = [
             model.graph[side].users_at(part, model.user_embedding(part), layers[side])
@@ -128,7 +132,7 @@ def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.n
     return names["id"].to_numpy(), {"code": names["code"].to_numpy(), "level": names["level"].to_numpy()}
 
 
-def _embedding_tables(trained: Trained, users: Users) -> list[Vectors]:
+def _embedding_tables(trained: Trained) -> list[Vectors]:
     """The tables of a model whose scores are no dot products."""
     model, dataset, tables = trained.model, trained.dataset, []
     for kind, size in (("item", dataset.item_num), ("user", dataset.user_num)):
@@ -139,7 +143,7 @@ def _embedding_tables(trained: Trained, users: Users) -> list[Vectors]:
         if kind == "item":
             tables.append(_items(trained, embedding[1].weight, meaning))
         else:
-            tables.append(_of_users("users", meaning, users.names[1:], embedding[1]))
+            tables.append(_of_users("users", meaning, _user_names(trained), embedding[1]))
     return tables
 
 
@@ -151,6 +155,10 @@ def _embedding(model: AbstractRecommender, kind: str, size: int) -> tuple[str, n
         if isinstance(table, nn.Embedding) and table.num_embeddings >= size:
             return name, table
     return None
+
+
+def _user_names(trained: Trained) -> np.ndarray:
+    return trained.dataset.field2id_token[trained.dataset.uid_field][1:]
 
 
 def _of_users(name: str, meaning: str, names: np.ndarray, embedding: nn.Embedding) -> Vectors:

@@ -157,6 +157,26 @@ def test_the_folder_of_a_benchmark_is_refused(tmp_path, data, trained):
         analyze_ablation(request_of(tmp_path, data))
 
 
+def test_the_folder_of_a_benchmark_of_the_model_alone_is_refused(tmp_path, data, trained):
+    store(tmp_path / "abl", data, "GSERec", 1)
+    (tmp_path / "abl" / "report").mkdir()
+    with pytest.raises(SettingError, match="has the report of a benchmark; an ablation needs a folder of its own"):
+        analyze_ablation(request_of(tmp_path, data))
+    assert not trained.requests
+
+
+def test_codes_of_which_too_little_is_known_are_told_before_the_training(tmp_path, data, trained):
+    (data / "toy" / "toy.code.json").unlink()
+    with pytest.raises(DataError, match="it is not known how the codes were made"):
+        analyze_ablation(request_of(tmp_path, data))
+    assert not trained.requests
+    # Codes that are not there yet are made by the full model's run.
+    (data / "toy" / "toy.code").unlink()
+    with pytest.raises(DataError, match="it is not known how the codes were made"):
+        analyze_ablation(request_of(tmp_path, data))
+    assert len(trained.requests) == 1
+
+
 def test_codes_differ_in_one_setting_from_the_datasets_own(tmp_path, data):
     write_code_record(data, lambda_rq_cl=0.1, n_codebooks=3, encoder="flag:x", rq_hidden_sizes=[16])
     settings = settings_of_codes(RQ_CL, "toy", data, tmp_path)

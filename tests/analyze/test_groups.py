@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from recbole_gserec.analyze.group_borders import parse_groups
+from recbole_gserec.analyze.group_results import _relative_intervals
 from recbole_gserec.analyze.groups import Grouping, analyze_groups
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.errors import DataError, SettingError
@@ -137,6 +139,52 @@ def test_no_interval_where_the_other_model_can_have_nothing(tmp_path, data):
     row = frame[(frame["group"] == "all users") & (frame["model"] == "SASRec")].iloc[0]
     # One user of 40 is missing from e^-1 of the resamples.
     assert np.isnan(row["relative_low"]) and np.isfinite(row["low"]) and np.isfinite(row["relative_percent"])
+
+
+@pytest.mark.parametrize(
+    ("n_unbounded", "n_nothing", "expected"),
+    [
+        (0, 0, (25, 975)),
+        (20, 0, (25, 975)),
+        # Nothing in both may be any improvement, the worst one too.
+        (0, 20, (5, 975)),
+        (10, 10, (15, 975)),
+        (30, 0, None),
+        (0, 30, None),
+    ],
+)
+def test_the_interval_of_a_ratio_has_bounds_if_few_resamples_have_none(monkeypatch, n_unbounded, n_nothing, expected):
+    """Of 1,001 resamples, some give the other model nothing."""
+    n_known = 1001 - n_unbounded - n_nothing
+    ours = np.concatenate([1 + np.arange(n_known) / 100, np.ones(n_unbounded), np.zeros(n_nothing)])
+    theirs = np.concatenate([np.ones(n_known), np.zeros(n_unbounded + n_nothing)])
+    order = np.random.default_rng(2).permutation(1001)
+    means = np.stack([ours, theirs], axis=1)[order]
+    monkeypatch.setattr("recbole_gserec.analyze.group_results.resampled_means", lambda values: means)
+    cell = SimpleNamespace(finished={1: None}, per_user=lambda metric, seeds: np.ones(3))
+    found = _relative_intervals(cell, [cell], [NDCG])
+    ends = [found["relative_low"][0], found["relative_high"][0]]
+    if expected is None:
+        assert np.isnan(ends).all()
+    else:
+        # The percentiles 2.5 and 97.5 of 1,001 are the 26th and the 976th.
+        assert ends == pytest.approx(expected)
+
+
+def test_results_of_different_code_are_told(tmp_path, data):
+    store(tmp_path / "out", data, "GSERec", 1)
+    store(tmp_path / "out", data, "SASRec", 1)
+    git = {"commit": "b" * 40, "dirty": False}
+    # Of a model that is not compared it does not matter.
+    store(tmp_path / "out", data, "NARM", 1, git=git, candidates={"test": "others", "mode": "uni99"})
+    assert "same code" not in analyzed(tmp_path, data)[0]
+    store(tmp_path / "out", data, "GRU4Rec", 1, git=git)
+    assert "toy: not all results were made with the same code" in analyzed(tmp_path, data)[0]
+
+
+def test_another_kind_of_events():
+    with pytest.raises(SettingError, match="--by is 'clicks'; it takes searches or interactions"):
+        Grouping("clicks")
 
 
 def test_the_order_of_rows_and_of_runs_changes_nothing(tmp_path, data):

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from recbole_gserec.analyze.sensitivity import sensitivity_frame, write_sensitivity
-from recbole_gserec.analyze.sensitivity_figure import short
 from recbole_gserec.analyze.settings_tried import Tried, TriedSettings, read_benchmark, read_sweep
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.errors import DataError
+from recbole_gserec.figure_panels import short
 from recbole_gserec.tune.trial_record import TrialRecord
 from tests.benchmark.stored_runs import random_ranks, store_run
 
@@ -116,6 +116,19 @@ def test_runs_of_several_settings_are_averaged_over_seeds(tmp_path):
     for weight, value in ((0.1, "0.1"), (1.0, "1")):
         expected = np.mean([(ranks[weight, seed] <= 10).mean() for seed in (1, 2)])
         assert frame.loc[value, "mean"] == pytest.approx(expected)
+
+
+def test_of_runs_with_the_same_settings_and_seed_the_newest_counts(tmp_path):
+    """Codes may have been made anew between them; times of two zones are compared as times."""
+    for weight in (0.1, 1.0):
+        given = {"epochs": 5, "lambda_u_cl": weight}
+        changes = {"given": given, "derived": {"toy.code": "old"}, "started": "2026-11-01T09:00:00+09:00"}
+        store_run(tmp_path, "toy", "GSERec", 1, [1, 1], key=f"old{int(weight)}", **changes)
+    changes |= {"derived": {"toy.code": "new"}, "started": "2026-11-01T01:00:00+00:00"}
+    store_run(tmp_path, "toy", "GSERec", 1, [1, 50], key="new", **changes)
+    tried = read_benchmark(tmp_path, "GSERec", None, parse_metric("HR@10"))
+    assert {trial.settings["lambda_u_cl"]: trial.score for trial in tried.trials} == {0.1: 1.0, 1.0: 0.5}
+    assert len(tried.remarks) == 1 and tried.remarks[0].startswith("1 runs are left out")
 
 
 def test_runs_that_say_nothing_of_settings(tmp_path):

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from recbole_gserec.analyze.tsne import analyze_tsne
-from recbole_gserec.analyze.user_vectors import SIDES, read_user_vectors
+from recbole_gserec.analyze.user_vectors import read_user_vectors
 from recbole_gserec.checkpoint import CheckpointConfig
-from recbole_gserec.errors import CheckpointError, SettingError
+from recbole_gserec.errors import CheckpointError, DataError, SettingError
+from recbole_gserec.models.gserec import SIDES
+from tests.conftest import random_files
 
 SMALL = {"embedding_size": 8, "inner_size": 8, "mlp_hidden_size": [8]}
 
@@ -45,8 +47,8 @@ def test_vectors_are_those_of_the_plain_equations(checkpoint_of, n_layers):
         for _ in range(n_layers):
             layers.append((weights @ layers[-1][1], weights.T @ layers[-1][0]))
         expected = [np.mean(part, axis=0)[1:] for part in zip(*layers, strict=True)]
-        np.testing.assert_allclose(vectors.users[side], expected[0], atol=1e-6)
-        np.testing.assert_allclose(vectors.codes[side], expected[1], atol=1e-6)
+        np.testing.assert_allclose(vectors.users[side].values, expected[0], atol=1e-6)
+        np.testing.assert_allclose(vectors.codes[side].values, expected[1], atol=1e-6)
 
 
 def test_files_and_labels(checkpoint_of, tmp_path):
@@ -60,16 +62,56 @@ def test_files_and_labels(checkpoint_of, tmp_path):
     assert users.groupby(["checkpoint", "side"])["id"].nunique().tolist() == [30] * 4
     # The same users of both sides and both checkpoints.
     assert len({tuple(ids) for _, ids in users.groupby(["checkpoint", "side"])["id"]}) == 1
-    assert users["id"].between(1, 41).all() and np.isfinite(points[["x", "y"]]).all(axis=None)
+    assert np.isfinite(points[["x", "y"]]).all(axis=None)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path.name
 
 
+def test_points_are_named_as_in_the_files(checkpoint_of, tmp_path, monkeypatch):
+    class Flat:
+        """In the place of t-SNE: the first two numbers of each vector."""
+
+        def __init__(self, **settings):
+            pass
+
+        def fit_transform(self, vectors):
+            return vectors[:, :2]
+
+    monkeypatch.setattr("sklearn.manifold.TSNE", Flat)
+    # Without message passing, vectors are those of the tables.
+    path, model = checkpoint_of(n_graph_layers=0)
+    points = pd.read_parquet(analyze_tsne([path], tmp_path / "out", n_users=9, with_codes=True).with_suffix(".parquet"))
+    rows = random_files()
+    # RecBole gives ids in the order of first appearance in .inter, and then in the other files.
+    users = [*dict.fromkeys([row[0] for row in rows["inter"]] + [row[0] for row in rows["search"]])]
+    table = dict(zip(users, model.user_embedding.weight[1:].detach().numpy(), strict=True))
+    for side, column in (("search", 1), ("recommendation", 2)):
+        own = points[points["side"] == side].set_index("kind")
+        assert own.loc["user", "id"].nunique() == 9
+        for user, x, y in own.loc["user", ["id", "x", "y"]].itertuples(index=False):
+            assert (x, y) == pytest.approx(table[user][:2])
+        codes = own.loc["code"].set_index("id")
+        assert set(codes.index) == {code for row in rows["code"] for code in row[column].split()}
+        place = users.index("u3") + 1
+        ids = model.graph[side].codes[place]
+        names = next(row[column] for row in rows["code"] if row[0] == "u3").split()
+        expected = model.code_embedding[side].weight[ids, :2].detach().numpy()
+        np.testing.assert_allclose(codes.loc[names, ["x", "y"]], expected, rtol=1e-6)
+
+
 def test_checkpoints_of_one_kind_have_labels_of_their_own(checkpoint_of, tmp_path):
-    path, _ = checkpoint_of("a.pth")
-    page = analyze_tsne([path, path], tmp_path / "out")
+    paths = [checkpoint_of(name, seed=seed)[0] for name, seed in (("a.pth", 1), ("b.pth", 2))]
+    page = analyze_tsne([paths[0], paths[0], paths[1]], tmp_path / "out")
     labels = pd.read_csv(page.with_suffix(".csv"))["checkpoint"].tolist()
-    assert labels == ["w/ L_U-CL (0.1), a (1)", "w/ L_U-CL (0.1), a (2)"]
+    assert labels == [f"w/ L_U-CL (0.1), seed {last}" for last in ("1 (1)", "1 (2)", "2")]
+
+
+def test_the_dataset_names_the_users(checkpoint_of, tmp_path):
+    path, _ = checkpoint_of()
+    (tmp_path / "dataset").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="no such dataset"):
+        read_user_vectors(path)
+    assert read_user_vectors(path, tmp_path / "elsewhere").users["search"].ids["user"][0] == "u0"
 
 
 def test_checkpoints_without_such_vectors(checkpoint_of, tmp_path):
@@ -86,7 +128,7 @@ def test_checkpoints_without_such_vectors(checkpoint_of, tmp_path):
     state = torch.load(path, weights_only=True)
     state["state_dict"]["user_embedding.weight"] = state["state_dict"]["user_embedding.weight"][:9]
     torch.save({"config": CheckpointConfig(state["config"]), "state_dict": state["state_dict"]}, path)
-    with pytest.raises(CheckpointError, match="damaged: its tables do not fit each other"):
+    with pytest.raises(CheckpointError, match="does not fit the dataset"):
         read_user_vectors(path)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from recbole_gserec.analyze.user_counts import check_files, training_counts
 from recbole_gserec.benchmark.dataset_files import dataset_digest
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError
 from tests.conftest import random_files, write_dataset
 
 HERE = {"use_gpu": False}
@@ -58,11 +58,6 @@ def test_a_dataset_without_searches(data, searches):
     counts = training_counts("toy", data, HERE, "interactions")
     expected = plain_counts(random_files(), "interactions")
     assert {user: int(counts[user]) for user in expected} == expected
-
-
-def test_another_kind(data):
-    with pytest.raises(SettingError, match="--by is 'clicks'; it takes searches or interactions"):
-        training_counts("toy", data, HERE, "clicks")
 
 
 def test_files_of_other_runs(data):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests, missing_derived
-from recbole_gserec.benchmark.given import canonical, read_model_settings
+from recbole_gserec.benchmark.given import canonical, of_config_files, read_model_settings
 from recbole_gserec.benchmark.plan import Request, entries_of, read_preset
 from recbole_gserec.errors import DataError, SettingError
 
@@ -129,6 +129,29 @@ def test_values_have_one_form(value, meant):
 def test_paths_count_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert canonical({"pre_model_path": "a/b.pth"}) == {"pre_model_path": str(tmp_path / "a" / "b.pth")}
+
+
+def test_the_best_settings_of_a_sweep_can_be_given(tmp_path):
+    path = tmp_path / "best.yaml"
+    path.write_text("model: GSERec\ndataset: shop\nseed: 7\ndata_path: /data\nlambda_u_cl: 0.1\nepochs: 50\n")
+    assert of_config_files([path], ["GSERec"], ["shop"]) == {"lambda_u_cl": 0.1, "epochs": 50}
+    assert of_config_files([], ["GSERec", "SASRec"], ["shop"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("models", "datasets", "message"),
+    [
+        (["SASRec"], ["shop"], "best.yaml: the model is 'GSERec', and the settings would be given to SASRec"),
+        (["GSERec", "SASRec"], ["shop"], "the model is 'GSERec', and the settings would be given to GSERec, SASRec"),
+        (["GSERec"], ["books"], "the dataset is 'shop', and the settings would be given to books"),
+        ([], ["shop"], "the model is 'GSERec', and the settings would be given to all"),
+    ],
+)
+def test_the_best_settings_of_a_sweep_are_no_others(tmp_path, models, datasets, message):
+    path = tmp_path / "best.yaml"
+    path.write_text("model: GSERec\ndataset: shop\nlambda_u_cl: 0.1\n")
+    with pytest.raises(SettingError, match=message):
+        of_config_files([path], models, datasets)
 
 
 def test_settings_of_models_from_a_file(tmp_path):

@@ -68,6 +68,29 @@ def test_what_an_ablation_is_asked_for(tmp_path, monkeypatch):
     assert isinstance(run("ablation", "-d", "toy", "epochs").exception, SettingError)
 
 
+def test_where_an_ablation_trains(tmp_path, monkeypatch):
+    from recbole_gserec.analyze import ablation
+    from recbole_gserec.benchmark import ray_runner
+
+    pools = []
+    (tmp_path / "page.md").write_text("# x")
+
+    def analyze_ablation(request, make_pool):
+        pools.append(make_pool())
+        return ablation.AblationResult(tmp_path / "page.md", 0)
+
+    monkeypatch.setattr(ablation, "analyze_ablation", analyze_ablation)
+    monkeypatch.setattr(ray_runner, "RayPool", lambda *given: given)
+    for options in (["--workers", 2], ["--address", "host:1", "--gpus-per-run", 0.5], ["--cpus-per-run", 3]):
+        assert run("ablation", "-d", "toy", *options).exit_code == 0
+    assert pools[:2] == [(2, None, None, None), (None, "host:1", None, 0.5)]
+    assert type(pools[2]).__name__ == "LocalPool" and pools[2].threads == 3
+    assert isinstance(run("ablation", "-d", "toy", "--workers", 2, "--gpu_id=1").exception, SettingError)
+    # Known before anything is trained.
+    assert isinstance(run("ablation", "-d", "toy", "--by", "clicks").exception, SettingError)
+    assert len(pools) == 3
+
+
 def test_bad_input_of_the_others(tmp_path):
     assert isinstance(run("sensitivity").exception, SettingError)
     assert isinstance(run("sensitivity", "--sweep", tmp_path, "--runs", tmp_path).exception, SettingError)

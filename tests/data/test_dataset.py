@@ -212,6 +212,18 @@ def test_a_saved_dataset_is_used_again_unless_a_setting_of_it_has_changed(splits
 
 
 @pytest.mark.usefixtures("random_dataset")
+def test_events_as_read_are_the_rows_of_the_files(make_config, random_rows):
+    dataset = SearchDataset(make_config(normalize_all=True))
+    (users, items, times), (searchers, queries, search_times), (clicks, offsets) = dataset.events_as_read()
+    of_user, of_item, of_query = (dataset.field2id_token[field] for field in ("user_id", "item_id", "query_id"))
+    interactions = zip(of_user[users], of_item[items], times, strict=True)
+    assert [(user, item, int(time)) for user, item, time in interactions] == random_rows["inter"]
+    clicked = [" ".join(of_item[clicks[start:end]]) for start, end in zip(offsets, offsets[1:], strict=False)]
+    searches = zip(of_user[searchers], of_query[queries], map(int, search_times), clicked, strict=True)
+    assert list(searches) == random_rows["search"]
+
+
+@pytest.mark.usefixtures("random_dataset")
 def test_the_number_of_searches_is_told(make_config, random_rows):
     dataset = SearchDataset(make_config())
     before = str(dataset)

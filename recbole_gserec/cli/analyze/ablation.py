@@ -9,8 +9,8 @@ import typer
 
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import ConfigFiles, DataPath
+from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
 
 
@@ -30,7 +30,10 @@ def ablation(
     groups: options.Groups = None,
     quantiles: options.Quantiles = 4,
     metric: Annotated[str, typer.Option(help="By which groups are compared.")] = "NDCG@5",
-    workers: Annotated[int, typer.Option(min=1, help="Seeds at once; more than one are trained on Ray.")] = 1,
+    workers: Workers = None,
+    address: Address = None,
+    cpus_per_run: CpusPerRun = None,
+    gpus_per_run: GpusPerRun = None,
     config_file: ConfigFiles = None,
 ) -> None:
     """Train GSERec with all its parts and without each, and compare (Table 3 and Figure 5).
@@ -41,18 +44,10 @@ def ablation(
     # Imported here: --help needs none of it.
     from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
     from recbole_gserec.analyze.variants import chosen_variants
+    from recbole_gserec.benchmark.given import of_config_files
     from recbole_gserec.benchmark.metrics import parse_metric
-    from recbole_gserec.benchmark.runner import LocalPool, Pool
 
-    settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
-
-    def make_pool() -> Pool:
-        if workers == 1:
-            return LocalPool()
-        from recbole_gserec.benchmark.ray_runner import RayPool
-
-        return RayPool(workers, None, None, None)
-
+    settings = {**of_config_files(config_file or [], ["GSERec"], [dataset]), **parse_settings(context.args)}
     request = AblationRequest(
         dataset,
         _seeds(seeds),
@@ -63,7 +58,7 @@ def ablation(
         options.grouping(by, groups, quantiles),
         group_metric=parse_metric(metric),
     )
-    result = analyze_ablation(request, make_pool)
+    result = analyze_ablation(request, pool_maker(workers, address, cpus_per_run, gpus_per_run, settings))
     options.show(result.page)
     if result.unfinished:
         typer.echo(f"runs that did not finish: {result.unfinished}; the page says why", err=True)

@@ -29,12 +29,13 @@ def sensitivity(
     ] = None,
 ) -> None:
     """Show the score by value of each hyper-parameter (Figure 7), from finished trials or runs."""
-    if (sweep is None) == (runs is None):
+    folder = runs if sweep is None else sweep
+    if folder is None or (sweep is not None and runs is not None):
         raise SettingError("give either --sweep, a folder of gserec tune, or --runs, a folder of gserec benchmark")
     # Imported here: --help needs none of it.
     from recbole_gserec.analyze.sensitivity import write_sensitivity
     from recbole_gserec.analyze.settings_tried import read_benchmark, read_sweep
     from recbole_gserec.benchmark.metrics import parse_metric
 
-    tried = read_sweep(sweep) if sweep else read_benchmark(runs, model, dataset, parse_metric(metric))
-    options.show(write_sensitivity(tried, output or (sweep or runs) / "analyze" / "sensitivity"))
+    tried = read_sweep(sweep) if sweep else read_benchmark(folder, model, dataset, parse_metric(metric))
+    options.show(write_sensitivity(tried, output or folder / "analyze" / "sensitivity"))

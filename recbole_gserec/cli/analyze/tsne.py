@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.analyze import options
+from recbole_gserec.cli.options import DataPathOfTraining
 
 
 def tsne(
@@ -18,6 +19,7 @@ def tsne(
     users: Annotated[int, typer.Option(help="Most users drawn; the numbers are of all.")] = 2000,
     codes: Annotated[bool, typer.Option("--codes/--no-codes", help="Whether codes are drawn too.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sample and of t-SNE.")] = 2025,
+    data_path: DataPathOfTraining = None,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the result.")] = Path("analyze/tsne"),
 ) -> None:
     """Draw the search and the recommendation vectors of GSERec's users by t-SNE (Figure 6), and measure them.
@@ -27,4 +29,5 @@ def tsne(
     # Imported here: --help needs none of it.
     from recbole_gserec.analyze.tsne import analyze_tsne
 
-    options.show(analyze_tsne(checkpoint, output, n_users=users, seed=seed, with_codes=codes))
+    page = analyze_tsne(checkpoint, output, data_path=data_path, n_users=users, seed=seed, with_codes=codes)
+    options.show(page)

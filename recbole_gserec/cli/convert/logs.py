@@ -78,7 +78,8 @@ def logs(
 
     What columns mean, how cells are separated and which unit times are in is found in the files unless it is said.
     """
-    places = _places(input_, {"interactions": interactions, "searches": searches, "items": items})
+    logs = (_needed("interactions", interactions, input_), _needed("searches", searches, input_))
+    of_items = _place("items", items, input_)
     named = {"interactions": interaction_columns, "searches": search_columns, "items": item_columns}
     in_file = read_file(columns) if columns is not None else {}
     settings = LogSettings(
@@ -95,16 +96,19 @@ def logs(
     )
     if dry_run:
         folder = output if output.is_dir() else None
-        typer.echo(explain_logs(**places, settings=settings, options=options, folder=folder))
+        typer.echo(explain_logs(*logs, of_items, settings=settings, options=options, folder=folder))
     else:
-        typer.echo(convert_logs(output, name, **places, settings=settings, options=options))
+        typer.echo(convert_logs(output, name, *logs, of_items, settings=settings, options=options))
 
 
-def _places(folder: Path | None, given: dict[str, str | None]) -> dict[str, str | Path | None]:
-    """Where each log is: where it is said to be, or in the folder."""
-    places = {role: place or (find_in_folder(folder, role) if folder else None) for role, place in given.items()}
-    for role in ("interactions", "searches"):
-        if places[role] is None:
-            where = f"there is no {role}.* in {folder}" if folder else f"no {role} are given"
-            raise SettingError(f"{where}. Give --{role} FILE.")
-    return places
+def _place(role: str, given: str | None, folder: Path | None) -> str | Path | None:
+    """Where a log is: where it is said to be, or in the folder."""
+    return given or (find_in_folder(folder, role) if folder else None)
+
+
+def _needed(role: str, given: str | None, folder: Path | None) -> str | Path:
+    place = _place(role, given, folder)
+    if place is None:
+        where = f"there is no {role}.* in {folder}" if folder else f"no {role} are given"
+        raise SettingError(f"{where}. Give --{role} FILE.")
+    return place

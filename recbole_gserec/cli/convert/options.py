@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ OutputFolder = Annotated[
 ]
 
 
-def _in_panel(panel: str | None, kind: type, help_text: str) -> object:
+def _in_panel(panel: str | None, kind: Any, help_text: str) -> object:
     return Annotated[kind, typer.Option(help=help_text, rich_help_panel=panel)]
 
 
@@ -70,7 +70,7 @@ def with_options(defaults: Options | None = None) -> Callable[[Callable], Callab
 
     def decorate(command: Callable) -> Callable:
         @functools.wraps(command)
-        def wrapped(**arguments: object) -> object:
+        def wrapped(**arguments: Any) -> object:
             filters = {name: arguments.pop(name) for name in _FILTERS}
             filters |= {name: _seconds(name, filters[name]) for name in ("since", "until")}
             others = {name: arguments.pop(name) for name in _OTHERS}
@@ -82,16 +82,17 @@ def with_options(defaults: Options | None = None) -> Callable[[Callable], Callab
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=values[name], annotation=annotation)
             for name, annotation in {**_OTHERS, **_FILTERS}.items()
         ]
-        wrapped.__signature__ = signature.replace(parameters=[*own, *shared])
+        described: Any = wrapped
+        described.__signature__ = signature.replace(parameters=[*own, *shared])
         # Typer asks the annotations, not the signature, for the types.
-        wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
-        del wrapped.__wrapped__
+        described.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+        del described.__wrapped__
         return wrapped
 
     return decorate
 
 
-def _fields(options: Options | Filters) -> dict[str, object]:
+def _fields(options: Options | Filters) -> dict[str, Any]:
     return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
 
 
@@ -106,7 +107,7 @@ def _seconds(name: str, text: str | float | None) -> float | None:
             raise SettingError(f"{name} {text} may be a date or a number of seconds. {remedy}")
         return seconds
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(str(text))
     except ValueError:
         raise SettingError(f"{name} '{text}' is no date. {remedy}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

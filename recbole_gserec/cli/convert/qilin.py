@@ -17,7 +17,7 @@ _PANEL = "As the paper's authors do"
 
 
 def _flag(name: str, help_text: str) -> object:
-    return Annotated[bool, typer.Option(f"--{name}", help=help_text, rich_help_panel=_PANEL)]
+    return typer.Option(f"--{name}", help=help_text, rich_help_panel=_PANEL)
 
 
 @with_options(DEFAULTS)
@@ -39,12 +39,16 @@ def qilin(
         str,
         typer.Option(help=f"Time of a search: of the {' or '.join(SEARCH_TIMES)} clicked note that was shown."),
     ] = Reading.search_time,
-    as_published: _flag("as-published", "All of the following, and --search-time first.") = False,
-    raw_times: _flag("raw-times", "Times as in the files: milliseconds here, seconds there.") = False,
-    keep_unclicked: _flag("keep-unclicked", "First shown note of a search without clicks as if clicked.") = False,
-    first_query_only: _flag("first-query-only", "One query of each search_idx.") = False,
-    drop_textless: _flag("drop-textless", "Without clicks on notes without text.") = False,
-    as_listed: _flag("as-listed", "Notes of one time in the order of their lists, copies included.") = False,
+    as_published: Annotated[bool, _flag("as-published", "All of the following, and --search-time first.")] = False,
+    raw_times: Annotated[bool, _flag("raw-times", "Times as in the files: milliseconds here, seconds there.")] = False,
+    keep_unclicked: Annotated[
+        bool, _flag("keep-unclicked", "First shown note of a search without clicks as if clicked.")
+    ] = False,
+    first_query_only: Annotated[bool, _flag("first-query-only", "One query of each search_idx.")] = False,
+    drop_textless: Annotated[bool, _flag("drop-textless", "Without clicks on notes without text.")] = False,
+    as_listed: Annotated[
+        bool, _flag("as-listed", "Notes of one time in the order of their lists, copies included.")
+    ] = False,
     options: Options,
 ) -> None:
     """Qilin: logs of searches and recommendations of Xiaohongshu."""

@@ -1,9 +1,12 @@
-"""The look of all figures of analyses: as wide as a paper's column, told apart by colour-blind readers."""
+"""The look of figures made of panels: as wide as a paper's column, told apart by colour-blind readers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from recbole_gserec.figure_files import plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,7 +15,8 @@ if TYPE_CHECKING:
 COLUMN_INCHES = 3.3
 POINTS = 7
 # Okabe and Ito's colours.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
+BLUE, ORANGE = "#0072B2", "#D55E00"
+_MOST_CHARACTERS = 22
 
 
 def new_panels(n_panels: int, height: float, n_columns: int = 2) -> tuple[Figure, list[Axes]]:
@@ -37,3 +41,25 @@ def new_panels(n_panels: int, height: float, n_columns: int = 2) -> tuple[Figure
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
     return figure, panels[:n_panels]
+
+
+def ruled(panel: Axes) -> None:
+    """Draw lines at the ticks of the vertical axis, behind all else."""
+    panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
+    panel.set_axisbelow(True)
+
+
+def name_values(panel: Axes, labels: Sequence[str]) -> None:
+    """Put texts below the places 0, 1, ... of a panel of half the width, slanted where they would touch."""
+    labels = list(map(plain_text, labels))
+    crowded = sum(map(len, labels)) > _MOST_CHARACTERS
+    panel.set_xticks(range(len(labels)), labels, rotation=40 if crowded else 0, ha="right" if crowded else "center")
+    panel.set_xlim(-0.4, len(labels) - 0.6)
+
+
+def short(value: float) -> str:
+    """A number that fits below a tick: ``1e-4`` and not ``0.0001``."""
+    if value and abs(value) < 0.01:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:.3g}"

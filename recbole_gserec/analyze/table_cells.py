@@ -1,15 +1,11 @@
-"""The files an analysis leaves; the same analysis leaves the same bytes."""
+"""How numbers are printed in the tables of analyses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from recbole_gserec.benchmark import escaping
 from recbole_gserec.markdown_table import markdown_table
-
-if TYPE_CHECKING:
-    pass
 
 NONE = "–"
 """What stands in the place of a number that there is not."""
