@@ -20,8 +20,9 @@ from dataset_converters.amazon_reviews import read_reviews
 from dataset_converters.amazon_searches import PER_PURCHASE, make_searches
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.conversion import Options, convert
-from dataset_converters.workspace import count
+from dataset_converters.workspace import count, only_row
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.narrowing import not_none
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def _read(
     if recipe.items_with_text:
         left_out += _leave_out_items_without_text(connection, source.reviews)
     if published:
-        left_out += offer_published(connection, source.queries, options.bad_rows)
+        left_out += offer_published(connection, not_none(source.queries), options.bad_rows)
     else:
         offer_by_categories(connection)
     make_searches(
@@ -167,9 +168,7 @@ def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews
             (SELECT item FROM item_texts WHERE title <> '' OR description <> '') described USING (item)
     """
     connection.execute(f"CREATE TEMP TABLE without_text AS SELECT place {without}")
-    rows, lines = connection.execute(
-        "SELECT count(*), list_slice(list_sort(list(place)), 1, 5) FROM without_text"
-    ).fetchone()
+    rows, lines = only_row(connection, "SELECT count(*), list_slice(list_sort(list(place)), 1, 5) FROM without_text")
     connection.execute("DELETE FROM interactions WHERE place IN (SELECT place FROM without_text)")
     return [BadRows(reviews.name, "the item has neither title nor description", rows, tuple(lines))] if rows else []
 

@@ -137,13 +137,14 @@ def _metadata(reviews: Path, category: str) -> Path:
 def _published_queries(folder: Path, queries: Path | None) -> tuple[Path, Path, Path] | None:
     """The three files; all or none of them have to be there."""
     where = folder if queries is None else queries
-    found = [next(iter(_with_or_without_gz(where, stem)), None) for stem in _PUBLISHED]
-    if queries is None and not any(found):
+    found = {stem: path for stem in _PUBLISHED for path in _with_or_without_gz(where, stem)[:1]}
+    if queries is None and not found:
         return None
-    for stem, path in zip(_PUBLISHED, found, strict=True):
-        if path is None:
+    for stem in _PUBLISHED:
+        if stem not in found:
             raise DataError(where, f"no {stem}.gz", f"Give the product-search files {', '.join(_PUBLISHED)} together.")
-    return tuple(found)
+    first, second, third = (found[stem] for stem in _PUBLISHED)
+    return first, second, third
 
 
 def _with_or_without_gz(folder: Path, stem: str) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 import duckdb
@@ -16,7 +16,7 @@ from dataset_converters.amazon_lines import batches_of_lines, first_line
 from dataset_converters.amazon_queries import queries_of_paths
 from dataset_converters.amazon_text import category_paths, plain_text, shortened
 from dataset_converters.bad_rows import BadRows, settle
-from dataset_converters.workspace import run
+from dataset_converters.workspace import only_row, run
 from recbole_gserec.errors import DataError
 
 _TABLE_COLUMNS = {"item_id": "item_id", "title": "title", "categories_json": "categories"}
@@ -105,16 +105,14 @@ def _leave_out_repeated(connection: duckdb.DuckDBPyConnection, path: Path) -> li
         WHERE line IN (SELECT line FROM repeated WHERE NOT same)
         """
     )
-    rows, lines = connection.execute(
-        "SELECT count(*), list_slice(list_sort(list(line)), 1, 5) FROM repeated WHERE same"
-    ).fetchone()
+    rows, lines = only_row(
+        connection, "SELECT count(*), list_slice(list_sort(list(line)), 1, 5) FROM repeated WHERE same"
+    )
     connection.execute("DELETE FROM described WHERE line IN (SELECT line FROM repeated WHERE same)")
     return [BadRows(path.name, "the item a second time, with the same texts", rows, tuple(lines))] if rows else []
 
 
-def _described(
-    path: Path, edition: Edition, needed: Collection[str] | None, description_length: int
-) -> Iterator[pa.Table]:
+def _described(path: Path, edition: Edition, needed: Set[str] | None, description_length: int) -> Iterator[pa.Table]:
     """Rows of the needed items, a table for each block of the file."""
     is_table = edition.name == "plain"
     parse = _table_parser(path) if is_table else parse_record
@@ -134,7 +132,7 @@ def _mention_of(key: str) -> re.Pattern:
     return re.compile(rf"""{key}['"]\s*:\s*u?['"]([^'"]+)['"]""")
 
 
-def _may_be_needed(text: str, mention: re.Pattern | None, needed: Collection[str] | None) -> bool:
+def _may_be_needed(text: str, mention: re.Pattern | None, needed: Set[str] | None) -> bool:
     """Whether a line has to be parsed: it mentions a needed item as its own, or no item at all."""
     if mention is None or needed is None:
         return True
@@ -147,7 +145,7 @@ def _row(
     text: str | None,
     parse: Callable[[str], dict],
     key: str,
-    needed: Collection[str] | None,
+    needed: Set[str] | None,
     description_length: int,
 ) -> dict | None:
     """A row of the schema; None for an item that is not needed."""

@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -78,7 +79,7 @@ def _blocks_of_whole_lines(path: Path) -> Iterator[bytes]:
 def _chunks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as raw, _bar(path) as bar:
         compressed = raw.peek(len(_GZIP_MARK)).startswith(_GZIP_MARK)
-        opened = gzip.GzipFile(fileobj=raw) if compressed else raw
+        opened: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if compressed else raw
         at_start = True
         while chunk := _next_chunk(opened, path):
             bar.update(raw.tell() - bar.n)
@@ -86,7 +87,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             at_start = False
 
 
-def _next_chunk(opened: gzip.GzipFile, path: Path) -> bytes:
+def _next_chunk(opened: BinaryIO | gzip.GzipFile, path: Path) -> bytes:
     try:
         return opened.read(_BLOCK_BYTES)
     except EOFError:

@@ -104,10 +104,12 @@ def _find_files(folder: Path) -> dict[str, Path]:
     inside = sorted(path for path in folder.glob("*/") if _in_folder(path, _FILES[0])) if folder.is_dir() else []
     if len(inside) == 1 and not _in_folder(folder, _FILES[0]):
         folder = inside[0]
-    found = {name: _in_folder(folder, name) for name in _FILES}
-    for name, path in found.items():
+    found = {}
+    for name in _FILES:
+        path = _in_folder(folder, name)
         if path is None:
             raise DataError(folder / name, "file not found", _LAYOUT)
+        found[name] = path
     return found
 
 

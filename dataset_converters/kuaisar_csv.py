@@ -149,7 +149,7 @@ def _header(path: Path, required: Iterable[str]) -> list[str]:
     return names
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -174,7 +174,8 @@ def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> lis
     if not rows:
         return []
     wanted = iter(rows)
-    next_row, lines = next(wanted), []
+    next_row: int | None = next(wanted)
+    lines = []
     for row, line in enumerate(_first_lines(path, rejected_lines)):
         if row == next_row:
             lines.append(line)

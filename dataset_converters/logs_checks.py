@@ -56,9 +56,10 @@ def check_times(
     Raises:
         DataError: If they cannot.
     """
-    if None in clocks.values():
+    known = {role: clock for role, clock in clocks.items() if clock is not None}
+    if len(known) < len(clocks):
         return []
-    positions = {role for role, clock in clocks.items() if clock.is_position}
+    positions = {role for role, clock in known.items() if clock.is_position}
     if len(positions) == 1:
         told = " and ".join(f"{role} have {clock}" for role, clock in clocks.items())
         raise DataError(
@@ -66,8 +67,9 @@ def check_times(
             f"times of the two logs cannot be compared: {told}",
             "Give both the same kind of time, or say --time-unit.",
         )
-    ranges = {role: time_range(connection, f"read_{role}") for role in clocks}
-    if None in ranges.values():
+    found = ((role, time_range(connection, f"read_{role}")) for role in clocks)
+    ranges = {role: times for role, times in found if times is not None}
+    if len(ranges) < len(clocks):
         return []
     warnings = []
     if max(first for first, _ in ranges.values()) > min(last for _, last in ranges.values()):

@@ -8,6 +8,10 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 Record = tuple[int, list[str] | None, str | None]
 """The line that a row begins in, its cells, and what is wrong with the row; one of the last two is None."""
@@ -98,7 +102,8 @@ def blocks(text: Iterable[str], dialect: Dialect, n_lines: int = 65536) -> Itera
     A row of wrong quotes ends with its first line, so that a mark that is never closed takes no other row with it.
     """
     csv.field_size_limit(_LARGEST_CELL)
-    text, kept, line = iter(text), [], 1
+    text, line = iter(text), 1
+    kept: list[str] = []
     while True:
         more = list(itertools.islice(text, n_lines))
         lines = kept + (_without_missing(more, dialect) if dialect.backslash else more)
@@ -137,7 +142,7 @@ def _parse(lines: list[str], dialect: Dialect, first: int, is_end: bool) -> tupl
     return Block(begins, rows, problems), begin
 
 
-def _reader(lines: Iterable[str], dialect: Dialect) -> Iterator[list[str]]:
+def _reader(lines: Iterable[str], dialect: Dialect) -> Reader:
     return csv.reader(
         lines,
         delimiter=dialect.delimiter,

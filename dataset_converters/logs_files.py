@@ -26,8 +26,16 @@ COMPRESSIONS = (".gz", ".zst")
 _SUFFIXES = {suffix: kind for kind, suffixes in FORMATS.items() for suffix in suffixes}
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-# A byte that the encoding does not know becomes half of a surrogate pair, which no text holds: the row is found later.
-codecs.register_error("gserec-mark", lambda error: ("\udcff", error.end))
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    """What a byte that the encoding does not know becomes."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    # Half of a surrogate pair, which no text holds: the row is found later.
+    return "\udcff", error.end
+
+
+codecs.register_error("gserec-mark", _mark)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def refuse_utf16(file: LogFile, encoding: str) -> None:
             raise DataError(file.path, f"the text is in UTF-16, not in {encoding}", "Give --encoding utf-16.")
 
 
-def _uncompressed(raw: BinaryIO, path: Path) -> BinaryIO:
+def _uncompressed(raw: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
     if path.suffix.lower() == ".gz":
         return gzip.GzipFile(fileobj=raw)
     if path.suffix.lower() == ".zst":

@@ -20,6 +20,7 @@ from dataset_converters.logs_files import opened
 from dataset_converters.logs_layout import Layout, damaged_parquet, place_of
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
+from recbole_gserec.narrowing import not_none
 
 _ROWS_AT_ONCE = 65536
 _LISTS = ("items", "item")
@@ -87,12 +88,14 @@ def _csv_chunks(text: TextIO, layout: Layout, columns: Columns) -> Iterator[Chun
     places = [[place_of(layout, column) for column in names] for names in columns.values()]
     width = len(layout.columns)
     header = layout.header
-    for block in logs_csv.blocks(text, layout.dialect, _ROWS_AT_ONCE):
+    for block in logs_csv.blocks(text, not_none(layout.dialect), _ROWS_AT_ONCE):
         # Most blocks hold nothing but good rows. A blank line has the width 0, or 1.
         if not block.problems and not header and width > 1 and set(map(len, block.rows)) == {width}:
             yield Chunk(block.lines, [_cells(block.rows, each) for each in places], [None] * len(block.rows))
             continue
-        lines, rows, problems = [], [], []
+        lines: list[int] = []
+        rows: list[list[str] | None] = []
+        problems: list[str | None] = []
         for index, (line, cells) in enumerate(zip(block.lines, block.rows, strict=True)):
             problem = block.problems.get(index)
             if problem is None and logs_csv.is_blank(cells):
@@ -109,10 +112,11 @@ def _csv_chunks(text: TextIO, layout: Layout, columns: Columns) -> Iterator[Chun
             yield Chunk(lines, [_cells(rows, each) for each in places], problems)
 
 
-def _cells(rows: list[list[str] | None], places: list[int]) -> list[str | None]:
+def _cells(rows: Sequence[list[str] | None], places: list[int]) -> list[str | None]:
     """The cells in some columns, several joined by spaces."""
-    if len(places) == 1 and None not in rows:
-        return list(map(itemgetter(places[0]), rows))
+    good = [row for row in rows if row is not None]
+    if len(places) == 1 and len(good) == len(rows):
+        return list(map(itemgetter(places[0]), good))
     return [None if row is None else " ".join(filter(None, (row[place] for place in places))) for row in rows]
 
 

@@ -118,18 +118,18 @@ def _counts(connection: duckdb.DuckDBPyConnection, log: Understood) -> dict[str,
 
 def _sample(connection: duckdb.DuckDBPyConnection, log: Understood) -> list[str]:
     if log.role == "items":
-        rows = connection.execute(
+        items = connection.execute(
             f"SELECT * EXCLUDE (place, file, line, problem) FROM read_items ORDER BY place LIMIT {_ROWS_SHOWN}"
         )
-        names = [name for name, *_ in rows.description]
-        events = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+        names = [name for name, *_ in items.description or []]
+        events = [dict(zip(names, row, strict=True)) for row in items.fetchall()]
     elif log.role == "searches":
         rows = connection.execute(
             f"SELECT user, query, time, items FROM searches ORDER BY place LIMIT {_ROWS_SHOWN}"
         ).fetchall()
         events = [
-            {"user": user, "query": query, "time": told_time(when, log.clock), "items": " ".join(items)}
-            for user, query, when, items in rows
+            {"user": user, "query": query, "time": told_time(when, log.clock), "items": " ".join(clicked)}
+            for user, query, when, clicked in rows
         ]
     else:
         rows = connection.execute(

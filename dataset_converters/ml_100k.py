@@ -118,7 +118,9 @@ def words_of_films(categories: pd.Series, release_years: pd.Series) -> pd.Series
     return categories.str.lower().str.cat(decades, sep=" ").str.strip()
 
 
-def _fill_tables(connection: duckdb.DuckDBPyConnection, interactions: pd.DataFrame, films: pd.DataFrame, seed: int):
+def _fill_tables(
+    connection: duckdb.DuckDBPyConnection, interactions: pd.DataFrame, films: pd.DataFrame, seed: int
+) -> None:
     """Fill the tables of the conversion."""
     interactions = interactions.sort_values(["user_id", "timestamp"], kind="stable")
     searched = draw_searches(interactions["user_id"].to_numpy(), seed)

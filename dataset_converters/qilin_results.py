@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -76,7 +77,7 @@ def find_files(source: Path) -> dict[str, Path]:
     Raises:
         DataError: If a folder is missing or empty.
     """
-    files = {}
+    files: dict[str, Path] = {}
     for folder in FOLDERS:
         if not (source / folder).is_dir():
             raise DataError(source / folder, "folder not found", _LAYOUT)
@@ -254,7 +255,7 @@ def _check_columns(
         raise DataError(path, f"no column {', '.join(missing)}", _GET_AGAIN)
     if details is None:
         return
-    kind = connection.read_parquet(one_file(path), hive_partitioning=False).select(details).types[0]
+    kind: Any = connection.read_parquet(one_file(path), hive_partitioning=False).select(details).types[0]
     if kind.id != "list" or kind.children[0][1].id != "struct":
         raise DataError(path, f"{details} is {kind}, not a list of shown notes", _GET_AGAIN)
     known = [name for name, _ in kind.children[0][1].children]

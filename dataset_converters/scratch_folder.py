@@ -12,7 +12,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: what a killed process left stays.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # mypy has no word for a module that may be missing
 
 _PREFIX = ".converting-"
 _LOCK = "in-use"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from tqdm import tqdm
@@ -80,7 +81,8 @@ def one_file(path: Path) -> str:
 
 def _check_resources(memory: str, threads: int | None) -> None:
     # DuckDB takes -1 for no limit, and aborts the process where it cannot start as many threads as asked for.
-    if not _MEMORY.fullmatch(memory) or not float(_MEMORY.fullmatch(memory)[1]):
+    given = _MEMORY.fullmatch(memory)
+    if given is None or not float(given[1]):
         raise SettingError(f"memory '{memory}' cannot be used. Give one like 2GB.")
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise SettingError(f"threads {threads} cannot be used. Give 1 to {_MOST_THREADS}.")
@@ -132,5 +134,10 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list | None
 
 def count(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list | None = None) -> int:
     """The single number that a query returns."""
+    return only_row(connection, sql, parameters)[0]
+
+
+def only_row(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list | None = None) -> tuple[Any, ...]:
+    """The single row that a query returns."""
     # All of it is fetched: DuckDB registers nothing while a result waits.
-    return connection.execute(sql, parameters or []).fetchall()[0][0]
+    return connection.execute(sql, parameters or []).fetchall()[0]

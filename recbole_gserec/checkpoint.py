@@ -41,7 +41,7 @@ class CheckpointConfig:
     def __init__(self, config: Config):
         self._config = config
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         config = self._config
         plain = {part: _encode(getattr(config, part)) for part in _PARTS}
         names = {"model": config.model, "dataset": config.dataset}
@@ -90,7 +90,7 @@ def allow_config_in_checkpoints() -> None:
     torch.serialization.add_safe_globals([restore_config, restore_array, restore_matrix])
 
 
-def save_checkpoint(trainer, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
     """``Trainer._save_checkpoint``: the same content, readable with ``weights_only=True``, never half."""
     if not trainer.config["single_spec"] and trainer.config["local_rank"] != 0:
         return

@@ -12,27 +12,27 @@ __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "r
 STOCK: dict[str, Callable[..., Any]] = {}
 
 
-def run(*args, **kwargs):
+def run(*args: Any, **kwargs: Any) -> Any:
     """See ``recbole.quick_start.run``."""
     return STOCK["run"](*args, **kwargs)
 
 
-def run_recbole(*args, **kwargs):
+def run_recbole(*args: Any, **kwargs: Any) -> Any:
     """See ``recbole.quick_start.run_recbole``."""
     return STOCK["run_recbole"](*args, **kwargs)
 
 
-def run_recboles(rank, *args):
+def run_recboles(rank: int, *args: Any) -> Any:
     """See ``recbole.quick_start.quick_start.run_recboles``."""
     return STOCK["run_recboles"](rank, *args)
 
 
-def objective_function(*args, **kwargs):
+def objective_function(*args: Any, **kwargs: Any) -> Any:
     """See ``recbole.quick_start.objective_function``."""
     return STOCK["objective_function"](*args, **kwargs)
 
 
-def load_data_and_model(model_file):
+def load_data_and_model(model_file: str) -> Any:
     """See ``recbole.quick_start.load_data_and_model``.
 
     Raises:

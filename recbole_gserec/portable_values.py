@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
 
 _FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
 
@@ -18,7 +21,7 @@ class PortableArray:
     def __init__(self, array: np.ndarray):
         self._array = array
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return restore_array, (torch.from_numpy(np.array(self._array)), isinstance(self._array, np.matrix))
 
 
@@ -28,7 +31,7 @@ class PortableMatrix:
     def __init__(self, matrix: Any):
         self._matrix = matrix
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         triplets = self._matrix.tocoo()
         parts = (torch.from_numpy(np.array(part)) for part in (triplets.data, triplets.row, triplets.col))
         return restore_matrix, (self._matrix.format, tuple(self._matrix.shape), *parts)
@@ -49,7 +52,7 @@ def restore_matrix(
     return sp.coo_matrix((values.numpy(), (rows.numpy(), columns.numpy())), shape=shape).asformat(kind)
 
 
-def portable_other_parameter(model: nn.Module) -> dict[str, Any]:
+def portable_other_parameter(model: AbstractRecommender) -> dict[str, Any]:
     """``model.other_parameter()`` without the parts that ``state_dict`` has, arrays and matrices made portable."""
     children = dict(model.named_children())
     values = {}

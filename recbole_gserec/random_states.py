@@ -16,7 +16,8 @@ Generator = torch.Generator | np.random.Generator
 
 def global_states() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's own generators; ``torch.load`` reads them with ``weights_only``."""
-    kind, keys, *others = np.random.get_state()  # noqa: NPY002  (RecBole draws from it)
+    state: Any = np.random.get_state()  # noqa: NPY002  (RecBole draws from it)
+    kind, keys, *others = state
     return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *others),
@@ -47,7 +48,7 @@ def set_own_states(states: dict[str, Any], *owners: object) -> None:
         if isinstance(generator, torch.Generator):
             generator.set_state(state)
             continue
-        bits = generator.bit_generator
+        bits: Any = generator.bit_generator
         bits.state = state["bits"]
         # Generators spawned from this one depend on how many there have been.
         bits.seed_seq.spawn(state["spawned"] - bits.seed_seq.n_children_spawned)
@@ -56,7 +57,7 @@ def set_own_states(states: dict[str, Any], *owners: object) -> None:
 def _state(generator: Generator) -> Any:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
-    bits = generator.bit_generator
+    bits: Any = generator.bit_generator
     return {"bits": bits.state, "spawned": bits.seed_seq.n_children_spawned}
 
 

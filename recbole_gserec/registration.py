@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from logging import getLogger
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import recbole
@@ -110,9 +110,11 @@ def register_model(model: Model, settings: str | Path | None = None) -> Model:
     if MODELS.get(name) != module and name.lower() in by_lower:
         raise SettingError(f"{module}.{name}: there is a model '{by_lower[name.lower()]}' already. Choose another name")
     source = getattr(sys.modules[module], "__file__", None)
-    if settings is None and source is None:
-        raise SettingError(f"{module}.{name} is not from a file: say which one has its settings")
-    add_model_file(name, Path(settings) if settings is not None else Path(source).with_name(f"{name}.yaml"))
+    if settings is None:
+        if source is None:
+            raise SettingError(f"{module}.{name} is not from a file: say which one has its settings")
+        settings = Path(source).with_name(f"{name}.yaml")
+    add_model_file(name, Path(settings))
     MODELS[name] = module
     _add_search_aware(name, sys.modules[module])
     return model
@@ -154,7 +156,7 @@ def _restore_scipy_method() -> None:
     if hasattr(dok_matrix, "_update"):
         return
 
-    def _update(self, data):
+    def _update(self: Any, data: Any) -> None:
         self._dict.update(data)
 
     dok_matrix._update = _update
@@ -199,7 +201,7 @@ def _add_settings() -> None:
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
     load_stock = Config._load_internal_config_dict
 
-    def _load_internal_config_dict(self, model, model_class, dataset):
+    def _load_internal_config_dict(self: Any, model: str, model_class: Any, dataset: str) -> None:
         load_stock(self, model, model_class, dataset)
         given, internal = self.external_config_dict, self.internal_config_dict
         # The command line may be that of a user's own program, with flags of its own: those are only warned of.
@@ -261,7 +263,7 @@ def _add_dataset_downloads() -> None:
 
     download_stock = Dataset._download
 
-    def _download(self):
+    def _download(self: Any) -> None:
         if make_default_dataset(self.dataset_name, self.dataset_path, self.config):
             return
         try:
@@ -293,12 +295,12 @@ def _check_search_data() -> None:
     load_stock, filter_stock = Dataset._load_inter_feat, Dataset._filter_by_inter_num
     split_stock = Dataset._split_index_by_leave_one_out
 
-    def is_checked_here(dataset) -> bool:
+    def is_checked_here(dataset: Any) -> bool:
         # Settings of a time when the dataset had no searches do not say what to refuse.
         is_stock = not isinstance(dataset, SearchDataset) and "short_users" in dataset.config
         return is_stock and has_searches(dataset.dataset_path, dataset.dataset_name)
 
-    def _load_inter_feat(self, token, dataset_path):
+    def _load_inter_feat(self: Any, token: str, dataset_path: str) -> None:
         if not is_checked_here(self):
             load_stock(self, token, dataset_path)
             return
@@ -306,13 +308,14 @@ def _check_search_data() -> None:
         load_stock(self, token, dataset_path)
         sort_interactions(self)
 
-    def _filter_by_inter_num(self):
+    def _filter_by_inter_num(self: Any) -> None:
         filter_stock(self)
         if is_checked_here(self):
             check_interactions(self)
 
-    def _split_index_by_leave_one_out(self, grouped_index, leave_one_num):
-        trained_on, groups = [], grouped_index
+    def _split_index_by_leave_one_out(self: Any, grouped_index: Any, leave_one_num: int) -> Any:
+        trained_on: list[Any] = []
+        groups = grouped_index
         if is_checked_here(self) and leave_one_num == 2:
             trained_on, groups = split_off_short_users(self, groups)
         parts = split_stock(self, groups, leave_one_num)
@@ -341,7 +344,7 @@ def _replace_evaluation() -> None:
 
     get_stock = recbole.data.utils.get_dataloader
 
-    def get_dataloader(config, phase):
+    def get_dataloader(config: Any, phase: str) -> type:
         return choose_dataloader(config, phase, get_stock, is_ours=config["model"] in MODELS)
 
     # `data_preparation` looks the name up in its module; `recbole.data` holds a second reference to it.
@@ -352,7 +355,7 @@ def _replace_evaluation() -> None:
     recbole.trainer.trainer.Evaluator = PlainEvaluator
     evaluate_stock = Trainer._neg_sample_batch_eval
 
-    def _neg_sample_batch_eval(self, batched_data):
+    def _neg_sample_batch_eval(self: Any, batched_data: Any) -> Any:
         if isinstance(batched_data, CandidateBatch):
             return score_batch(self.model, batched_data, self.device, self.test_batch_size)
         return evaluate_stock(self, batched_data)
@@ -372,11 +375,17 @@ def _replace_checkpoints() -> None:
     allow_config_in_checkpoints()
     resume_stock, evaluate_stock = Trainer.resume_checkpoint, Trainer.evaluate
 
-    def resume_checkpoint(self, resume_file):
+    def resume_checkpoint(self: Any, resume_file: str) -> None:
         check_checkpoint(resume_file)
         resume_stock(self, resume_file)
 
-    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+    def evaluate(
+        self: Any,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
         if eval_data and load_best_model:
             check_checkpoint(model_file or self.saved_model_file)
         return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)

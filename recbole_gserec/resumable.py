@@ -8,15 +8,16 @@ scaling (``enable_scaler``) begins anew in each epoch, as RecBole has it, and le
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.trainer import Trainer
 
 from recbole_gserec.files import written_aside
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.portable_values import portable_other_parameter
 from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
 from recbole_gserec.unsaved_state import UnsavedState
@@ -24,7 +25,13 @@ from recbole_gserec.unsaved_state import UnsavedState
 FORMAT = 2
 
 
-class ResumableTraining:
+if TYPE_CHECKING:
+    from recbole.trainer import Trainer as _Trainer
+else:
+    _Trainer = object
+
+
+class ResumableTraining(_Trainer):
     """Goes before a trainer class of RecBole; changes no number.
 
     A training is resumed where the file of its state is whole, was written by the same ``made_by``, and lies beside the
@@ -42,10 +49,17 @@ class ResumableTraining:
     made_by: Mapping[str, Any] | None = None
     save_every_s: float = 60.0
     resumed_epochs = 0
+    start_epoch: int
     _unsaved: UnsavedState
 
     def fit(
-        self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], Any] | None = None,
     ) -> tuple[float, Any]:
         """RecBole's, from the stored epoch on."""
         run = {"verbose": verbose, "saved": saved, "show_progress": show_progress}
@@ -70,7 +84,7 @@ class ResumableTraining:
 
         return super().fit(train_data, valid_data, callback_fn=after_epoch, **run)
 
-    def store(self, train_data, epoch: int) -> None:
+    def store(self, train_data: Any, epoch: int) -> None:
         """Write the state after an epoch, whole or not at all."""
         result = self.best_valid_result
         state = {
@@ -88,7 +102,7 @@ class ResumableTraining:
             "own_random": own_states(train_data, self.model),
             "noted": self.noted(),
         }
-        with written_aside(self.state_file) as temporary:
+        with written_aside(not_none(self.state_file)) as temporary:
             torch.save(state, temporary)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -106,8 +120,8 @@ class ResumableTraining:
     def take_noted(self, noted: dict[str, Any]) -> None:
         """Take back what :meth:`noted` returned."""
 
-    def _restore(self, train_data) -> bool:
-        state = read_state(self.state_file, self.made_by)
+    def _restore(self, train_data: Any) -> bool:
+        state = read_state(not_none(self.state_file), self.made_by)
         if state is None or not Path(self.saved_model_file).is_file():
             return False
         self.model.load_state_dict(state["state_dict"])

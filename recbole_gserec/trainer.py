@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from recbole.trainer import Trainer
 
@@ -13,22 +15,24 @@ class SearchTrainer(Trainer):
     GSERec writes, as its authors' code does.
     """
 
-    def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """RecBole's, by a model that knows which epoch it is."""
         self.model.epoch = epoch_idx
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
-    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+    def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
         """RecBole's line about an epoch, with the names of the losses instead of their numbers."""
         line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
         for number, name in enumerate(self.model.loss_names, start=1):
             line = line.replace(f"train_loss{number}", f"{name} loss")
         return line
 
-    def _build_optimizer(self, **kwargs):
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         if "params" in kwargs or self.learner.lower() != "adam":
             return super()._build_optimizer(**kwargs)
-        free, decayed = [], []
+        free: list[torch.nn.Parameter] = []
+        decayed: list[torch.nn.Parameter] = []
+        learning_rate: Any = kwargs.get("learning_rate", self.learning_rate)
         for name, parameter in self.model.named_parameters():
             spared = name.endswith("bias") or name.endswith("log_tau")
             (free if spared else decayed).append(parameter)
@@ -37,4 +41,4 @@ class SearchTrainer(Trainer):
             {"params": free, "weight_decay": 0.0},
         ]
         # The fused update touches each table once; the default one makes several passes over all of them.
-        return torch.optim.Adam(groups, lr=kwargs.get("learning_rate", self.learning_rate), fused=True)
+        return torch.optim.Adam(groups, lr=learning_rate, fused=True)

@@ -54,4 +54,5 @@ def build(config: Config, make_dataset: Callable[[], Any], trainer_class: type) 
     logger.info(model)
     # Not only to be told: it lets the model predict, which may draw random numbers.
     flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
-    return Built(dataset, *loaders, model, flops, trainer_class(config, model))
+    train_data, valid_data, test_data = loaders
+    return Built(dataset, train_data, valid_data, test_data, model, flops, trainer_class(config, model))

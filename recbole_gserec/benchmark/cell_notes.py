@@ -9,6 +9,7 @@ from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
 from recbole_gserec.benchmark.runs import FAILED
+from recbole_gserec.narrowing import not_none
 
 _LONGEST = 200
 
@@ -29,7 +30,7 @@ def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: 
     if cell.finished and parts:
         parts.insert(0, f"{len(cell.finished)} of {len(seeds)} seeds")
     if cell.finished and refused:
-        parts.append(f"not compared with {printed_name(anchor)}, nor ranked: {refused}")
+        parts.append(f"not compared with {printed_name(not_none(anchor))}, nor ranked: {refused}")
     parts += _outdated(cell)
     return f"{printed_name(cell.model)} on {cell.dataset}: {'; '.join(parts)}." if parts else None
 

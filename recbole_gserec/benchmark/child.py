@@ -55,9 +55,10 @@ def run_child(job: Job) -> str:
         status = _run(spec_file, _environment(job), output)
         if status == BUSY:
             return ELSEWHERE
-        if status != 0 or status_of(job.spec.folder) is None:
+        told = status_of(job.spec.folder)
+        if status != 0 or told is None:
             return note_failure(job.spec, _reason(status, output), started)
-    return status_of(job.spec.folder)
+    return told
 
 
 def note_failure(spec: Spec, error: str, started: datetime) -> str:

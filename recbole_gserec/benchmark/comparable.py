@@ -34,7 +34,7 @@ def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
             return f"{mode_of(a.record)} and {mode_of(b.record)} are different evaluations"
         if a.record["candidates"].get("test") != b.record["candidates"].get("test"):
             return f"the candidate lists of seed {seed} differ"
-        if not (a.ranks.same_targets(b.ranks) and a.ranks.same_targets(first.ranks)):
+        if not (a.test_ranks.same_targets(b.test_ranks) and a.test_ranks.same_targets(first.test_ranks)):
             return f"the users or targets of seed {seed} differ"
     return None
 

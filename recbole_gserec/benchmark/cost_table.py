@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -48,7 +48,7 @@ def markdown(frame: pd.DataFrame) -> str:
         marks = {name: f"<sup>{note_mark(place)}</sup>" for place, name in enumerate(others)}
         table = [["model", *(head for _, head, _ in _COLUMNS)]]
         table += [[printed_name(row["model"]) + marks.get(row["machine"], ""), *_cells(row)] for row in records]
-        parts += [f"### {escaping.markdown(dataset)}", markdown_table(table)]
+        parts += [f"### {escaping.markdown(str(dataset))}", markdown_table(table)]
         if usual:
             parts.append(escaping.markdown(f"Made with {usual}."))
         parts += [
@@ -58,5 +58,5 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[Hashable, Any]) -> list[str]:
     return [MISSING_WORD if pd.isna(row[name]) else f"{row[name]:{form}}" for name, _, form in _COLUMNS]

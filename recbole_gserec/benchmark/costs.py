@@ -71,7 +71,8 @@ def _row(cell: ModelRuns, machines: Counter[Machine], runs: Sequence[StoredRun])
     for run in finished:
         groups.setdefault(Machine.of(run.record), []).append(run)
     machine = usual if usual in groups else min(groups, default=None)
-    records = [run.record for run in groups.get(machine, [])]
+    chosen = groups[machine] if machine else []
+    records = [run.record for run in chosen]
     epoch, cpu_epoch = (
         _median(each for record in records for each in record["epochs"][name]) for name in ("seconds", "cpu_seconds")
     )
@@ -85,7 +86,7 @@ def _row(cell: ModelRuns, machines: Counter[Machine], runs: Sequence[StoredRun])
         "samples_per_second": samples / epoch if epoch and samples is not None else None,
         "peak_memory_mib": _largest(record["peak_memory_bytes"] for record in records),
         "peak_gpu_memory_mib": _largest(record.get("peak_gpu_memory_bytes") for record in records),
-        "at_once": max((_at_once(run, runs) for run in groups.get(machine, [])), default=None),
+        "at_once": max((_at_once(run, runs) for run in chosen), default=None),
         "flops": _median(record["flops"] for record in records if record.get("flops") is not None),
         "n_runs": len(records),
         "device": machine.device if machine else None,

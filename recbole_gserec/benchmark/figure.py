@@ -73,8 +73,17 @@ def _draw_panel(
             mean, half = mean_and_half_interval(cell, metric)
             # Hollow where it is of other data or candidates than the reference's.
             face = colour if row.cells[dataset][0].is_ranked else "white"
-            look = {"color": colour, "markerfacecolor": face, "markersize": 3, "elinewidth": 1, "capsize": 1.5}
-            panel.errorbar(mean, place, xerr=half, fmt=marker, **look)
+            panel.errorbar(
+                mean,
+                place,
+                xerr=half,
+                fmt=marker,
+                color=colour,
+                markerfacecolor=face,
+                markersize=3,
+                elinewidth=1,
+                capsize=1.5,
+            )
         else:
             word = row.cells[dataset][0].word
             beside = blended_transform_factory(panel.transAxes, panel.transData)
@@ -103,7 +112,7 @@ def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, floa
     """
     # Seeds may have different users, in damaged folders; the interval is then that of the first.
     runs = list(cell.finished.values())
-    seeds = [run.seed for run in runs if run.ranks.same_targets(runs[0].ranks)]
+    seeds = [run.seed for run in runs if run.test_ranks.same_targets(runs[0].test_ranks)]
     values = cell.per_user(metric, seeds)
     half = _NORMAL_95 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(cell.means(metric).mean()), float(half)

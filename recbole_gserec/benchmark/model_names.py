@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from recbole_gserec.properties_files import is_search_aware
 
 RECOMMENDATION = "Recommendation"
@@ -50,7 +52,7 @@ def printed_name(model: str) -> str:
     return _PRINTED.get(model, model)
 
 
-def in_paper_order(models) -> list[str]:
+def in_paper_order(models: Iterable[str]) -> list[str]:
     """Distinct models by group, in it those of the paper in its order, then the others by name."""
     return sorted(
         set(models), key=lambda model: (GROUPS.index(group_of(model)), _PLACES.get(model, len(_PLACES)), model)

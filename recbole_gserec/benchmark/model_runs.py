@@ -39,12 +39,13 @@ class ModelRuns:
 
     def means(self, metric: Metric) -> NDArray[np.float64]:
         """Mean over users of each finished run, ``[n_seeds]``."""
-        return np.array([metric.of_ranks(run.ranks.ranks).mean() for run in self.finished.values()])
+        return np.array([metric.of_ranks(run.test_ranks.ranks).mean() for run in self.finished.values()])
 
     def per_user(self, metric: Metric, seeds: Collection[int]) -> NDArray[np.float64]:
         """Each user's mean over the finished runs of these seeds, which must have the same users; ``[n_users]``."""
         runs = self.finished
-        return sum(metric.of_ranks(runs[seed].ranks.ranks) for seed in sorted(seeds)) / len(seeds)
+        first, *others = (metric.of_ranks(runs[seed].test_ranks.ranks) for seed in sorted(seeds))
+        return sum(others, first) / len(seeds)
 
 
 def choose_runs(runs: Iterable[StoredRun]) -> dict[tuple[str, str], ModelRuns]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,14 @@ import pyarrow.parquet as pq
 from recbole_gserec.evaluation.candidates import order_of_tokens
 from recbole_gserec.files import written_aside
 
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
 PARTS = ("valid", "test")
 _ROWS_AT_ONCE = 4096
 
 
-def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset) -> None:
+def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset: Dataset) -> None:
     """Write the ranks of targets as Parquet: ``part``, ``user``, ``item``, ``rank`` (1 is best).
 
     Args:
@@ -42,7 +45,7 @@ def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def candidates_digest(loader) -> str | None:
+def candidates_digest(loader: Any) -> str | None:
     """SHA-256 of the candidate lists of a split; None where targets are ranked among all items.
 
     It is that of a text with one line per target, ordered by user: ``user``, target and negatives, separated by tabs.

@@ -66,7 +66,7 @@ def main() -> None:
     entries = [Entry(**entry) for entry in content["entries"]]
     try:
         prepared = _prepare(entries, Path(content["data_path"]), answer.with_name("settings.yaml"))
-        told = {"prepared": [entry._asdict() for entry in prepared]}
+        told: dict[str, Any] = {"prepared": [entry._asdict() for entry in prepared]}
     except (GSERecError, OSError) as error:
         told = {"error": " ".join(str(error).split())}
     except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def _prepare(entries: Iterable[Entry], data_path: Path, file: Path) -> list[Prep
     configs = {(entry.dataset, entry.model): _config(entry, data_path, file) for entry in entries}
     for dataset in dict.fromkeys(dataset for dataset, _ in configs):
         prepare(dataset, {model: config for (name, model), config in configs.items() if name == dataset})
-    digests = {}
+    digests: dict[str, str] = {}
     for (dataset, _), config in configs.items():
         digests[dataset] = digests.get(dataset) or dataset_digest(config)
     return [Prepared(digests[dataset], derived_digests(config)) for (dataset, _), config in configs.items()]
@@ -103,7 +103,7 @@ def prepare(dataset: str, models: Mapping[str, Any]) -> None:
             create_dataset(config)
 
 
-def _config(entry: Entry, data_path: Path, file: Path):
+def _config(entry: Entry, data_path: Path, file: Path) -> Any:
     from recbole_gserec.benchmark.configs import make_config
 
     here = {**entry.machine, "data_path": str(data_path)}

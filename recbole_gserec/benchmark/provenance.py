@@ -56,13 +56,14 @@ def peak_memory_bytes() -> int:
     try:
         # Not getrusage: it counts what the process held before it became another program.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[1]) * 1024
-    except (OSError, TypeError):
-        pass
+    except OSError:
+        status = ""
+    if found := re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):
+        return int(found[1]) * 1024
     try:
         import resource
     except ImportError:
-        return psutil.Process().memory_info().peak_wset
+        return psutil.Process().memory_info().peak_wset  # type: ignore[attr-defined]  # on Windows alone
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,8 @@ REMEDY = "Delete the folder of this run and run the benchmark again"
 _COLUMNS = ("part", "user", "item", "rank")
 
 
-class TestRanks(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class TestRanks:
     """One target per user, in the order of the users' ids.
 
     Attributes:
@@ -26,7 +28,7 @@ class TestRanks(NamedTuple):
         ranks: ``[n_users]``, 1 for the best.
     """
 
-    __test__ = False  # Not a class of tests, whatever pytest makes of its name.
+    __test__: ClassVar[bool] = False  # Not a class of tests, whatever pytest makes of its name.
 
     users: pa.Array
     items: pa.Array

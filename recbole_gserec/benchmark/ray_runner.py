@@ -39,8 +39,9 @@ class RayPool:
 
         options = {"num_cpus": self._wanted["CPU"], "num_gpus": self._wanted["GPU"], "max_retries": 0}
         task = ray.remote(_run_with_share).options(**options)
-        waiting, running = list(enumerate(specs))[::-1], {}
-        started = {}
+        waiting = list(enumerate(specs))[::-1]
+        running: dict[Any, int] = {}
+        started: dict[int, datetime] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._limit:

@@ -91,7 +91,7 @@ def build_table(
         seeds[dataset] = tuple(sorted({run.seed for cell in own.values() for run in cell.runs}))
         anchor = references[dataset] or best_model(own.values(), metrics)
         run = next(iter(own[anchor].finished.values())) if anchor else None
-        n_users[dataset] = len(run.ranks.users) if run else 0
+        n_users[dataset] = len(run.test_ranks.users) if run else 0
         modes[dataset] = mode_of(run.record) if run else ""
         refused = {model: why_not_comparable(own[anchor], cell) for model, cell in own.items()} if anchor else {}
         for model, cell in own.items():
@@ -99,8 +99,8 @@ def build_table(
                 notes[dataset, model] = note
         for metric in metrics:
             found = {each.model: each for each in comparisons if (each.dataset, each.metric) == (dataset, metric.name)}
-            for model, cell in fill_column(own, metric, references[dataset], refused, found).items():
-                filled.setdefault((dataset, model), []).append(cell)
+            for model, shown in fill_column(own, metric, references[dataset], refused, found).items():
+                filled.setdefault((dataset, model), []).append(shown)
     # Lettered as they are met, row by row.
     texts = [notes[dataset, model] for model in models for dataset in datasets if (dataset, model) in notes]
     rows = [

@@ -50,6 +50,17 @@ class StoredRun:
         """Names the run among those of its dataset, model and seed: it depends on data and settings."""
         return self.folder.rpartition("-")[2]
 
+    @property
+    def test_ranks(self) -> TestRanks:
+        """Of the test targets of a finished run.
+
+        Raises:
+            ValueError: If the run is not finished.
+        """
+        if self.ranks is None:
+            raise ValueError(f"{self.folder} is {self.state}, and has no ranks")
+        return self.ranks
+
 
 def load_runs(output: Path) -> list[StoredRun]:
     """Read all runs of an output folder, ordered by folder. None that cannot be read keeps others from being read.
@@ -67,7 +78,7 @@ def load_runs(output: Path) -> list[StoredRun]:
 
 def _load_run(root: Path, folder: Path, shared: list[TestRanks]) -> StoredRun:
     dataset, model = folder.parts[-3:-1]
-    seed = int(_FOLDER.fullmatch(folder.name)[1])
+    seed = int(folder.name.rpartition("-")[0])
     run = StoredRun(folder.relative_to(root).as_posix(), dataset, model, seed, UNFINISHED, f"there is no {RUN_FILE}")
     path = folder / RUN_FILE
     if not path.exists():
@@ -135,7 +146,11 @@ def ranks_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """One row a finished run and user: ``dataset``, ``model``, ``seed``, ``user``, ``item`` and ``rank``."""
     frames = [
         pd.DataFrame(
-            {"user": run.ranks.users.to_pandas(), "item": run.ranks.items.to_pandas(), "rank": run.ranks.ranks}
+            {
+                "user": run.test_ranks.users.to_pandas(),
+                "item": run.test_ranks.items.to_pandas(),
+                "rank": run.test_ranks.ranks,
+            }
         )
         .assign(dataset=run.dataset, model=run.model, seed=run.seed)
         .reindex(columns=["dataset", "model", "seed", "user", "item", "rank"])

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, read_run, status_of
+from recbole_gserec.narrowing import not_none
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +101,9 @@ def run_benchmark(
             for n_ended, (place, status) in enumerate(make_pool().run(missing, on_start), start=1):
                 logger.info(f"[{n_made + n_ended}/{len(specs)}] {_outcome(missing[place], status)}")
     statuses = [status_of(spec.folder) for spec in specs]
-    counts = [statuses.count(status) for status in (FINISHED, FAILED, None)]
-    return Outcome(*counts, frozenset(key for spec in specs for key in _keys_of_all_seeds(spec)))
+    finished, failed, elsewhere = (statuses.count(status) for status in (FINISHED, FAILED, None))
+    keys = frozenset(key for spec in specs for key in _keys_of_all_seeds(spec))
+    return Outcome(finished, failed, elsewhere, keys)
 
 
 def plan(request: Request, output: Path) -> list[Spec]:
@@ -140,7 +143,7 @@ def _outcome(spec: Spec, status: str) -> str:
     """One line on how a run went."""
     if status == ELSEWHERE:
         return f"{spec.run.title}: left to another process, which is making it"
-    record = read_run(spec.folder)
+    record = not_none(read_run(spec.folder))
     if status == FAILED:
         return f"{spec.run.title}: failed: {record['error']}"
     epochs = record["epochs"]["trained"]
@@ -161,7 +164,7 @@ def _terminated_like_an_exception() -> Iterator[None]:
         yield
         return
 
-    def leave(number, frame):
+    def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, leave)

@@ -139,7 +139,7 @@ def wide_frame(table: ResultTable) -> pd.DataFrame:
 
 def terminal(table: ResultTable) -> Group:
     """A table for each dataset, for ``rich.console.Console.print``."""
-    shown = []
+    shown: list[Table | Text] = []
     for dataset in table.datasets:
         rich_table = Table(title=Text(dataset))
         rich_table.add_column("model", no_wrap=True)

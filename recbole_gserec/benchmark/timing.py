@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from time import perf_counter, process_time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.benchmark.record import plain
 
 _NOTED = ("train_seconds", "train_cpu_seconds", "train_losses", "valid_seconds", "valid_scores", "valid_epochs")
 
 
-class TimedEpochs:
+if TYPE_CHECKING:
+    from recbole.trainer import Trainer as _Trainer
+else:
+    _Trainer = object
+
+
+class TimedEpochs(_Trainer):
     """Goes before a trainer class of RecBole; changes nothing of what it does.
 
     Attributes:
@@ -34,7 +40,7 @@ class TimedEpochs:
         self.last_valid_result: Any = None
         super().__init__(*args, **kwargs)
 
-    def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+    def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         start, cpu_start = perf_counter(), process_time()
         losses = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
         self.train_seconds[epoch_idx] = self.train_seconds.get(epoch_idx, 0.0) + perf_counter() - start
@@ -43,7 +49,7 @@ class TimedEpochs:
         self.train_losses[epoch_idx] = plain(losses)
         return losses
 
-    def _valid_epoch(self, *args, **kwargs):
+    def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
         start = perf_counter()
         score, result = super()._valid_epoch(*args, **kwargs)
         self.valid_seconds.append(perf_counter() - start)

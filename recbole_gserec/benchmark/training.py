@@ -103,7 +103,7 @@ def check_dataset(run: Run, config: Config) -> None:
         raise DataError(config["data_path"], "its files are not those that the run was planned for", "Start it again.")
 
 
-def ranks_of_best_weights(trainer, valid_data, test_data) -> dict[str, pd.DataFrame]:
+def ranks_of_best_weights(trainer: Any, valid_data: Any, test_data: Any) -> dict[str, pd.DataFrame]:
     """Ranks of both parts, in internal ids, of a trainer that has just evaluated the test part by its best weights."""
     ranks = {}
     if test_data:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import EncoderLayer, by_head
 
@@ -48,7 +49,7 @@ class AppendedEncoder(nn.Module):
         self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float
     ):
         super().__init__()
-        self.layers = nn.ModuleList(
+        self.layers = ModuleList(
             EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
         )
 
@@ -60,7 +61,8 @@ class AppendedEncoder(nn.Module):
                 events = self.layers[number - 1](events, packing)
             size = layer.self_attn.embed_dim
             joint = F.linear(events, layer.self_attn.in_proj_weight[size:], layer.self_attn.in_proj_bias[size:])
-            layers.append(by_head(packing.unpack(joint), 2, layer.self_attn.num_heads))
+            keys, values = by_head(packing.unpack(joint), 2, layer.self_attn.num_heads)
+            layers.append((keys, values))
         return Memory(layers, packing.mask)
 
     def forward(self, tokens: Tensor, memory: Memory) -> Tensor:

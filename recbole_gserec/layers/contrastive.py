@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -161,7 +161,9 @@ class _PartnerCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool):
+    def forward(
+        ctx: Any, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool
+    ) -> Tensor:
         n_rows = len(left)
         places = torch.arange(n_rows, device=left.device)
         partners, is_first = places.roll(n_rows // 2), places < n_rows // 2
@@ -193,6 +195,6 @@ class _PartnerCrossEntropy(torch.autograd.Function):
         return total / n_rows
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None, None]:
         left, right, scale = (part * (gradient / ctx.n_rows) for part in ctx.saved_tensors)
         return left, right, None, scale, None, None

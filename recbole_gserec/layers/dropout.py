@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -45,12 +47,12 @@ class _Mask(torch.autograd.Function):
     """``values * keep * scale`` that remembers the mask as one byte per element."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, keep: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, keep: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(keep)
         ctx.scale = scale
         return (values * keep).mul_(scale)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (keep,) = ctx.saved_tensors
         return (gradient * keep).mul_(ctx.scale), None, None

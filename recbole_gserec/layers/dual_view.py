@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import attend, by_head, prepare_layer
@@ -84,7 +85,7 @@ class SASRecBackbone(nn.Module):
 
     def __init__(self, size: int, n_layers: int, n_heads: int, dropout: float, attention_dropout: float):
         super().__init__()
-        self.blocks = nn.ModuleList(SASRecBlock(size, n_heads, dropout, attention_dropout) for _ in range(n_layers))
+        self.blocks = ModuleList(SASRecBlock(size, n_heads, dropout, attention_dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(size)
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
@@ -147,11 +148,15 @@ class CausalAttention(nn.MultiheadAttention):
         - **queries**, **keys**: packed ``[T, d]``, at the same places; result ``[T, d]``.
     """
 
+    attention_dropout: Dropout
+
     def __init__(self, size: int, n_heads: int, dropout: float):
         super().__init__(size, n_heads, batch_first=True)
         prepare_layer(self, 0.0, dropout)
 
-    def forward(self, queries: Tensor, keys: Tensor, packing: Packing) -> Tensor:
+    def forward(  # type: ignore[override]  # takes other arguments than torch's
+        self, queries: Tensor, keys: Tensor, packing: Packing
+    ) -> Tensor:
         place = torch.arange(packing.mask.shape[1], device=keys.device)
         later = (place > place.unsqueeze(1)).unsqueeze(0)
         (query,) = by_head(packing.unpack(self._project_queries(queries)), 1, self.num_heads)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import DecoderLayer, EncoderLayer
 
@@ -46,7 +47,7 @@ class HistoryEncoder(nn.Module):
     ):
         super().__init__()
         self.positions = nn.Embedding(max_length, size)
-        self.layers = nn.ModuleList(
+        self.layers = ModuleList(
             EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout, causal, activation)
             for _ in range(n_layers)
         )
@@ -75,7 +76,7 @@ class CodeFusion(nn.Module):
         self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float
     ):
         super().__init__()
-        self.layers = nn.ModuleList(
+        self.layers = ModuleList(
             DecoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
         )
 

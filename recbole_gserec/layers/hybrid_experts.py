@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleDict, ModuleList
 from recbole_gserec.layers.dropout import Dropout
 
 
@@ -43,8 +44,8 @@ class HybridExpertAdaptor(nn.Module):
         super().__init__()
         self.output_size = hidden_sizes[-1]
         self.shared_experts = Experts(n_shared, input_size, hidden_sizes, dropout)
-        self.experts = nn.ModuleDict({task: Experts(n_specific, input_size, hidden_sizes, dropout) for task in tasks})
-        self.gates = nn.ModuleDict({task: nn.Linear(input_size, n_shared + n_specific) for task in tasks})
+        self.experts = ModuleDict({task: Experts(n_specific, input_size, hidden_sizes, dropout) for task in tasks})
+        self.gates = ModuleDict({task: nn.Linear(input_size, n_shared + n_specific) for task in tasks})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -70,7 +71,7 @@ class Experts(nn.Module):
     def __init__(self, n_experts: int, input_size: int, hidden_sizes: Sequence[int], dropout: float):
         super().__init__()
         sizes = [input_size, *hidden_sizes]
-        self.layers = nn.ModuleList(_ExpertLayers(n_experts, *pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.layers = ModuleList(_ExpertLayers(n_experts, *pair) for pair in zip(sizes, sizes[1:], strict=False))
         self.dropout = Dropout(dropout)
 
     def forward(self, vectors: Tensor) -> Tensor:

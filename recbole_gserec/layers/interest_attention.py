@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 
 MAX_PRODUCTS = 1 << 24
@@ -40,9 +41,9 @@ class InterestAttention(nn.Module):
     def __init__(self, size: int, hidden_sizes: Sequence[int], dropout: float, activation: str):
         super().__init__()
         sizes = [4 * size, *hidden_sizes, 1]
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
-        make_activation = {"dice": Dice, "prelu": nn.PReLU}[activation]
-        self.activations = nn.ModuleList(make_activation(hidden_size) for hidden_size in hidden_sizes)
+        self.layers = ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        make_activation: Callable[[int], nn.Module] = {"dice": Dice, "prelu": nn.PReLU}[activation]
+        self.activations = ModuleList(make_activation(hidden_size) for hidden_size in hidden_sizes)
         self.dropout = Dropout(dropout)
         self.reset_parameters()
 

@@ -54,7 +54,8 @@ class MergedSequence:
         """The inverse of :meth:`merge`."""
         inverse = self.order.argsort(dim=1)
         joined = merged.gather(1, self._indices(inverse, merged))
-        return joined.tensor_split([self.item_places.shape[1]], dim=1)
+        items, searches = joined.tensor_split([self.item_places.shape[1]], dim=1)
+        return items, searches
 
     @staticmethod
     def _indices(order: Tensor, values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleDict, ModuleList
 from recbole_gserec.layers.dropout import Dropout
 
 
@@ -53,10 +54,10 @@ class ProgressiveLayeredExtraction(nn.Module):
         size, sizes = user_size + candidate_size, [expert_size, *tower_sizes]
         self.output_size = sizes[-1]
         self.shared_experts = nn.Linear(size, n_shared * expert_size)
-        self.experts = nn.ModuleDict({task: nn.Linear(size, n_specific * expert_size) for task in tasks})
-        self.gates = nn.ModuleDict({task: nn.Linear(size, self.n_experts) for task in tasks})
-        self.towers = nn.ModuleDict(
-            {task: nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False)) for task in tasks}
+        self.experts = ModuleDict({task: nn.Linear(size, n_specific * expert_size) for task in tasks})
+        self.gates = ModuleDict({task: nn.Linear(size, self.n_experts) for task in tasks})
+        self.towers = ModuleDict(
+            {task: ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False)) for task in tasks}
         )
         self.dropout = Dropout(dropout)
         self.reset_parameters()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 
 
@@ -29,7 +30,7 @@ class PredictionMLP(nn.Module):
         super().__init__()
         self.user_size = user_size
         sizes = [user_size + candidate_size, *hidden_sizes, 1]
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
+        self.layers = ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False))
         self.dropout = Dropout(dropout)
         self.reset_parameters()
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
+
 Assignment = Callable[[Tensor], Tensor]
 Clustering = Callable[[Tensor, int], Tensor]
 
@@ -37,6 +39,8 @@ class Codebook(nn.Module):
         code_dim: ``d``.
         generator: Source of the initial values.
     """
+
+    initialised: Tensor
 
     def __init__(self, n_codes: int, code_dim: int, generator: torch.Generator | None = None):
         super().__init__()
@@ -123,7 +127,7 @@ class ResidualQuantizer(nn.Module):
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
         self.commitment_weight, self.reduction, self.balanced = commitment_weight, reduction, balanced
-        self.codebooks = nn.ModuleList(Codebook(codebook_size, code_dim, generator) for _ in range(n_codebooks))
+        self.codebooks = ModuleList(Codebook(codebook_size, code_dim, generator) for _ in range(n_codebooks))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         for codebook in self.codebooks:
@@ -180,4 +184,5 @@ class ResidualQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Sum of the code vectors of ``codes``, int64 ``[B, L]``: ``[B, d]``."""
-        return sum(codebook(level) for codebook, level in zip(self.codebooks, codes.unbind(1), strict=True))
+        vectors = [codebook(level) for codebook, level in zip(self.codebooks, codes.unbind(1), strict=True)]
+        return sum(vectors[1:], vectors[0])

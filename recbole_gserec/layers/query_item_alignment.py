@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +43,10 @@ class QueryItemAlignment(nn.Module):
 
     def draw(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Random query ids and random item ids, each ``[n_negatives]``."""
-        sizes = (self.n_queries, self.n_items)
-        return tuple(torch.randint(1, size, (self.n_negatives,), device=device) for size in sizes)
+        queries, items = (
+            torch.randint(1, size, (self.n_negatives,), device=device) for size in (self.n_queries, self.n_items)
+        )
+        return queries, items
 
     def forward(
         self,
@@ -88,14 +91,14 @@ class _LogSumExp(torch.autograd.Function):
     """``(tanh(left @ right.T) * scale).logsumexp(1)`` without the whole matrix, which is made again backwards."""
 
     @staticmethod
-    def forward(ctx, left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
         parts = [((rows @ right.T).tanh_() * scale).logsumexp(1) for rows in left.split(_ROWS)]
         result = torch.cat(parts)
         ctx.save_for_backward(left, right, scale, result)
         return result
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         left, right, scale, result = ctx.saved_tensors
         left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)
         for start in range(0, len(left), _ROWS):

@@ -5,6 +5,8 @@ Weights and results are those of ``recbole.model.layers.TransformerEncoder``; ma
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from recbole.model.layers import MultiHeadAttention, TransformerEncoder
@@ -15,6 +17,8 @@ from recbole_gserec.layers.dropout import Dropout
 
 def use_fast_parts(model: nn.Module) -> None:
     """Replace dropout and activations, in place, by what computes the same faster."""
+    # Attributes of modules are tensors or modules to a type checker; this one is a function.
+    module: Any
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):

@@ -66,7 +66,8 @@ class SequenceAugmentation(nn.Module):
             reorder(sequences, lengths, self.reorder_ratio),
         )
         rows = torch.arange(len(sequences), device=sequences.device)
-        return tuple(torch.stack(part)[operators, rows] for part in zip(*views, strict=True))
+        augmented, new_lengths = (torch.stack(part)[operators, rows] for part in zip(*views, strict=True))
+        return augmented, new_lengths
 
 
 def _share(lengths: Tensor, ratio: float) -> Tensor:

@@ -21,6 +21,9 @@ class QueryEmbedding(nn.Module):
         - **queries**: ``[n]`` query ids, result ``[n, d]``.
     """
 
+    word_values: Tensor
+    word_offsets: Tensor
+
     def __init__(self, words: Ragged, n_words: int, size: int):
         super().__init__()
         self.embedding = nn.Embedding(n_words, size, padding_idx=0)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import attend, by_head, prepare_layer
@@ -23,11 +24,15 @@ class SiameseLayer(nn.TransformerDecoderLayer):
         - **blocked**: ``[1, N, N]``, True where an event may not attend to another's place, in both attentions.
     """
 
+    attention_dropout: Dropout
+
     def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True, norm_first=True)
         prepare_layer(self, dropout, attention_dropout)
 
-    def forward(self, events: Tensor, other: Tensor, packing: Packing, blocked: Tensor | None) -> Tensor:
+    def forward(  # type: ignore[override]  # takes other arguments than torch's
+        self, events: Tensor, other: Tensor, packing: Packing, blocked: Tensor | None
+    ) -> Tensor:
         normed = self.norm1(events)
         events = events + self.dropout1(self._attention(self.self_attn, normed, normed, packing, blocked))
         attended = self._attention(self.multihead_attn, self.norm2(events), other, packing, blocked)
@@ -36,7 +41,7 @@ class SiameseLayer(nn.TransformerDecoderLayer):
         return events + self.dropout3(self.linear2(hidden))
 
     def _attention(
-        self, attention: nn.Module, events: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None
+        self, attention: nn.MultiheadAttention, events: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None
     ) -> Tensor:
         weight, bias, n_heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
         if keys is events:
@@ -81,7 +86,7 @@ class SiameseEncoder(nn.Module):
     ):
         super().__init__()
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(
+        self.layers = ModuleList(
             SiameseLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 
 class ConstantMatrix(nn.Module):
     """A sparse matrix that moves with its module; RecBole copies models, and sparse tensors cannot be copied."""
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
 
     def __init__(self, matrix: sp.csr_matrix):
         super().__init__()
@@ -35,12 +40,12 @@ class SparseProduct(torch.autograd.Function):
     """``matrix @ dense`` for a constant matrix whose transpose is at hand; torch would transpose it at every step."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
         ctx.transposed = transposed
         # Sparse products know no mixed precision.
         with torch.autocast(dense.device.type, enabled=False):
             return matrix @ dense.to(matrix.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         return None, None, ctx.transposed @ gradient

@@ -49,6 +49,9 @@ class TokenReplacement(nn.Module):
 class _RandomChoice(nn.Module):
     """One value of each of the given rows ``[n]``, any with the same probability; 0 of an empty row."""
 
+    values: Tensor
+    offsets: Tensor
+
     def __init__(self, lists: Ragged):
         super().__init__()
         self.register_buffer("values", torch.cat([lists.values, lists.values.new_zeros(1)]), persistent=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,13 @@ from torch import Tensor, nn
 
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
+
+
+class AttentionLayer(Protocol):
+    """A module with dropout on the attention weights, as :func:`prepare_layer` gives it."""
+
+    attention_dropout: Dropout
+    training: bool
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
@@ -36,6 +44,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
           nothing gets 0 from attention.
     """
 
+    attention_dropout: Dropout
+
     def __init__(
         self,
         size: int,
@@ -50,7 +60,9 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         self.causal = causal
         prepare_layer(self, dropout, attention_dropout)
 
-    def forward(self, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]  # takes other arguments than torch's
+        self, events: Tensor, packing: Packing, blocked: Tensor | None = None
+    ) -> Tensor:
         if self.causal:
             place = torch.arange(packing.mask.shape[1], device=events.device)
             later = (place > place.unsqueeze(1)).unsqueeze(0)
@@ -80,11 +92,15 @@ class DecoderLayer(nn.TransformerDecoderLayer):
         - **memory**: ``[B, L, d]``, **memory_mask**: ``[B, L]``, True on real places.
     """
 
+    attention_dropout: Dropout
+
     def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
         prepare_layer(self, dropout, attention_dropout)
 
-    def forward(self, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # takes other arguments than torch's
+        self, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor
+    ) -> Tensor:
         events = self.norm1(events + self.dropout1(_self_attention(self, events, packing)))
         attended = _cross_attention(self, events, packing, memory, memory_mask)
         has_memory = memory_mask.any(1)
@@ -105,7 +121,9 @@ def prepare_layer(layer: nn.Module, dropout: float, attention_dropout: float) ->
             nn.init.zeros_(module.bias)
 
 
-def _self_attention(layer: nn.Module, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
+def _self_attention(
+    layer: EncoderLayer | DecoderLayer, events: Tensor, packing: Packing, blocked: Tensor | None = None
+) -> Tensor:
     attention = layer.self_attn
     joint = packing.unpack(F.linear(events, attention.in_proj_weight, attention.in_proj_bias))
     query, key, value = by_head(joint, 3, attention.num_heads)
@@ -117,7 +135,7 @@ def _self_attention(layer: nn.Module, events: Tensor, packing: Packing, blocked:
     return attended * packing.pack(has_keys.expand_as(packing.mask)).unsqueeze(-1)
 
 
-def _attention_of_last(layer: nn.Module, events: Tensor, packing: Packing) -> Tensor:
+def _attention_of_last(layer: EncoderLayer, events: Tensor, packing: Packing) -> Tensor:
     attention = layer.self_attn
     size = attention.embed_dim
     query = F.linear(packing.last(events), attention.in_proj_weight[:size], attention.in_proj_bias[:size])
@@ -127,7 +145,9 @@ def _attention_of_last(layer: nn.Module, events: Tensor, packing: Packing) -> Te
     return attention.out_proj(attend(layer, query, key, value, packing.mask).squeeze(1))
 
 
-def _cross_attention(layer: nn.Module, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor) -> Tensor:
+def _cross_attention(
+    layer: DecoderLayer, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor
+) -> Tensor:
     attention = layer.multihead_attn
     size = attention.embed_dim
     query = F.linear(events, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
@@ -145,7 +165,7 @@ def by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
 
 
 def attend(
-    layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, blocked: Tensor | None = None
+    layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, blocked: Tensor | None = None
 ) -> Tensor:
     """Multi-head attention before its output projection.
 

@@ -12,7 +12,7 @@ and users beyond the first layer are needed for the batch alone, where they are 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,6 +44,10 @@ class UserCodeGraph(nn.Module):
         n_layers: LightGCN layers K.
     """
 
+    codes: Tensor
+    weights: Tensor
+    code_to_code: Tensor
+
     def __init__(self, codes: Tensor, n_codes: int, n_layers: int):
         super().__init__()
         self.n_layers = n_layers
@@ -71,7 +75,7 @@ class UserCodeGraph(nn.Module):
             layers.append(SparseProduct.apply(self.codes_from_users(), self.users_from_codes(), users))
         for layer in range(2, self.n_layers + 1):
             layers.append(self.code_to_code @ layers[layer - 2])
-        messages = torch.zeros_like(codes) if self.n_layers == 0 else sum(layers[:-1])
+        messages = torch.zeros_like(codes) if self.n_layers == 0 else sum(layers[1:-1], layers[0])
         return CodeLayers((messages + layers[-1]) / (self.n_layers + 1), messages)
 
     def users_at(self, users: Tensor, embeddings: Tensor, code_layers: CodeLayers) -> Tensor:
@@ -89,7 +93,7 @@ class UserCodeGraph(nn.Module):
         return (embeddings + received) / (self.n_layers + 1)
 
 
-def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: str, *_) -> None:
+def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     codes = state.get(f"{prefix}codes")
     if codes is not None and not torch.equal(codes.cpu(), graph.codes.cpu()):
         raise CheckpointError(

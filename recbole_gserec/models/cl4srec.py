@@ -9,6 +9,8 @@ from collections import ChainMap
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.loss import BPRLoss
 from recbole.model.sequential_recommender.sasrec import SASRec
@@ -38,7 +40,9 @@ class CL4SRec(SASRec):
     Settings: ``properties/model/CL4SRec.yaml``. Data: any RecBole dataset with times; searches are not read.
     """
 
-    def __init__(self, config, dataset):
+    item_embedding: nn.Embedding
+
+    def __init__(self, config: Config, dataset: Dataset):
         self._check(config)
         # SASRec refuses a loss of ours, whatever else it would do with it.
         super().__init__(ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)
@@ -55,7 +59,7 @@ class CL4SRec(SASRec):
         use_fast_parts(self)
 
     @staticmethod
-    def _check(config) -> None:
+    def _check(config: Config) -> None:
         check_choice("loss_type", config["loss_type"], ("CE", "BPR", "BCE"))
         check_choice("hidden_act", config["hidden_act"], ("gelu", "relu", "swish", "tanh", "sigmoid"))
         if config["loss_type"] != "CE" and config["train_neg_sample_args"]["distribution"] == "none":

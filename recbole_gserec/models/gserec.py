@@ -5,13 +5,16 @@ Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.data.checks import check_choice, check_heads
+from recbole_gserec.layers.containers import ModuleDict
 from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
 from recbole_gserec.layers.packing import Packing
@@ -21,6 +24,7 @@ from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, rese
 from recbole_gserec.layers.target_attention import TargetAttention
 from recbole_gserec.layers.user_code_graph import CodeLayers, UserCodeGraph
 from recbole_gserec.models.search_recommender import SearchRecommender
+from recbole_gserec.narrowing import not_none
 
 SIDES = ("search", "recommendation")
 
@@ -50,7 +54,7 @@ class GSERec(SearchRecommender):
     Settings: ``properties/model/GSERec.yaml``. Data: a search-extended dataset with a ``.code`` file.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         for name, choices in (
             ("his_cl", ("both", "rec_only")),
@@ -72,29 +76,29 @@ class GSERec(SearchRecommender):
         shape = (config["n_layers"], config["n_heads"], config["inner_size"])
         transformer = (*shape, config["hidden_dropout_prob"], config["attn_dropout_prob"])
         lengths = {"search": config["MAX_SEARCH_LIST_LENGTH"], "recommendation": config["MAX_ITEM_LIST_LENGTH"]}
-        self.encoder = nn.ModuleDict({side: HistoryEncoder(size, lengths[side], *transformer) for side in SIDES})
-        self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
+        self.encoder = ModuleDict({side: HistoryEncoder(size, lengths[side], *transformer) for side in SIDES})
+        self.attention = ModuleDict({side: TargetAttention(size) for side in SIDES})
         if self.use_graph:
             codes = dataset.codes
             self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
-            self.code_embedding = nn.ModuleDict(
+            self.code_embedding = ModuleDict(
                 {side: nn.Embedding(codes[side].n_codes + 1, size, padding_idx=0) for side in SIDES}
             )
-            self.graph = nn.ModuleDict(
+            self.graph = ModuleDict(
                 {
                     side: UserCodeGraph(codes[side].codes, codes[side].n_codes, config["n_graph_layers"])
                     for side in SIDES
                 }
             )
             if self.use_fusion:
-                self.fusion = nn.ModuleDict({side: CodeFusion(size, *transformer) for side in SIDES})
+                self.fusion = ModuleDict({side: CodeFusion(size, *transformer) for side in SIDES})
 
-            def similarity() -> nn.Module:
+            def similarity() -> BilinearSimilarity | CosineSimilarity:
                 return BilinearSimilarity(size) if config["cl_similarity"] == "bilinear" else CosineSimilarity()
 
             self.user_similarity, self.user_temperature = similarity(), Temperature(config["tau_2"])
-            self.history_similarity = nn.ModuleDict({side: similarity() for side in SIDES})
-            self.history_temperature = nn.ModuleDict({side: Temperature(config["tau_3"]) for side in SIDES})
+            self.history_similarity = ModuleDict({side: similarity() for side in SIDES})
+            self.history_temperature = ModuleDict({side: Temperature(config["tau_3"]) for side in SIDES})
         user_size = 2 * size if self.use_graph else 0
         self.mlp = PredictionMLP(user_size, 3 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
         self._code_layers: dict[str, CodeLayers] | None = None
@@ -111,7 +115,7 @@ class GSERec(SearchRecommender):
 
     # ---- message passing (Section 4.2.2) ------------------------------------------------------------------------
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         self._forget_propagated()
         return super().train(mode)
 
@@ -171,7 +175,7 @@ class GSERec(SearchRecommender):
         pooled = [self.attention[side](state[side].fused, state[side].packing.mask, items) for side in SIDES]
         n_rows = len(pooled[0])
         pairs = torch.cat([*pooled, items.expand(n_rows, -1, -1)], dim=-1)
-        users = [state[side].user for side in SIDES] if self.use_graph else [items.new_zeros(n_rows, 0)]
+        users = [not_none(state[side].user) for side in SIDES] if self.use_graph else [items.new_zeros(n_rows, 0)]
         return self.mlp(torch.cat(users, dim=-1), pairs)
 
     # ---- training (Section 4.3.2) -------------------------------------------------------------------------------
@@ -190,7 +194,7 @@ class GSERec(SearchRecommender):
 
     def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
         """L_U-CL (Eq. 9): the two vectors of one user against those of other users."""
-        search, recommendation = state["search"].user, state["recommendation"].user
+        search, recommendation = (not_none(state[side].user) for side in SIDES)
         if self.cl_dedup:
             rows = _first_rows(users)
             search, recommendation = search[rows], recommendation[rows]
@@ -207,18 +211,19 @@ class GSERec(SearchRecommender):
         losses = []
         for side in self.his_cl_sides:
             part = state[side]
-            rows = (part.packing.counts > 0) & part.code_mask.any(1)
+            codes, code_mask = not_none(part.codes), not_none(part.code_mask)
+            rows = (part.packing.counts > 0) & code_mask.any(1)
             losses.append(
                 nt_xent(
                     part.packing.mean(part.history)[rows],
-                    _masked_mean(part.codes[rows], part.code_mask[rows]),
+                    _masked_mean(codes[rows], code_mask[rows]),
                     similarity=self.history_similarity[side],
                     temperature=self.history_temperature[side](),
                     groups=users[rows] if self.cl_dedup else None,
                     negatives=self.cl_negatives,
                 )
             )
-        return sum(losses)
+        return sum(losses[1:], losses[0])
 
 
 def _masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
@@ -22,7 +24,7 @@ class JointRecommender(SearchRecommender):
 
     trains_search = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         self.require_files(config, "search", "query")
         self.lambda_src = config["lambda_src"]

@@ -7,6 +7,8 @@ User-Item Interactions, Zamani and Croft, WSDM 2020, https://doi.org/10.1145/333
 from __future__ import annotations
 
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ class JSR(JointRecommender):
     Settings: ``properties/model/JSR.yaml``.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         check_choice("jsr_variant", config["jsr_variant"], ("joint18", "text20"))
         check_choice("user_tower", config["user_tower"], ("seq", "id"))
@@ -114,7 +116,7 @@ class JSR(JointRecommender):
         return self._match(self.search_mlp, self.query_layer(self.query_embedding(queries)), candidates)
 
 
-def item_texts(dataset, field: str) -> Ragged:
+def item_texts(dataset: Dataset, field: str) -> Ragged:
     """Words of each item id in a column of the ``.item`` file.
 
     Raises:

@@ -6,9 +6,11 @@ Click-Through Rate Prediction, Zhou et al., KDD 2018, https://doi.org/10.1145/32
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class KAR(SearchRecommender):
     Settings: ``properties/model/KAR.yaml``. Data: a search-extended dataset with texts of items; searches are not read.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         check_choice("attention_activation", config["attention_activation"], ("dice", "prelu"))
         if not config["expert_hidden_size"]:
@@ -84,7 +86,7 @@ class KAR(SearchRecommender):
 
     # ---- what texts tell ----------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         self._forget_knowledge()
         return super().train(mode)
 

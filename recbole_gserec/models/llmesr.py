@@ -5,14 +5,20 @@ Liu et al., NeurIPS 2024, https://arxiv.org/abs/2405.20646.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dual_view import DualViewEncoder
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import dot_product
@@ -41,7 +47,7 @@ class LLMESR(SearchRecommender):
     read.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         check_choice("train_positions", config["train_positions"], ("last", "all"))
         check_heads(config)
@@ -55,7 +61,7 @@ class LLMESR(SearchRecommender):
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         hidden_size = max(1, text_size // 2)
-        self.adapter = nn.ModuleList([nn.Linear(text_size, hidden_size), nn.Linear(hidden_size, size)])
+        self.adapter = ModuleList([nn.Linear(text_size, hidden_size), nn.Linear(hidden_size, size)])
         self.encoder = DualViewEncoder(
             size,
             config["MAX_ITEM_LIST_LENGTH"],
@@ -81,7 +87,7 @@ class LLMESR(SearchRecommender):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def _find_teachers(self, dataset, config) -> None:
+    def _find_teachers(self, dataset: Dataset, config: Config) -> None:
         """Each user's most similar users, and the training histories of all users."""
         events = dataset.events
         users = torch.arange(events.n_users)
@@ -103,7 +109,7 @@ class LLMESR(SearchRecommender):
 
     # ---- views of items -----------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         self._forget_semantic_view()
         return super().train(mode)
 
@@ -198,7 +204,7 @@ class LLMESR(SearchRecommender):
             self.encoder.train(self.training)
 
 
-def _loss_or_0(loss, values: Tensor, *others: Tensor) -> Tensor:
+def _loss_or_0(loss: Callable[..., Tensor], values: Tensor, *others: Tensor) -> Tensor:
     """A mean over rows, of which there may be none."""
     return loss(values, *others) if len(values) else values.sum()
 

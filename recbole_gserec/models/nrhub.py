@@ -6,11 +6,14 @@ Wu et al., EMNLP 2019, https://doi.org/10.18653/v1/D19-1493.
 from __future__ import annotations
 
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.data.checks import check_choice
 from recbole_gserec.layers.additive_attention import AdditiveAttention
+from recbole_gserec.layers.containers import ModuleDict
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import dot_product
@@ -35,7 +38,7 @@ class NRHUB(SearchRecommender):
     Settings: ``properties/model/NRHUB.yaml``. Data: a search-extended dataset.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         self.require_files(config, "search", "query")
@@ -45,7 +48,7 @@ class NRHUB(SearchRecommender):
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
         self.dropout = Dropout(config["hidden_dropout_prob"])
-        self.view_attention = nn.ModuleDict({view: AdditiveAttention(size, hidden_size) for view in VIEWS})
+        self.view_attention = ModuleDict({view: AdditiveAttention(size, hidden_size) for view in VIEWS})
         self.user_attention = AdditiveAttention(hidden_size, hidden_size)
         self.candidate_projection = nn.Linear(size, hidden_size)
         self.reset_parameters()

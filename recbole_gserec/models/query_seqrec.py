@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -14,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.query_item_graph import QueryItemGraph
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import dot_product
@@ -39,7 +42,7 @@ class QuerySeqRec(SearchRecommender):
     Settings: ``properties/model/QuerySeqRec.yaml``. Data: a search-extended dataset.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         self._check(config)
         self.require_files(config, "search", "query")
@@ -55,7 +58,7 @@ class QuerySeqRec(SearchRecommender):
         self.replacement = TokenReplacement(graph, config["replace_prob"], config["graph_replace_prob"])
         shape = (size, config["n_heads"], config["inner_size"], dropout, config["attn_dropout_prob"])
         self.official_block = config["official_block"]
-        self.layers = nn.ModuleList(
+        self.layers = ModuleList(
             QueryNormLayer(*shape) if self.official_block else EncoderLayer(*shape, causal=True)
             for _ in range(config["n_layers"])
         )
@@ -63,7 +66,7 @@ class QuerySeqRec(SearchRecommender):
         self.reset_parameters()
 
     @staticmethod
-    def _check(config) -> None:
+    def _check(config: Config) -> None:
         check_choice("loss_type", config["loss_type"], ("CE", "sampled_CE", "BCE"))
         check_choice("train_positions", config["train_positions"], ("last", "all"))
         check_heads(config)

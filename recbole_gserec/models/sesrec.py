@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.data.checks import check_heads
 from recbole_gserec.layers.co_attention import CoAttention, Split, split_by_weight, triplet_loss
+from recbole_gserec.layers.containers import ModuleDict
 from recbole_gserec.layers.history import HistoryEncoder
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import PredictionMLP
@@ -59,7 +62,7 @@ class SESRec(SearchRecommender):
     Settings: ``properties/model/SESRec.yaml``.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         self.require_files(config, "search", "query")
         size = config["embedding_size"]
@@ -72,13 +75,18 @@ class SESRec(SearchRecommender):
         self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
         self.item_projection, self.query_projection = nn.Linear(size, size), nn.Linear(size, size)
         lengths = {"recommendation": config["MAX_ITEM_LIST_LENGTH"], "search": config["MAX_SEARCH_LIST_LENGTH"]}
-        names = ("n_layers", "n_heads", "inner_size", "hidden_dropout_prob", "attn_dropout_prob")
-        shape = [config[name] for name in names]
-        self.encoder = nn.ModuleDict(
+        shape = (
+            config["n_layers"],
+            config["n_heads"],
+            config["inner_size"],
+            config["hidden_dropout_prob"],
+            config["attn_dropout_prob"],
+        )
+        self.encoder = ModuleDict(
             {side: HistoryEncoder(size, lengths[side], *shape, activation=F.leaky_relu) for side in SIDES}
         )
         self.co_attention = CoAttention(size)
-        self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
+        self.attention = ModuleDict({side: TargetAttention(size) for side in SIDES})
         self.mlp = PredictionMLP(size, 7 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
         self.alignment = QueryItemAlignment(
             size, len(dataset.query_words), self.n_items, config["n_align_negatives"], config["tau_align"]
@@ -165,7 +173,7 @@ class SESRec(SearchRecommender):
         """The triplet losses of both histories, over the rows that have both: others have nothing to split by."""
         sides = [state.sides[side] for side in SIDES]
         rows = torch.stack([part.mask.any(1) for part in sides]).all(0)
-        return sum(
+        of_recommendation, of_search = (
             triplet_loss(
                 part.history[rows],
                 part.weights[rows],
@@ -174,3 +182,4 @@ class SESRec(SearchRecommender):
             )
             for part in sides
         )
+        return of_recommendation + of_search

@@ -5,10 +5,14 @@ Yu et al., SIGIR 2022, https://doi.org/10.1145/3477495.3531937.
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN
 from torch import Tensor
@@ -40,14 +44,17 @@ class SimGCL(LightGCN):
     Settings: ``properties/model/SimGCL.yaml``. Data: any RecBole dataset; searches are not read.
     """
 
-    def __init__(self, config, dataset):
+    restore_user_e: Tensor | None
+    restore_item_e: Tensor | None
+
+    def __init__(self, config: Config, dataset: Dataset):
         self._check(config)
         super().__init__(config, dataset)
         self.lambda_cl, self.eps, self.tau = config["lambda_cl"], config["eps"], config["tau"]
         self.cl_reduction = config["cl_reduction"]
 
     @staticmethod
-    def _check(config) -> None:
+    def _check(config: Config) -> None:
         check_choice("cl_reduction", config["cl_reduction"], ("mean", "sum"))
         if config["n_layers"] < 1:
             raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
@@ -65,7 +72,7 @@ class SimGCL(LightGCN):
         shares = sp.diags_array((np.diff(matrix.indptr) + 1e-7) ** -0.5)
         return ConstantMatrix((shares @ matrix @ shares).tocsr())
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """As of any module; what was propagated before is forgotten, since weights may be others by now."""
         self.restore_user_e = self.restore_item_e = None
         return super().train(mode)
@@ -101,14 +108,15 @@ class SimGCL(LightGCN):
         """InfoNCE between two views, of a batch's distinct users among them and of its distinct positives."""
         nodes = interaction[self.USER_ID].unique(), interaction[self.ITEM_ID].unique()
         views = zip(self.forward(perturbed=True), self.forward(perturbed=True), strict=True)
-        return sum(
+        of_users, of_items = (
             info_nce(first[ids], second[ids], self.tau, self.cl_reduction)
             for ids, (first, second) in zip(nodes, views, strict=True)
         )
+        return of_users + of_items
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Logits ``[B]`` of each row's own item; the graph is propagated once, as for ranking all items."""
-        if self.restore_user_e is None:
+        if self.restore_user_e is None or self.restore_item_e is None:
             self.restore_user_e, self.restore_item_e = self.forward()
         users, items = self.restore_user_e[interaction[self.USER_ID]], self.restore_item_e[interaction[self.ITEM_ID]]
         return (users * items).sum(1)

@@ -9,6 +9,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ class UnifiedSSR(JointRecommender):
 
     epoch = 0
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         check_choice("loss_positions", config["loss_positions"], ("last", "all"))
         check_choice("session_click", config["session_click"], ("first", "last"))
@@ -170,7 +172,7 @@ class UnifiedSSR(JointRecommender):
         if self.lambda_corr > 0:
             windows = [self.session_vectors(states, packing) for states in branches]
             apart = sum(adjacent_correlation(part) for part in windows)
-            together = _mean(F.cosine_similarity(*windows, dim=-1))
+            together = _mean(F.cosine_similarity(windows[0], windows[1], dim=-1))
             losses["corr"] = self.lambda_corr * (apart - together)
         return losses
 

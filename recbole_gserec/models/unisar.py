@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.data.checks import check_heads
 from recbole_gserec.data.search_rows import QUERY
+from recbole_gserec.layers.containers import ModuleDict, ModuleList
 from recbole_gserec.layers.contrastive import BilinearSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import HistoryEncoder
 from recbole_gserec.layers.merged_sequence import MergedSequence
@@ -64,7 +67,7 @@ class UniSAR(JointRecommender):
     Settings: ``properties/model/UniSAR.yaml``.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         size = config["embedding_size"]
         check_heads(config)
@@ -76,17 +79,17 @@ class UniSAR(JointRecommender):
         self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
         self.recommendation_query = nn.Parameter(torch.empty(size))
         names = ("user", "item", "query") if config["unisar_tanh"] else ()
-        self.projection = nn.ModuleDict({name: nn.Linear(size, size) for name in names})
+        self.projection = ModuleDict({name: nn.Linear(size, size) for name in names})
 
         shape = (config["n_heads"], config["inner_size"], config["hidden_dropout_prob"], config["attn_dropout_prob"])
         n_layers = config["n_layers"]
         lengths = {"recommendation": config["MAX_ITEM_LIST_LENGTH"], "search": config["MAX_SEARCH_LIST_LENGTH"]}
-        self.encoder = nn.ModuleDict({side: HistoryEncoder(size, lengths[side], n_layers, *shape) for side in SIDES})
+        self.encoder = ModuleDict({side: HistoryEncoder(size, lengths[side], n_layers, *shape) for side in SIDES})
         self.merged_encoder = HistoryEncoder(size, sum(lengths.values()), n_layers, *shape)
-        self.fusion = nn.ModuleDict(
-            {side: nn.ModuleList(DecoderLayer(size, *shape) for _ in range(n_layers)) for side in SIDES}
+        self.fusion = ModuleDict(
+            {side: ModuleList(DecoderLayer(size, *shape) for _ in range(n_layers)) for side in SIDES}
         )
-        self.attention = nn.ModuleDict({side: TargetAttention(size) for side in SIDES})
+        self.attention = ModuleDict({side: TargetAttention(size) for side in SIDES})
         tower_sizes, dropout = config["tower_hidden_size"], config["hidden_dropout_prob"]
         self.ple = ProgressiveLayeredExtraction(
             SIDES,
@@ -98,15 +101,15 @@ class UniSAR(JointRecommender):
             tower_sizes,
             dropout,
         )
-        self.mlp = nn.ModuleDict(
+        self.mlp = ModuleDict(
             {task: PredictionMLP(0, self.ple.output_size, config["mlp_hidden_size"], dropout) for task in SIDES}
         )
 
         self.alignment = QueryItemAlignment(
             size, len(dataset.query_words), self.n_items, config["n_align_negatives"], config["tau_align"]
         )
-        self.history_similarity = nn.ModuleDict({side: BilinearSimilarity(size) for side in SIDES})
-        self.history_temperature = nn.ModuleDict({side: Temperature(config["tau_his"]) for side in SIDES})
+        self.history_similarity = ModuleDict({side: BilinearSimilarity(size) for side in SIDES})
+        self.history_temperature = ModuleDict({side: Temperature(config["tau_his"]) for side in SIDES})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -212,7 +215,7 @@ class UniSAR(JointRecommender):
         """L_his: a row's mean s2r against its mean r2r, and r2s against s2s, over the rows that have both histories."""
         packing = state.packing
         rows = (packing["recommendation"].counts > 0) & (packing["search"].counts > 0)
-        return sum(
+        of_recommendation, of_search = (
             nt_xent(
                 packing[side].mean(state.across[side])[rows],
                 packing[side].mean(state.within[side])[rows],
@@ -222,3 +225,4 @@ class UniSAR(JointRecommender):
             )
             for side in SIDES
         )
+        return of_recommendation + of_search

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.search_rows import QUERY
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.appended import AppendedEncoder, Memory
+from recbole_gserec.layers.containers import ModuleDict, ModuleList
 from recbole_gserec.layers.merged_sequence import MergedSequence
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.ranking_loss import pointwise_loss, sampled_softmax_loss
@@ -57,7 +60,7 @@ class USER(JointRecommender):
     Settings: ``properties/model/USER.yaml``. Data: a search-extended dataset.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         size, length = config["embedding_size"], config["session_length"]
@@ -75,9 +78,9 @@ class USER(JointRecommender):
         longest = config["MAX_ITEM_LIST_LENGTH"] + config["MAX_SEARCH_LIST_LENGTH"]
         n_past = max(1, -(-longest // length) - 1)
         places = {"session": length, "history": n_past * length} if config["use_positions"] else {}
-        self.positions = nn.ModuleDict({level: nn.Embedding(n, size) for level, n in places.items()})
+        self.positions = ModuleDict({level: nn.Embedding(n, size) for level, n in places.items()})
         shape = (config["n_heads"], config["inner_size"], config["hidden_dropout_prob"], config["attn_dropout_prob"])
-        self.session_layers = nn.ModuleList(EncoderLayer(size, *shape) for _ in range(config["n_layers"]))
+        self.session_layers = ModuleList(EncoderLayer(size, *shape) for _ in range(config["n_layers"]))
         self.history_encoder = AppendedEncoder(size, config["n_layers"], *shape)
         self.score_layer = nn.Linear(4, 1)
         self.reset_parameters()

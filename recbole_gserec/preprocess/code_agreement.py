@@ -122,9 +122,9 @@ def sharing_pairs(groups: np.ndarray, n_pairs: int, generator: np.random.Generat
     """
     n_groupings = groups.shape[1]
     members = np.concatenate([np.argsort(grouping, kind="stable") for grouping in groups.T])
-    sizes = [np.bincount(grouping) for grouping in groups.T]
-    grouping_of = np.repeat(np.arange(n_groupings), [len(part) for part in sizes])
-    sizes = np.concatenate(sizes)
+    sizes_in = [np.bincount(grouping) for grouping in groups.T]
+    grouping_of = np.repeat(np.arange(n_groupings), [len(part) for part in sizes_in])
+    sizes = np.concatenate(sizes_in)
     pairs_in = sizes * (sizes - 1) // 2
     ends = pairs_in.cumsum()
     total = int(ends[-1]) if len(ends) else 0
@@ -213,15 +213,15 @@ def chance_pairs(
         Users of the chance pairs, int64 ``[m, 2]``, and the rows of ``pairs`` they come from, int64 ``[m, 2]``. ``m``
         is several times ``n``; pairs of a user with itself are left out.
     """
-    chance, origins = [], []
+    drawn, places_of = [], []
     for _ in range(N_REPAIRINGS):
         turned = np.where(generator.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1])
         first, second = turned.T
         stratum = strata[second]
         places, shuffled = np.argsort(stratum, kind="stable"), np.lexsort((generator.random(len(pairs)), stratum))
-        chance.append(np.stack([first[places], second[shuffled]], axis=1))
-        origins.append(np.stack([places, shuffled], axis=1))
-    chance, origins = np.concatenate(chance), np.concatenate(origins)
+        drawn.append(np.stack([first[places], second[shuffled]], axis=1))
+        places_of.append(np.stack([places, shuffled], axis=1))
+    chance, origins = np.concatenate(drawn), np.concatenate(places_of)
     distinct = chance[:, 0] != chance[:, 1]
     return chance[distinct], origins[distinct]
 

@@ -20,7 +20,7 @@ from recbole_gserec.preprocess.run import make_codes_from_config
 class CodedSearchDataset(SearchDataset):
     """A :class:`SearchDataset` whose ``.code`` file, if the model reads one, is there and fits the data."""
 
-    def _load_data(self, token, dataset_path):
+    def _load_data(self, token: str, dataset_path: str) -> None:
         if not os.path.exists(dataset_path):
             self._download()
         reads_codes = "code" in (self.config["additional_feat_suffix"] or [])
@@ -84,7 +84,7 @@ class CodedSearchDataset(SearchDataset):
                 problem = f"made with {name}={made_with[name]}, and not with the {name}={value} that is asked for"
                 raise DataError(path, problem, remedy)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """A dataset saved by ``save_dataset`` holds the codes of its time."""
         self.__dict__.update(state)
         path, code_hash = Path(self.file_path("code")), state.get("_code_hash")

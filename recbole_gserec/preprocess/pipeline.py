@@ -15,7 +15,7 @@ from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.code_file import beside, codes_are_current, describe, write_code_file
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.missing_side import fill_missing, has_codes
-from recbole_gserec.preprocess.prompts import SIDES, Histories, Prompt, build_prompts
+from recbole_gserec.preprocess.prompts import SIDES, HistoriesWithItems, Prompt, build_prompts
 from recbole_gserec.preprocess.report import SideReport, save_report
 from recbole_gserec.preprocess.runners import Runner
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -37,7 +37,7 @@ _MANY_FAILURES = 0.1
 
 
 def make_codes(
-    histories: Histories,
+    histories: HistoriesWithItems,
     item_texts: Mapping[str, str],
     output_prefix: Path,
     settings: PreprocessSettings,
@@ -81,14 +81,13 @@ def make_codes(
     if path.is_dir():
         raise DataError(path, "a folder, where the file of codes is to be", "Move it away.")
     runner = _runner(settings)
-    options = {"runner": runner, "show_progress": show_progress}
     users = histories.user_tokens
     prompts = {side: build_prompts(side, histories, item_texts, settings, summarizer.shorten) for side in SIDES}
     n_prompts = " and ".join(f"{len(prompts[side]):,} {side}" for side in SIDES)
     logger.info("Summarising %s histories of %s users (%s)", n_prompts, f"{len(users):,}", summarizer.name)
     with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
         asked = [prompt for side in SIDES for prompt in prompts[side]]
-        made_summaries = make_summaries(asked, summarizer, settings, store, **options)
+        made_summaries = make_summaries(asked, summarizer, settings, store, runner=runner, show_progress=show_progress)
         # On a GPU the encoder needs the place.
         summarizer.close()
         _check_failures(made_summaries.summaries, settings)
@@ -105,12 +104,29 @@ def make_codes(
         filled = fill_missing(texts["search"], texts["recommendation"], settings.missing_side)
         logger.info("Encoding the summaries (%s)", encoder.name)
         made_vectors = make_vectors(
-            [*filled[0], *filled[1]], encoder, settings, store, max_length=settings.encoder_max_length, **options
+            [*filled[0], *filled[1]],
+            encoder,
+            settings,
+            store,
+            max_length=settings.encoder_max_length,
+            runner=runner,
+            show_progress=show_progress,
         )
         vectors = made_vectors.vectors
         if settings.text_vectors:
-            what = (settings.text_vectors, users, texts, other_texts or {})
-            paths = write_text_vectors(prefix, *what, encoder, settings, store, description, **options)
+            paths = write_text_vectors(
+                prefix,
+                settings.text_vectors,
+                users,
+                texts,
+                other_texts or {},
+                encoder,
+                settings,
+                store,
+                description,
+                runner=runner,
+                show_progress=show_progress,
+            )
             logger.info("Wrote %s", " and ".join(map(str, paths)))
 
     if is_current and not (settings.retry_failed and made_summaries.n_made):
@@ -133,8 +149,10 @@ def make_codes(
     write_code_file(
         prefix,
         users,
-        *(codes[side] for side in SIDES),
-        *(coded[side] for side in SIDES),
+        codes["search"],
+        codes["recommendation"],
+        coded["search"],
+        coded["recommendation"],
         {**description, "users": counts, "metrics": result.metrics},
     )
     checkpoint.unlink(missing_ok=True)

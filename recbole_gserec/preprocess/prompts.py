@@ -60,6 +60,10 @@ class Histories(Protocol):
         """Last ``n`` searches of a user, oldest first."""
         ...
 
+
+class HistoriesWithItems(Histories, Protocol):
+    """The same, with all items at once."""
+
     def item_matrix(self) -> sp.csr_matrix:
         """Users x items, 1 where a user interacted with an item."""
         ...

@@ -57,7 +57,7 @@ class RayRunner:
             # Ray is about to rename how the last two are given.
             warnings.simplefilter("ignore")
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                _Worker,
+                _Worker,  # type: ignore[arg-type]  # a class is allowed too; Ray's annotation leaves it out
                 fn_constructor_kwargs={"make_worker": make_worker},
                 compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(rows))),
                 num_cpus=self._wanted["CPU"],
@@ -85,16 +85,16 @@ class _Worker:
         # Registers the plugin where the worker is.
         import recbole_gserec  # noqa: F401
 
-        self._work, self._error = None, None
+        self._work: Callable[[Any], Any] | None = None
+        self._error: list[str] | None = None
         try:
             self._work = make_worker()
         except Exception as error:
             self._error = _as_data(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        result = None
-        error = self._error
-        if error is None:
+        result, error = None, self._error
+        if self._work is not None:
             try:
                 result = self._work(row["batch"][0])
             except Exception as raised:

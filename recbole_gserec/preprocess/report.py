@@ -11,6 +11,7 @@ import numpy as np
 
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
 from recbole_gserec.preprocess.code_file import beside, code_names
@@ -150,7 +151,7 @@ def metrics_table(sides: Mapping[str, SideReport]) -> str:
 
 def agreement_rows(agreements: Mapping[str, CodeAgreement]) -> list[tuple[str, ...]]:
     """How alike users are who share codes: for each side a row per length of the prefix, and one of neighbours."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "side",
             "shared",
@@ -207,7 +208,7 @@ def _summaries(
     if chosen:
         parts.append("### Failures")
     for side, user in chosen:
-        summary = sides[side].summaries[user]
+        summary = not_none(sides[side].summaries[user])
         answer = summary.text if len(summary.text) <= LONGEST_FAILURE else summary.text[:LONGEST_FAILURE] + " ..."
         parts.append(f"User {users[user]}, {side}: {STATUSES[summary.status]}. The answer begins:")
         parts.append(_code_block(answer or "(empty)"))
@@ -256,7 +257,7 @@ def _example(user: int, name: str, sides: Mapping[str, SideReport], settings: Pr
 
 
 def _what_was_encoded(side: str, report: SideReport, user: int, settings: PreprocessSettings) -> list[str]:
-    summary, text = report.summaries[user], report.texts[user]
+    summary, text = not_none(report.summaries[user]), report.texts[user]
     if summary.is_usable:
         return [f"Summary of the {side} history:", _code_block(text or "(empty)")]
     failure = f"The summary of the {side} history failed: {STATUSES[summary.status]}."

@@ -43,7 +43,7 @@ def draw(
     has_tokens = any(map(len, answer_tokens.values()))
     n_below = 4 if has_tokens else 3
     figure = Figure(figsize=(3.2 * max(n_levels, n_below), 7.0), layout="constrained")
-    top, bottom = figure.subfigures(2, 1)
+    top, bottom = figure.subfigures(2, 1, squeeze=False).ravel()
     _draw_usage(top.subplots(1, n_levels, squeeze=False)[0], sides, codebook_size)
     panels = bottom.subplots(1, n_below)
     _draw_training(panels[0], panels[1], history)
@@ -117,5 +117,5 @@ def _draw_lift(panel: Axes, agreements: Mapping[str, CodeAgreement]) -> None:
 def _draw_tokens(panel: Axes, answer_tokens: Mapping[str, np.ndarray]) -> None:
     edges = np.histogram_bin_edges(np.concatenate(list(answer_tokens.values())), bins=30)
     for side, (colour, line, _) in SIDE_STYLES.items():
-        panel.hist(answer_tokens[side], edges, histtype="step", color=colour, linestyle=line, label=side)
+        panel.hist(answer_tokens[side], edges.tolist(), histtype="step", color=colour, linestyle=line, label=side)
     panel.set(title="Lengths of answers", xlabel="tokens", ylabel="prompts")

@@ -125,7 +125,7 @@ class RQVAE(nn.Module):
         self.lambda_rq, self.lambda_rq_cl, self.tau_1, self.reduction = lambda_rq, lambda_rq_cl, tau_1, reduction
         self.similarity = CosineSimilarity()
 
-        def side(vector_dim: int) -> SideAutoencoder:
+        def autoencoder(vector_dim: int) -> SideAutoencoder:
             quantizer = ResidualQuantizer(
                 n_codebooks,
                 codebook_size,
@@ -137,7 +137,11 @@ class RQVAE(nn.Module):
             )
             return SideAutoencoder(vector_dim, hidden_sizes, quantizer, code_dim, generator)
 
-        self.search, self.rec = side(search_dim), side(rec_dim)
+        self.search, self.rec = autoencoder(search_dim), autoencoder(rec_dim)
+
+    def side(self, name: str) -> SideAutoencoder:
+        """The autoencoder of ``search`` or ``rec``."""
+        return {"search": self.search, "rec": self.rec}[name]
 
     def forward(self, search_vectors: Tensor, rec_vectors: Tensor) -> RQVAELosses:
         """Losses of the users whose vectors are given, ``[B, d_e]`` each, row by row the same user."""

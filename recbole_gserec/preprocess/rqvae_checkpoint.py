@@ -84,7 +84,7 @@ def hash_of_run(settings: RQVAESettings, vectors: Mapping[str, Tensor]) -> str:
     facts = {"settings": asdict(settings), "shapes": shapes, "devices": devices, "made_by": made_by}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for _, rows in sorted(vectors.items()):
-        digest.update(rows.cpu().contiguous().numpy())
+        digest.update(rows.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

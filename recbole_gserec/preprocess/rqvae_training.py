@@ -197,7 +197,7 @@ def _place_codes(model: RQVAE, vectors: dict[str, Tensor], settings: RQVAESettin
     """Start every codebook on the k-means centres of what it is to code."""
     cluster = partial(kmeans_centres, generator=np.random.default_rng(settings.seed))
     for side in SIDES:
-        autoencoder = model.get_submodule(side)
+        autoencoder = model.side(side)
         autoencoder.quantizer.initialise(_by_chunks(autoencoder.encoder, vectors[side]), cluster)
 
 
@@ -234,7 +234,7 @@ def _train_epoch(
 
 def _nearest_collision_rate(model: RQVAE, vectors: dict[str, Tensor]) -> float:
     """Collision rate of the nearest codes, averaged over both sides."""
-    codes = [_by_chunks(model.get_submodule(side).encode, vectors[side]) for side in SIDES]
+    codes = [_by_chunks(model.side(side).encode, vectors[side]) for side in SIDES]
     return sum(collision_rate(side.cpu().numpy()) for side in codes) / len(SIDES)
 
 
@@ -248,7 +248,7 @@ def _result(
     model.eval()
     latents, codes, errors, nearest_rates = {}, {}, {}, []
     for side in SIDES:
-        autoencoder = model.get_submodule(side)
+        autoencoder = model.side(side)
         latents[side] = _by_chunks(autoencoder.encoder, vectors[side])
         nearest = _by_chunks(autoencoder.quantizer.encode, latents[side])
         codes[side] = nearest.cpu().numpy()

@@ -62,19 +62,20 @@ class Store:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._connection = None
+        self._connection: sqlite3.Connection | None = None
         with self._watched():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # A second process waits for the first's batch; transactions are begun by hand.
-            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            self._connection = connection
             # Damaged texts are to be read, and known by their checksum.
-            self._connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+            connection.text_factory = partial(str, encoding="utf-8", errors="replace")
             self._prepare()
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -82,24 +83,30 @@ class Store:
             self._connection.close()
             self._connection = None
 
+    @property
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ValueError(f"the store {self.path} is closed")
+        return self._connection
+
     def _prepare(self) -> None:
         # No other process may see, or leave behind, half of the tables.
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._open.execute("BEGIN IMMEDIATE")
         version = self._pragma("user_version")
-        is_new = version == 0 and not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        is_new = version == 0 and not self._open.execute("SELECT 1 FROM sqlite_master").fetchone()
         if is_new:
             for statement in _SCHEMA.split(";"):
-                self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._connection.execute(f"PRAGMA user_version = {VERSION}")
+                self._open.execute(statement)
+            self._open.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._open.execute(f"PRAGMA user_version = {VERSION}")
         elif self._pragma("application_id") != _APPLICATION:
             raise DataError(self.path, "not a store of summaries and vectors", "Name another file in preprocess_store.")
         elif version != VERSION:
             raise DataError(self.path, f"a store of version {version}, where {VERSION} is read", _REMEDY)
-        self._connection.execute("COMMIT")
+        self._open.execute("COMMIT")
 
     def _pragma(self, name: str) -> int:
-        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        return self._open.execute(f"PRAGMA {name}").fetchone()[0]
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -122,15 +129,15 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._watched():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._open.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
+                yield self._open
             except BaseException:
                 # On a full disk SQLite has done so itself.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if self._open.in_transaction:
+                    self._open.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+            self._open.execute("COMMIT")
 
     # ---- makers -------------------------------------------------------------------------------------------------
 
@@ -192,7 +199,7 @@ class Store:
                 keys = inputs[start : start + _KEYS_PER_QUERY]
                 places = ", ".join("?" * len(keys))
                 query = f"SELECT {columns} FROM {table} WHERE maker = ? AND input IN ({places})"
-                yield from self._connection.execute(query, (maker, *keys))
+                yield from self._open.execute(query, (maker, *keys))
 
 
 def _checksum(*values: Any) -> int:

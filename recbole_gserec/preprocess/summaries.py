@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from recbole_gserec.errors import InterruptedWorkError, SettingError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.answers import Summary, read_answer
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.runners import LocalRunner, Runner
@@ -70,11 +71,12 @@ def make_summaries(
     if not summarizer.speaks_json:
         # Made faster than found, and by rules that may change from one version to the next.
         completions = summarizer.complete(list(distinct.values()), 1)
-        made = {key: Summary("text", answer.text) for key, answer in zip(distinct, completions, strict=True)}
+        made = {key: Summary("text", not_none(answer).text) for key, answer in zip(distinct, completions, strict=True)}
         return MadeSummaries([made[key] for key in inputs], 0, len(made))
     maker = store.add_maker("summarizer", {"name": summarizer.name, **summarizer.settings})
     use_plain = settings.plain_answers == "use"
-    known, missing = {}, {key: (1, settings.llm_attempts) for key in distinct}
+    known: dict[str, Summary] = {}
+    missing = {key: (1, settings.llm_attempts) for key in distinct}
     for key, summary in store.summaries(list(distinct), maker).items():
         summary = summary.judged(use_plain)
         # Attempts go on counting: with the same seeds a model would give the same answers.
@@ -90,8 +92,19 @@ def make_summaries(
     return MadeSummaries([known[key].judged(use_plain) for key in inputs], n_kept, len(missing))
 
 
-def _make_missing(missing, prompts, known, summarizer, settings, store, maker, runner, show_progress) -> None:
-    keys, batches = [], []
+def _make_missing(
+    missing: Mapping[str, tuple[int, int]],
+    prompts: Mapping[str, Prompt],
+    known: dict[str, Summary],
+    summarizer: Summarizer,
+    settings: PreprocessSettings,
+    store: Store,
+    maker: str,
+    runner: Runner | None,
+    show_progress: bool,
+) -> None:
+    keys: list[list[str]] = []
+    batches: list[tuple[tuple[int, int], Sequence[Prompt]]] = []
     for attempts in sorted(set(missing.values())):
         group, size = [key for key in missing if missing[key] == attempts], summarizer.batch_size
         keys += [group[start : start + size] for start in range(0, len(group), size)]

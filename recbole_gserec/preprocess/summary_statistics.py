@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.answers import FAILED, STATUSES, USABLE, Summary
 from recbole_gserec.preprocess.prompts import Prompt
 
@@ -43,7 +44,7 @@ def summary_statistics(prompts: Mapping[int, Prompt], summaries: Sequence[Summar
         prompts: The prompt of each user who has one, by place of the user.
         summaries: Of each user; ``None`` for a user without a prompt.
     """
-    by_user = [(prompt, summaries[user]) for user, prompt in prompts.items()]
+    by_user = [(prompt, not_none(summaries[user])) for user, prompt in prompts.items()]
     # The other parts of a prompt are the same for all users of a side.
     distinct = {prompt.records: summary for prompt, summary in by_user}
     return SummaryStatistics(

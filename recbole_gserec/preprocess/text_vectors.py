@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def write_text_vectors(
     Returns:
         The files.
     """
-    options = {"runner": runner, "show_progress": show_progress}
+    make = partial(
+        make_vectors, encoder=encoder, settings=settings, store=store, runner=runner, show_progress=show_progress
+    )
     lengths = {"item": settings.encoder_item_length, "query": settings.encoder_query_length}
     of_users: dict[str, np.ndarray] = {}
     of_records: dict[str, np.ndarray] = {}
@@ -73,22 +76,16 @@ def write_text_vectors(
         own, others = [text or "" for text in summaries_of_side], list(records.get(kind, {}).values())
         wants_own, wants_others = "user" in kinds, kind in kinds and kind in records
         if encoder.is_fitted and (wants_own or wants_others):
-            made = make_vectors([*own, *others], encoder, settings, store, what=f"the {side} side", **options)
+            made = make([*own, *others], what=f"the {side} side")
             own_vectors, other_vectors = np.split(made.vectors, [len(own)])
-        else:
-            own_vectors, other_vectors = (
-                make_vectors(texts, encoder, settings, store, what=what, max_length=length, **options).vectors
-                if is_wanted
-                else None
-                for is_wanted, texts, what, length in (
-                    (wants_own, own, f"{side} summaries", settings.encoder_max_length),
-                    (wants_others, others, f"texts ({kind})", lengths[kind]),
-                )
-            )
+            of_users |= {side: own_vectors} if wants_own else {}
+            of_records |= {kind: other_vectors} if wants_others else {}
+            continue
         if wants_own:
-            of_users[side] = own_vectors
+            made = make(own, what=f"{side} summaries", max_length=settings.encoder_max_length)
+            of_users[side] = made.vectors
         if wants_others:
-            of_records[kind] = other_vectors
+            of_records[kind] = make(others, what=f"texts ({kind})", max_length=lengths[kind]).vectors
     description = {**description, "settings": settings.deciding_vectors()}
     paths = []
     for kind, vectors in of_records.items():

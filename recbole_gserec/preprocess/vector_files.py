@@ -124,7 +124,8 @@ def _check_schema(path: Path, schema: pa.Schema) -> dict[str, Any]:
 
 def _read_rows(path: Path, file: pq.ParquetFile) -> tuple[list[str], dict[str, np.ndarray]]:
     """Ids and vectors, some rows at a time: beside the result, little memory is needed."""
-    n, ids = file.metadata.num_rows, []
+    n = file.metadata.num_rows
+    ids: list[str] = []
     fields = [field for field in file.schema_arrow if field.name != "id"]
     vectors = {field.name: np.empty((n, field.type.list_size), dtype=np.float32) for field in fields}
     for batch in file.iter_batches(_ROWS_AT_ONCE):
@@ -156,5 +157,5 @@ def _checksum(ids: Sequence[str], vectors: Mapping[str, np.ndarray], description
     """Of all that is read. Parquet has checksums for pages only, not for what lies around them."""
     checksum = zlib.crc32("\0".join([*vectors, *ids]).encode("utf-8", "surrogatepass"), zlib.crc32(description))
     for array in vectors.values():
-        checksum = zlib.crc32(array, checksum)
+        checksum = zlib.crc32(array.data, checksum)
     return checksum

@@ -39,14 +39,14 @@ class VectoredSearchDataset(SearchDataset):
             are there once the dataset is built.
     """
 
-    def _load_data(self, token, dataset_path):
+    def _load_data(self, token: str, dataset_path: str) -> None:
         if not os.path.exists(dataset_path):
             self._download()
         self._fingerprint = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
         self._make_missing_vectors()
         super()._load_data(token, dataset_path)
 
-    def _change_feat_format(self):
+    def _change_feat_format(self) -> None:
         super()._change_feat_format()
         self.text_vectors = {kind: self._read(kind) for kind in COLUMNS}
 

@@ -17,6 +17,7 @@ import torch
 from recbole_gserec.benchmark.record import plain
 from recbole_gserec.benchmark.worker import write_to_log
 from recbole_gserec.errors import DataError, GSERecError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.ray_cluster import connect_with_share, room
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
@@ -133,7 +134,7 @@ def _old_tuner(path: Path, job: Job, place: Place, trainable: Any, n_kept: int, 
     except Exception as error:  # Damaged bytes make Ray raise almost anything.
         raise DataError(path, "what Ray keeps of the sweep is damaged", f"Delete {job.folder} to begin anew") from error
     # Ray takes these from the first call; they are the user's to change.
-    inside = tuner._local_tuner
+    inside: Any = tuner._local_tuner
     inside._tune_config.max_concurrent_trials = place.workers
     for callback in inside.get_run_config().callbacks:
         if isinstance(callback, Progress):
@@ -163,7 +164,8 @@ def _new_tuner(sweep: Sweep, job: Job, place: Place, trainable: Any, n_kept: int
             scheduler=make_scheduler(sweep, mode, job.n_epochs),
             num_samples=n_trials,
             max_concurrent_trials=place.workers,
-            **({} if sweep.scheduler != "fifo" else {"metric": SCORE, "mode": mode}),
+            metric=SCORE if sweep.scheduler == "fifo" else None,
+            mode=mode if sweep.scheduler == "fifo" else None,
         ),
         run_config=tune.RunConfig(
             name=_RAY,
@@ -223,7 +225,7 @@ def _finish(job: Job, trial: str) -> dict[str, Any]:
     # RecBole's Config would take Ray's own arguments for settings.
     sys.argv = sys.argv[:1]
     folder = trials_folder(job.folder) / trial
-    record = TrialRecord.read(folder)
+    record = not_none(TrialRecord.read(folder))
     write_to_log(folder / f"test-{LOG_FILE}")
     os.chdir(folder)
     torch.set_num_threads(job.threads)

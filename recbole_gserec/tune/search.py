@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import Place, failed_trials, finish_winner, run_trials
@@ -107,7 +108,7 @@ def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
         return known
     logger.info(f"The winner is trial {record.trial}; it is evaluated on the test part")
     results = finish_winner(job, place, record.trial)
-    finished = TrialRecord.read(trials_folder(folder) / record.trial)
+    finished = not_none(TrialRecord.read(trials_folder(folder) / record.trial))
     winner = {
         "trial": record.trial,
         "settings": record.settings,

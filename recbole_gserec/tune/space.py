@@ -82,9 +82,8 @@ def space_of(model: str) -> dict[str, Choice | Range]:
 
 def grid_size(space: Space) -> int | None:
     """Number of combinations; None where a range has endlessly many."""
-    if not all(isinstance(values, Choice) for values in space.values()):
-        return None
-    return math.prod(len(values.values) for values in space.values())
+    choices = [values for values in space.values() if isinstance(values, Choice)]
+    return math.prod(len(choice.values) for choice in choices) if len(choices) == len(space) else None
 
 
 def grid(space: Space) -> Iterator[dict[str, Any]]:
@@ -93,10 +92,7 @@ def grid(space: Space) -> Iterator[dict[str, Any]]:
     Raises:
         SettingError: If a setting has a range.
     """
-    for name, values in space.items():
-        if not isinstance(values, Choice):
-            raise SettingError(f"--search grid takes values to choose from, and {name} has a range: use random")
-    for values in product(*(values.values for values in space.values())):
+    for values in product(*_choices(space).values()):
         yield dict(zip(space, values, strict=True))
 
 
@@ -125,10 +121,17 @@ def _distinct(rng: np.random.Generator, size: int, n_points: int) -> list[int]:
 def _combination(space: Space, place: int) -> dict[str, Any]:
     """One of the combinations of :func:`grid`."""
     chosen = {}
-    for name in reversed(list(space)):
-        place, index = divmod(place, len(space[name].values))
-        chosen[name] = space[name].values[index]
+    for name, values in reversed(_choices(space).items()):
+        place, index = divmod(place, len(values))
+        chosen[name] = values[index]
     return {name: chosen[name] for name in space}
+
+
+def _choices(space: Space) -> dict[str, tuple[Any, ...]]:
+    for name, values in space.items():
+        if not isinstance(values, Choice):
+            raise SettingError(f"--search grid takes values to choose from, and {name} has a range: use random")
+    return {name: values.values for name, values in space.items() if isinstance(values, Choice)}
 
 
 def _plain(value: Any) -> Any:
@@ -136,7 +139,7 @@ def _plain(value: Any) -> Any:
 
 
 def _from_yaml(path: Path) -> dict[str, Choice | Range]:
-    space = {}
+    space: dict[str, Choice | Range] = {}
     for name, values in read_config_files([path]).items():
         if isinstance(values, list) and values:
             space[name] = Choice(tuple(values))
@@ -154,8 +157,8 @@ def _range(
     if kind == "choice" and numbers:
         return Choice(tuple(numbers))
     fits = kind in RANGES and len(numbers) == RANGES[kind]
-    values = [_number(number) for number in numbers]
-    if not fits or None in values or not values[0] < values[1]:
+    values = [value for value in map(_number, numbers) if value is not None]
+    if not fits or len(values) < len(numbers) or not values[0] < values[1]:
         kinds = ", ".join(["choice", *RANGES])
         raise DataError(
             path, f"{name} has no range such as {{uniform: [0, 1]}}; the kinds are {kinds}", remedy, line=line

@@ -179,7 +179,7 @@ def _with_own_codes(config: Config, shared: SharedDataset | None) -> Any:
 class PopulationTraining(ResumableTraining):
     """Goes on with the weights of another trial under this trial's own settings."""
 
-    def _restore(self, train_data) -> bool:
+    def _restore(self, train_data: Any) -> bool:
         # The state of an optimiser holds the rates and penalties of the other trial too.
         groups = [group for optimizer in self.optimizers().values() for group in optimizer.param_groups]
         own = [{name: value for name, value in group.items() if name != "params"} for group in groups]

@@ -22,8 +22,10 @@ class TextEncoder(Protocol):
     """
 
     name: str
-    settings: dict[str, Any]
     is_fitted: bool
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> np.ndarray:
         """Encode texts.

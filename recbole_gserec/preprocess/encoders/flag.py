@@ -49,7 +49,7 @@ class FlagEncoder:
         return {**model_identity(self.model_name), "pooling": self.pooling, "dtype": self.dtype}
 
     @cached_property
-    def _model(self):
+    def _model(self) -> Any:
         library = require("FlagEmbedding", "flag-embedding", f"Encoder '{self.name}'")
         arguments = {
             "pooling_method": self.pooling,

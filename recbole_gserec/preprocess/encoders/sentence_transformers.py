@@ -34,7 +34,7 @@ class SentenceTransformersEncoder:
         self.settings: dict[str, Any] = {**model_identity(name), "dtype": "float32"}
 
     @cached_property
-    def _model(self):
+    def _model(self) -> Any:
         library = require("sentence_transformers", "sentence-transformers", f"Encoder '{self.name}'")
         try:
             model = library.SentenceTransformer(self.model_name, device=device())

@@ -50,7 +50,7 @@ class Summarizer(Protocol):
         """The beginning of a text: so many tokens of the language model, or words where it has no tokenizer."""
         ...
 
-    def complete(self, prompts: Sequence[Prompt], attempt: int) -> list[Completion | None]:
+    def complete(self, prompts: Sequence[Prompt], attempt: int) -> Sequence[Completion | None]:
         """Ask for each prompt once.
 
         Args:

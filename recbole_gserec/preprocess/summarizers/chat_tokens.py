@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.optional import require
@@ -44,7 +44,7 @@ class ChatTokens:
         self._max_tokens = max_tokens
 
     @cached_property
-    def tokenizer(self):
+    def tokenizer(self) -> Any:
         transformers = require("transformers", "transformers", "Counting a language model's tokens")
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self._name)
@@ -106,7 +106,7 @@ class ChatTokens:
         tokens = self._encode(self._in_template(text), add_special_tokens=not self.tokenizer.chat_template)
         return ChatPrompt(text, tokens["input_ids"], len(prompt.records) - n_oldest)
 
-    def _encode(self, text: str, **options: bool):
+    def _encode(self, text: str, **options: bool) -> Any:
         # Lengths are looked at here; the library's own warning would be no news.
         return self.tokenizer(text, **{"add_special_tokens": False, "verbose": False, **options})
 

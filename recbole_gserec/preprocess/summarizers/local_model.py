@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.summarizers.base import Completion
 from recbole_gserec.preprocess.summarizers.chat_tokens import ChatTokens
@@ -39,7 +40,7 @@ class LocalModelSummarizer(ABC):
         self.settings = answer_settings(settings)
         self.batch_size = settings.llm_batch_size
         self.tokens = ChatTokens(
-            settings.llm, settings.llm_tokenizer, settings.llm_context_length, settings.llm_max_tokens
+            not_none(settings.llm), settings.llm_tokenizer, settings.llm_context_length, settings.llm_max_tokens
         )
 
     def shorten(self, text: str, length: int) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.optional import require
 from recbole_gserec.preprocess.prompts import Prompt, cut
 from recbole_gserec.preprocess.summarizers.base import Completion
@@ -61,7 +62,7 @@ class OpenAISummarizer:
     def __init__(self, settings: PreprocessSettings):
         if settings.llm_engine_args:
             raise SettingError("llm_engine_args is for the summarizer vllm; a server is given its own when started")
-        check_address(settings.llm_base_url)
+        check_address(not_none(settings.llm_base_url))
         self._given = settings
         self.settings = answer_settings(settings)
         # A batch ends with the server half idle, and is lost whole if this process is killed: neither few nor many.
@@ -78,7 +79,7 @@ class OpenAISummarizer:
         given = self._given
         if given.llm_tokenizer is None:
             return None
-        return ChatTokens(given.llm, given.llm_tokenizer, given.llm_context_length, given.llm_max_tokens)
+        return ChatTokens(not_none(given.llm), given.llm_tokenizer, given.llm_context_length, given.llm_max_tokens)
 
     def shorten(self, text: str, length: int) -> str:
         return self.tokens.shorten(text, length) if self.tokens else cut(text, length)
@@ -141,7 +142,14 @@ class OpenAISummarizer:
                 completions[place] = Completion("", is_whole=not is_too_long(error))
         return completions
 
-    async def _work(self, client, waiting, sampling, completions, refusals) -> None:
+    async def _work(
+        self,
+        client: AsyncOpenAI,
+        waiting: Iterator[tuple[int, Prompt]],
+        sampling: Sampling,
+        completions: list[Completion | None],
+        refusals: dict[int, Exception],
+    ) -> None:
         from openai import OpenAIError
 
         for place, prompt in waiting:

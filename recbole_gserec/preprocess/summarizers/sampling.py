@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.answers import FIELD, READER
 from recbole_gserec.preprocess.model_identity import model_identity
 
@@ -52,4 +53,4 @@ def answer_settings(settings: PreprocessSettings) -> dict[str, Any]:
     """
     tokenizer = {"tokenizer": model_identity(settings.llm_tokenizer)} if settings.llm_tokenizer else {}
     given = {name: getattr(settings, name) for name in names.split()}
-    return {**model_identity(settings.llm), **tokenizer, **given, "reader": READER}
+    return {**model_identity(not_none(settings.llm)), **tokenizer, **given, "reader": READER}

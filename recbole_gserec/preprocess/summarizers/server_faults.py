@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.summarizers.api_key import KEY_VARIABLE, api_key, without_key
 from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError
 
 if TYPE_CHECKING:
+    from openai import APIStatusError
+
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
 _SAID, _NAMED_MODELS = 300, 5
@@ -80,7 +83,7 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
     """
     from openai import APIStatusError, APITimeoutError
 
-    server, tries = f"The server at {_shown(settings.llm_base_url)}", f"{settings.llm_retries + 1} times"
+    server, tries = f"The server at {_shown(not_none(settings.llm_base_url))}", f"{settings.llm_retries + 1} times"
     if isinstance(error, BrokenAnswerError):
         return (
             f"{server} sends what is no chat completion, {tries} ({_masked(str(error))}). "
@@ -99,7 +102,7 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
     return f"{server} {_refusal(error, settings, models)}"
 
 
-def _refusal(error, settings, models) -> str:
+def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequence[str]) -> str:
     status, said = error.status_code, _said(error)
     answer = f"({status}: {said})" if said else f"({status})"
     if status in (401, 403):

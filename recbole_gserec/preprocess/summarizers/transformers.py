@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.optional import require
 from recbole_gserec.preprocess.summarizers.local_model import Generated, LocalModelSummarizer
 from recbole_gserec.preprocess.summarizers.sampling import Sampling
+
+if TYPE_CHECKING:
+    from recbole_gserec.preprocess.settings import PreprocessSettings
 
 
 class TransformersSummarizer(LocalModelSummarizer):
@@ -20,14 +24,14 @@ class TransformersSummarizer(LocalModelSummarizer):
 
     name = "transformers"
 
-    def __init__(self, settings):
+    def __init__(self, settings: PreprocessSettings):
         super().__init__(settings)
         for name in ("llm_json_schema", "llm_engine_args"):
             if getattr(settings, name):
                 raise SettingError(f"{name} is for the summarizers vllm and openai; transformers has no use for it")
 
     @cached_property
-    def _model(self):
+    def _model(self) -> Any:
         import torch
 
         transformers = require("transformers", "transformers", "Summarizer 'transformers'")
@@ -42,8 +46,8 @@ class TransformersSummarizer(LocalModelSummarizer):
         return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _tokens_that_end(self, of_model: int | list[int] | None) -> list[int]:
-        of_model = of_model if isinstance(of_model, list) else [of_model]
-        return sorted({token for token in [*of_model, self.tokens.tokenizer.eos_token_id] if token is not None})
+        own = of_model if isinstance(of_model, list) else [of_model]
+        return sorted({token for token in [*own, self.tokens.tokenizer.eos_token_id] if token is not None})
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generated]:
         import torch
@@ -62,7 +66,7 @@ class TransformersSummarizer(LocalModelSummarizer):
             )[:, width:]
         return [self._read(row) for row in outputs.tolist()]
 
-    def _generation(self, sampling: Sampling, width: int):
+    def _generation(self, sampling: Sampling, width: int) -> Any:
         from transformers import GenerationConfig
 
         choice = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
