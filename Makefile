@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 REAL_VENV ?= .venv-real-models
+# Processes that the tests are shared out to, file by file.
+WORKERS ?= 2
 # Options for installing torch, for instance which build: TORCH_OPTIONS="--index-url ..."
 TORCH_OPTIONS ?=
 
@@ -13,7 +15,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint format wheel clean
+.PHONY: help demo test test-all lint types format docs wheel clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -22,24 +24,30 @@ demo: $(VENV)/.installed ## Train and evaluate GSERec on the default dataset
 	$(BIN)/run_recbole --model=GSERec
 
 test: $(VENV)/.installed-dev ## Run the fast tests
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-all: $(REAL_VENV)/.installed ## Run all tests, those with real language models too; in an environment of their own
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(REAL_VENV)/bin/python -m pytest
 
-lint: $(VENV)/.installed-dev ## Check style
+lint: types ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## Check types
+	$(BIN)/mypy
 
 format: $(VENV)/.installed-dev ## Apply style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-dev ## Build the documentation site into site/; a warning is an error
+	$(BIN)/mkdocs build --strict
+
 wheel: $(VENV)/.installed-dev ## Build the wheel and the source distribution into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove the environments, builds and caches; data and results stay
-	rm -rf $(VENV) $(REAL_VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REAL_VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: what comes after keeps the build that is there.
