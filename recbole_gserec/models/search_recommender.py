@@ -63,11 +63,13 @@ class SearchRecommender(SequentialRecommender):
     def score_candidates(self, interaction: Interaction, candidates: Tensor) -> Tensor:
         """Logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
         step = max(1, MAX_PAIRS // candidates.shape[1])
-        scores = [
-            self.score(self.encode(interaction[start : start + step]), candidates[start : start + step])
-            for start in range(0, len(candidates), step)
-        ]
-        return torch.cat(scores)
+        # Written in place: small results kept between large temporary ones would keep the allocator from using their
+        # room again.
+        scores = torch.empty(candidates.shape, device=candidates.device)
+        for start in range(0, len(candidates), step):
+            part = slice(start, start + step)
+            scores[part] = self.score(self.encode(interaction[part]), candidates[part])
+        return scores
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Logits ``[B]`` of each row's own item."""
@@ -78,7 +80,10 @@ class SearchRecommender(SequentialRecommender):
         state = self.encode(interaction)
         step = max(1, MAX_PAIRS // len(interaction))
         items = torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).unsqueeze(0)
-        return torch.cat([self.score(state, part) for part in items.split(step, dim=1)], dim=1)
+        scores = torch.empty(len(interaction), self.n_items, device=items.device)
+        for start in range(0, self.n_items, step):
+            scores[:, start : start + step] = self.score(state, items[:, start : start + step])
+        return scores
 
     def training_candidates(self, interaction: Interaction) -> Tensor:
         """The positive and the negatives of each row, ``[B, 1 + n_negatives]``."""
