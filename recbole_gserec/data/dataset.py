@@ -221,11 +221,12 @@ class SearchDataset(SequentialDataset):
 
     def _build_events(self) -> None:
         interactions, searches, clicks = self.events_as_read()
+        if hasattr(self, "search_feat"):
+            # Before the events are sorted, which takes as much memory again.
+            del self.search_feat, self.search_click_feat, self._click_offsets
         self.events, order = build_event_log(self.user_num, interactions, searches, clicks)
         self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
         del self._times
-        if hasattr(self, "search_feat"):
-            del self.search_feat, self.search_click_feat, self._click_offsets
 
     def _build_queries_and_codes(self) -> None:
         if hasattr(self, "query_feat"):
