@@ -233,7 +233,7 @@ def test_ray_worker_knows_the_model_and_takes_no_settings_from_its_own_arguments
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry or os.getcwd() for entry in sys.path))
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         by_value = types.FunctionType(seen_in_worker.__code__, {}, "seen_in_worker")
         task = ray.remote(by_value).remote(recbole.quick_start.run_recbole, settings)
