@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 import threading
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from dataset_converters.scratch_folder import scratch_folder
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import NO_ROOM
 
 _POLL_SECONDS = 0.5
 _MEMORY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:[KMGT]i?B|%)\s*", re.IGNORECASE)
@@ -66,7 +68,9 @@ def _told(error: Exception, folder: Path, memory: str) -> BaseException | None:
         return DataError(folder, f"the memory of {memory} is not enough", "Give more by --memory, or fewer --threads.")
     if isinstance(error, duckdb.OutOfMemoryException):
         return DataError(folder, "the disk is full", "Make room: about the size of the uncompressed source.")
-    if not isinstance(error, (duckdb.IOException, OSError)):
+    # A transaction that cannot be written to the disk has an error of its own kind.
+    no_room = any(os.strerror(number) in str(error) for number in NO_ROOM)
+    if not no_room and not isinstance(error, (duckdb.IOException, OSError)):
         return None
     path = getattr(error, "filename", None)
     path = path if isinstance(path, (str, Path)) else folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from enum import Enum
@@ -14,10 +13,11 @@ import torch
 from recbole.config import Config
 from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_color
 
+from recbole_gserec import torch_files
 from recbole_gserec.data.file_record import file_record
 from recbole_gserec.errors import CheckpointError
-from recbole_gserec.files import written_aside
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
+from recbole_gserec.saved_pickles import NO_FILE
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _PARTS = (
@@ -28,8 +28,6 @@ _PARTS = (
     "variable_config_dict",
     "cmd_config_dict",
 )
-# RecBole would unpickle the file these name; a path that cannot exist keeps a checkpoint from choosing one.
-_NO_CACHE = os.path.join(os.devnull, "not-chosen-by-a-checkpoint")
 
 
 class CheckpointConfig:
@@ -65,7 +63,8 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         # Checkpoints of earlier versions do not tell.
         config.dataset_files = plain.get("dataset_files")
         _check_model(config)
-        config.final_config_dict.update(dataset_save_path=_NO_CACHE, dataloaders_save_path=_NO_CACHE)
+        # RecBole would unpickle the files these name.
+        config.final_config_dict.update(dataset_save_path=NO_FILE, dataloaders_save_path=NO_FILE)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the settings in the checkpoint are damaged: {error!r}") from error
     try:
@@ -104,8 +103,7 @@ def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: An
         "other_parameter": portable_other_parameter(trainer.model),
         "optimizer": trainer.optimizer.state_dict(),
     }
-    with written_aside(path) as temporary:
-        torch.save(state, temporary)
+    torch_files.save(state, path)
     if verbose:
         trainer.logger.info(set_color("Saving current", "blue") + f": {path}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What the operating system says of a disk, a user's share of it, or a file that has no room for more.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 @contextmanager
 def written_aside(path: str | Path) -> Iterator[Path]:
@@ -17,14 +21,19 @@ def written_aside(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix of ``path``, since some writers choose a format by it. When the block
     raises, the temporary file is removed and ``path`` is left as it was.
+
+    Raises:
+        OSError: If the file cannot be written, with its own name and not the temporary one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    with _named(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _named(path, NO_ROOM):
+            yield temporary
         # mkstemp creates files for the owner alone; give the result the rights any new file would have.
         umask = os.umask(0)
         os.umask(umask)
@@ -42,9 +51,11 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    with _named(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
-        yield temporary
+        with _named(path, NO_ROOM):
+            yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
@@ -55,6 +66,17 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path, numbers: set[int] | None = None) -> Iterator[None]:
+    """Let errors of the operating system, or those with such numbers, tell of this path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (numbers is not None and error.errno not in numbers):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -73,6 +73,7 @@ def register() -> None:
     _add_models()
     _add_dataset_downloads()
     _check_search_data()
+    _unpickle_only_when_asked()
     _replace_evaluation()
     _replace_checkpoints()
     _replace_entry_points()
@@ -325,6 +326,22 @@ def _check_search_data() -> None:
     Dataset._load_inter_feat = _load_inter_feat
     Dataset._filter_by_inter_num = _filter_by_inter_num
     Dataset._split_index_by_leave_one_out = _split_index_by_leave_one_out
+
+
+def _unpickle_only_when_asked() -> None:
+    """RecBole unpickles datasets and dataloaders that lie beside checkpoints, asked or not; a stranger's run code."""
+    import recbole.data
+    import recbole.data.utils
+    import recbole.quick_start.quick_start
+
+    from recbole_gserec.saved_pickles import only_when_asked
+
+    modules = (recbole.data.utils, recbole.data, recbole.quick_start.quick_start)
+    for name, setting in (("create_dataset", "dataset"), ("load_split_dataloaders", "dataloaders")):
+        safe = only_when_asked(getattr(recbole.data.utils, name), f"save_{setting}", f"{setting}_save_path")
+        for module in modules:
+            if hasattr(module, name):
+                setattr(module, name, safe)
 
 
 def _replace_evaluation() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from recbole.trainer import Trainer
 
-from recbole_gserec.files import written_aside
+from recbole_gserec import torch_files
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.portable_values import portable_other_parameter
 from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
@@ -102,8 +102,7 @@ class ResumableTraining(_Trainer):
             "own_random": own_states(train_data, self.model),
             "noted": self.noted(),
         }
-        with written_aside(not_none(self.state_file)) as temporary:
-            torch.save(state, temporary)
+        torch_files.save(state, not_none(self.state_file))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """All optimisers by the names of their attributes, each once."""

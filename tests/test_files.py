@@ -1,9 +1,11 @@
+import errno
 import hashlib
 import os
+import tempfile
 
 import pytest
 
-from recbole_gserec.files import folder_written_aside, sha256_of_file, written_aside
+from recbole_gserec.files import NO_ROOM, folder_written_aside, sha256_of_file, written_aside
 
 
 def names(folder):
@@ -38,6 +40,36 @@ def test_a_failed_file_leaves_the_old_one_and_nothing_else(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("number", sorted(NO_ROOM))
+def test_no_room_tells_the_file(tmp_path, number):
+    path = tmp_path / "a"
+    with pytest.raises(OSError) as caught, written_aside(path):
+        raise OSError(number, os.strerror(number))
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    with pytest.raises(OSError) as caught, folder_written_aside(path):
+        raise OSError(number, os.strerror(number), str(path / "part"))
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    assert names(tmp_path) == []
+
+
+def test_other_errors_keep_their_file(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, written_aside(tmp_path / "a"):
+        (tmp_path / "b" / "c").read_text()
+    assert caught.value.filename == str(tmp_path / "b" / "c")
+
+
+@pytest.mark.parametrize("write", [written_aside, folder_written_aside])
+def test_a_folder_that_takes_no_files_tells_the_file(tmp_path, monkeypatch, write):
+    def refuse(**named):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".a-temporary"))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError) as caught, write(tmp_path / "a"):
+        pass
+    assert caught.value.filename == str(tmp_path / "a")
 
 
 def test_a_file_is_replaced(tmp_path):

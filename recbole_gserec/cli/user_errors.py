@@ -7,6 +7,7 @@ import traceback
 import yaml
 
 from recbole_gserec.errors import GSERecError
+from recbole_gserec.files import NO_ROOM
 
 
 def is_the_users(error: BaseException) -> bool:
@@ -28,5 +29,8 @@ def is_the_users(error: BaseException) -> bool:
 
 def one_line(error: BaseException) -> str:
     """The error's message in one line."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
+        return f"{error.filename}: {error.strerror}{remedy}"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split())

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import recbole_gserec
+from recbole_gserec import torch_files
 from recbole_gserec.errors import InterruptedWorkError
-from recbole_gserec.files import written_aside
 from recbole_gserec.preprocess.rqvae import RQVAE
 from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
@@ -132,10 +132,9 @@ class RunFile:
         if not now and time.monotonic() - self._saved_at < self.save_every_s:
             return
         try:
-            with written_aside(self.path) as temporary:
-                torch.save({"run_hash": self.run_hash, **run.state_dict()}, temporary)
-        except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError.
-            reason = f"the RQ-VAE's training cannot be saved to {self.path} ({error})"
+            torch_files.save({"run_hash": self.run_hash, **run.state_dict()}, self.path)
+        except OSError as error:
+            reason = f"the RQ-VAE's training cannot be saved to {self.path} ({error.strerror or error})"
             raise InterruptedWorkError(f"{reason}. See that there is room for it, then start again") from error
         self._saved_at = time.monotonic()
 

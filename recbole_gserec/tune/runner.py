@@ -80,6 +80,7 @@ def run_trials(sweep: Sweep, job: Job, place: Place, *, n_kept: int, retry_faile
 
     Raises:
         GSERecError: If Ray cannot make them, or every trial failed.
+        OSError: If what is told of them cannot be written.
     """
     # Ray's own tables on the screen are many pages long.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -107,7 +108,13 @@ def run_trials(sweep: Sweep, job: Job, place: Place, *, n_kept: int, retry_faile
         shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(trials_folder(job.folder), ignore_errors=True)
         tuner = _new_tuner(sweep, job, place, trainable, n_kept)
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError as error:
+        # What Progress raises comes out as a page of text.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
     for record in read_trials(job.folder):
         if record.status == RUNNING:
             record.status = STOPPED

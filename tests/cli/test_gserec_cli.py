@@ -1,3 +1,4 @@
+import errno
 import sys
 import types
 
@@ -6,6 +7,7 @@ from typer.testing import CliRunner
 
 from recbole_gserec.cli.main import app, main
 from recbole_gserec.cli.preprocess import parse_settings
+from recbole_gserec.cli.user_errors import is_the_users, one_line
 from recbole_gserec.errors import DataError, SettingError
 
 
@@ -145,6 +147,21 @@ def test_status_of_help(arguments, status, monkeypatch, capsys):
     assert run_main(monkeypatch, *arguments) == status
     shown = capsys.readouterr()
     assert "Usage" in shown.out + shown.err and "error:" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            "a/b: No space left on device. Make room there, then",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied\n"),
+        (OSError("neither a number\nnor a file"), "neither a number nor a file\n"),
+    ],
+)
+def test_errors_of_the_operating_system(error, message):
+    assert is_the_users(error) and f"{one_line(error)}\n".startswith(message)
 
 
 def test_unknown_setting_is_named_with_the_nearest(monkeypatch, capsys, tmp_path):

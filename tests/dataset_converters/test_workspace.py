@@ -110,6 +110,11 @@ def test_a_database_that_cannot_grow_is_said(tmp_path):
         (OSError(errno.ENOSPC, "No space left on device"), None, "(No space left on device)"),
         (PermissionError(errno.EACCES, "Permission denied", "raw/log.csv"), "raw/log.csv", "(Permission denied)"),
         (duckdb.IOException("IO Error: Could not read from file\nmore"), None, "(IO Error: Could not read from file)"),
+        (
+            duckdb.TransactionException("TransactionContext Error: Could not write file: No space left on device"),
+            None,
+            "(TransactionContext Error: Could not write file: No space left on device)",
+        ),
     ],
 )
 def test_errors_of_the_system_are_one_line(tmp_path, error, where, reason):

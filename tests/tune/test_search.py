@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import yaml
 
 from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
 from recbole_gserec.tune.runner import Place
 from recbole_gserec.tune.search import search
@@ -277,6 +279,21 @@ def test_a_killed_sweep_goes_on(data, tmp_path, number):
     ]
     assert scores[0] == scores[1] and len(scores[0]) == 3
     assert (again.valid, again.test) == (whole.valid, whole.test)
+
+
+def test_a_record_that_cannot_be_written_ends_the_sweep(data, tmp_path, monkeypatch):
+    """Ray turns what its callbacks raise into a page of text."""
+    no_room = OSError(errno.ENOSPC, "No space left on device", "trial.json")
+
+    def tell(self, trials, trial):
+        raise no_room
+
+    monkeypatch.setattr(Progress, "_tell", tell)
+    space = space_file(tmp_path, {"learning_rate": [0.01]})
+    how = {"search": "grid", "scheduler": "fifo"}
+    with pytest.raises(OSError) as caught:
+        search(TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, **how), PLACE)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "trial.json")
 
 
 def test_weak_trials_are_stopped_and_the_winner_is_trained_to_its_end(data, tmp_path):
