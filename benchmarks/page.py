@@ -58,7 +58,8 @@ def page(measured: dict[str, dict[str, Any]], sizes: Sequence[str]) -> str:
         line("scores apart, sampled (in deviations)", of("plain", "sampled_scores_apart"), ".1e"),
         line("scores apart, full", of("plain", "full_scores_apart"), ".1e"),
     ]
-    parts += ["## GSERec against its plainest form", markdown_table(head + plain)]
+    if any("plain" in measured[size] for size in sizes):
+        parts += ["## GSERec against its plainest form", markdown_table(head + plain)]
     others = [
         line("sampled evaluation, users/s", of("sampled evaluation", "users_per_second"), ",.0f"),
         line("full evaluation, users/s", of("full evaluation", "users_per_second"), ",.2f"),
