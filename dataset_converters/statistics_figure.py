@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from dataset_converters.statistics import Group
 from recbole_gserec.figure_files import save_figure
+from recbole_gserec.figure_panels import BLUE, COLUMN_INCHES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-_COLUMN_INCHES = 3.3
 _HEIGHT_INCHES = 2.1
-# One of Okabe and Ito's colours, told from white and black by every reader and in print.
-_COLOUR = "#0072B2"
 _POINTS = 7.5
 
 
@@ -26,11 +24,11 @@ def draw(groups: Sequence[Group]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    figure = Figure(figsize=(_COLUMN_INCHES, _HEIGHT_INCHES), layout="constrained")
+    figure = Figure(figsize=(COLUMN_INCHES, _HEIGHT_INCHES), layout="constrained")
     panel = figure.add_subplot()
     labels = [group.label.replace("-", "\N{EN DASH}") for group in groups]
     places = range(len(groups))
-    bars = panel.bar(places, [group.users for group in groups], width=0.72, color=_COLOUR)
+    bars = panel.bar(places, [group.users for group in groups], width=0.72, color=BLUE)
     panel.set_xticks(places, labels)
     panel.bar_label(bars, [short(group.users) for group in groups], padding=1.5, fontsize=_POINTS)
     panel.set_xlabel("searches of a user", fontsize=_POINTS + 1)

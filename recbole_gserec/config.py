@@ -49,7 +49,7 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
             raise DataError(
                 file, f"not YAML ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
             ) from error
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
             raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
         settings.update(content)
     return settings

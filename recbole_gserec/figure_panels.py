@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 COLUMN_INCHES = 3.3
 POINTS = 7
-# Okabe and Ito's colours.
-BLUE, ORANGE = "#0072B2", "#D55E00"
+# Okabe and Ito's colours, told apart by colour-blind readers; marks, hatches or line styles say the same again.
+BLUE, ORANGE, GREEN, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"
 _MOST_CHARACTERS = 22
 
 

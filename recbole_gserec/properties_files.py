@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from recbole_gserec.config import read_config_files
 from recbole_gserec.errors import SettingError
 
 _PACKAGE = Path(__file__).parent
@@ -31,16 +32,12 @@ def add_model_file(model: str, path: Path) -> None:
     """Read the default settings of a model from a file of its own.
 
     Raises:
-        SettingError: If there is none, or it does not map names to values.
+        SettingError: If there is none.
+        DataError: If it does not map names to values.
     """
     if not path.is_file():
         raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise SettingError(f"{path}: it has to map the names of the settings of {model} to their defaults")
+    read_config_files([path])
     _MODEL_FILES[model] = path
 
 

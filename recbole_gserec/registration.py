@@ -98,7 +98,8 @@ def register_model(model: Model, settings: str | Path | None = None) -> Model:
         The model, so that this can be used as a decorator.
 
     Raises:
-        SettingError: If it is no such class, another model has its name, or the file is missing or malformed.
+        SettingError: If it is no such class, another model has its name, or the file is missing.
+        DataError: If the file is malformed.
     """
     from recbole_gserec.models.search_recommender import SearchRecommender
     from recbole_gserec.properties_files import add_model_file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from recbole_gserec.figure_files import plain_text
-from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, SKY, YELLOW, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +20,8 @@ _LEGEND_INCHES = 0.2
 _STYLES: dict[tuple[str, str], dict[str, Any]] = {
     ("user", "search"): {"color": BLUE, "marker": "o", "s": 6, "linewidths": 0},
     ("user", "recommendation"): {"color": ORANGE, "marker": "s", "s": 1.2, "linewidths": 0},
-    ("code", "search"): {"color": "#56B4E9", "marker": "^", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
-    ("code", "recommendation"): {"color": "#E69F00", "marker": "v", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
+    ("code", "search"): {"color": SKY, "marker": "^", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
+    ("code", "recommendation"): {"color": YELLOW, "marker": "v", "s": 4, "linewidths": 0.2, "edgecolors": "black"},
 }
 _NAMES = {"user": "users", "code": "codes"}
 

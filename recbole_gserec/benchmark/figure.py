@@ -12,18 +12,16 @@ from recbole_gserec.benchmark.model_names import GROUPS
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.result_table import ResultTable
 from recbole_gserec.figure_files import plain_text
+from recbole_gserec.figure_panels import BLUE, COLUMN_INCHES, ORANGE, POINTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMN_INCHES = 3.3
 _ROW_INCHES = 0.15
 _PANEL_INCHES = 0.55
 _LEGEND_INCHES = 0.2
-_POINTS = 7
-# Okabe and Ito's colours, told apart by colour-blind readers; the marker says the same again.
-_STYLES = dict(zip(GROUPS, (("#0072B2", "o"), ("#D55E00", "s")), strict=True))
+_STYLES = dict(zip(GROUPS, ((BLUE, "o"), (ORANGE, "s")), strict=True))
 _NORMAL_95 = 1.959964
 
 
@@ -39,7 +37,7 @@ def draw(table: ResultTable, cells: Mapping[tuple[str, str], ModelRuns]) -> Figu
 
     metric = main_metric(table.metrics)
     height = len(table.datasets) * (_PANEL_INCHES + _ROW_INCHES * len(table.rows)) + _LEGEND_INCHES
-    figure = Figure(figsize=(_COLUMN_INCHES, height), layout="constrained")
+    figure = Figure(figsize=(COLUMN_INCHES, height), layout="constrained")
     panels = figure.subplots(len(table.datasets), 1, squeeze=False)[:, 0]
     for panel, dataset in zip(panels, table.datasets, strict=True):
         _draw_panel(panel, table, cells, dataset, metric)
@@ -53,7 +51,7 @@ def _explain_colours(figure: Figure, table: ResultTable) -> None:
     groups = [group for group in GROUPS if any(row.group == group for row in table.rows)]
     if len(groups) > 1:
         marks = [Line2D([], [], linestyle="", color=_STYLES[group][0], marker=_STYLES[group][1]) for group in groups]
-        look = {"fontsize": _POINTS, "frameon": False, "handletextpad": 0.1, "columnspacing": 1, "markerscale": 0.6}
+        look = {"fontsize": POINTS, "frameon": False, "handletextpad": 0.1, "columnspacing": 1, "markerscale": 0.6}
         figure.legend(marks, groups, loc="outside lower center", ncols=len(groups), **look)
 
 
@@ -87,7 +85,7 @@ def _draw_panel(
         else:
             word = row.cells[dataset][0].word
             beside = blended_transform_factory(panel.transAxes, panel.transData)
-            panel.text(0.02, place, word, transform=beside, va="center", fontsize=_POINTS, color="#555555")
+            panel.text(0.02, place, word, transform=beside, va="center", fontsize=POINTS, color="#555555")
     panel.set_yticks(range(len(table.rows)), [plain_text(row.name) for row in table.rows])
     panel.set_ylim(len(table.rows) - 0.4, -0.6)
     for label, row in zip(panel.get_yticklabels(), table.rows, strict=True):
@@ -95,9 +93,9 @@ def _draw_panel(
             label.set_fontweight("bold")
     if not any(cells[dataset, row.model].finished for row in table.rows):
         panel.set_xticks([])
-    panel.set_title(plain_text(dataset), fontsize=_POINTS + 1)
-    panel.set_xlabel(metric.label, fontsize=_POINTS + 1)
-    panel.tick_params(labelsize=_POINTS, length=2.5)
+    panel.set_title(plain_text(dataset), fontsize=POINTS + 1)
+    panel.set_xlabel(metric.label, fontsize=POINTS + 1)
+    panel.tick_params(labelsize=POINTS, length=2.5)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color="#DDDDDD", linewidth=0.5)
     panel.set_axisbelow(True)

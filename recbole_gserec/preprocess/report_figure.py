@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_gserec.figure_panels import BLUE, GREEN, ORANGE, YELLOW
 from recbole_gserec.preprocess.code_agreement import CodeAgreement
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
     from recbole_gserec.preprocess.report import SideReport
 
-# Okabe and Ito's colours, told apart by colour-blind readers; line style and marker say the same again.
-SIDE_STYLES = {"search": ("#0072B2", "-", "o"), "recommendation": ("#D55E00", "--", "s")}
-LOSS_STYLES = (("#000000", "-"), ("#0072B2", "--"), ("#E69F00", "-."), ("#009E73", ":"))
+_SIDE_STYLES = {"search": (BLUE, "-", "o"), "recommendation": (ORANGE, "--", "s")}
+_LOSS_STYLES = (("black", "-"), (BLUE, "--"), (YELLOW, "-."), (GREEN, ":"))
 
 
 def draw(
@@ -55,7 +55,7 @@ def draw(
 
 def _draw_usage(panels: Sequence[Axes], sides: Mapping[str, SideReport], codebook_size: int) -> None:
     for level, panel in enumerate(panels):
-        for side, (colour, line, _) in SIDE_STYLES.items():
+        for side, (colour, line, _) in _SIDE_STYLES.items():
             used = sides[side].codes[sides[side].coded, level]
             usage = np.sort(np.bincount(used, minlength=codebook_size))[::-1]
             panel.step(np.arange(1, len(usage) + 1), usage, line, color=colour, where="mid", label=side)
@@ -66,7 +66,7 @@ def _draw_usage(panels: Sequence[Axes], sides: Mapping[str, SideReport], codeboo
 
 def _draw_training(loss_panel: Axes, collision_panel: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     epochs = [check["epoch"] for check in history]
-    for name, (colour, line) in zip(history[0]["losses"], LOSS_STYLES, strict=False):
+    for name, (colour, line) in zip(history[0]["losses"], _LOSS_STYLES, strict=False):
         loss_panel.plot(epochs, [check["losses"][name] for check in history], line, color=colour, label=name)
     loss_panel.set(title="Training", xlabel="epoch", ylabel="loss", yscale="log")
     # Room for the legend above the curves.
@@ -82,7 +82,7 @@ def _draw_lift(panel: Axes, agreements: Mapping[str, CodeAgreement]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     n_levels = len(agreements["search"].prefixes)
-    for shift, (side, (colour, line, marker)) in zip((-0.08, 0.08), SIDE_STYLES.items(), strict=True):
+    for shift, (side, (colour, line, marker)) in zip((-0.08, 0.08), _SIDE_STYLES.items(), strict=True):
         agreement = agreements[side]
         # The neighbours in the graph stand apart from the prefixes, which grow longer from left to right.
         for places, points in ((range(1, n_levels + 1), agreement.prefixes), ([0], [agreement.neighbours])):
@@ -116,6 +116,6 @@ def _draw_lift(panel: Axes, agreements: Mapping[str, CodeAgreement]) -> None:
 
 def _draw_tokens(panel: Axes, answer_tokens: Mapping[str, np.ndarray]) -> None:
     edges = np.histogram_bin_edges(np.concatenate(list(answer_tokens.values())), bins=30)
-    for side, (colour, line, _) in SIDE_STYLES.items():
+    for side, (colour, line, _) in _SIDE_STYLES.items():
         panel.hist(answer_tokens[side], edges.tolist(), histtype="step", color=colour, linestyle=line, label=side)
     panel.set(title="Lengths of answers", xlabel="tokens", ylabel="prompts")
