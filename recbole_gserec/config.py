@@ -43,7 +43,7 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
             raise DataError(file, f"cannot be read ({error.strerror})", "Give a YAML file with settings.") from error
         except UnicodeDecodeError as error:
             raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             line = mark.line + 1 if mark else None
             raise DataError(
