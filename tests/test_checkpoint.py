@@ -183,8 +183,7 @@ def test_interrupted_save_keeps_the_checkpoint_before(trained, monkeypatch):
     folder = os.listdir(os.path.dirname(path))
 
     def half(state, file):
-        with open(file, "wb") as opened:
-            opened.write(before[:100])
+        file.write(before[:100])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
