@@ -17,7 +17,7 @@ def connect(address: str | None, n_cpus: int | None) -> None:
     """Join the cluster at an address, or start Ray on this machine with so many processors.
 
     Raises:
-        SettingError: If there is no Ray at the address.
+        SettingError: If that fails.
     """
     import ray
 
@@ -33,7 +33,8 @@ def connect(address: str | None, n_cpus: int | None) -> None:
             include_dashboard=False,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SettingError(f"--address: no Ray at '{address}' ({error})") from error
+        where = f"--address: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"
+        raise SettingError(f"{where} ({' '.join(str(error).split())})") from error
 
 
 def connect_with_share(
@@ -48,7 +49,7 @@ def connect_with_share(
         gpus: GPUs of a task, or a part of one; None is 1 where there are any.
 
     Raises:
-        SettingError: If there is no Ray at the address.
+        SettingError: If Ray cannot be joined or started.
     """
     if cpus is None:
         cpus = 1 if address else max(1, usable_cores() // (workers or 1))

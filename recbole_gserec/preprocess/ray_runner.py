@@ -126,7 +126,8 @@ def _connect(address: str | None) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SettingError(f"preprocess_ray_address: no Ray at '{address}' ({error})") from error
+        where = f"preprocess_ray_address: cannot join Ray at '{address}'" if address else "Ray cannot be started"
+        raise SettingError(f"{where} ({' '.join(str(error).split())})") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
