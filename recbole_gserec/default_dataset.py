@@ -31,6 +31,6 @@ def make_default_dataset(name: str, path: str, config: Mapping[str, Any]) -> boo
         raise DataError(path, "no such dataset", f"Make it first: gserec convert ml-100k --output {Path(path).parent}")
     from dataset_converters.ml_100k import convert_ml_100k
 
-    getLogger().info(f"Making the default dataset {name} in {path} from the MovieLens-100k inside RecBole.")
+    getLogger(__name__).info(f"Making the default dataset {name} in {path} from the MovieLens-100k inside RecBole.")
     convert_ml_100k(Path(path).parent, name)
     return True

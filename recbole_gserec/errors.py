@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from recbole_gserec.files import NO_ROOM
+
 
 class GSERecError(Exception):
     """Base of every error that a user's input, and not a defect of the library, causes."""
@@ -55,3 +57,12 @@ class VersionError(GSERecError):
 
 class InterruptedWorkError(GSERecError):
     """Long work could not go on; what was finished is kept, and the same command goes on from there."""
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message in one line."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
+        return f"{error.filename}: {error.strerror}{remedy}"
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split())

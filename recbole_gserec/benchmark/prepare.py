@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests, missing_derived
 from recbole_gserec.benchmark.plan import Entry
-from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.errors import GSERecError, SettingError, one_line
 
 
 class Prepared(NamedTuple):
@@ -68,7 +68,7 @@ def main() -> None:
         prepared = _prepare(entries, Path(content["data_path"]), answer.with_name("settings.yaml"))
         told: dict[str, Any] = {"prepared": [entry._asdict() for entry in prepared]}
     except (GSERecError, OSError) as error:
-        told = {"error": " ".join(str(error).split())}
+        told = {"error": one_line(error)}
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     answer.write_text(json.dumps(told), encoding="utf-8")

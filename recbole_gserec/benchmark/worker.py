@@ -30,7 +30,7 @@ from recbole_gserec.benchmark.runs import (
     status_of,
     write_run,
 )
-from recbole_gserec.errors import GSERecError
+from recbole_gserec.errors import GSERecError, one_line
 
 
 def main() -> None:
@@ -78,10 +78,11 @@ def train_or_fail(spec: Spec) -> dict:
 
 
 def message_of(error: Exception) -> str:
-    """The reason of a failure."""
+    """The reason of a failure, in one line."""
     if isinstance(error, MemoryError):
-        return f"out of memory {error}".strip()
-    return str(error) if isinstance(error, GSERecError) else f"{type(error).__name__}: {error}"
+        return f"out of memory {one_line(error)}".strip()
+    is_the_users = isinstance(error, GSERecError) or (isinstance(error, OSError) and error.filename is not None)
+    return one_line(error) if is_the_users else f"{type(error).__name__}: {one_line(error)}"
 
 
 def clean(folder: Path) -> None:

@@ -94,13 +94,13 @@ def benchmark(
             raise SettingError(f"--reference is '{reference}', which is not among the models")
         settings_of = read_model_settings(model_settings) if model_settings else no_settings
         repeats = _seeds(_SEED if seeds is None else seeds)
+        make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
         if tune:
             from recbole_gserec.benchmark.tuned import tuned
             from recbole_gserec.tune.runner import Place
 
             request = tuned(request, output, tune, Place(workers or 1, address, cpus_per_run, gpus_per_run))
-        make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
 
     from rich.console import Console

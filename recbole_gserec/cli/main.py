@@ -10,7 +10,8 @@ import typer
 
 from recbole_gserec.cli import analyze, benchmark, convert, export, preprocess, recommend, tune
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
-from recbole_gserec.cli.user_errors import is_the_users, one_line
+from recbole_gserec.cli.user_errors import is_the_users
+from recbole_gserec.errors import one_line
 
 # The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
 # error that Typer names.
@@ -18,7 +19,7 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="gserec",
-    help="Search-enhanced recommendation: data, offline stage and analysis. Models are trained with run_recbole.",
+    help="Search-enhanced recommendation: data, offline stage, comparisons, sweeps and analyses.",
     no_args_is_help=True,
     add_completion=False,
     # A defect of the library must show the plain traceback, which can be pasted into a report.

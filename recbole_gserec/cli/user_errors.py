@@ -7,7 +7,6 @@ import traceback
 import yaml
 
 from recbole_gserec.errors import GSERecError
-from recbole_gserec.files import NO_ROOM
 
 
 def is_the_users(error: BaseException) -> bool:
@@ -25,12 +24,3 @@ def is_the_users(error: BaseException) -> bool:
     if names[-1] == ours_or_recbole[-1]:
         kinds += (TypeError, NotImplementedError, RuntimeError, SyntaxError)
     return isinstance(error, kinds)
-
-
-def one_line(error: BaseException) -> str:
-    """The error's message in one line."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
-        return f"{error.filename}: {error.strerror}{remedy}"
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split())

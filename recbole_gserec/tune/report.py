@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_gserec.benchmark.escaping import markdown
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
 from recbole_gserec.report_files import write_figure, write_text
@@ -30,7 +31,7 @@ def write_sweep_report(folder: Path, sweep: Sweep, winner: dict[str, Any], metri
     _write_table(folder / TABLE_FILE, trials, names)
     write_figure(folder, FIGURE, draw_settings(trials, sweep.space, metric))
     test = ", ".join(f"{name} {value:.4f}" for name, value in winner["test"].items())
-    text = f"""# {sweep.model} on {sweep.dataset}: {len(trials)} trials
+    text = f"""# {markdown(sweep.model)} on {markdown(sweep.dataset)}: {len(trials)} trials
 
 Search `{sweep.search}`, scheduler `{sweep.scheduler}`, seed {sweep.seed}. Trials are compared by {metric} on the
 validation part, at their best epoch. The test part was looked at once, for the winner.
@@ -44,7 +45,7 @@ Its settings: `run_recbole --config_files=best.yaml`.
 
 ![Score by value of each setting]({FIGURE}.png)
 """
-    failures = [f"- `{record.trial}`: {record.error}" for record in trials if record.error]
+    failures = [f"- `{record.trial}`: {markdown(record.error)}" for record in trials if record.error]
     if failures:
         text += "\n## Failed trials\n\n" + "\n".join(failures) + "\n"
     write_text(folder / REPORT_FILE, text)
@@ -52,15 +53,13 @@ Its settings: `run_recbole --config_files=best.yaml`.
 
 
 def _rows(trials: Sequence[TrialRecord], names: Sequence[str], metric: str) -> list[list[str]]:
-    head = ["trial", *names, metric, "best epoch", "epochs", "seconds", "status"]
+    head = ["trial", *map(markdown, names), metric, "best epoch", "epochs", "seconds", "status"]
     rows = []
     for record in trials:
         score = "–" if record.best_score is None else f"{record.best_score:.4f}"
         best = "–" if record.best_epoch is None or record.best_score is None else str(record.best_epoch + 1)
-        values = [str(record.settings.get(name, "–")).replace("|", r"\|") for name in names]
-        rows.append(
-            [record.trial, *values, score, best, str(len(record.scores)), f"{record.seconds:.0f}", record.status]
-        )
+        values = [markdown(str(record.settings.get(name, "–"))) for name in names]
+        rows.append([record.trial, *values, score, best, str(record.epochs), f"{record.seconds:.0f}", record.status])
     return [head, *rows]
 
 
@@ -71,5 +70,5 @@ def _write_table(path: Path, trials: Sequence[TrialRecord], names: Sequence[str]
         writer.writerow(columns)
         for record in trials:
             best = None if record.best_epoch is None else record.best_epoch + 1
-            what = [record.best_score, best, len(record.scores), round(record.seconds, 3), record.status, record.error]
+            what = [record.best_score, best, record.epochs, round(record.seconds, 3), record.status, record.error]
             writer.writerow([record.trial, *(record.settings.get(name) for name in names), *what])

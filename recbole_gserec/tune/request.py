@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from recbole.utils import get_trainer
+
 from recbole_gserec.benchmark.configs import make_config
 from recbole_gserec.benchmark.given import canonical, split_machine
 from recbole_gserec.benchmark.plan import Entry
@@ -15,6 +17,7 @@ from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import model_settings
+from recbole_gserec.resumable import is_resumable
 from recbole_gserec.setting_values import check_values
 from recbole_gserec.settings import check_dataset_name, check_model, known_settings
 from recbole_gserec.tune.searchers import check_search
@@ -91,6 +94,8 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
         raise SettingError(f"--scheduler is '{request.scheduler}'; there is: {', '.join(SCHEDULERS)}")
     check_search(request.search)
     given, machine = split_machine(canonical(request.settings))
+    if "gpu_id" in machine:
+        raise SettingError("gpu_id: GPUs are given out by Ray; see --gpus")
     space = _space(request, given)
     offline = _offline(request.model, given, space)
     data_path = request.data_path.absolute()
@@ -114,6 +119,11 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
         config = make_config(request.model, request.dataset, given, here, Path(folder, "settings.yaml"))
     if config["eval_step"] < 1:
         raise SettingError(f"eval_step is {config['eval_step']}; it takes 1 or more: trials are compared by validation")
+    if request.scheduler == "pbt" and not is_resumable(get_trainer(config["MODEL_TYPE"], config["model"])):
+        raise SettingError(
+            f"--scheduler pbt: {request.model} is trained in a way of its own, which cannot be handed on from trial to "
+            "trial. Choose asha or fifo"
+        )
     job = Job(
         request.model,
         request.dataset,

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 import torch
 
 from recbole_gserec.benchmark.record import plain
-from recbole_gserec.benchmark.worker import write_to_log
-from recbole_gserec.errors import DataError, GSERecError
+from recbole_gserec.benchmark.worker import message_of, write_to_log
+from recbole_gserec.errors import DataError, GSERecError, one_line
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.ray_cluster import connect_with_share, room
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _RAY = "ray"
 _SNAPSHOTS = "experiment_state-*.json"
+_TEST_LOG = f"test-{LOG_FILE}"
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _share_dataset(job: Job, wanted: Mapping[str, float]) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GSERecError):
             raise error.cause from None
-        raise GSERecError(f"the dataset could not be prepared: {' '.join(str(error.cause).split())}") from error
+        raise GSERecError(f"the dataset could not be prepared: {message_of(error.cause)}") from error
     return reference
 
 
@@ -224,8 +226,11 @@ def finish_winner(job: Job, place: Place, trial: str) -> dict[str, Any]:
     task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     try:
         return ray.get(task.remote(job, trial))
-    except ray.exceptions.RayTaskError as error:
-        raise GSERecError(f"the winner, trial {trial}, failed: {' '.join(str(error.cause).split())}") from error
+    except ray.exceptions.RayError as error:
+        # A task whose process was killed is another kind of error than one that raised.
+        reason = message_of(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
+        log = trials_folder(job.folder) / trial / _TEST_LOG
+        raise GSERecError(f"the winner, trial {trial}, failed in its test: {reason}. Its log is {log}") from error
 
 
 def _finish(job: Job, trial: str) -> dict[str, Any]:
@@ -233,11 +238,15 @@ def _finish(job: Job, trial: str) -> dict[str, Any]:
     sys.argv = sys.argv[:1]
     folder = trials_folder(job.folder) / trial
     record = not_none(TrialRecord.read(folder))
-    write_to_log(folder / f"test-{LOG_FILE}")
+    write_to_log(folder / _TEST_LOG)
     os.chdir(folder)
     torch.set_num_threads(job.threads)
-    trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
-    result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
+    try:
+        trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
+        result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
+    except Exception:
+        traceback.print_exc()
+        raise
     told = {"valid": trainer.best_valid_result, "test": result}
     return {**{part: plain(dict(values)) for part, values in told.items()}, "metric": trainer.config["valid_metric"]}
 

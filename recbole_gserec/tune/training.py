@@ -145,7 +145,8 @@ def train_trial(
 
 def _note(record: TrialRecord, trainer: Any) -> None:
     epochs = trainer.epoch_record()
-    record.scores, record.best_epoch = list(epochs["valid_score"]), epochs["best"]
+    record.epochs, record.best_epoch = epochs["trained"], epochs["best"]
+    record.scores = list(epochs["valid_score"])
     record.best_score = float(trainer.best_valid_score)
     record.seconds = sum(epochs["seconds"]) + sum(epochs["validation_seconds"])
 

@@ -50,7 +50,7 @@ def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every
     record = TrialRecord.read(folder)
     if record is not None and record.status == FINISHED and not job.population:
         # Ended between two snapshots of Ray's.
-        tune.report(_metrics(record, len(record.scores) - 1, record.scores[-1], {}))
+        tune.report(_metrics(record, record.epochs - 1, record.scores[-1], {}))
         return
     record = TrialRecord(context.get_trial_id(), dict(settings))
     record.write(folder)
@@ -62,7 +62,7 @@ def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every
         train_trial(job, folder, record, ray.get(shared[0]), _reporter(job, folder, exchange_every))
     except Exception as error:
         traceback.print_exc()
-        record.status, record.error = FAILED, " ".join(message_of(error).split())
+        record.status, record.error = FAILED, message_of(error)
         record.write(folder)
         raise
 
@@ -73,7 +73,8 @@ def _reporter(job: Job, folder: Path, exchange_every: int) -> Callable[[Report],
     def report(told: Report) -> None:
         told.record.write(folder)
         metrics = _metrics(told.record, told.epoch, told.score, told.result)
-        if not exchange_every or (told.epoch + 1) % exchange_every:
+        # Epochs without a validation are not reported, and the one to exchange after may be among them.
+        if not exchange_every or (told.epoch + 1) % exchange_every >= told.trainer.eval_step:
             tune.report(metrics)
             return
         told.trainer.store(told.train_data, told.epoch)

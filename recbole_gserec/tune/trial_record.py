@@ -25,6 +25,7 @@ class TrialRecord:
         settings: What was tried.
         status: ``running``, ``finished``, ``stopped`` (by the scheduler, before its end) or ``failed``.
         bigger: Whether a bigger score is better.
+        epochs: How many it was trained for.
         scores: Score of each validation.
         best_score: The best of them.
         best_epoch: Its epoch, from 0 on.
@@ -36,6 +37,7 @@ class TrialRecord:
     settings: dict[str, Any]
     status: str = RUNNING
     bigger: bool = True
+    epochs: int = 0
     scores: list[float] = field(default_factory=list)
     best_score: float | None = None
     best_epoch: int | None = None

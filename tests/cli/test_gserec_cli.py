@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from recbole_gserec.cli.main import app, main
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.cli.user_errors import is_the_users, one_line
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.cli.user_errors import is_the_users
+from recbole_gserec.errors import DataError, SettingError, one_line
 
 
 @pytest.fixture

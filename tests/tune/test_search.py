@@ -371,6 +371,11 @@ def test_two_machines(data, tmp_path):
         ({"settings": {"seed": 3}}, "'seed' is no setting of a sweep's trials: it is given by --seed"),
         ({"settings": {"learning_rat": 3}}, "learning_rat"),
         ({"settings": {"hidden_dropout_prob": 0.1, "learning_rate": 0.1, "weight_decay": 0}}, "nothing to try"),
+        ({"settings": {"gpu_id": "1"}}, "gpu_id: GPUs are given out by Ray"),
+        (
+            {"model": "NCL", "scheduler": "pbt", "space": {"learning_rate": [0.1, 0.01]}},
+            "--scheduler pbt: NCL is trained in a way of its own",
+        ),
         ({"settings": {"eval_step": 0}}, "eval_step is 0; it takes 1 or more"),
         (
             {"model": "GSERec", "space": {"lambda_rq_cl": [1, 2]}, "settings": {"code_path": "a.code"}},

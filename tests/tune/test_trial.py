@@ -12,8 +12,17 @@ from recbole.utils import get_model, init_seed
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
-from recbole_gserec.tune.training import _trainer_class, train_trial
-from recbole_gserec.tune.trial_record import FAILED, STOPPED, TrialRecord, damaged_trials, read_trials
+from recbole_gserec.tune.training import Report, _note, _trainer_class, train_trial
+from recbole_gserec.tune.trial import _reporter
+from recbole_gserec.tune.trial_record import (
+    CHECKPOINT_FILE,
+    FAILED,
+    STATE_FILE,
+    STOPPED,
+    TrialRecord,
+    damaged_trials,
+    read_trials,
+)
 
 SMALL = {"hidden_size": 16, "inner_size": 16, "train_batch_size": 256, "epochs": 2, "train_neg_sample_args": None}
 
@@ -101,3 +110,27 @@ def test_weights_of_another_shape(population):
     trainer, train, valid = population(hidden_size=32)
     with pytest.raises(GSERecError, match="settings that change their shapes cannot be tried"):
         trainer.fit(train, valid, verbose=False)
+
+
+def test_epochs_without_a_validation_count():
+    told = {"trained": 4, "best": 1, "valid_score": [0.1, 0.2], "seconds": [1.0] * 4, "validation_seconds": [0.5] * 2}
+    record = TrialRecord("a", {})
+    _note(record, SimpleNamespace(epoch_record=lambda: told, best_valid_score=0.2))
+    assert (record.epochs, record.scores, record.best_epoch, record.seconds) == (4, [0.1, 0.2], 1, 5.0)
+
+
+@pytest.mark.parametrize(("eval_step", "exchanged"), [(1, [4, 9, 14, 19]), (2, [5, 9, 15, 19]), (3, [5, 11, 14])])
+def test_weights_are_exchanged_after_the_epochs_or_the_validation_that_follows(
+    eval_step, exchanged, monkeypatch, tmp_path
+):
+    from ray import tune
+
+    stored = []
+    trainer = SimpleNamespace(eval_step=eval_step, store=lambda train_data, epoch: stored.append(epoch))
+    monkeypatch.setattr(tune, "report", lambda metrics, checkpoint=None: None)
+    for name in (STATE_FILE, CHECKPOINT_FILE):
+        (tmp_path / name).write_text("")
+    report = _reporter(None, tmp_path, 5)
+    for epoch in range(eval_step - 1, 20, eval_step):
+        report(Report(epoch, 0.1, TrialRecord("a", {}), {}, trainer, None))
+    assert stored == exchanged
