@@ -1,16 +1,16 @@
-"""Building RecBole's Config from our own commands."""
+"""RecBole's Config, built from our own commands."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from recbole_gserec.errors import DataError
+from recbole.config import Config
 
 
 @contextmanager
@@ -24,32 +24,18 @@ def without_arguments() -> Iterator[None]:
         sys.argv = arguments
 
 
-def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
-    """The settings in RecBole config files, later ones outranking earlier ones.
+def make_config(model: str, dataset: str, given: Mapping[str, Any], here: Mapping[str, Any], file: Path) -> Config:
+    """RecBole's settings.
 
-    RecBole reads the files itself, and fails in the words of its libraries on what is no file of settings.
-
-    Raises:
-        DataError: Naming the file.
+    Args:
+        model: Name of the model.
+        dataset: Name of the dataset.
+        given: Settings of the run. They go by way of a file: texts in a dictionary RecBole would evaluate.
+        here: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to its ``gpu_id``, 0 by
+            default: unless one is given here, it is that of this process.
+        file: Where to write the file.
     """
-    settings = {}
-    for file in files:
-        try:
-            with open(file, encoding="utf-8") as opened:
-                content = yaml.safe_load(opened)
-        except FileNotFoundError as error:
-            raise DataError(file, "file not found", "Check the path; it counts from the current folder.") from error
-        except OSError as error:
-            raise DataError(file, f"cannot be read ({error.strerror})", "Give a YAML file with settings.") from error
-        except UnicodeDecodeError as error:
-            raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
-        except (yaml.YAMLError, RecursionError) as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-            line = mark.line + 1 if mark else None
-            raise DataError(
-                file, f"not YAML ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
-            ) from error
-        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
-        settings.update(content)
-    return settings
+    file.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
+    gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
+    with without_arguments():
+        return Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **here})

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from recbole_gserec.config import read_config_files
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError
 
 _PACKAGE = Path(__file__).parent

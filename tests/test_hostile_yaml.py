@@ -6,7 +6,7 @@ from recbole.config import Config
 
 from dataset_converters.logs_columns import read_file
 from recbole_gserec.benchmark.given import read_model_settings
-from recbole_gserec.config import read_config_files
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.properties_files import add_model_file
 from recbole_gserec.tune.space import read_space

@@ -16,7 +16,7 @@ from recbole_gserec.analyze.group_borders import Group, places_of, quantile_grou
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults, compare_groups
 from recbole_gserec.analyze.user_counts import KINDS, SEARCHES, check_files, training_counts
-from recbole_gserec.benchmark import escaping
+from recbole_gserec import escaping
 from recbole_gserec.benchmark.comparable import mode_of
 from recbole_gserec.benchmark.made_with import mixed_code
 from recbole_gserec.benchmark.metrics import Metric

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recbole_gserec.benchmark import escaping
+from recbole_gserec import escaping
 from recbole_gserec.markdown_table import markdown_table
 
 NONE = "–"

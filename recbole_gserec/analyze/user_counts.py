@@ -70,7 +70,7 @@ def training_counts(dataset: str, data_path: Path, given: Mapping[str, Any], kin
 
 
 def _events_of(dataset: str, data_path: Path, given: Mapping[str, Any], has_searches: bool) -> tuple[Any, Any]:
-    from recbole_gserec.benchmark.configs import make_config
+    from recbole_gserec.config import make_config
     from recbole_gserec.data.dataset import SearchDataset
 
     settings = {name: given[name] for name in _OF_FILES if name in given}

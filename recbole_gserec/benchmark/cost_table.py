@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_gserec.benchmark import escaping
+from recbole_gserec import escaping
 from recbole_gserec.benchmark.legend import note_mark
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.result_cells import MISSING_WORD

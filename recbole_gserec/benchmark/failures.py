@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from recbole_gserec.benchmark import escaping
+from recbole_gserec import escaping
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.results import StoredRun
 from recbole_gserec.benchmark.runs import FINISHED

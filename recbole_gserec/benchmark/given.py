@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.benchmark.record import plain
-from recbole_gserec.config import read_config_files
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.settings import check_model, known_settings
 

@@ -104,7 +104,7 @@ def prepare(dataset: str, models: Mapping[str, Any]) -> None:
 
 
 def _config(entry: Entry, data_path: Path, file: Path) -> Any:
-    from recbole_gserec.benchmark.configs import make_config
+    from recbole_gserec.config import make_config
 
     here = {**entry.machine, "data_path": str(data_path)}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from recbole_gserec.benchmark import escaping
+from recbole_gserec import escaping
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.result_cells import MISSING_WORD

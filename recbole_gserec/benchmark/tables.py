@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from recbole_gserec.benchmark import escaping
+from recbole_gserec import escaping
 from recbole_gserec.benchmark.legend import legend, note_mark
 from recbole_gserec.benchmark.model_names import GROUPS
 from recbole_gserec.benchmark.result_table import Cell, ResultTable, Row

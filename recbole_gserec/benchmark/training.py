@@ -14,7 +14,7 @@ from recbole.data import create_dataset
 from recbole.utils import get_trainer
 
 from recbole_gserec.benchmark.built import build
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
 from recbole_gserec.benchmark.provenance import peak_memory_bytes, provenance

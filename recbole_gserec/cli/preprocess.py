@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from recbole_gserec.cli.options import ConfigFiles
-from recbole_gserec.config import read_config_files
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import preset_file
 

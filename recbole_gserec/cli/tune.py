@@ -9,7 +9,7 @@ import typer
 
 from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.config import read_config_files
+from recbole_gserec.config_files import read_config_files
 
 
 def tune(

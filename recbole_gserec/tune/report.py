@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.benchmark.escaping import markdown
+from recbole_gserec.escaping import markdown
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
 from recbole_gserec.report_files import write_figure, write_text

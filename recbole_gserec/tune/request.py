@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole.utils import get_trainer
 
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.given import canonical, split_machine
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.config import read_config_files
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.properties_files import tune_file
 

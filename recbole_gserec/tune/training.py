@@ -15,7 +15,7 @@ from recbole.utils import get_trainer, init_seed
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gserec.benchmark.built import build
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.record import plain
 from recbole_gserec.benchmark.timing import timed
 from recbole_gserec.errors import GSERecError

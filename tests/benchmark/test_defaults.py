@@ -3,7 +3,7 @@
 import pytest
 
 from recbole_gserec.benchmark import tables
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.defaults import changed_defaults
 from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.benchmark.record import plain

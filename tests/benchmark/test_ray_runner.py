@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.ray_runner import RayPool
 from recbole_gserec.benchmark.runs import Run, Spec, read_run, status_of

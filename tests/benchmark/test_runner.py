@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from recbole_gserec.benchmark import runner
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.prepare import Prepared

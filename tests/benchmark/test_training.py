@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recbole_gserec.benchmark.child import Job, run_child
-from recbole_gserec.benchmark.configs import make_config
+from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest
 from recbole_gserec.benchmark.runs import INTERRUPTED, Run, Spec, read_run

@@ -1,0 +1,42 @@
+"""Settings in files, as RecBole's users write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_gserec.errors import DataError
+
+
+def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
+    """The settings in RecBole config files, later ones outranking earlier ones.
+
+    RecBole reads the files itself, and fails in the words of its libraries on what is no file of settings.
+
+    Raises:
+        DataError: Naming the file.
+    """
+    settings = {}
+    for file in files:
+        try:
+            with open(file, encoding="utf-8") as opened:
+                content = yaml.safe_load(opened)
+        except FileNotFoundError as error:
+            raise DataError(file, "file not found", "Check the path; it counts from the current folder.") from error
+        except OSError as error:
+            raise DataError(file, f"cannot be read ({error.strerror})", "Give a YAML file with settings.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+            line = mark.line + 1 if mark else None
+            raise DataError(
+                file, f"not YAML ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
+            ) from error
+        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+            raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
+        settings.update(content)
+    return settings
