@@ -66,3 +66,11 @@ def one_line(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}{remedy}"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split())
+
+
+def message_of(error: Exception) -> str:
+    """The reason of a failure, in one line."""
+    if isinstance(error, MemoryError):
+        return f"out of memory {one_line(error)}".strip()
+    is_the_users = isinstance(error, GSERecError) or (isinstance(error, OSError) and error.filename is not None)
+    return one_line(error) if is_the_users else f"{type(error).__name__}: {one_line(error)}"

@@ -8,12 +8,13 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole_gserec import escaping
 from recbole_gserec.analyze import ablation_table, group_tables
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults
 from recbole_gserec.analyze.groups import Grouping, compare_models, results_page
 from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, settings_of_codes
-from recbole_gserec.benchmark import escaping, made_with, significance_table
+from recbole_gserec.benchmark import made_with, significance_table
 from recbole_gserec.benchmark.given import canonical
 from recbole_gserec.benchmark.metrics import DEFAULT_METRICS, Metric
 from recbole_gserec.benchmark.model_names import OURS

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from recbole_gserec.analyze.table_cells import NONE
 from recbole_gserec import escaping
+from recbole_gserec.analyze.table_cells import NONE
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.significance import SIGNIFICANT, Comparison

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from recbole_gserec import escaping
 from recbole_gserec.analyze.group_borders import Group
 from recbole_gserec.analyze.group_results import ALL, GroupResults
 from recbole_gserec.analyze.table_cells import interval, number, text_table
-from recbole_gserec import escaping
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.significance_table import p_text

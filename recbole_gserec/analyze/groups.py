@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recbole_gserec import escaping
 from recbole_gserec.analyze import group_tables
 from recbole_gserec.analyze.group_borders import Group, places_of, quantile_groups
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults, compare_groups
 from recbole_gserec.analyze.user_counts import KINDS, SEARCHES, check_files, training_counts
-from recbole_gserec import escaping
-from recbole_gserec.benchmark.comparable import mode_of
+from recbole_gserec.benchmark.comparable import recorded_mode
 from recbole_gserec.benchmark.made_with import mixed_code
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
@@ -145,7 +145,7 @@ def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[
     seeds = ", ".join(map(str, reference.finished))
     text = (
         f"{printed_name(results.reference)}, seeds {seeds}; {len(run.test_ranks.users):,} users by their number of "
-        f"training {by}: before each user's validation target. Test targets, {mode_of(run.record)}."
+        f"training {by}: before each user's validation target. Test targets, {recorded_mode(run.record)}."
     )
     parts = [escaping.markdown(text)]
     for metric in metrics:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_gserec import escaping
 from recbole_gserec.analyze.sensitivity_figure import draw_sensitivity
 from recbole_gserec.analyze.settings_tried import TriedSettings
 from recbole_gserec.analyze.table_cells import NONE, number, text_table
-from recbole_gserec import escaping
 from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 MOST_VALUES = 12

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recbole_gserec import escaping
 from recbole_gserec.analyze.side_geometry import SideGeometry, side_geometry
 from recbole_gserec.analyze.table_cells import text_table
 from recbole_gserec.analyze.tsne_figure import draw_tsne
 from recbole_gserec.analyze.user_vectors import UserVectors, read_user_vectors
-from recbole_gserec import escaping
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.files import written_aside
 from recbole_gserec.models.gserec import SIDES

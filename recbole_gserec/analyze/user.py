@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_gserec import escaping
 from recbole_gserec.analyze.table_cells import NONE, text_table
 from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, tell
-from recbole_gserec import escaping
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.recommend.trained import Trained, load_trained
 from recbole_gserec.report_files import write_text

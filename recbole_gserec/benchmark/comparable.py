@@ -30,8 +30,8 @@ def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
         a, b = one.finished[seed], other.finished[seed]
         if a.record["dataset_digest"] != b.record["dataset_digest"]:
             return "the dataset's files differ"
-        if mode_of(a.record) != mode_of(b.record):
-            return f"{mode_of(a.record)} and {mode_of(b.record)} are different evaluations"
+        if recorded_mode(a.record) != recorded_mode(b.record):
+            return f"{recorded_mode(a.record)} and {recorded_mode(b.record)} are different evaluations"
         if a.record["candidates"].get("test") != b.record["candidates"].get("test"):
             return f"the candidate lists of seed {seed} differ"
         if not (a.test_ranks.same_targets(b.test_ranks) and a.test_ranks.same_targets(first.test_ranks)):
@@ -44,6 +44,6 @@ def common_seeds(one: ModelRuns, other: ModelRuns) -> tuple[int, ...]:
     return tuple(sorted(one.finished.keys() & other.finished.keys()))
 
 
-def mode_of(record: Mapping[str, Any]) -> str:
+def recorded_mode(record: Mapping[str, Any]) -> str:
     """How a finished run's targets were ranked, such as ``uni99``."""
-    return str(record.get("mode", record["candidates"].get("mode")))
+    return str(record["candidates"].get("mode"))

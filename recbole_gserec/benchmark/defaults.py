@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_gserec.benchmark.record import plain
+from recbole_gserec.json_files import plain
 from recbole_gserec.properties_files import model_settings, preprocess_settings, protocol_settings
 from recbole_gserec.settings import dataset_defaults
 

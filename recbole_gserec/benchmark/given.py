@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.benchmark.record import plain
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.json_files import plain
 from recbole_gserec.settings import check_model, known_settings
 
 SettingsOf = Callable[[str, str], Mapping[str, Any]]

@@ -59,7 +59,6 @@ def prepare_all(entries: Sequence[Entry], data_path: Path) -> list[Prepared]:
 def main() -> None:
     """Entry point of the process."""
     request, answer = map(Path, sys.argv[1:3])
-    sys.argv = sys.argv[:1]
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recbole_gserec").setLevel(logging.INFO)
     content = json.loads(request.read_text(encoding="utf-8"))

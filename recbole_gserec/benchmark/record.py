@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
-
-import numpy as np
 
 from recbole_gserec.benchmark.provenance import provenance
 from recbole_gserec.benchmark.runs import FAILED, FORMAT, Run
@@ -52,16 +48,3 @@ def failed_record(run: Run, started: datetime, error: str, traceback: str | None
         traceback: Where in the code it happened.
     """
     return {**new_record(run, started), "error": " ".join(error.split())[:500], "traceback": traceback}
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it; what it cannot is told as text."""
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recbole_gserec.benchmark.cell_notes import note_of
-from recbole_gserec.benchmark.comparable import mode_of, why_not_comparable
+from recbole_gserec.benchmark.comparable import recorded_mode, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import group_of, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns
@@ -92,7 +92,7 @@ def build_table(
         anchor = references[dataset] or best_model(own.values(), metrics)
         run = next(iter(own[anchor].finished.values())) if anchor else None
         n_users[dataset] = len(run.test_ranks.users) if run else 0
-        modes[dataset] = mode_of(run.record) if run else ""
+        modes[dataset] = recorded_mode(run.record) if run else ""
         refused = {model: why_not_comparable(own[anchor], cell) for model, cell in own.items()} if anchor else {}
         for model, cell in own.items():
             if note := note_of(cell, seeds[dataset], anchor, refused.get(model)):

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recbole_gserec.files import written_aside
+from recbole_gserec.json_files import write_json
 
 FORMAT = 1
 RUN_FILE, RANKS_FILE, CHECKPOINT_FILE, LOG_FILE = "run.json", "ranks.parquet", "checkpoint.pth", "log.txt"
@@ -83,8 +83,7 @@ class Spec:
     def write(self) -> Path:
         """Write ``spec.json`` into the folder; returns its path."""
         content = {"run": asdict(self.run), "data_path": str(self.data_path), "machine": dict(self.machine)}
-        with written_aside(self.folder / SPEC_FILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_json(self.folder / SPEC_FILE, content)
         return self.folder / SPEC_FILE
 
     @classmethod
@@ -125,5 +124,4 @@ def _is_parquet(path: Path) -> bool:
 
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:
     """Write ``run.json``, whole or not at all."""
-    with written_aside(folder / RUN_FILE) as temporary:
-        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_json(folder / RUN_FILE, record)

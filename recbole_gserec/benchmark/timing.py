@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
-from recbole_gserec.benchmark.record import plain
+from recbole_gserec.json_files import plain
 
 _NOTED = ("train_seconds", "train_cpu_seconds", "train_losses", "valid_seconds", "valid_scores", "valid_epochs")
 

@@ -14,11 +14,10 @@ from recbole.data import create_dataset
 from recbole.utils import get_trainer
 
 from recbole_gserec.benchmark.built import build
-from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
 from recbole_gserec.benchmark.provenance import peak_memory_bytes, provenance
-from recbole_gserec.benchmark.record import new_record, plain
+from recbole_gserec.benchmark.record import new_record
 from recbole_gserec.benchmark.runs import (
     CHECKPOINT_FILE,
     FINISHED,
@@ -29,7 +28,9 @@ from recbole_gserec.benchmark.runs import (
     Spec,
 )
 from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import DataError
+from recbole_gserec.json_files import plain
 from recbole_gserec.resumable import resumable
 
 

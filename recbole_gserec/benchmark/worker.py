@@ -6,7 +6,6 @@ make the same run at once, and a process that is killed leaves nothing locked.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import shutil
 import sys
@@ -30,14 +29,13 @@ from recbole_gserec.benchmark.runs import (
     status_of,
     write_run,
 )
-from recbole_gserec.errors import GSERecError, one_line
+from recbole_gserec.errors import message_of
+from recbole_gserec.process_log import write_to_log
 
 
 def main() -> None:
     """Entry point of the process."""
     spec_file = Path(sys.argv[1]).resolve()
-    # RecBole's Config would take them for settings.
-    sys.argv = sys.argv[:1]
     raise SystemExit(make_run(spec_file))
 
 
@@ -77,14 +75,6 @@ def train_or_fail(spec: Spec) -> dict:
         return failed_record(spec.run, started, message_of(error), traceback.format_exc())
 
 
-def message_of(error: Exception) -> str:
-    """The reason of a failure, in one line."""
-    if isinstance(error, MemoryError):
-        return f"out of memory {one_line(error)}".strip()
-    is_the_users = isinstance(error, GSERecError) or (isinstance(error, OSError) and error.filename is not None)
-    return one_line(error) if is_the_users else f"{type(error).__name__}: {one_line(error)}"
-
-
 def clean(folder: Path) -> None:
     """Remove what an earlier attempt left, but for the state of its training.
 
@@ -100,15 +90,6 @@ def clean(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def write_to_log(path: Path) -> None:
-    """Send all output of this process, that of libraries too, to the end of a file."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    os.close(file)
-    faulthandler.enable()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recbole_gserec.cli.options import ConfigFiles, DataPath
+from recbole_gserec.cli.parsing import names_in, parse_settings, seeds_in
 from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
-from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.errors import SettingError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def benchmark(
     from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
     from recbole_gserec.benchmark.runner import run_benchmark
 
-    models, datasets = _names(model), _names(dataset)
+    models, datasets = names_in(model), names_in(dataset)
     if preset:
         models = [*read_preset(preset).models, *models]
     settings = {**of_config_files(config_file or [], models, datasets), **parse_settings(context.args)}
@@ -93,12 +93,12 @@ def benchmark(
         if reference is not None and reference not in models:
             raise SettingError(f"--reference is '{reference}', which is not among the models")
         settings_of = read_model_settings(model_settings) if model_settings else no_settings
-        repeats = _seeds(_SEED if seeds is None else seeds)
+        repeats = seeds_in(_SEED if seeds is None else seeds)
         make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
         if tune:
-            from recbole_gserec.benchmark.tuned import tuned
-            from recbole_gserec.tune.runner import Place
+            from recbole_gserec.tune.place import Place
+            from recbole_gserec.tune.tuned import tuned
 
             request = tuned(request, output, tune, Place(workers or 1, address, cpus_per_run, gpus_per_run))
         outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
@@ -127,15 +127,3 @@ def _tell_what_is_missing(outcome: Outcome | None) -> None:
     if outcome.failed:
         typer.echo(f"failed runs: {outcome.failed}; the report says why", err=True)
     raise typer.Exit(1)
-
-
-def _names(given: list[str] | None) -> list[str]:
-    """Distinct names; several can be given at once, separated by commas."""
-    return list(dict.fromkeys(name for text in given or [] for name in text.replace(",", " ").split()))
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise SettingError(f"--seeds is '{text}'; it takes whole numbers, separated by commas") from error

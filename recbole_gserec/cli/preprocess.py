@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from recbole_gserec.cli.options import ConfigFiles
+from recbole_gserec.cli.parsing import parse_settings
 from recbole_gserec.config_files import read_config_files
-from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import preset_file
 
 
@@ -65,26 +63,7 @@ def preprocess(
     files += config_file or []
     read_config_files(files)  # RecBole reads them itself, and refuses bad ones with tracebacks.
 
-    # Imported here, since it loads torch: --help answers at once.
+    # Imported here: --help needs none of it.
     from recbole_gserec.preprocess.run import preprocess_dataset
 
     typer.echo(preprocess_dataset(dataset, [str(path) for path in files], settings))
-
-
-def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
-    """Read arguments of the form ``--name=value``, the value as YAML.
-
-    Raises:
-        SettingError: For an argument of another form.
-    """
-    settings = {}
-    for argument in arguments:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        if not (argument.startswith("--") and name and equals):
-            raise SettingError(f"'{argument}' is not understood. Give settings as --name=value.")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            # Such as an interval, [3,inf): RecBole reads it itself.
-            settings[name] = value
-    return settings

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.options import ConfigFiles, DataPath
-from recbole_gserec.cli.preprocess import parse_settings
+from recbole_gserec.cli.parsing import parse_settings
 from recbole_gserec.config_files import read_config_files
 
 
@@ -72,9 +72,9 @@ def tune(
 
     Any setting can follow as --name=value, for instance --epochs=50; one that the space has too is then not tried.
     """
-    # Imported here, since they load torch: --help answers at once.
+    # Imported here: --help needs none of it.
+    from recbole_gserec.tune.place import Place
     from recbole_gserec.tune.request import TuneRequest
-    from recbole_gserec.tune.runner import Place
     from recbole_gserec.tune.search import search as run_search
 
     settings = {**read_config_files(config_file or []), **parse_settings(context.args)}

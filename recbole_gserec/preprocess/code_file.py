@@ -13,6 +13,7 @@ import numpy as np
 
 import recbole_gserec
 from recbole_gserec.files import sha256_of_file, written_aside
+from recbole_gserec.json_files import write_json
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.prompts import template_hashes
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -123,8 +124,7 @@ def write_code_file(
     content = ("\n".join([HEADER, *map("\t".join, cells)]) + "\n").encode()
     path = beside(prefix, ".code")
     description = {**description, "code_sha256": hashlib.sha256(content).hexdigest()}
-    with written_aside(beside(prefix, ".code.json")) as temporary:
-        temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(beside(prefix, ".code.json"), description)
     with written_aside(path) as temporary:
         temporary.write_bytes(content)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.files import written_aside
+from recbole_gserec.json_files import write_json
 from recbole_gserec.recommend.recommender import SCHEMA
 
 Write = Callable[[pa.RecordBatch], None]
@@ -43,9 +43,7 @@ def write_recommendations(path: Path, tables: Iterable[pa.RecordBatch], descript
         for table in tables:
             write(table)
             n_rows += len(table)
-    with written_aside(path.with_name(path.name + ".json")) as temporary:
-        text = json.dumps({**description, "rows": n_rows}, indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(path.with_name(path.name + ".json"), {**description, "rows": n_rows})
     return n_rows
 
 

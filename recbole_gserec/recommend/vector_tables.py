@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import folder_written_aside
+from recbole_gserec.json_files import write_json
 from recbole_gserec.recommend.vectors import Exported, Vectors
 
 FORMATS = ("parquet", "npy")
@@ -56,8 +56,7 @@ def write_export(folder: Path, exported: Exported, file_format: str, description
         content = {**description, "score": None, "tables": tables}
         if exported.score:
             content["score"] = f"dot products of {' and '.join(exported.score)}"
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (temporary / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+        write_json(temporary / DESCRIPTION_FILE, content)
 
 
 def _write(folder: Path, table: Vectors, file_format: str) -> str:

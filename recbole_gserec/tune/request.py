@@ -10,10 +10,10 @@ from typing import Any
 
 from recbole.utils import get_trainer
 
-from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.given import canonical, split_machine
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import model_settings
@@ -23,7 +23,7 @@ from recbole_gserec.settings import check_dataset_name, check_model, known_setti
 from recbole_gserec.tune.searchers import check_search
 from recbole_gserec.tune.space import Choice, Range, read_space, space_of
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
-from recbole_gserec.tune.training import Job
+from recbole_gserec.tune.training import SweepJob
 
 _OPTIONS = {
     "model": "--model",
@@ -83,7 +83,7 @@ def check_names(request: TuneRequest) -> None:
     check_dataset_name(request.dataset)
 
 
-def plan(request: TuneRequest) -> tuple[Sweep, Job]:
+def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     """The sweep, and what its trials share; makes what is missing of the files that they read.
 
     Raises:
@@ -124,7 +124,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, Job]:
             f"--scheduler pbt: {request.model} is trained in a way of its own, which cannot be handed on from trial to "
             "trial. Choose asha or fifo"
         )
-    job = Job(
+    job = SweepJob(
         request.model,
         request.dataset,
         data_path,

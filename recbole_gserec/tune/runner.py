@@ -1,4 +1,4 @@
-"""The sweep: trials on Ray Tune, then the winner's end and its test."""
+"""The trials of a sweep on Ray Tune."""
 
 from __future__ import annotations
 
@@ -6,30 +6,21 @@ import json
 import logging
 import os
 import shutil
-import sys
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from recbole_gserec.benchmark.record import plain
-from recbole_gserec.benchmark.worker import message_of, write_to_log
-from recbole_gserec.errors import DataError, GSERecError, one_line
-from recbole_gserec.narrowing import not_none
-from recbole_gserec.ray_cluster import connect_with_share, room
+from recbole_gserec.errors import DataError, GSERecError, message_of
+from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
-from recbole_gserec.tune.training import Job, make_dataset, train_trial
+from recbole_gserec.tune.training import SweepJob, make_dataset
 from recbole_gserec.tune.trial import SCORE, run_trial
 from recbole_gserec.tune.trial_record import (
-    FAILED,
     LOG_FILE,
     RUNNING,
     STOPPED,
-    TrialRecord,
     drop_weights,
     read_trials,
     trials_folder,
@@ -42,34 +33,7 @@ _SNAPSHOTS = "experiment_state-*.json"
 _TEST_LOG = f"test-{LOG_FILE}"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a sweep runs.
-
-    Attributes:
-        workers: Trials at once; None for as many as there is room for.
-        address: Of a Ray cluster; None for this machine.
-        cpus: Processors, and threads, of a trial; None shares those of this machine evenly, or is 1 on a cluster.
-        gpus: GPUs of a trial, or a part of one; None is 1 where there are any.
-    """
-
-    workers: int | None = None
-    address: str | None = None
-    cpus: int | None = None
-    gpus: float | None = None
-
-    def connect(self) -> dict[str, float]:
-        """Connect to Ray; returns what a trial has of each resource.
-
-        Raises:
-            SettingError: If there is no Ray at the address, or no machine has what a trial needs.
-        """
-        wanted = connect_with_share(self.workers, self.address, self.cpus, self.gpus)
-        room(wanted, "--cpus, --gpus")
-        return wanted
-
-
-def run_trials(sweep: Sweep, job: Job, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
+def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
     """Make all trials of a sweep; those of an interrupted one that are over are not made again.
 
     Args:
@@ -131,7 +95,7 @@ def _has_begun(path: Path) -> bool:
     return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
 
 
-def _old_tuner(path: Path, job: Job, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
+def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
     from ray import tune
 
     from recbole_gserec.tune.progress import Progress
@@ -151,7 +115,7 @@ def _old_tuner(path: Path, job: Job, place: Place, trainable: Any, n_kept: int, 
     return tuner
 
 
-def _new_tuner(sweep: Sweep, job: Job, place: Place, trainable: Any, n_kept: int) -> Any:
+def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept: int) -> Any:
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
@@ -187,7 +151,7 @@ def _new_tuner(sweep: Sweep, job: Job, place: Place, trainable: Any, n_kept: int
     )
 
 
-def _share_dataset(job: Job, wanted: Mapping[str, float]) -> Any:
+def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
     """The dataset, made once by a process of its own and kept by Ray."""
     import ray
 
@@ -208,49 +172,3 @@ def _is_there(references: list[Any]) -> None:
     import ray
 
     ray.get(references)
-
-
-def finish_winner(job: Job, place: Place, trial: str) -> dict[str, Any]:
-    """Train the winner to its end, if it was stopped before, and evaluate it on the test part.
-
-    Returns:
-        ``valid`` and ``test``, metric -> value each; ``metric``, by which the winner is one.
-
-    Raises:
-        GSERecError: If that fails.
-    """
-    import ray
-
-    wanted = place.connect()
-    job = replace(job, threads=int(wanted["CPU"]))
-    task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
-    try:
-        return ray.get(task.remote(job, trial))
-    except ray.exceptions.RayError as error:
-        # A task whose process was killed is another kind of error than one that raised.
-        reason = message_of(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
-        log = trials_folder(job.folder) / trial / _TEST_LOG
-        raise GSERecError(f"the winner, trial {trial}, failed in its test: {reason}. Its log is {log}") from error
-
-
-def _finish(job: Job, trial: str) -> dict[str, Any]:
-    # RecBole's Config would take Ray's own arguments for settings.
-    sys.argv = sys.argv[:1]
-    folder = trials_folder(job.folder) / trial
-    record = not_none(TrialRecord.read(folder))
-    write_to_log(folder / _TEST_LOG)
-    os.chdir(folder)
-    torch.set_num_threads(job.threads)
-    try:
-        trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
-        result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
-    except Exception:
-        traceback.print_exc()
-        raise
-    told = {"valid": trainer.best_valid_result, "test": result}
-    return {**{part: plain(dict(values)) for part, values in told.items()}, "metric": trainer.config["valid_metric"]}
-
-
-def failed_trials(folder: Path) -> list[TrialRecord]:
-    """Trials that failed."""
-    return [record for record in read_trials(folder) if record.status == FAILED]

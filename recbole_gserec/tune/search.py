@@ -10,12 +10,14 @@ from filelock import FileLock, Timeout
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
+from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
-from recbole_gserec.tune.runner import Place, failed_trials, finish_winner, run_trials
-from recbole_gserec.tune.training import Job, given_of
-from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, read_trials, trials_folder
+from recbole_gserec.tune.runner import run_trials
+from recbole_gserec.tune.training import SweepJob, given_of
+from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, failed_trials, read_trials, trials_folder
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
+from recbole_gserec.tune.winner_test import finish_winner
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +103,7 @@ def _known_winner(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
     return read_winner(folder, trials[0].trial)
 
 
-def _make_winner(folder: Path, job: Job, place: Place) -> dict[str, Any]:
+def _make_winner(folder: Path, job: SweepJob, place: Place) -> dict[str, Any]:
     record = choose_winner(folder)
     known = read_winner(folder, record.trial)
     if known is not None:

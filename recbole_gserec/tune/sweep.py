@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.files import written_aside
+from recbole_gserec.json_files import write_json
 from recbole_gserec.tune.space import Choice, Range, grid, grid_size, random_points
 
 SWEEP_FILE = "sweep.json"
@@ -85,8 +85,7 @@ class Sweep:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            with written_aside(path) as temporary:
-                temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            write_json(path, content)
             return False
         except ValueError as error:
             raise DataError(path, "damaged", "Name another folder with --output, or delete this one.") from error

@@ -15,10 +15,10 @@ from recbole.utils import get_trainer, init_seed
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gserec.benchmark.built import build
-from recbole_gserec.config import make_config
-from recbole_gserec.benchmark.record import plain
 from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import GSERecError
+from recbole_gserec.json_files import plain
 from recbole_gserec.preprocess.other_codes import other_codes
 from recbole_gserec.random_states import global_states, set_global_states
 from recbole_gserec.resumable import ResumableTraining, resumable
@@ -27,7 +27,7 @@ from recbole_gserec.versions import installed_versions
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """What all trials of a sweep share.
 
     Attributes:
@@ -66,7 +66,7 @@ class SharedDataset(NamedTuple):
     states: dict[str, Any]
 
 
-class Report(NamedTuple):
+class EpochReport(NamedTuple):
     """What a trial tells after an epoch."""
 
     epoch: int
@@ -77,14 +77,14 @@ class Report(NamedTuple):
     train_data: Any
 
 
-def make_dataset(job: Job) -> SharedDataset:
+def make_dataset(job: SweepJob) -> SharedDataset:
     """The dataset of all trials whose settings do not ask for another one."""
     config = config_of(job, {}, job.folder / SETTINGS_FILE)
     init_seed(config["seed"], config["reproducibility"])
     return SharedDataset(create_dataset(config), global_states())
 
 
-def given_of(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:
+def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
     """All that RecBole is given for a trial, which says where the codes are if the offline stage is tried too."""
     given = {**job.given, **settings, "seed": job.seed}
     offline = {name: plain(given[name]) for name in job.offline if name in settings}
@@ -94,18 +94,18 @@ def given_of(job: Job, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**other_codes(job.folder, job.data_path, job.dataset, offline), **given}
 
 
-def config_of(job: Job, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
+def config_of(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
     """RecBole's settings of a trial."""
     given = given_of(job, settings)
     return make_config(job.model, job.dataset, given, {**job.machine, "data_path": str(job.data_path), **here}, file)
 
 
 def train_trial(
-    job: Job,
+    job: SweepJob,
     folder: Path,
     record: TrialRecord,
     shared: SharedDataset | None,
-    report: Callable[[Report], None],
+    report: Callable[[EpochReport], None],
 ) -> tuple[Any, Any]:
     """Train until the end; goes on where an interrupted training of the same folder was.
 
@@ -131,7 +131,7 @@ def train_trial(
 
     def after_epoch(epoch: int, score: float) -> None:
         _note(record, trainer)
-        report(Report(epoch, score, record, plain(dict(trainer.last_valid_result)), trainer, train_data))
+        report(EpochReport(epoch, score, record, plain(dict(trainer.last_valid_result)), trainer, train_data))
 
     trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
     if not trainer.valid_scores:
@@ -151,7 +151,7 @@ def _note(record: TrialRecord, trainer: Any) -> None:
     record.seconds = sum(epochs["seconds"]) + sum(epochs["validation_seconds"])
 
 
-def _dataset(job: Job, config: Config, shared: SharedDataset | None) -> Any:
+def _dataset(job: SweepJob, config: Config, shared: SharedDataset | None) -> Any:
     if not job.offline:
         return _with_own_codes(config, shared)
     # Codes of the same settings are made by one trial and read by the others.
@@ -198,6 +198,6 @@ class PopulationTraining(ResumableTraining):
         return restored
 
 
-def _trainer_class(job: Job, config: Config) -> type:
+def _trainer_class(job: SweepJob, config: Config) -> type:
     stock = get_trainer(config["MODEL_TYPE"], config["model"])
     return timed(resumable(stock, PopulationTraining if job.population else ResumableTraining))

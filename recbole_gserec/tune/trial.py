@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
@@ -13,8 +12,9 @@ from typing import Any
 
 import torch
 
-from recbole_gserec.benchmark.worker import message_of, write_to_log
-from recbole_gserec.tune.training import Job, Report, train_trial
+from recbole_gserec.errors import message_of
+from recbole_gserec.process_log import write_to_log
+from recbole_gserec.tune.training import EpochReport, SweepJob, train_trial
 from recbole_gserec.tune.trial_record import (
     CHECKPOINT_FILE,
     FAILED,
@@ -30,7 +30,7 @@ SCORE = "best_score"
 EPOCH = "epoch"
 
 
-def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every: int) -> None:
+def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_every: int) -> None:
     """Train with some settings; Ray Tune calls it.
 
     Args:
@@ -42,8 +42,6 @@ def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every
     import ray
     from ray import tune
 
-    # RecBole's Config would take Ray's own arguments for settings.
-    sys.argv = sys.argv[:1]
     context = tune.get_context()
     folder = trials_folder(job.folder) / context.get_trial_id()
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,10 +65,10 @@ def run_trial(settings: Mapping[str, Any], job: Job, shared: Any, exchange_every
         raise
 
 
-def _reporter(job: Job, folder: Path, exchange_every: int) -> Callable[[Report], None]:
+def _reporter(job: SweepJob, folder: Path, exchange_every: int) -> Callable[[EpochReport], None]:
     from ray import tune
 
-    def report(told: Report) -> None:
+    def report(told: EpochReport) -> None:
         told.record.write(folder)
         metrics = _metrics(told.record, told.epoch, told.score, told.result)
         # Epochs without a validation are not reported, and the one to exchange after may be among them.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.files import written_aside
+from recbole_gserec.json_files import write_json
 
 RECORD_FILE, CHECKPOINT_FILE, STATE_FILE = "trial.json", "checkpoint.pth", "training.pth"
 SETTINGS_FILE, LOG_FILE = "settings.yaml", "log.txt"
@@ -46,8 +46,7 @@ class TrialRecord:
 
     def write(self, folder: Path) -> None:
         """Write ``trial.json`` into the trial's folder."""
-        with written_aside(folder / RECORD_FILE) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        write_json(folder / RECORD_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> TrialRecord | None:
@@ -79,6 +78,11 @@ def trials_folder(folder: Path) -> Path:
 def read_trials(folder: Path) -> list[TrialRecord]:
     """The trials of a sweep, from the best to the worst."""
     return sorted(_records(folder), key=lambda record: record.rank)
+
+
+def failed_trials(folder: Path) -> list[TrialRecord]:
+    """Trials that failed."""
+    return [record for record in read_trials(folder) if record.status == FAILED]
 
 
 def damaged_trials(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import yaml
 
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.files import written_aside
+from recbole_gserec.json_files import write_json
 from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.trial_record import TrialRecord, read_trials
 
@@ -44,8 +45,7 @@ def read_winner(folder: Path, trial: str) -> dict[str, Any] | None:
 
 def write_winner(folder: Path, winner: dict[str, Any]) -> None:
     """Write ``winner.json``."""
-    with written_aside(folder / WINNER_FILE) as temporary:
-        temporary.write_text(json.dumps(winner, indent=1), encoding="utf-8")
+    write_json(folder / WINNER_FILE, winner)
 
 
 def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[str, Any]) -> Path:

@@ -3,10 +3,10 @@
 import pytest
 
 from recbole_gserec.benchmark import tables
-from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.defaults import changed_defaults
 from recbole_gserec.benchmark.plan import read_preset
-from recbole_gserec.benchmark.record import plain
+from recbole_gserec.config import make_config
+from recbole_gserec.json_files import plain
 from recbole_gserec.properties_files import dataset_settings, model_settings, protocol_settings
 from tests.benchmark.stored_runs import record_of, store_run
 from tests.benchmark.test_tables import note, ranks_with, rendered, table_of

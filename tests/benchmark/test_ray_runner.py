@@ -6,10 +6,10 @@ import time
 import psutil
 import pytest
 
-from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.ray_runner import RayPool
 from recbole_gserec.benchmark.runs import Run, Spec, read_run, status_of
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import SettingError
 
 GIVEN = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}

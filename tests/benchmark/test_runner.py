@@ -14,13 +14,13 @@ from filelock import FileLock
 
 from recbole_gserec.benchmark import runner
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
-from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.prepare import Prepared
 from recbole_gserec.benchmark.runner import run_benchmark
 from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, status_of, write_run
 from recbole_gserec.benchmark.worker import clean, make_run
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import GSERecError
 from tests.benchmark.stored_runs import write_ranks
 

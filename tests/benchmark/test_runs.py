@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from recbole_gserec.benchmark.record import failed_record, plain
+from recbole_gserec.benchmark.record import failed_record
 from recbole_gserec.benchmark.runs import Run, Spec, read_run, status_of, write_run
+from recbole_gserec.json_files import plain
 from tests.benchmark.stored_runs import write_ranks
 
 RUN = Run("toy", "d1", "SASRec", 7, {"epochs": 3, "topk": [1, 5]})

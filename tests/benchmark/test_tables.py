@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recbole_gserec.benchmark import escaping, tables
+from recbole_gserec import escaping
+from recbole_gserec.benchmark import tables
 from recbole_gserec.benchmark.legend import note_mark
 from recbole_gserec.benchmark.model_names import TABLE_2, group_of, in_paper_order, printed_name
 from recbole_gserec.benchmark.plan import read_preset

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from recbole_gserec.benchmark.child import Job, run_child
-from recbole_gserec.config import make_config
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest
 from recbole_gserec.benchmark.runs import INTERRUPTED, Run, Spec, read_run
 from recbole_gserec.benchmark.timing import TimedEpochs, timed
 from recbole_gserec.benchmark.training import made_by, train
 from recbole_gserec.benchmark.worker import make_run
-from recbole_gserec.config import without_arguments
+from recbole_gserec.config import make_config, without_arguments
 from recbole_gserec.errors import DataError
 from recbole_gserec.resumable import ResumableTraining
 

@@ -18,9 +18,9 @@ import yaml
 
 from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
-from recbole_gserec.tune.runner import Place
 from recbole_gserec.tune.search import search
 from recbole_gserec.tune.trial_record import FAILED, FINISHED, STOPPED, TrialRecord, read_trials
 from tests.conftest import random_files, write_dataset
@@ -233,7 +233,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
-from recbole_gserec.tune.runner import Place
+from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.search import search
 data, output, space, settings = sys.argv[1:5]
 sys.argv[1:] = []

@@ -12,7 +12,7 @@ from recbole.utils import get_model, init_seed
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
-from recbole_gserec.tune.training import Report, _note, _trainer_class, train_trial
+from recbole_gserec.tune.training import EpochReport, _note, _trainer_class, train_trial
 from recbole_gserec.tune.trial import _reporter
 from recbole_gserec.tune.trial_record import (
     CHECKPOINT_FILE,
@@ -132,5 +132,5 @@ def test_weights_are_exchanged_after_the_epochs_or_the_validation_that_follows(
         (tmp_path / name).write_text("")
     report = _reporter(None, tmp_path, 5)
     for epoch in range(eval_step - 1, 20, eval_step):
-        report(Report(epoch, 0.1, TrialRecord("a", {}), {}, trainer, None))
+        report(EpochReport(epoch, 0.1, TrialRecord("a", {}), {}, trainer, None))
     assert stored == exchanged

@@ -9,9 +9,8 @@ import typer
 
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import ConfigFiles, DataPath
+from recbole_gserec.cli.parsing import names_in, parse_settings, seeds_in
 from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
-from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.errors import SettingError
 
 
 def ablation(
@@ -50,11 +49,11 @@ def ablation(
     settings = {**of_config_files(config_file or [], ["GSERec"], [dataset]), **parse_settings(context.args)}
     request = AblationRequest(
         dataset,
-        _seeds(seeds),
+        seeds_in(seeds),
         data_path,
         output,
         settings,
-        chosen_variants(options.names(without)),
+        chosen_variants(names_in(without)),
         options.grouping(by, groups, quantiles),
         group_metric=parse_metric(metric),
     )
@@ -63,10 +62,3 @@ def ablation(
     if result.unfinished:
         typer.echo(f"runs that did not finish: {result.unfinished}; the page says why", err=True)
         raise typer.Exit(1)
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise SettingError(f"--seeds is '{text}'; it takes whole numbers, separated by commas") from error

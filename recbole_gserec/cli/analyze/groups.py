@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import DataPath
+from recbole_gserec.cli.parsing import names_in
 
 
 def groups(
@@ -48,9 +49,9 @@ def groups(
         runs,
         model,
         data_path=data_path,
-        baselines=options.names(baseline),
-        datasets=options.names(dataset),
-        metrics=chosen_metrics(options.names(metric) or ["NDCG@5"]),
+        baselines=names_in(baseline),
+        datasets=names_in(dataset),
+        metrics=chosen_metrics(names_in(metric) or ["NDCG@5"]),
         grouping=options.grouping(by, groups, quantiles),
         output=output,
     )

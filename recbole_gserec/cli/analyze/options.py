@@ -18,11 +18,6 @@ Groups = Annotated[
 Quantiles = Annotated[int, typer.Option(min=1, max=100, help="Groups with about as many users each.")]
 
 
-def names(given: list[str] | None) -> list[str]:
-    """Distinct names; several can be given at once, separated by commas."""
-    return list(dict.fromkeys(name for text in given or [] for name in text.replace(",", " ").split()))
-
-
 def grouping(by: str, groups: str | None, quantiles: int) -> Grouping:
     """How users are grouped."""
     from recbole_gserec.analyze.group_borders import parse_groups

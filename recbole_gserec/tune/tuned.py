@@ -10,8 +10,8 @@ from typing import Any
 
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.properties_files import tune_file
+from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.request import TuneRequest
-from recbole_gserec.tune.runner import Place
 from recbole_gserec.tune.search import search
 from recbole_gserec.tune.space import space_of
 

@@ -7,10 +7,10 @@ import pytest
 from recbole_gserec.benchmark import tuned as module
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
-from recbole_gserec.benchmark.tuned import tuned
-from recbole_gserec.tune.runner import Place
+from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.search import SweepResult
 from recbole_gserec.tune.trial_record import read_trials
+from recbole_gserec.tune.tuned import tuned
 
 SMALL = {"epochs": 1, "train_batch_size": 256, "hidden_size": 8, "inner_size": 8, "embedding_size": 8, "use_gpu": False}
 

@@ -1,0 +1,59 @@
+"""The winner's training to its end, and its test."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from recbole_gserec.errors import GSERecError, message_of, one_line
+from recbole_gserec.json_files import plain
+from recbole_gserec.narrowing import not_none
+from recbole_gserec.process_log import write_to_log
+from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.training import SweepJob, train_trial
+from recbole_gserec.tune.trial_record import LOG_FILE, TrialRecord, trials_folder
+
+_TEST_LOG = f"test-{LOG_FILE}"
+
+
+def finish_winner(job: SweepJob, place: Place, trial: str) -> dict[str, Any]:
+    """Train the winner to its end, if it was stopped before, and evaluate it on the test part.
+
+    Returns:
+        ``valid`` and ``test``, metric -> value each; ``metric``, by which the winner is one.
+
+    Raises:
+        GSERecError: If that fails.
+    """
+    import ray
+
+    wanted = place.connect()
+    job = replace(job, threads=int(wanted["CPU"]))
+    task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
+    try:
+        return ray.get(task.remote(job, trial))
+    except ray.exceptions.RayError as error:
+        # A task whose process was killed is another kind of error than one that raised.
+        reason = message_of(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
+        log = trials_folder(job.folder) / trial / _TEST_LOG
+        raise GSERecError(f"the winner, trial {trial}, failed in its test: {reason}. Its log is {log}") from error
+
+
+def _finish(job: SweepJob, trial: str) -> dict[str, Any]:
+    folder = trials_folder(job.folder) / trial
+    record = not_none(TrialRecord.read(folder))
+    write_to_log(folder / _TEST_LOG)
+    os.chdir(folder)
+    torch.set_num_threads(job.threads)
+    try:
+        trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
+        result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
+    except Exception:
+        traceback.print_exc()
+        raise
+    told = {"valid": trainer.best_valid_result, "test": result}
+    return {**{part: plain(dict(values)) for part, values in told.items()}, "metric": trainer.config["valid_metric"]}
