@@ -34,10 +34,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     try:
         with _named(path, NO_ROOM):
             yield temporary
-        # mkstemp creates files for the owner alone; give the result the rights any new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _share(temporary, 0o666)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,9 +53,7 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
     try:
         with _named(path, NO_ROOM):
             yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
+        _share(temporary, 0o777)
         try:
             os.replace(temporary, path)
         except OSError:
@@ -66,6 +61,13 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _share(temporary: Path, rights: int) -> None:
+    """Give what was made for the owner alone the rights that anything new has."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(rights & ~umask)
 
 
 @contextmanager

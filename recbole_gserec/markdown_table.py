@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+NO_VALUE = "–"
+"""What stands in the place of a value that there is not."""
+
 
 def markdown_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
     """A table that is readable as it is.

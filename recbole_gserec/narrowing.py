@@ -1,8 +1,9 @@
-"""Telling a type checker what holds by construction."""
+"""What a value is: for a type checker, and of a setting."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from numbers import Real
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -16,3 +17,8 @@ def not_none(value: T | None) -> T:
     if value is None:
         raise AssertionError("there is no value where there must be one")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, NumPy's among them, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)

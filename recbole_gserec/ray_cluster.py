@@ -13,8 +13,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def connect(address: str | None, n_cpus: int | None) -> None:
+def connect(address: str | None, n_cpus: int | None, *, option: str = "--address", join_running: bool = False) -> None:
     """Join the cluster at an address, or start Ray on this machine with so many processors.
+
+    Args:
+        address: Of the cluster; None for this machine.
+        n_cpus: Processors of a Ray that is started; None for all.
+        option: Where the user gives the address.
+        join_running: Whether, without an address, a Ray is joined that runs on this machine or that the environment
+            names.
 
     Raises:
         SettingError: If that fails.
@@ -24,16 +31,15 @@ def connect(address: str | None, n_cpus: int | None) -> None:
     if ray.is_initialized():
         return
     try:
-        # Without an address Ray would look for one in the environment.
         ray.init(
-            address=address or "local",
+            address=address or (None if join_running else "local"),
             num_cpus=n_cpus,
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"--address: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"
+        where = f"{option}: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"
         raise SettingError(f"{where} ({' '.join(str(error).split())})") from error
 
 
@@ -55,30 +61,30 @@ def connect_with_share(
         cpus = 1 if address else max(1, usable_cores() // (workers or 1))
     at_once = workers or max(1, usable_cores() // cpus)
     connect(address, n_cpus=None if address else cpus * at_once)
-    return {"CPU": cpus, "GPU": float(any(resources("GPU"))) if gpus is None else gpus}
+    return {"CPU": cpus, "GPU": float(any(has.get("GPU") for has in machines())) if gpus is None else gpus}
 
 
-def resources(kind: str) -> list[float]:
-    """What each machine of the cluster has of a resource."""
+def machines() -> list[dict[str, float]]:
+    """What each machine of the cluster has of each resource."""
     import ray
 
-    return [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def room(wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run") -> int:
+def room(wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run", task: str = "a run") -> int:
     """Tasks that the cluster can make at once, each on one machine; Ray would wait for ever for others.
 
     Args:
         wanted: Resource -> what a task needs of it.
         options: Where the user says so.
+        task: What a task is called.
 
     Raises:
         SettingError: If it cannot make any.
     """
     kinds = [kind for kind in wanted if wanted[kind] > 0]
-    machines = zip(*(resources(kind) for kind in kinds), strict=True)
-    tasks = sum(min(int(has // wanted[kind]) for kind, has in zip(kinds, machine, strict=True)) for machine in machines)
+    tasks = sum(min((int(has.get(kind, 0) // wanted[kind]) for kind in kinds), default=1) for has in machines())
     if tasks < 1:
         needs = " and ".join(f"{wanted[kind]:g} {kind}" for kind in kinds)
-        raise SettingError(f"a run needs {needs} ({options}), and no machine of Ray has as much")
+        raise SettingError(f"{task} needs {needs} ({options}), and no machine of Ray has as much")
     return tasks

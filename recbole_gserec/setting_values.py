@@ -9,7 +9,7 @@ import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import recbole
 import yaml
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.narrowing import is_number
 from recbole_gserec.properties_files import is_search_aware, model_settings, protocol_settings
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
@@ -74,7 +75,7 @@ def _wanted(name: str, value: Any, default: Any) -> str | None:
         smallest = int(name in _COUNTS)
         return None if _is_whole(value, smallest) else f"a whole number of at least {smallest}"
     if isinstance(default, float):
-        fits = _is_number(value) and value >= 0
+        fits = is_number(value) and value >= 0
         if name.endswith("dropout_prob"):
             return None if fits and value < 1 else "a number from 0 to less than 1"
         if name in ("tau_2", "tau_3", "tau_align", "tau_his"):
@@ -86,11 +87,6 @@ def _wanted(name: str, value: Any, default: Any) -> str | None:
     if isinstance(default, (list, dict)):
         return None if isinstance(value, type(default)) else f"a {type(default).__name__}"
     return None
-
-
-def _is_number(value: Any) -> bool:
-    # Searches of settings give numbers of NumPy.
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_whole(value: Any, smallest: int | None = None) -> bool:
@@ -167,7 +163,7 @@ def _train_neg_sample_args(value: Any) -> str | None:
     if not _is_whole(value.get("sample_num", 1), 1):
         return "a sample_num that is a whole number of at least 1"
     alpha = value.get("alpha", 1)
-    return None if _is_number(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
+    return None if is_number(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
 
 
 def _train_neg_sample_args_or_none(value: Any) -> str | None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from recbole_gserec import escaping
-from recbole_gserec.analyze.table_cells import NONE
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.result_cells import rounded_mean
 from recbole_gserec.benchmark.significance import SIGNIFICANT, Comparison
-from recbole_gserec.markdown_table import markdown_table
+from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 LEGEND = (
     "Mean over users and seeds, ± standard deviation over seeds where there are several; the best in bold. \\*: the "
@@ -29,21 +29,21 @@ def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons:
         comparisons: Of the full model with the variants.
     """
     found = {(each.model, each.metric): each for each in comparisons}
-    best = {metric: max(_rounded(cell, metric) for cell in cells if cell.finished) for metric in metrics}
+    best = {metric: max(rounded_mean(cell, metric) for cell in cells if cell.finished) for metric in metrics}
     rows = [["model", *(metric.label for metric in metrics), "seeds"]]
     for cell in cells:
         row = [escaping.markdown(cell.model)]
         for metric in metrics:
             if not cell.finished:
-                row.append(NONE)
+                row.append(NO_VALUE)
                 continue
             means = cell.means(metric)
             text = f"{means.mean():.4f}"
-            text = f"**{text}**" if _rounded(cell, metric) == best[metric] else text
+            text = f"**{text}**" if rounded_mean(cell, metric) == best[metric] else text
             comparison = found.get((cell.model, metric.name))
             text += r"\*" if comparison and comparison.t_p_holm < SIGNIFICANT else ""
             row.append(text + (f" ± {means.std(ddof=1):.4f}" if len(means) > 1 else ""))
-        rows.append([*row, ", ".join(map(str, cell.finished)) or NONE])
+        rows.append([*row, ", ".join(map(str, cell.finished)) or NO_VALUE])
     return markdown_table(rows) + "\n\n" + LEGEND
 
 
@@ -64,8 +64,3 @@ def frame(cells: Sequence[ModelRuns], metrics: Sequence[Metric]) -> pd.DataFrame
                 }
             )
     return pd.DataFrame(rows).astype({"mean": float, "deviation": float})
-
-
-def _rounded(cell: ModelRuns, metric: Metric) -> float:
-    # Equal results may differ in their last bits.
-    return round(float(cell.means(metric).mean()), 12)

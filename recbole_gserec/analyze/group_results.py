@@ -62,19 +62,18 @@ def compare_groups(
     for the number of other models.
 
     Args:
-        reference: The model.
+        reference: The model, with a finished run.
         others: The other models.
         metrics: By which.
         groups: The groups.
         places: ``[n_users]`` place of each user's group, -1 for none, in the order of the reference's users.
 
     Raises:
-        DataError: If the reference has no finished run, or its seeds are of different users.
+        DataError: If the seeds of the reference are of different users.
     """
-    if not reference.finished:
-        raise DataError(f"runs/{reference.dataset}/{reference.model}", "holds no finished run", "Run the benchmark")
     if reason := why_not_comparable(reference, reference):
-        raise DataError(f"runs/{reference.dataset}/{reference.model}", reason, "Run the benchmark again")
+        folder = next(iter(reference.finished.values())).folder.parent
+        raise DataError(folder, reason, "Run the benchmark again")
     refused = {other.model: why_not_comparable(reference, other) for other in others}
     compared = [other for other in others if refused[other.model] is None]
     rows_of = {ALL: np.arange(len(places))}

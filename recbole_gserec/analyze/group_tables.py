@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_gserec import escaping
 from recbole_gserec.analyze.group_borders import Group
 from recbole_gserec.analyze.group_results import ALL, GroupResults
 from recbole_gserec.analyze.table_cells import interval, number, text_table
+from recbole_gserec.benchmark import significance_table
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.significance_table import p_text
@@ -72,13 +72,10 @@ def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
 
 def refusals_markdown(results: GroupResults) -> list[str]:
     """A line for each reason why models are not compared, and one for users in no group."""
-    reasons: dict[str, list[str]] = {}
-    for model, reason in results.refused.items():
-        reasons.setdefault(reason, []).append(printed_name(model))
-    lines = [f"Not compared: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
+    lines = significance_table.refusals_markdown(results.refused)
     if results.outside:
         lines.append(f"{results.outside:,} users are in none of the groups; they count among all users.")
-    return [escaping.markdown(line) for line in lines]
+    return lines
 
 
 def group_frame(results: GroupResults) -> pd.DataFrame:

@@ -118,13 +118,11 @@ _AGAIN = "Run the benchmark with both models on the same files and candidates"
 def compare_models(
     reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric], grouping: Grouping, data_path: Path
 ) -> GroupResults:
-    """Group the users of a model's runs and compare it with others.
+    """Group the users of a model's finished runs and compare it with others.
 
     Raises:
-        DataError: If the model has no finished run, or the dataset's files are not those of the run.
+        DataError: If the dataset's files are not those of the run.
     """
-    if not reference.finished:
-        raise DataError(f"runs/{reference.dataset}/{reference.model}", "holds no finished run", "Run the benchmark")
     run = next(iter(reference.finished.values()))
     check_files(reference.dataset, data_path, run.record["dataset_digest"])
     logger.info(f"{reference.dataset}: counting {grouping.by} of the training part")

@@ -12,7 +12,8 @@ import pandas as pd
 from recbole_gserec import escaping
 from recbole_gserec.analyze.sensitivity_figure import draw_sensitivity
 from recbole_gserec.analyze.settings_tried import TriedSettings
-from recbole_gserec.analyze.table_cells import NONE, number, text_table
+from recbole_gserec.analyze.table_cells import number, text_table
+from recbole_gserec.narrowing import is_number
 from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 MOST_VALUES = 12
@@ -48,7 +49,7 @@ def _of_one_setting(tried: TriedSettings, name: str) -> pd.DataFrame:
     if not len(frame):
         return frame
     frame["held"] = frame["score"].where(np.array([own == wanted for own in others]))
-    frame["number"] = [float(value) if _is_number(value) else np.nan for value in values]
+    frame["number"] = [float(value) if is_number(value) else np.nan for value in values]
     frame["is_best"] = frame["key"] == _key(best.settings.get(name))
     frame["value"] = list(map(_label, values))
     if frame["key"].nunique() > MOST_VALUES and frame["number"].notna().all():
@@ -77,17 +78,13 @@ def _binned(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(key=bins.map(str), value=[labels[place] for place in bins])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _label(value: Any) -> str:
-    return f"{value:g}" if _is_number(value) else str(value)
+    return f"{value:g}" if is_number(value) else str(value)
 
 
 def _key(value: Any) -> str:
     # 1 and 1.0 are one value; True is another.
-    if _is_number(value):
+    if is_number(value):
         value = float(value)
     if isinstance(value, dict):
         return json.dumps({name: _key(part) for name, part in value.items()}, sort_keys=True)
@@ -108,7 +105,7 @@ def write_sensitivity(tried: TriedSettings, folder: Path) -> Path:
         row: Any
         for row in own.itertuples():
             value = f"{row.value} (best)" if row.is_best else row.value
-            numbers = [number(part) if part == part else NONE for part in (row.held, row.mean, row.lowest, row.highest)]
+            numbers = [number(part) for part in (row.held, row.mean, row.lowest, row.highest)]
             rows.append([value, *numbers, f"{row.trials:,}"])
         page += [f"## {escaping.markdown(str(name))}", text_table(rows)]
     page += [escaping.markdown(line) for line in tried.remarks]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recbole_gserec import escaping
-from recbole_gserec.markdown_table import markdown_table
-
-NONE = "–"
-"""What stands in the place of a number that there is not."""
+from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 
 def text_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
@@ -18,9 +15,9 @@ def text_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
 
 def number(value: float, form: str = ".4f") -> str:
     """A number as it is printed; a dash for one that is none."""
-    return format(value, form) if value == value else NONE
+    return format(value, form) if value == value else NO_VALUE
 
 
 def interval(low: float, high: float, form: str = "+.4f", unit: str = "") -> str:
     """An interval as it is printed."""
-    return NONE if low != low or high != high else f"{low:{form}} to {high:{form}}{unit}"
+    return NO_VALUE if low != low or high != high else f"{low:{form}} to {high:{form}}{unit}"

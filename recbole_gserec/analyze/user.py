@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_gserec import escaping
-from recbole_gserec.analyze.table_cells import NONE, text_table
+from recbole_gserec.analyze.table_cells import text_table
 from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, tell
 from recbole_gserec.errors import CheckpointError, SettingError
+from recbole_gserec.markdown_table import NO_VALUE
 from recbole_gserec.recommend.trained import Trained, load_trained
 from recbole_gserec.report_files import write_text
 
@@ -86,11 +87,11 @@ def page_of(story: UserStory, model: str, n_events: int) -> str:
         parts.append("## Summaries")
         parts += [f"**{side}**: {escaping.markdown(story.summaries[side])}" for side in SIDES]
     if story.codes:
-        codes = [[side, *(story.codes[side] or [NONE])] for side in SIDES]
+        codes = [[side, *(story.codes[side] or [NO_VALUE])] for side in SIDES]
         width = max(map(len, codes))
         rows = [
             ["side", *(f"level {level}" for level in range(1, width))],
-            *(row + [NONE] * (width - len(row)) for row in codes),
+            *(row + [NO_VALUE] * (width - len(row)) for row in codes),
         ]
         parts += ["## Codes", text_table(rows, numbers=False), *_neighbours(story)]
     parts += _recommended(story, model)
@@ -106,7 +107,7 @@ def _events(title: str, events: Sequence[Event], n_events: int) -> list[str]:
         has_clicks = title == "Searches"
         rows = [["time", "query", "clicked", "part"] if has_clicks else ["time", "item", "part"]]
         for event in shown:
-            clicks = ["; ".join(map(clipped, event.clicks)) or NONE] if has_clicks else []
+            clicks = ["; ".join(map(clipped, event.clicks)) or NO_VALUE] if has_clicks else []
             rows.append([f"{event.time:.15g}", clipped(event.what), *clicks, event.part])
         parts.append(text_table(rows, numbers=False))
     return parts
@@ -118,7 +119,7 @@ def _neighbours(story: UserStory) -> list[str]:
         return [*parts, "None shares any."]
     rows = [["user", "search codes", "recommendation codes", "training searches", "most frequent queries"]]
     for other in story.neighbours:
-        queries = "; ".join(f"{clipped(query)} ({count}x)" for query, count in other.queries) or NONE
+        queries = "; ".join(f"{clipped(query)} ({count}x)" for query, count in other.queries) or NO_VALUE
         rows.append([other.user, *(str(other.shared[side]) for side in SIDES), f"{other.n_searches:,}", queries])
     return [*parts, text_table(rows, numbers=False)]
 
@@ -137,7 +138,9 @@ def _recommended(story: UserStory, model: str) -> list[str]:
     for place in range(max(len(own), len(other))):
         cells = [str(place + 1)]
         for items in (own, other):
-            cells += [clipped(items[place][0]), f"{items[place][1]:.4f}"] if place < len(items) else [NONE, NONE]
+            cells += (
+                [clipped(items[place][0]), f"{items[place][1]:.4f}"] if place < len(items) else [NO_VALUE, NO_VALUE]
+            )
         rows.append(cells)
     said = (
         f"{common} of {len(own)} items are in both lists. The two are models trained apart: what differs is not due to "

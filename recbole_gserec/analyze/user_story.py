@@ -16,6 +16,7 @@ from recbole_gserec.analyze.user_summaries import summaries_of
 from recbole_gserec.data.atomic_files import read_columns
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.training_histories import TrainingHistories
+from recbole_gserec.data.user_codes import CODES_OF_SIDE
 from recbole_gserec.errors import SettingError
 from recbole_gserec.models.gserec import SIDES
 from recbole_gserec.preprocess.item_texts import read_item_texts
@@ -23,6 +24,9 @@ from recbole_gserec.recommend.recommender import Recommender
 from recbole_gserec.recommend.trained import Trained
 
 TRAINING, VALIDATION, TEST, LATER = "training", "validation target", "test target", "after the training part"
+
+_N_NEIGHBOURS = 5
+_N_QUERIES = 3
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,6 @@ def tell(
     user: str,
     *,
     k: int = 10,
-    n_neighbours: int = 5,
-    n_queries: int = 3,
     others: Mapping[str, Trained],
 ) -> UserStory:
     """Gather what is known of a user.
@@ -99,8 +101,6 @@ def tell(
         trained: A search-aware model.
         user: Original id.
         k: Items recommended.
-        n_neighbours: Users who share codes.
-        n_queries: Queries of each of these.
         others: Further models whose recommendations are shown, by name.
 
     Raises:
@@ -126,7 +126,7 @@ def tell(
         _searches(trained, internal, texts),
         _summaries(trained, internal, texts) if has_codes else {},
         _codes(dataset, user) if has_codes else {},
-        _neighbours(dataset, internal, n_neighbours, n_queries) if has_codes else (),
+        _neighbours(dataset, internal) if has_codes else (),
         {name: _recommended(model, user, k, texts) for name, model in {"": trained, **others}.items()},
     )
 
@@ -193,10 +193,9 @@ def _summaries(trained: Trained, user: int, texts: Mapping[str, str]) -> dict[st
 
 
 def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
-    columns = dict(zip(SIDES, ("search_codes", "rec_codes"), strict=True))
-    table = read_columns(dataset.file_path("code"), ["code_user_id", *columns.values()])
+    table = read_columns(dataset.file_path("code"), ["code_user_id", *CODES_OF_SIDE.values()])
     row = table.filter(pc.equal(table["code_user_id"], user))
-    return {side: tuple(row[column][0].as_py().split()) for side, column in columns.items()}
+    return {side: tuple(row[column][0].as_py().split()) for side, column in CODES_OF_SIDE.items()}
 
 
 def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
@@ -205,18 +204,18 @@ def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
     return ((codes == own) & (own > 0)).sum(1).numpy()
 
 
-def _neighbours(dataset: SearchDataset, user: int, n_neighbours: int, n_queries: int) -> list[Neighbour]:
+def _neighbours(dataset: SearchDataset, user: int) -> list[Neighbour]:
     # A code's id tells its level too: equal codes stand on the same level.
     shared = {side: shared_codes(dataset.codes[side].codes, user) for side in SIDES}
     total = np.sum(list(shared.values()), axis=0)
     total[[0, user]] = 0
-    nearest = np.argsort(-total, kind="stable")[:n_neighbours]
+    nearest = np.argsort(-total, kind="stable")[:_N_NEIGHBOURS]
     names, events = dataset.field2id_token[dataset.uid_field], dataset.events
     found = []
     for other in nearest[total[nearest] > 0].tolist():
         queries = events.queries[events.search_offsets[other] : events.train_search_ends[other]].numpy()
         distinct, counts = np.unique(queries, return_counts=True)
-        most = np.argsort(-counts, kind="stable")[:n_queries]
+        most = np.argsort(-counts, kind="stable")[:_N_QUERIES]
         words = _words(dataset, distinct[most])
         found.append(
             Neighbour(

@@ -11,7 +11,7 @@ _ELEMENTS = 1 << 22  # 32 MiB of counts at a time.
 
 
 def bootstrap_intervals(
-    values: NDArray[np.float64], *, level: float = 0.95, n_resamples: int = RESAMPLES, seed: int = SEED
+    values: NDArray[np.float64], *, level: float = 0.95, n_resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
     """Draw users with replacement, as many as there are, and take percentiles of the means over them.
 
@@ -19,12 +19,11 @@ def bootstrap_intervals(
         values: ``[n_users, n_columns]``.
         level: Share of the resamples' means within the interval.
         n_resamples: How many resamples.
-        seed: Seed of the resamples.
 
     Returns:
         ``[n_columns, 2]``: lower and upper end.
     """
-    return percentile_intervals(resampled_means(values, n_resamples=n_resamples, seed=seed), level)
+    return percentile_intervals(resampled_means(values, n_resamples=n_resamples), level)
 
 
 def percentile_intervals(resampled: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
@@ -33,24 +32,22 @@ def percentile_intervals(resampled: NDArray[np.float64], level: float = 0.95) ->
     return np.percentile(resampled, [tail, 100 - tail], axis=0).T
 
 
-def resampled_means(
-    values: NDArray[np.float64], *, n_resamples: int = RESAMPLES, seed: int = SEED
-) -> NDArray[np.float64]:
+def resampled_means(values: NDArray[np.float64], *, n_resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """Means over resamples of the users.
 
-    All columns are of the same resamples. A resample is told by how often it holds each user, so that the means of all
-    columns over many resamples are one product of matrices; its result does not depend on how many that is.
+    All columns are of the same resamples, which depend on the number of users alone. A resample is told by how often it
+    holds each user, so that the means of all columns over many resamples are one product of matrices; its result does
+    not depend on how many that is.
 
     Args:
         values: ``[n_users, n_columns]``.
         n_resamples: How many resamples.
-        seed: Seed of the resamples, which depend on it and the number of users alone.
 
     Returns:
         ``[n_resamples, n_columns]``.
     """
     n_users = len(values)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     means = np.empty((n_resamples, values.shape[1]))
     chunk = max(1, _ELEMENTS // n_users)
     counts = np.empty((min(chunk, n_resamples), n_users))

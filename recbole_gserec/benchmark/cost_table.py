@@ -10,8 +10,7 @@ import pandas as pd
 from recbole_gserec import escaping
 from recbole_gserec.benchmark.legend import note_mark
 from recbole_gserec.benchmark.model_names import printed_name
-from recbole_gserec.benchmark.result_cells import MISSING_WORD
-from recbole_gserec.markdown_table import markdown_table
+from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 # Columns of the frame, their heads, and how numbers are shown.
 _COLUMNS = (
@@ -59,4 +58,4 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def _cells(row: Mapping[Hashable, Any]) -> list[str]:
-    return [MISSING_WORD if pd.isna(row[name]) else f"{row[name]:{form}}" for name, _, form in _COLUMNS]
+    return [NO_VALUE if pd.isna(row[name]) else f"{row[name]:{form}}" for name, _, form in _COLUMNS]

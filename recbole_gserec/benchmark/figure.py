@@ -12,7 +12,7 @@ from recbole_gserec.benchmark.model_names import GROUPS
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.result_table import ResultTable
 from recbole_gserec.figure_files import plain_text
-from recbole_gserec.figure_panels import BLUE, COLUMN_INCHES, ORANGE, POINTS
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,13 +32,9 @@ def draw(table: ResultTable, cells: Mapping[tuple[str, str], ModelRuns]) -> Figu
         table: The table.
         cells: The runs that it shows.
     """
-    # A figure of its own, without pyplot, leaves the caller's matplotlib backend and figures alone.
-    from matplotlib.figure import Figure
-
     metric = main_metric(table.metrics)
-    height = len(table.datasets) * (_PANEL_INCHES + _ROW_INCHES * len(table.rows)) + _LEGEND_INCHES
-    figure = Figure(figsize=(COLUMN_INCHES, height), layout="constrained")
-    panels = figure.subplots(len(table.datasets), 1, squeeze=False)[:, 0]
+    height = _PANEL_INCHES + _ROW_INCHES * len(table.rows) + _LEGEND_INCHES / len(table.datasets)
+    figure, panels = new_panels(len(table.datasets), height, n_columns=1)
     for panel, dataset in zip(panels, table.datasets, strict=True):
         _draw_panel(panel, table, cells, dataset, metric)
     _explain_colours(figure, table)
@@ -99,8 +95,6 @@ def _draw_panel(
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color="#DDDDDD", linewidth=0.5)
     panel.set_axisbelow(True)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)
 
 
 def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, float]:

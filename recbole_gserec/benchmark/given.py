@@ -19,7 +19,7 @@ SettingsOf = Callable[[str, str], Mapping[str, Any]]
 MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
 """Settings that say where to run and what to show: they change no number, and are no part of a run."""
 
-_OPTIONS = {
+OPTIONS = {
     "model": "--model",
     "dataset": "--dataset",
     "seed": "--seeds",
@@ -91,8 +91,8 @@ def check_given(names: Iterable[str], models: Iterable[str]) -> None:
     models = list(models)
     known = set().union(*(known_settings(model) for model in models))
     for name in names:
-        if name in _OPTIONS:
-            raise SettingError(f"'{name}' is no setting of a benchmark's runs: it is given by {_OPTIONS[name]}")
+        if name in OPTIONS:
+            raise SettingError(f"'{name}' is no setting of a benchmark's runs: it is given by {OPTIONS[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.75)
             raise SettingError.unknown(name, near or sorted(known))

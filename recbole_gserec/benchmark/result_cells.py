@@ -10,8 +10,9 @@ from recbole_gserec.benchmark.model_names import OURS
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.runs import FAILED
 from recbole_gserec.benchmark.significance import Comparison
+from recbole_gserec.markdown_table import NO_VALUE
 
-MISSING_WORD, FAILED_WORD = "–", "failed"
+FAILED_WORD = "failed"
 # Equal results may differ in their last bits.
 _DECIMALS = 12
 
@@ -65,11 +66,12 @@ def reference_model(cells: Iterable[ModelRuns], metrics: tuple[Metric, ...], wan
 def best_model(cells: Iterable[ModelRuns], metrics: tuple[Metric, ...]) -> str | None:
     """The model with the best mean by the main metric, the first of equals; None if none is finished."""
     metric = main_metric(metrics)
-    means = {cell.model: _rounded_mean(cell, metric) for cell in cells if cell.finished}
+    means = {cell.model: rounded_mean(cell, metric) for cell in cells if cell.finished}
     return max(means, key=means.__getitem__, default=None)
 
 
-def _rounded_mean(cell: ModelRuns, metric: Metric) -> float:
+def rounded_mean(cell: ModelRuns, metric: Metric) -> float:
+    """The mean over seeds without its last bits, in which equal results may differ."""
     return round(float(cell.means(metric).mean()), _DECIMALS)
 
 
@@ -93,13 +95,13 @@ def fill_column(
         By model.
     """
     finished = [model for model, cell in cells.items() if cell.finished]
-    ranked = {model: _rounded_mean(cells[model], metric) for model in finished if not refused.get(model)}
+    ranked = {model: rounded_mean(cells[model], metric) for model in finished if not refused.get(model)}
     best = sorted(set(ranked.values()), reverse=True)[:2] if len(ranked) > 1 else []
     column = {}
     for model, cell in cells.items():
         if model not in finished:
             failed = any(run.state == FAILED for run in cell.runs)
-            column[model] = Cell(None, word=FAILED_WORD if failed else MISSING_WORD)
+            column[model] = Cell(None, word=FAILED_WORD if failed else NO_VALUE)
             continue
         means = cell.means(metric)
         column[model] = Cell(

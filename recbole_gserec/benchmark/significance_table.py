@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from recbole_gserec import escaping
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.benchmark.model_names import printed_name
-from recbole_gserec.benchmark.result_cells import MISSING_WORD
 from recbole_gserec.benchmark.significance import Comparison
-from recbole_gserec.markdown_table import markdown_table
+from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 _HEAD = (
     "model",
@@ -47,14 +46,20 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
         parts.append(f"### {escaping.markdown(title)}")
         if tested := [each for each in members if each.refused is None]:
             parts.append(markdown_table([_HEAD, *map(_row, tested)]))
-        reasons: dict[str, list[str]] = {}
-        for each in members:
-            if each.refused:
-                reasons.setdefault(each.refused, []).append(printed_name(each.model))
-        parts += [
-            escaping.markdown(f"Not compared: {', '.join(names)} ({reason}).") for reason, names in reasons.items()
-        ]
+        parts += refusals_markdown({each.model: each.refused for each in members if each.refused})
     return "\n\n".join([*parts, HOW_TO_READ] if parts else ["There is nothing to compare."]) + "\n"
+
+
+def refusals_markdown(refused: Mapping[str, str]) -> list[str]:
+    """A line for each reason why models are not compared.
+
+    Args:
+        refused: Model -> reason.
+    """
+    reasons: dict[str, list[str]] = {}
+    for model, reason in refused.items():
+        reasons.setdefault(reason, []).append(printed_name(model))
+    return [escaping.markdown(f"Not compared: {', '.join(names)} ({reason}).") for reason, names in reasons.items()]
 
 
 def _row(comparison: Comparison) -> list[str]:
@@ -64,7 +69,7 @@ def _row(comparison: Comparison) -> list[str]:
         f"{comparison.model_mean:.4f}",
         f"{comparison.difference:+.4f}",
         f"{comparison.low:+.4f} to {comparison.high:+.4f}",
-        relative if comparison.relative_percent == comparison.relative_percent else MISSING_WORD,
+        relative if comparison.relative_percent == comparison.relative_percent else NO_VALUE,
         *(p_text(getattr(comparison, name)) for name in ("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")),
         f"{comparison.n_users:,}",
         f"{comparison.n_nonzero:,}",
@@ -75,5 +80,5 @@ def _row(comparison: Comparison) -> list[str]:
 def p_text(p_value: float) -> str:
     """A p-value with three digits."""
     if p_value != p_value:
-        return MISSING_WORD
+        return NO_VALUE
     return f"{p_value:.3g}" if p_value >= _SMALLEST else f"< {_SMALLEST:.0e}"

@@ -25,7 +25,7 @@ from recbole_gserec.data.search_files import (
     read_search_file,
     to_pandas,
 )
-from recbole_gserec.data.user_codes import check_users, user_codes
+from recbole_gserec.data.user_codes import CODES_OF_SIDE, check_users, user_codes
 from recbole_gserec.errors import DataError, SettingError
 
 TARGET = "target_place"
@@ -243,7 +243,7 @@ class SearchDataset(SequentialDataset):
             check_users(path, coded, events.numpy(), self.field2id_token[self.uid_field], remedy)
             self.codes = {
                 side: user_codes(path, users, self.user_num, self._code_sequences[field], side, remedy)
-                for side, field in (("search", "search_codes"), ("recommendation", "rec_codes"))
+                for side, field in CODES_OF_SIDE.items()
             }
             del self.code_feat, self._code_sequences
 

@@ -13,6 +13,9 @@ from recbole_gserec.data.atomic_files import line_of_row
 from recbole_gserec.data.search_files import FlatSequences
 from recbole_gserec.errors import DataError
 
+CODES_OF_SIDE = {"search": "search_codes", "recommendation": "rec_codes"}
+"""Side of a user's history -> column of the ``.code`` file."""
+
 
 @dataclass(frozen=True)
 class UserCodes:

@@ -156,6 +156,12 @@ class LLMESR(SearchRecommender):
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
         return dot_product(state, torch.cat([self.item_embedding(candidates), self.semantic(candidates)], dim=-1))
 
+    def item_factors(self) -> tuple[Tensor, str]:
+        """Both views, as :meth:`score` reads them."""
+        every = torch.arange(self.n_items, device=self.item_embedding.weight.device)
+        views = torch.cat([self.item_embedding.weight, self.semantic(every)], dim=1)
+        return views, "items, both views side by side"
+
     # ---- losses -------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:

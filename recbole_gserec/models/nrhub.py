@@ -86,6 +86,10 @@ class NRHUB(SearchRecommender):
         items = self.dropout(self.item_embedding(candidates))
         return dot_product(state, self.candidate_projection(items).tanh())
 
+    def item_factors(self) -> tuple[Tensor, str]:
+        """Items as :meth:`score` projects them."""
+        return self.candidate_projection(self.item_embedding.weight).tanh(), "items, projected"
+
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss of the positive among the candidates of its row."""
         logits = self.score(self.encode(interaction), self.training_candidates(interaction))

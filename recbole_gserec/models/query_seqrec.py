@@ -131,6 +131,10 @@ class QuerySeqRec(SearchRecommender):
         """Dot products of last states and candidates."""
         return dot_product(state, self.item_embedding(candidates))
 
+    def item_factors(self) -> tuple[Tensor, str]:
+        """Items as learnt."""
+        return self.item_embedding.weight, "items, as learnt (item_embedding)"
+
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """The loss of the item that follows a row's last token, or of all items that follow a token."""
         self.loss_names = ("rec",)

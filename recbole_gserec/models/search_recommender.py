@@ -60,6 +60,18 @@ class SearchRecommender(SequentialRecommender):
         """
         raise NotImplementedError
 
+    def item_factors(self) -> tuple[Tensor, str] | None:
+        """Vectors ``[n_items, d]`` of all items whose dot products with :meth:`user_factors` are the scores.
+
+        Returns:
+            The vectors, and what they are; None for a model that scores in another way.
+        """
+        return None
+
+    def user_factors(self, interaction: Interaction) -> Tensor:
+        """Vectors ``[B, d]`` of the rows of a batch; see :meth:`item_factors`."""
+        return self.encode(interaction)
+
     def score_candidates(self, interaction: Interaction, candidates: Tensor) -> Tensor:
         """Logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
         step = max(1, MAX_PAIRS // candidates.shape[1])

@@ -126,6 +126,14 @@ class UnifiedSSR(JointRecommender):
         r""":math:`h^\top \sqrt d\, e_i`."""
         return dot_product(self.scale * state, self.item_embedding(candidates))
 
+    def item_factors(self) -> tuple[Tensor, str]:
+        """Items as learnt."""
+        return self.item_embedding.weight, "items, as learnt"
+
+    def user_factors(self, interaction: Interaction) -> Tensor:
+        """Scaled states; see :meth:`score`."""
+        return self.scale * self.encode(interaction)
+
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         states, packing = self.encode_products(interaction)
         targets = F.pad(interaction[self.ITEM_SEQ][:, 1:], (0, 1))

@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_gserec.errors import GSERecError, InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.ray_cluster import connect, room
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +33,9 @@ class RayRunner:
     def __init__(self, settings: PreprocessSettings):
         self._workers = settings.preprocess_ray_workers
         self._wanted = {"CPU": settings.preprocess_ray_cpus, "GPU": settings.preprocess_ray_gpus}
-        _connect(settings.preprocess_ray_address)
-        self._check_resources()
-
-    def _check_resources(self) -> None:
-        import ray
-
-        wanted = {kind: number for kind, number in self._wanted.items() if number > 0}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        # Workers that fit on one machine each; Ray would wait for ever for others.
-        room = sum(min((int(node.get(kind, 0) // wanted[kind]) for kind in wanted), default=1) for node in nodes)
-        if room < 1:
-            needs = " and ".join(f"{number:g} {kind}" for kind, number in wanted.items())
-            raise SettingError(f"a worker needs {needs} (preprocess_ray_*), and no machine of Ray has as much")
-        self._workers = min(self._workers, room)
+        connect(settings.preprocess_ray_address, None, option="preprocess_ray_address", join_running=True)
+        self._workers = min(self._workers, room(self._wanted, "preprocess_ray_*", "a worker"))
+        _quieten()
 
     def run(self, make_worker: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :meth:`runners.Runner.run`."""
@@ -118,16 +108,9 @@ def _as_data(error: Exception) -> list[str]:
     ]
 
 
-def _connect(address: str | None) -> None:
+def _quieten() -> None:
     import ray
 
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"preprocess_ray_address: cannot join Ray at '{address}'" if address else "Ray cannot be started"
-        raise SettingError(f"{where} ({' '.join(str(error).split())})") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.quantization import REDUCTIONS
+from recbole_gserec.narrowing import is_number
 
 _COUNTS = ("n_codebooks", "codebook_size", "code_dim", "epochs", "batch_size", "sinkhorn_iterations", "check_every")
 _COUNTS_OR_ZERO = ("warmup_epochs", "collision_rounds", "seed")
@@ -88,9 +89,9 @@ class RQVAESettings:
                 raise _wrong(name, value, "a whole number above 0")
             if name in _COUNTS_OR_ZERO and not (_is_count(value) or (value == 0 and value is not False)):
                 raise _wrong(name, value, "a whole number, 0 or above")
-            if name in _POSITIVE and not (_is_number(value) and value > 0):
+            if name in _POSITIVE and not (_is_finite(value) and value > 0):
                 raise _wrong(name, value, "a number above 0")
-            if name in _POSITIVE_OR_ZERO and not (_is_number(value) and value >= 0):
+            if name in _POSITIVE_OR_ZERO and not (_is_finite(value) and value >= 0):
                 raise _wrong(name, value, "a number, 0 or above")
             if name in _SWITCHES and not isinstance(value, bool):
                 raise _wrong(name, value, "true or false")
@@ -102,8 +103,8 @@ def _wrong(name: str, value: Any, expected: str) -> SettingError:
     return SettingError(f"RQ-VAE setting '{name}' is {value!r}; it must be {expected}.")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
 
 
 def _is_count(value: Any) -> bool:

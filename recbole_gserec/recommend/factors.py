@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor, nn
 
-from recbole_gserec.models.llmesr import LLMESR
-from recbole_gserec.models.nrhub import NRHUB
-from recbole_gserec.models.query_seqrec import QuerySeqRec
-from recbole_gserec.models.unifiedssr import UnifiedSSR
+from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.recommend.scores import CandidateScores
 from recbole_gserec.recommend.trained import Trained
 from recbole_gserec.recommend.users import Users
@@ -52,8 +48,6 @@ def factors_of(trained: Trained, users: Users) -> Factors | None:
         trained: The model.
         users: The users of its dataset.
     """
-    if trained.is_ours and type(trained.model) not in _OURS:
-        return None
     with_history = users.has_history[1:].nonzero()[0] + 1
     # From the first to the last user.
     step = max(1, len(with_history) // _N_PROBED)
@@ -83,10 +77,9 @@ def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:
     def by_history(encode: Callable[[Interaction], Tensor], items: Tensor, meaning: str) -> Factors:
         return Factors(lambda chosen: encode(users.batch(chosen).to(device)), items, _NOW, meaning)
 
-    ours = _OURS.get(type(model))
-    if ours is not None:
-        encode, items, meaning = ours(model)
-        yield by_history(encode, items, meaning)
+    if isinstance(model, SearchRecommender):
+        if (items := model.item_factors()) is not None:
+            yield by_history(model.user_factors, *items)
         return
     item_table = getattr(model, "item_embedding", None)
     if trained.config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
@@ -113,33 +106,3 @@ def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:
             "users, as learnt (user_embedding)",
             "items, as learnt (item_embedding)",
         )
-
-
-Guess = tuple[Callable[[Interaction], Tensor], Tensor, str]
-
-
-def _nrhub(model: NRHUB) -> Guess:
-    return model.encode, model.candidate_projection(model.item_embedding.weight).tanh(), "items, projected"
-
-
-def _query_seqrec(model: QuerySeqRec) -> Guess:
-    return model.encode, model.item_embedding.weight, "items, as learnt (item_embedding)"
-
-
-def _unifiedssr(model: UnifiedSSR) -> Guess:
-    return lambda batch: model.scale * model.encode(batch), model.item_embedding.weight, "items, as learnt"
-
-
-def _llmesr(model: LLMESR) -> Guess:
-    every = torch.arange(model.n_items, device=model.item_embedding.weight.device)
-    views = torch.cat([model.item_embedding.weight, model.semantic(every)], dim=1)
-    return model.encode, views, "items, both views side by side"
-
-
-_OURS: dict[type[AbstractRecommender], Callable[..., Guess]] = {
-    NRHUB: _nrhub,
-    QuerySeqRec: _query_seqrec,
-    UnifiedSSR: _unifiedssr,
-    LLMESR: _llmesr,
-}
-"""Search-aware models that score by dot products; all others end in a layer that does not."""

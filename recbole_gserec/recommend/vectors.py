@@ -11,6 +11,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
 from recbole_gserec.data.search_files import read_code_file
+from recbole_gserec.data.user_codes import CODES_OF_SIDE
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.models.gserec import SIDES, GSERec
 from recbole_gserec.recommend.factors import Factors, factors_of
@@ -18,7 +19,6 @@ from recbole_gserec.recommend.trained import Trained
 from recbole_gserec.recommend.users import Users, users_of
 
 _USERS_AT_ONCE = 1 << 12
-CODE_COLUMNS = {"search": "search_codes", "recommendation": "rec_codes"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.n
     dataset = trained.dataset
     path = dataset.file_path("code")
     frame, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
-    flat = sequences[CODE_COLUMNS[side]]
+    flat = sequences[CODES_OF_SIDE[side]]
     users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(frame["code_user_id"])
     lengths = np.diff(flat.offsets)
     of_users = dataset.codes[side].codes.numpy()[users[lengths > 0]]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.figure_files import plain_text
 from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, name_values, new_panels, ruled, short
+from recbole_gserec.narrowing import is_number
 from recbole_gserec.tune.space import Choice, Range
 from recbole_gserec.tune.trial_record import TrialRecord
 
@@ -35,7 +36,7 @@ def _draw(panel: Axes, name: str, values: Choice | Range, trials: Sequence[Trial
     if isinstance(values, Choice):
         ordered = sorted(values.values, key=_order)
         places = {_key(value): place for place, value in enumerate(ordered)}
-        name_values(panel, [short(value) if _is_number(value) else str(value) for value in ordered])
+        name_values(panel, [short(value) if is_number(value) else str(value) for value in ordered])
         points = [(places[_key(value)], record) for value, record in tried if _key(value) in places]
     else:
         points = list(tried)
@@ -65,8 +66,4 @@ def _key(value: Any) -> str:
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    return not _is_number(value), value if _is_number(value) else str(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return not is_number(value), value if is_number(value) else str(value)

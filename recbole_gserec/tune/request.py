@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole.utils import get_trainer
 
-from recbole_gserec.benchmark.given import canonical, split_machine
+from recbole_gserec.benchmark.given import OPTIONS, canonical, split_machine
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.config import make_config
@@ -25,15 +25,7 @@ from recbole_gserec.tune.space import Choice, Range, read_space, space_of
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
 from recbole_gserec.tune.training import SweepJob
 
-_OPTIONS = {
-    "model": "--model",
-    "dataset": "--dataset",
-    "seed": "--seed",
-    "data_path": "--data-path",
-    "checkpoint_dir": "--output",
-    "config_files": "--config-files",
-    "nproc": "--workers",
-}
+_OPTIONS = {**OPTIONS, "seed": "--seed"}
 """Settings that the command decides."""
 
 

@@ -28,8 +28,7 @@ class SweepResult(NamedTuple):
     """How a sweep ended.
 
     Attributes:
-        settings: All that RecBole was given for the winner.
-        found: Those of them that the sweep has found.
+        found: Settings of the winner that the sweep has found.
         valid: Metric -> value of the winner on the validation part.
         test: The same on the test part, where it was asked for.
         best_file: The settings as a file.
@@ -37,7 +36,6 @@ class SweepResult(NamedTuple):
         n_failed: Trials that failed.
     """
 
-    settings: dict[str, Any]
     found: dict[str, Any]
     valid: dict[str, float]
     test: dict[str, float]
@@ -85,7 +83,6 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
     if job.data_path != Path("dataset").absolute():
         given["data_path"] = str(job.data_path)
     return SweepResult(
-        given,
         found,
         winner["valid"],
         winner["test"],

@@ -35,7 +35,7 @@ def test_events_codes_and_neighbours(checkpoint_of):
     trained = load_trained(checkpoint_of())
     codes = {row[0]: (row[1].split(), row[2].split()) for row in files["code"]}
     for user in ("u3", "u5", "searcher"):
-        story = tell(trained, user, n_neighbours=5, others={})
+        story = tell(trained, user, others={})
         own = [row for row in files["inter"] if row[0] == user]
         assert [event.what.split(" ")[0] for event in story.interactions] == [item for _, item, _ in own]
         assert [event.time for event in story.interactions] == [time for *_, time in own]

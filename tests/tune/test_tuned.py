@@ -22,7 +22,7 @@ def sweeps(monkeypatch):
 
     def search(request, place):
         asked.append(request)
-        return SweepResult({}, {"learning_rate": 0.5}, {}, {}, request.output, request.output, 0)
+        return SweepResult({"learning_rate": 0.5}, {}, {}, request.output, request.output, 0)
 
     monkeypatch.setattr(module, "search", search)
     return asked
