@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -116,7 +117,7 @@ def convert(
         return folder
     with workspace(folder.parent, options.memory, options.threads) as connection:
         bad_rows = read(connection)
-        check_tables(connection, next(iter(sources.values())).parent, mixed_units=mixed_units)
+        check_tables(connection, _common_folder(sources.values()), mixed_units=mixed_units)
         steps = filtering.apply(connection, options.filters, searches_follow=searches_follow)
         if not steps[-1].interactions:
             raise DataError(folder, f"no interaction is left ({_told(steps)})", "Loosen the filters.")
@@ -222,6 +223,12 @@ def _extra(column: tuple[str, str]) -> str:
 def _text(name: str) -> str:
     """A text column of the items, unless the name says another type (``release_year:token``)."""
     return f""", coalesce("{name}"::VARCHAR, '') AS "{name if ":" in name else name + ":token_seq"}\""""
+
+
+def _common_folder(files: Iterable[Path]) -> Path:
+    """The folder of all files: a table may be made of any of them."""
+    folders = list(dict.fromkeys(path.parent for path in files))
+    return folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
 
 
 def _told(steps: list[Step]) -> str:

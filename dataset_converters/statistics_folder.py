@@ -82,6 +82,8 @@ def _load(
         return
     try:
         _load_fast(connection, table, path, columns, kinds)
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
     except duckdb.Error:
         # The other reader names the line, or reads what this one cannot.
         connection.register("rows_read", read_columns(path, list(columns.values())))

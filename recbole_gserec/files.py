@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 # What the operating system says of a disk, a user's share of it, or a file that has no room for more.
@@ -34,8 +35,9 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     try:
         with _named(path, NO_ROOM):
             yield temporary
-        _share(temporary, 0o666)
-        os.replace(temporary, path)
+        with _named(path):
+            _share(temporary, 0o666)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,9 +55,10 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
     try:
         with _named(path, NO_ROOM):
             yield temporary
-        _share(temporary, 0o777)
         try:
-            os.replace(temporary, path)
+            with _named(path):
+                _share(temporary, 0o777)
+                os.replace(temporary, path)
         except OSError:
             if not (path.is_dir() and any(path.iterdir())):
                 raise
@@ -85,3 +88,14 @@ def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_known_file(path: str | Path) -> str:
+    """The same, read once for as long as the file's size and time of change stay as they are."""
+    state = os.stat(path)
+    return _known_sha256(os.path.abspath(path), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _known_sha256(path: str, size: int, modified: int) -> str:
+    return sha256_of_file(path)

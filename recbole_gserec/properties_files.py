@@ -74,7 +74,7 @@ def preprocess_settings() -> dict[str, Any]:
 
 
 def preset_file(name: str, kind: str = "preset") -> Path:
-    """The settings of a preset.
+    """The file of a preset.
 
     Args:
         name: Of the preset.

@@ -8,6 +8,7 @@ scaling (``enable_scaler``) begins anew in each epoch, as RecBole has it, and le
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
@@ -23,6 +24,8 @@ from recbole_gserec.random_states import global_states, own_states, set_global_s
 from recbole_gserec.unsaved_state import UnsavedState
 
 FORMAT = 2
+
+logger = logging.getLogger(__name__)
 
 
 if TYPE_CHECKING:
@@ -158,6 +161,12 @@ def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] 
     except FileNotFoundError:
         return None
     except Exception:  # Damaged bytes make torch raise almost anything.
+        logger.warning(f"{path} is damaged: the training starts from the beginning")
         return None
-    is_ours = isinstance(state, dict) and state.get("format") == FORMAT
-    return state if is_ours and state["made_by"] == dict(made_by or {}) else None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        logger.warning(f"{path} is of another version, or no stored training: the training starts from the beginning")
+        return None
+    if state["made_by"] != dict(made_by or {}):
+        logger.warning(f"{path} is of a training with other settings, data or versions: this one starts anew")
+        return None
+    return state

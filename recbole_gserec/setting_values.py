@@ -180,3 +180,15 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
     "encoding": _encoding,
     "train_neg_sample_args": _train_neg_sample_args,
 }
+
+
+def check_choice(name: str, value: object, choices: tuple) -> None:
+    """Raise SettingError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise SettingError(f"{name} is '{value}'; it takes {' or '.join(repr(choice) for choice in choices)}")
+
+
+def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None:
+    """Raise SettingError unless the attention heads share the vectors' size evenly."""
+    if config[size] % config["n_heads"]:
+        raise SettingError(f"{size} {config[size]} is not a multiple of n_heads {config['n_heads']}")

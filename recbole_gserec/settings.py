@@ -65,13 +65,25 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
 
 
 def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:
-    """Those of a dataset's default settings that a model reads: few read those of the offline stage."""
-    return {name: value for name, value in dataset_settings(dataset).items() if name in known_settings(model)}
+    """Those of a dataset's default settings that a model reads: few read those of the offline stage.
+
+    A model with a penalty of its own, ``reg_weight``, is not given that of the others besides.
+    """
+    left_out = {"weight_decay"} if "reg_weight" in {*model_settings(model), *_settings_of_recbole(model)} else set()
+    known = known_settings(model) - left_out
+    return {name: value for name, value in dataset_settings(dataset).items() if name in known}
 
 
 def known_settings(model: str) -> frozenset[str]:
     """Names of all settings that RecBole, this package or the model reads."""
     return _recbole_settings() | set(model_settings(model)) | set(protocol_settings())
+
+
+@cache
+def _settings_of_recbole(model: str) -> frozenset[str]:
+    """Names in RecBole's own file about a model; none where it has no such file."""
+    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    return frozenset(yaml.safe_load(path.read_text(encoding="utf-8")) or ()) if path.is_file() else frozenset()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""RecBole's trainer with an L2 penalty on the weights it is meant for."""
+"""RecBole's trainer for search-aware models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recbole.trainer import Trainer
 
 
 class SearchTrainer(Trainer):
-    """RecBole's :class:`Trainer`; ``weight_decay`` spares biases and temperatures.
+    """RecBole's :class:`Trainer`: ``weight_decay`` spares biases and temperatures, losses are told by their names.
 
     The penalty is the coupled one of Adam: it adds ``weight_decay * theta`` to the gradient, half of what Eq. 17 of
     GSERec writes, as its authors' code does.

@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from recbole_gserec.files import NO_ROOM, folder_written_aside, sha256_of_file, written_aside
+from recbole_gserec.files import NO_ROOM, folder_written_aside, sha256_of_file, sha256_of_known_file, written_aside
 
 
 def names(folder):
@@ -70,6 +70,26 @@ def test_a_folder_that_takes_no_files_tells_the_file(tmp_path, monkeypatch, writ
     with pytest.raises(PermissionError) as caught, write(tmp_path / "a"):
         pass
     assert caught.value.filename == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize("write", [written_aside, folder_written_aside])
+def test_what_cannot_be_replaced_is_told_by_its_own_name(tmp_path, monkeypatch, write):
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied", str(source))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError) as caught, write(tmp_path / "a"):
+        pass
+    assert caught.value.filename == str(tmp_path / "a")
+    assert names(tmp_path) == []
+
+
+def test_a_known_file_is_read_again_when_it_changes(tmp_path):
+    path = tmp_path / "a"
+    for content in ("one", "three"):
+        path.write_text(content)
+        for _ in range(2):
+            assert sha256_of_known_file(path) == hashlib.sha256(content.encode()).hexdigest()
 
 
 def test_a_file_is_replaced(tmp_path):

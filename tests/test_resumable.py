@@ -138,7 +138,7 @@ def test_early_stopping_counts_the_epochs_before(start, worse_and_worse):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other", "format", "no checkpoint"])
-def test_state_that_does_not_fit_is_not_used(start, damage):
+def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
     trainer, train, valid, test = start("GSERec")
     trainer.made_by = {"seed": 1}
     expected = fit(trainer, train, valid, test)
@@ -155,6 +155,8 @@ def test_state_that_does_not_fit_is_not_used(start, damage):
     again.made_by = made_by
     assert fit(again, *loaders) == expected
     assert again.resumed_epochs == 0
+    words = {"truncated": "is damaged", "other": "with other settings", "format": "of another version"}
+    assert damage == "no checkpoint" or words[damage] in caplog.text
 
 
 def test_state_runs_no_code(start, tmp_path):

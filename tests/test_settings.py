@@ -6,7 +6,7 @@ import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, model_settings, properties_folder, protocol_settings
-from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, plugin_defaults
+from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, dataset_defaults, plugin_defaults
 
 PROTOCOL_MODE = {"valid": "uni99", "test": "uni99"}
 
@@ -24,6 +24,13 @@ def test_defaults_of_a_model_and_dataset(random_dataset):
     assert made_later == {**protocol_settings(), **of_dataset}
     # Who reads no codes has no setting of theirs.
     assert plugin_defaults("GSERec", DEFAULT_DATASET, str(random_dataset), True)["rq_batch_size"] == offline == 128
+
+
+def test_a_dataset_gives_no_second_penalty_to_models_with_their_own():
+    assert dataset_defaults("GSERec", "qilin")["weight_decay"] == dataset_settings("qilin")["weight_decay"]
+    for model in ("LightGCN", "SimGCL"):
+        assert "weight_decay" not in dataset_defaults(model, "qilin")
+        assert dataset_defaults(model, "qilin")["embedding_size"] == 32
 
 
 def test_defaults_are_copies(random_dataset):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -72,7 +73,7 @@ def compare_groups(
         DataError: If the seeds of the reference are of different users.
     """
     if reason := why_not_comparable(reference, reference):
-        folder = next(iter(reference.finished.values())).folder.parent
+        folder = Path(next(iter(reference.finished.values())).folder).parent
         raise DataError(folder, reason, "Run the benchmark again")
     refused = {other.model: why_not_comparable(reference, other) for other in others}
     compared = [other for other in others if refused[other.model] is None]

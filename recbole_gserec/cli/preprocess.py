@@ -9,7 +9,6 @@ import typer
 
 from recbole_gserec.cli.options import ConfigFiles
 from recbole_gserec.cli.parsing import parse_settings
-from recbole_gserec.config_files import read_config_files
 from recbole_gserec.properties_files import preset_file
 
 
@@ -61,7 +60,6 @@ def preprocess(
     settings |= {name: value for name, value in options.items() if value is not None}
     files = [preset_file(preset)] if preset else []
     files += config_file or []
-    read_config_files(files)  # RecBole reads them itself, and refuses bad ones with tracebacks.
 
     # Imported here: --help needs none of it.
     from recbole_gserec.preprocess.run import preprocess_dataset

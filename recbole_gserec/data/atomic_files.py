@@ -153,6 +153,28 @@ def _located(path: str | Path, types: dict[str, str], separator: str, encoding: 
     return DataError(path, str(error).splitlines()[0], "Check the file's format.")
 
 
+def sequences_of_numbers(path: str | Path, field: str, cells: list[np.ndarray], encoding: str) -> list[np.ndarray]:
+    """The numbers that the tokens of each row's cell stand for.
+
+    Args:
+        path: The file, for error messages.
+        field: The column.
+        cells: One array of tokens for each row.
+        encoding: Of the file.
+
+    Raises:
+        DataError: If a token is not a number.
+    """
+    numbers = []
+    for row, cell in enumerate(cells):
+        try:
+            numbers.append(cell.astype(np.float64))
+        except ValueError as error:
+            problem, line = f"{field} is '{' '.join(cell)}', not numbers", line_of_row(path, row, encoding)
+            raise DataError(path, problem, "Give numbers, separated as seq_separator says.", line=line) from error
+    return numbers
+
+
 def _is_number(cell: str) -> bool:
     if cell in _MISSING_NUMBERS:
         return True

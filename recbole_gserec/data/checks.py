@@ -10,23 +10,12 @@ import numpy as np
 import pandas as pd
 
 from recbole_gserec.data.atomic_files import line_of_row
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError
+from recbole_gserec.setting_values import check_choice
 
 UNORDERED_TIMESTAMPS = ("error", "sort")
 SHORT_USERS = ("error", "keep")
 MIN_INTERACTIONS = 3
-
-
-def check_choice(name: str, value: object, choices: tuple) -> None:
-    """Raise SettingError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise SettingError(f"{name} is '{value}'; it takes {' or '.join(repr(choice) for choice in choices)}")
-
-
-def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None:
-    """Raise SettingError unless the attention heads share the vectors' size evenly."""
-    if config[size] % config["n_heads"]:
-        raise SettingError(f"{size} {config[size]} is not a multiple of n_heads {config['n_heads']}")
 
 
 def check_policies(config: Mapping[str, Any]) -> None:

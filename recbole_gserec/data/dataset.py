@@ -13,8 +13,14 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
-from recbole_gserec.data.atomic_files import field_types, read_columns
-from recbole_gserec.data.checks import check_filtered, check_known_queries, check_policies, check_time_order
+from recbole_gserec.data.atomic_files import field_types, read_columns, sequences_of_numbers
+from recbole_gserec.data.checks import (
+    MIN_INTERACTIONS,
+    check_filtered,
+    check_known_queries,
+    check_policies,
+    check_time_order,
+)
 from recbole_gserec.data.events import Columns, build_event_log, no_searches
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.data.remedies import make_again
@@ -102,11 +108,12 @@ class SearchDataset(SequentialDataset):
             kind = FeatureType(types[field])
             length = 1
             if kind.value.endswith("seq"):
-                convert = float if kind == FeatureType.FLOAT_SEQ else str
                 cells = [
-                    np.array([convert(token) for token in cell.split(seq_separator) if token])
+                    np.array([token for token in cell.split(seq_separator) if token])
                     for cell in table[field].to_pylist()
                 ]
+                if kind == FeatureType.FLOAT_SEQ:
+                    cells = sequences_of_numbers(filepath, field, cells, encoding)
                 length = max(map(len, cells), default=0)
                 if self.config["seq_len"] and field in self.config["seq_len"]:
                     length = min(length, self.config["seq_len"][field])
@@ -294,7 +301,7 @@ class SearchDataset(SequentialDataset):
         self._drop_unused_col()
         users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
         ends = self.events.item_offsets[users + 1]
-        from_end = torch.where(ends - self.events.item_offsets[users] >= 3, ends - places, 3)
+        from_end = torch.where(ends - self.events.item_offsets[users] >= MIN_INTERACTIONS, ends - places, 3)
         return [self.copy(self.inter_feat[rows]) for rows in (from_end > 2, from_end == 2, from_end == 1)]
 
     def join(self, df: Interaction) -> Interaction:
@@ -335,14 +342,14 @@ class SearchDataset(SequentialDataset):
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Users x items matrix of this split's rows, and of each user's first interaction where its next is a row."""
+        if value_field is not None:
+            raise ValueError(f"there is no matrix of '{value_field}' with searches: leave value_field out")
         users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
         second = places == self.events.item_offsets[users] + 1
         pairs = {
             self.uid_field: torch.cat([users, users[second]]),
             self.iid_field: torch.cat([self.inter_feat[self.iid_field], self.events.items[places[second] - 1].long()]),
         }
-        if value_field is not None:
-            raise DataError(self.file_path("inter"), f"no matrix of '{value_field}'", "Leave value_field out.")
         return self._create_sparse_matrix(Interaction(pairs), self.uid_field, self.iid_field, form)
 
     def __str__(self) -> str:

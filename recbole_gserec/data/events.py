@@ -85,7 +85,7 @@ class EventLog:
             targets: ``[n]`` places of the targets in :attr:`items`.
         """
         self.train_ends.scatter_reduce_(0, users, targets, "amin")
-        # Users without interactions keep all of their searches: nothing of theirs is ever evaluated.
+        # Users without such a target keep all of their searches: nothing of theirs is ever evaluated.
         limited = users.unique()
         self.train_search_ends[limited] = self.search_ends[self.train_ends[limited]]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from recbole_gserec.data.dataset_paths import dataset_files, dataset_path, vectors_read
 from recbole_gserec.errors import DataError
-from recbole_gserec.files import sha256_of_file
+from recbole_gserec.files import sha256_of_known_file
 
 
 def file_record(config: Mapping[str, Any]) -> dict[str, str]:
@@ -25,8 +24,8 @@ def file_record(config: Mapping[str, Any]) -> dict[str, str]:
     record = {}
     for suffix, path in {**paths, **vectors}.items():
         if path.is_file():
-            state = path.stat()
-            record[suffix] = _sha256(path, state.st_size, state.st_mtime_ns)
+            # A training saves many checkpoints, and its files are read once for all of them.
+            record[suffix] = sha256_of_known_file(path)
     return record
 
 
@@ -52,9 +51,3 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
     elif suffix not in record:
         problem = f"not there when {checkpoint} was trained"
     raise DataError(dataset_path(config, suffix), problem, "Bring back the files of that time, or train again.")
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """A training saves many checkpoints, and its files are read once for all of them."""
-    return sha256_of_file(path)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.errors import DataError
-from recbole_gserec.files import sha256_of_file
+from recbole_gserec.files import sha256_of_known_file
 
 FILES = ("inter", "search", "query", "item")
+_FORMAT = ("field_separator", "seq_separator", "encoding")
 SETTINGS = (
     "USER_ID_FIELD",
     "ITEM_ID_FIELD",
@@ -22,6 +23,7 @@ SETTINGS = (
     "item_inter_num_interval",
     "unordered_timestamps",
     "short_users",
+    *_FORMAT,
 )
 SPLIT_PARTS = ("split", "order", "group_by")
 """What of ``eval_args`` decides the training part."""
@@ -39,7 +41,7 @@ def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str
     settings = {setting: config[setting] for setting in SETTINGS}
     settings["eval_args"] = {part: config["eval_args"][part] for part in SPLIT_PARTS}
     return {
-        "files": {suffix: sha256_of_file(path) for suffix, path in files.items() if path.is_file()},
+        "files": {suffix: sha256_of_known_file(path) for suffix, path in files.items() if path.is_file()},
         "settings": json.loads(json.dumps(settings, default=str)),
     }
 
@@ -58,6 +60,8 @@ def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path
     """
     for part, what in (("files", "file"), ("settings", "setting")):
         old, new = made_from.get(part, {}), now[part]
-        different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        # The first records do not tell how the files were read.
+        told = [key for key in {**old, **new} if key in old or key not in _FORMAT]
+        different = [key for key in told if old.get(key) != new.get(key)]
         if different:
             raise DataError(path, f"made from other data: the {what} '{different[0]}' has changed since", remedy)

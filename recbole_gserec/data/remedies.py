@@ -14,7 +14,6 @@ from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS
 from recbole_gserec.properties_files import preprocess_settings, protocol_settings
 
 _DEFAULT_DATA_PATH = "dataset"
-_FORMAT = ("field_separator", "seq_separator", "encoding")
 
 
 def make_again(config: Config) -> str:
@@ -38,7 +37,7 @@ def preprocess_command(config: Config) -> str:
     if data_path.resolve() != Path(_DEFAULT_DATA_PATH).resolve():
         words += ["--data-path", str(data_path)]
     # An address can hold a login, and no error shows one.
-    names = [*_FORMAT, *SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
+    names = [*SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
     words += [f"--{name}={_as_argument(given[name])}" for name in names if name in given]
     if isinstance(given.get("eval_args"), dict):
         usual = protocol_settings()["eval_args"]

@@ -1,4 +1,4 @@
-"""Settings that decide what a dataset holds: a cached dataset is stale when one of them changes."""
+"""Settings that decide what a dataset and its dataloaders hold: what is stored of them is stale when one changes."""
 
 DATASET_SETTINGS = (
     "MAX_SEARCH_LIST_LENGTH",

@@ -79,8 +79,9 @@ def split_off_short_users(dataset: Dataset, groups: Iterable[Sequence[int]]) -> 
         dataset: The dataset before it is split.
         groups: Rows of each user.
     """
+    groups = list(groups)
     if isinstance(dataset, SequentialDataset):
-        return [], list(groups)
+        return [], groups
     short = [row for rows in groups if len(rows) < MIN_INTERACTIONS for row in rows]
     return short, [rows for rows in groups if len(rows) >= MIN_INTERACTIONS]
 

@@ -35,6 +35,8 @@ def check_evaluation(settings: Mapping[str, Any], *, is_ours: bool) -> None:
         raise SettingError(f"eval_args is {eval_args!r}; it takes a dict")
     _check_keys("eval_args", eval_args, _PARTS)
     _check_mode(eval_args.get("mode", "full"), is_ours)
+    if is_ours and eval_args.get("order", "TO") != "TO":
+        raise SettingError(f"eval_args has the order {eval_args['order']!r}; search-aware models take 'TO'")
     metrics, topk = settings["metrics"], settings["topk"]
     metrics = [metrics] if isinstance(metrics, str) else metrics
     topk = [topk] if isinstance(topk, int) else topk

@@ -16,13 +16,13 @@ from recbole.model.loss import BPRLoss
 from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.contrastive import DotSimilarity, nt_xent
 from recbole_gserec.layers.prediction import dot_product
 from recbole_gserec.layers.ranking_loss import pointwise_loss
 from recbole_gserec.layers.recbole_transformer import encode_at, use_fast_parts
 from recbole_gserec.layers.sequence_augmentation import SequenceAugmentation
+from recbole_gserec.setting_values import check_choice, check_heads
 
 
 class CL4SRec(SASRec):

@@ -13,7 +13,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.layers.containers import ModuleDict
 from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
@@ -25,6 +24,7 @@ from recbole_gserec.layers.target_attention import TargetAttention
 from recbole_gserec.layers.user_code_graph import CodeLayers, UserCodeGraph
 from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.narrowing import not_none
+from recbole_gserec.setting_values import check_choice, check_heads
 
 SIDES = ("search", "recommendation")
 

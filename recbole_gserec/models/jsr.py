@@ -12,7 +12,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.history import HistoryEncoder
@@ -22,6 +21,7 @@ from recbole_gserec.layers.ranking_loss import pointwise_loss
 from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.unigram_text import UnigramText
 from recbole_gserec.models.joint_recommender import JointRecommender
+from recbole_gserec.setting_values import check_choice, check_heads
 
 
 class JSR(JointRecommender):

@@ -13,7 +13,6 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.query_item_graph import QueryItemGraph
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.containers import ModuleList
@@ -27,6 +26,7 @@ from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.token_replacement import TokenReplacement
 from recbole_gserec.layers.transformer import EncoderLayer
 from recbole_gserec.models.search_recommender import SearchRecommender
+from recbole_gserec.setting_values import check_choice, check_heads
 
 MAX_LOGITS = 1 << 24
 """(state, item) logits kept at once in cross entropy among all items: 64 MiB of 32-bit floats."""

@@ -14,7 +14,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_heads
 from recbole_gserec.layers.co_attention import CoAttention, Split, split_by_weight, triplet_loss
 from recbole_gserec.layers.containers import ModuleDict
 from recbole_gserec.layers.history import HistoryEncoder
@@ -25,6 +24,7 @@ from recbole_gserec.layers.ranking_loss import pointwise_loss
 from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.target_attention import TargetAttention
 from recbole_gserec.models.search_recommender import SearchRecommender
+from recbole_gserec.setting_values import check_heads
 
 SIDES = ("recommendation", "search")
 

@@ -17,10 +17,10 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN
 from torch import Tensor
 
-from recbole_gserec.data.checks import check_choice
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.info_nce import info_nce
 from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
+from recbole_gserec.setting_values import check_choice
 
 
 class SimGCL(LightGCN):

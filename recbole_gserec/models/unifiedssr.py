@@ -14,7 +14,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.search_rows import QUERY
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.packing import Packing
@@ -24,6 +23,7 @@ from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.session_windows import SessionWindows
 from recbole_gserec.layers.siamese import SiameseEncoder
 from recbole_gserec.models.joint_recommender import JointRecommender
+from recbole_gserec.setting_values import check_choice, check_heads
 
 MIX_BOUNDS = (0.1, 0.9)
 """Least and largest weight of the products' branch in the search task."""

@@ -14,7 +14,6 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_heads
 from recbole_gserec.data.search_rows import QUERY
 from recbole_gserec.layers.containers import ModuleDict, ModuleList
 from recbole_gserec.layers.contrastive import BilinearSimilarity, Temperature, nt_xent
@@ -29,6 +28,7 @@ from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.target_attention import TargetAttention
 from recbole_gserec.layers.transformer import DecoderLayer
 from recbole_gserec.models.joint_recommender import JointRecommender
+from recbole_gserec.setting_values import check_heads
 
 SIDES = ("recommendation", "search")
 """The two histories, and the two tasks."""

@@ -14,9 +14,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.checks import check_choice, check_heads
 from recbole_gserec.data.search_rows import QUERY
-from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.appended import AppendedEncoder, Memory
 from recbole_gserec.layers.containers import ModuleDict, ModuleList
 from recbole_gserec.layers.merged_sequence import MergedSequence
@@ -26,6 +24,7 @@ from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, rese
 from recbole_gserec.layers.session_grid import SessionGrid
 from recbole_gserec.layers.transformer import EncoderLayer
 from recbole_gserec.models.joint_recommender import JointRecommender
+from recbole_gserec.setting_values import check_choice, check_heads
 
 KINDS = ("interaction", "search", "intent")
 """Kinds of token that have an embedding. An intent without words and history would else be a zero vector, which layer
@@ -65,8 +64,6 @@ class USER(JointRecommender):
         check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         size, length = config["embedding_size"], config["session_length"]
         check_heads(config)
-        if length < 1:
-            raise SettingError(f"session_length is {length}; it takes a whole number of at least 1")
         self.session_length, self.session_passes = length, config["session_passes"]
         self.loss_type, self.score_tanh = config["loss_type"], config["score_tanh"]
 

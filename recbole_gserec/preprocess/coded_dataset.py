@@ -10,10 +10,11 @@ from typing import Any
 from recbole.config import Config
 
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.fingerprint import check_fingerprint, dataset_fingerprint
+from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
+from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_codes_from_config
 
 
@@ -53,7 +54,7 @@ class CodedSearchDataset(SearchDataset):
             )
             make_codes_from_config(self.config)
 
-    def _read_record(self) -> dict[str, Any] | None:
+    def _read_record(self) -> MadeWith | None:
         """What the codes were made from and with; None where nothing tells it. Refuses codes it does not tell of."""
         path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
@@ -66,23 +67,16 @@ class CodedSearchDataset(SearchDataset):
         remedy = make_again(self.config)
         try:
             made = json.loads(record.read_text(encoding="utf-8"))
-            fingerprint = {part: dict(made["fingerprint"][part]) for part in ("files", "settings")}
-            made_with, code_hash = dict(made["settings"]), made["code_sha256"]
+            made_with, code_hash = MadeWith.of(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
         if code_hash != self._code_hash:
             raise DataError(path, f"not the codes that {record.name} tells of", remedy)
-        return {"fingerprint": fingerprint, "settings": made_with}
+        return made_with
 
-    def _check_record(self, record: dict[str, Any]) -> None:
-        """Refuse codes from other data, or made with other settings than those the user gives now."""
-        path, remedy, made_with = self.file_path("code"), make_again(self.config), record["settings"]
+    def _check_record(self, record: MadeWith) -> None:
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
-        check_fingerprint(record["fingerprint"], now, path, remedy)
-        for name, value in self.config.external_config_dict.items():
-            if name in made_with and made_with[name] != value:
-                problem = f"made with {name}={made_with[name]}, and not with the {name}={value} that is asked for"
-                raise DataError(path, problem, remedy)
+        record.check(now, self.config, self.file_path("code"), make_again(self.config))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A dataset saved by ``save_dataset`` holds the codes of its time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +88,11 @@ def make_codes(
     logger.info("Summarising %s histories of %s users (%s)", n_prompts, f"{len(users):,}", summarizer.name)
     with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
         asked = [prompt for side in SIDES for prompt in prompts[side]]
-        made_summaries = make_summaries(asked, summarizer, settings, store, runner=runner, show_progress=show_progress)
-        # On a GPU the encoder needs the place.
-        summarizer.close()
+        # Closed also after a failure: on a GPU the encoder, or the next try, needs the place.
+        with closing(summarizer):
+            made_summaries = make_summaries(
+                asked, summarizer, settings, store, runner=runner, show_progress=show_progress
+            )
         _check_failures(made_summaries.summaries, settings)
         summaries = _by_user(asked, made_summaries.summaries, len(users))
         texts = {side: _texts(prompts[side], summaries[side], settings.failed_summary) for side in SIDES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def make_recommendation_vectors(
 ) -> list[Path]:
     """Write the vectors of items and of users, the latter with the recommendation side alone.
 
-    They are those that the whole stage writes, from the same summaries. A summary that could not be made counts as
-    missing.
+    With the summarizer ``template``, which never fails, they are those that the whole stage writes, from the same
+    summaries.
 
     Args:
         histories: The users' histories, the training part alone.
@@ -54,11 +55,11 @@ def make_recommendation_vectors(
     prompts = build_prompts(SIDE, histories, item_texts, settings, summarizer.shorten)
     logger.info("Summarising %s %s histories (%s)", f"{len(prompts):,}", SIDE, summarizer.name)
     with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
-        made = make_summaries(prompts, summarizer, settings, store, show_progress=show_progress)
-        summarizer.close()
+        with closing(summarizer):
+            made = make_summaries(prompts, summarizer, settings, store, show_progress=show_progress)
         texts: list[str | None] = [None] * len(users)
         for prompt, summary in zip(prompts, made.summaries, strict=True):
-            texts[prompt.user] = summary.text if summary.is_usable else None
+            texts[prompt.user] = summary.text
         paths = write_text_vectors(
             prefix,
             ("user", "item"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole.config import Config
 
-from recbole_gserec.config import without_arguments
+from recbole_gserec.config import make_config
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
@@ -17,6 +19,9 @@ from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
 from recbole_gserec.preprocess.settings import PreprocessSettings
+
+_HERE = ("gpu_id", "show_progress")
+"""Settings that say where to run and what to show."""
 
 
 def preprocess_dataset(dataset: str, config_files: list[str], config_dict: dict[str, Any]) -> Path:
@@ -29,9 +34,14 @@ def preprocess_dataset(dataset: str, config_files: list[str], config_dict: dict[
 
     Returns:
         The ``.code`` file.
+
+    Raises:
+        GSERecError: For settings, files and data that cannot be used.
     """
-    with without_arguments():
-        config = Config("GSERec", dataset, config_file_list=config_files, config_dict=config_dict)
+    given: dict[str, Any] = {"show_progress": True, **read_config_files(config_files), **config_dict}
+    here = {name: given.pop(name) for name in _HERE if name in given}
+    with tempfile.TemporaryDirectory() as folder:
+        config = make_config("GSERec", dataset, given, here, Path(folder, "settings.yaml"))
     return make_codes_from_config(config)
 
 

@@ -16,7 +16,7 @@ from recbole_gserec.preprocess.prompts import LANGUAGES
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 
 if TYPE_CHECKING:
-    from recbole_gserec.preprocess.rqvae_training import RQVAESettings
+    from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
 
 OPERATIONAL = frozenset(
@@ -144,6 +144,13 @@ def _sizes(*default: int) -> Any:
     return _setting(default, "a list of whole numbers of at least 1", read)
 
 
+def _read_value(setting: Any, value: Any) -> Any:
+    try:
+        return setting.metadata["read"](value)
+    except (ValueError, TypeError) as error:
+        raise SettingError(f"{setting.name} is {value!r}; it takes {setting.metadata['allowed']}") from error
+
+
 @dataclass(frozen=True)
 class PreprocessSettings:
     """How codes are made. Meanings and defaults are those in ``properties/preprocess.yaml``.
@@ -222,13 +229,7 @@ class PreprocessSettings:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            value = getattr(self, setting.name)
-            try:
-                read = setting.metadata["read"](value)
-            except (ValueError, TypeError) as error:
-                allowed = setting.metadata["allowed"]
-                raise SettingError(f"{setting.name} is {value!r}; it takes {allowed}") from error
-            object.__setattr__(self, setting.name, read)
+            object.__setattr__(self, setting.name, _read_value(setting, getattr(self, setting.name)))
         if self.summarizer != "template" and self.llm is None:
             raise SettingError(f"summarizer '{self.summarizer}' needs the setting llm, the name of a language model")
         if self.summarizer == "openai" and self.llm_base_url is None:
@@ -250,14 +251,23 @@ class PreprocessSettings:
         names = [setting.name for setting in fields(cls) if setting.name in config]
         return cls(**{name: config[name] for name in names if config[name] is not None})
 
+    @classmethod
+    def read_one(cls, name: str, value: Any) -> Any:
+        """One setting's value in the form in which it is kept; None stands for the default.
+
+        Raises:
+            SettingError: If it is not allowed.
+        """
+        (setting,) = (setting for setting in fields(cls) if setting.name == name)
+        return getattr(cls(), name) if value is None else _read_value(setting, value)
+
     def deciding(self) -> dict[str, Any]:
         """The settings that decide the codes: not how they are come by, nor what the chosen parts do not read."""
         left_out = set(OPERATIONAL)
         names = [setting.name for setting in fields(self)]
         if self.summarizer == "template":
             left_out.update(name for name in names if name.startswith("llm") or name in _OF_LANGUAGE_MODELS)
-        if self.encoder != "tfidf":
-            left_out.add("encoder_dim")
+        left_out.add("encoder_max_length" if self.encoder == "tfidf" else "encoder_dim")
         if not self.encoder.startswith(("flag:", "bge-m3")):
             left_out.update(_OF_FLAG_EMBEDDING)
         return {name: value for name, value in asdict(self).items() if name not in left_out}
@@ -272,7 +282,7 @@ class PreprocessSettings:
 
     def rqvae_settings(self) -> RQVAESettings:
         """The part that the RQ-VAE reads."""
-        from recbole_gserec.preprocess.rqvae_training import RQVAESettings
+        from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
         own_names = ("n_codebooks", "codebook_size", "code_dim", "lambda_rq", "lambda_rq_cl", "tau_1")
         values = {name: getattr(self, name) for name in own_names}

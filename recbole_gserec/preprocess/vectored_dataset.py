@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.fingerprint import check_fingerprint, dataset_fingerprint
+from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess.code_file import beside
+from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_vectors_from_config
 from recbole_gserec.preprocess.text_vectors import vectors_path
 from recbole_gserec.preprocess.vector_files import read_vectors
@@ -118,15 +119,9 @@ class VectoredSearchDataset(SearchDataset):
         return torch.from_numpy(vectors)
 
     def _check_description(self, path: Path, description: dict[str, Any], remedy: str) -> None:
-        """Refuse vectors from other data, or made with other settings than those the user gives now."""
         try:
-            fingerprint = {part: dict(description["fingerprint"][part]) for part in ("files", "settings")}
-            made_with = dict(description["settings"])
+            made_with = MadeWith.of(description)
         except (ValueError, KeyError, TypeError):
             self.logger.warning(f"{path} does not say from which data its vectors were made, and for which split.")
             return
-        check_fingerprint(fingerprint, self._fingerprint, path, remedy)
-        for name, value in self.config.external_config_dict.items():
-            if name in made_with and made_with[name] != value:
-                problem = f"made with {name}={made_with[name]}, and not with the {name}={value} that is asked for"
-                raise DataError(path, problem, remedy)
+        made_with.check(self._fingerprint, self.config, path, remedy)

@@ -315,6 +315,24 @@ def test_settings_of_the_checks_are_checked_for_all_models(attempt, small_files,
         attempt("SASRec", short_users="drop")
 
 
+def test_sequences_of_numbers_are_numbers(make_config, small_files, write_rows):
+    folder = write_rows(**small_files)
+    items = sorted({row[1] for row in small_files["inter"]})
+    lines = ["item_id:token\tprice:float_seq", *(f"{item}\t1 2.5" for item in items)]
+    (folder / "toy.item").write_text("\n".join(lines) + "\n")
+    dataset = create_dataset(make_config("GSERec", load_col=None, additional_feat_suffix=["search", "query"]))
+    assert dataset.item_feat["price"][1].tolist() == [1, 2.5]
+    (folder / "toy.item").write_text("\n".join([*lines[:2], f"{items[1]}\t1 abc", *lines[3:]]) + "\n")
+    with pytest.raises(DataError, match="toy.item, line 3: price is '1 abc', not numbers. Give numbers, separated"):
+        create_dataset(make_config("GSERec", load_col=None, additional_feat_suffix=["search", "query"]))
+
+
+def test_order_of_searches_is_time(attempt, small_files, write_rows):
+    write_rows(**small_files)
+    with pytest.raises(SettingError, match="^eval_args has the order 'RO'; search-aware models take 'TO'$"):
+        attempt("GSERec", eval_args={"order": "RO"})
+
+
 def test_short_users_kept_or_dropped(make_config, small_files, write_rows):
     append("inter", "dan", "a", "1")(write_rows(**small_files))
     for model in ("SASRec", "BPR"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from recbole_gserec.data.dataset import TARGET, SearchDataset
-from recbole_gserec.errors import DataError
 
 SEARCHES_ONLY = {
     "additional_feat_suffix": ["search", "query"],
@@ -180,7 +179,7 @@ def test_the_matrix_has_all_training_interactions(prepare, random_rows):
     pairs = list(zip(users[matrix.row].tolist(), items[matrix.col].tolist(), strict=True))
     assert set(pairs) == expected and len(pairs) == len(expected)
     assert (matrix.data == 1).all() and matrix.shape == (dataset.user_num, dataset.item_num)
-    with pytest.raises(DataError, match="no matrix of 'timestamp'. Leave value_field out"):
+    with pytest.raises(ValueError, match="no matrix of 'timestamp' with searches: leave value_field out"):
         train._dataset.inter_matrix(value_field="timestamp")
 
 

@@ -79,3 +79,9 @@ def test_a_record_that_knows_less_is_stale(folder, config):
         check({}, now)
     with pytest.raises(DataError, match=f"the setting '{SETTINGS[0]}|eval_args' has changed since"):
         check({"files": now["files"]}, now)
+
+
+def test_records_before_the_format_counted_are_taken(folder, config):
+    now = dataset_fingerprint(folder, "d", config)
+    before = {name: value for name, value in now["settings"].items() if "separator" not in name and name != "encoding"}
+    check({**now, "settings": before}, now)

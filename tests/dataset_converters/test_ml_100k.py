@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import dataset_converters.atomic_writer as atomic_writer
 from dataset_converters.ml_100k import convert_ml_100k, draw_searches, shipped_ml_100k
 from recbole_gserec.cli.convert import app
-from recbole_gserec.errors import DataError, MissingDependencyError, SettingError
+from recbole_gserec.errors import DataError, SettingError
 
 SUFFIXES = ("inter", "item", "search", "query")
 REPORTS = ("statistics.json", "statistics.md", "statistics.pdf", "statistics.png")
@@ -317,13 +317,6 @@ def test_command_help_names_the_options():
     result = CliRunner().invoke(app, ["ml-100k", "--help"], env={"COLUMNS": "120", "NO_COLOR": "1"})
     assert result.exit_code == 0, result.output
     assert all(option in result.output for option in ("--output", "--name", "--seed", "--input"))
-
-
-def test_recbole_is_needed_only_for_its_copy(small_source, tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="RecBole is not installed"):
-        convert_ml_100k(tmp_path)
-    assert convert_ml_100k(tmp_path, source=small_source).is_dir()
 
 
 def test_writer_cleans_text_and_numbers(tmp_path):

@@ -174,6 +174,8 @@ def test_offline_settings_that_the_codes_were_not_made_with_are_refused(random_d
     prepare(**quick)
     prepare(**quick)
     prepare()
+    # Other forms of the same values.
+    prepare(rq_epochs="2", rq_hidden_sizes=(512, 256, 128, 64), encoder_dim=None, tau_1="1e-1")
     with pytest.raises(DataError, match=r"made with codebook_size=4, and not with the codebook_size=8"):
         prepare(**{**quick, "codebook_size": 8})
 

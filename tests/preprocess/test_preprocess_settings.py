@@ -195,6 +195,7 @@ def test_settings_that_do_not_change_the_result_do_not_decide():
         {"encoder": "flag:other"},
         {"encoder_pooling": "mean"},
         {"encoder_dtype": "float16"},
+        {"encoder_max_length": 9},
         {"encoder_max_length": 64},
         {"rq_epochs": 51},
     ],
@@ -212,9 +213,11 @@ def test_settings_that_the_chosen_parts_do_not_read_do_not_decide():
         {"plain_answers": "fail"},
         {"encoder_pooling": "cls"},
         {"encoder_dtype": "float16"},
+        {"encoder_max_length": 9},
     ):
         assert PreprocessSettings(**unread).deciding() == default
-    assert "encoder_dim" not in PreprocessSettings(encoder="sentence-transformers:x").deciding()
+    other = PreprocessSettings(encoder="sentence-transformers:x", encoder_max_length=9).deciding()
+    assert "encoder_dim" not in other and other["encoder_max_length"] == 9
 
 
 def test_folders_are_made_absolute_and_names_are_left(tmp_path, monkeypatch):
