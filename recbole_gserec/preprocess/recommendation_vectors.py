@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.preprocess.code_file import beside, describe
+from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.prompts import Histories, build_prompts
 from recbole_gserec.preprocess.settings import PreprocessSettings

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
-from recbole_gserec.preprocess.code_file import beside, code_names
+from recbole_gserec.preprocess.code_file import code_names
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.report_figure import draw
 from recbole_gserec.preprocess.settings import PreprocessSettings

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.preprocess.code_file import beside
+from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.runners import Runner
 from recbole_gserec.preprocess.settings import PreprocessSettings

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
-from recbole_gserec.preprocess.code_file import beside
 from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_vectors_from_config
 from recbole_gserec.preprocess.text_vectors import vectors_path

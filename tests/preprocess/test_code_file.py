@@ -8,7 +8,8 @@ import recbole_gserec
 from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.data.user_codes import user_codes
 from recbole_gserec.preprocess import code_file
-from recbole_gserec.preprocess.code_file import code_names, codes_are_current, describe, write_code_file
+from recbole_gserec.preprocess.code_file import code_names, codes_are_current, write_code_file
+from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.prompts import template_path
 from recbole_gserec.preprocess.settings import PreprocessSettings
