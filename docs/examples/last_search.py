@@ -55,6 +55,10 @@ class LastSearch(SearchRecommender):
         """Logits ``[B, C]`` of candidates ``[B, C]``, or ``[1, C]`` when all rows share them."""
         return dot_product(state, self.item_embedding(candidates))
 
+    def item_factors(self) -> tuple[Tensor, str]:
+        """What :meth:`score` multiplies :meth:`encode` with, for ``gserec export``."""
+        return self.item_embedding.weight, "items, as learnt"
+
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Cross entropy of each positive and its negatives."""
         return (pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction))),)

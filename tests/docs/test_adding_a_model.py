@@ -105,6 +105,13 @@ def test_a_user_is_the_sum_of_the_formula(ready):  # noqa: F811
             torch.testing.assert_close(found[row], user, rtol=1e-4, atol=1e-5)
 
 
+def test_its_factors_multiply_to_its_scores(ready):  # noqa: F811
+    model, batch = ready.model, ready.batch
+    items, _ = model.item_factors()
+    with torch.no_grad():
+        torch.testing.assert_close(model.user_factors(batch) @ items.T, model.full_sort_predict(batch))
+
+
 def test_installed_as_the_page_says_a_new_process_knows_it(tmp_path, fresh_python):
     page = ROOT / "docs" / "adding_a_model.md"
     (shown,) = (tomllib.loads(block.text) for block in blocks_of(page) if block.language == "toml")
