@@ -93,7 +93,7 @@ def swept(prepared) -> None:
         shutil.copytree("tune/ml-100k-search", "tune/shop")
         best = Path("tune/shop/GSERec/best.yaml")
         settings = yaml.safe_load(best.read_text(encoding="utf-8"))
-        own_of_the_dataset = {"dataset": "shop", "code_path": None, "preprocess_store": None}
+        own_of_the_dataset = {"dataset": "shop", **dict.fromkeys(("code_path", "preprocess_store", "lambda_rq_cl"))}
         settings = {name: own_of_the_dataset.get(name, value) for name, value in settings.items()}
         best.write_text(yaml.safe_dump({name: value for name, value in settings.items() if value is not None}))
     ray.shutdown()
