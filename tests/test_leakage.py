@@ -230,6 +230,6 @@ def test_codes_know_nothing_of_held_out_events(write_rows):
     for name, rows in variants.items():
         folder = write_rows(name, **{**as_files(rows), "code": []})
         (folder / f"{name}.code").unlink()
-        codes[name] = preprocess_dataset(name, [], {**settings, "data_path": str(folder.parent)}).read_bytes()
+        codes[name] = preprocess_dataset(name, {**settings, "data_path": str(folder.parent)}).read_bytes()
     assert codes["future"] == codes["before"]
     assert codes["past"] != codes["before"]

@@ -16,6 +16,7 @@ from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, read_run, status_of
+from recbole_gserec.busy_processors import warn_if_busy
 from recbole_gserec.narrowing import not_none
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class LocalPool:
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
         """See :meth:`Pool.run`."""
+        if self.threads is None:
+            warn_if_busy()
         for place, spec in enumerate(specs):
             on_start(place)
             yield place, run_child(Job(spec, self.threads, self.visible_gpus))

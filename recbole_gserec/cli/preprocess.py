@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.options import ConfigFiles
 from recbole_gserec.cli.parsing import parse_settings
+from recbole_gserec.config_files import read_config_files
 from recbole_gserec.properties_files import preset_file
 
 
@@ -64,4 +65,4 @@ def preprocess(
     # Imported here: --help needs none of it.
     from recbole_gserec.preprocess.run import preprocess_dataset
 
-    typer.echo(preprocess_dataset(dataset, [str(path) for path in files], settings))
+    typer.echo(preprocess_dataset(dataset, {**read_config_files(files), **settings}))

@@ -7,6 +7,7 @@ import difflib
 import sys
 from typing import Any, NoReturn
 
+from recbole_gserec.busy_processors import warn_if_busy
 from recbole_gserec.cli.user_errors import is_the_users
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError, one_line
@@ -44,6 +45,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
 
     from recbole.quick_start import run as run_recbole
 
+    warn_if_busy()
     result = run_recbole(
         model,
         dataset,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole.config import Config
 
 from recbole_gserec.config import make_config
-from recbole_gserec.config_files import read_config_files
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
@@ -24,13 +24,12 @@ _HERE = ("gpu_id", "show_progress")
 """Settings that say where to run and what to show."""
 
 
-def preprocess_dataset(dataset: str, config_files: list[str], config_dict: dict[str, Any]) -> Path:
+def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
     """Make the codes of a dataset.
 
     Args:
         dataset: Its name.
-        config_files: RecBole config files.
-        config_dict: Settings on top of them.
+        settings: RecBole's and those of the offline stage, where they are not the defaults.
 
     Returns:
         The ``.code`` file.
@@ -38,7 +37,7 @@ def preprocess_dataset(dataset: str, config_files: list[str], config_dict: dict[
     Raises:
         GSERecError: For settings, files and data that cannot be used.
     """
-    given: dict[str, Any] = {"show_progress": True, **read_config_files(config_files), **config_dict}
+    given: dict[str, Any] = {"show_progress": True, **settings}
     here = {name: given.pop(name) for name in _HERE if name in given}
     with tempfile.TemporaryDirectory() as folder:
         config = make_config("GSERec", dataset, given, here, Path(folder, "settings.yaml"))

@@ -55,12 +55,12 @@ def test_options_and_settings_reach_the_stage(stage, tmp_path):
     assert result.exit_code == 0
     assert result.output == "data/d/d.code\n"
     settings = {"encoder": "tfidf", "data_path": "data", "rq_epochs": 60, "rq_hidden_sizes": [8, 4]}
-    assert stage.calls == [("d", [str(config_file)], settings)]
+    assert stage.calls == [("d", settings)]
 
 
 def test_options_not_given_leave_the_defaults(stage):
     assert CliRunner().invoke(app, ["preprocess", "-d", "d"]).exit_code == 0
-    assert stage.calls == [("d", [], {})]
+    assert stage.calls == [("d", {})]
 
 
 @pytest.mark.parametrize(

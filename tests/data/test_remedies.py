@@ -31,7 +31,7 @@ def follow(message):
     settings = {"show_progress": False, "use_gpu": False}
     if rest[:1] == ["--data-path"]:
         settings["data_path"], rest = rest[1], rest[2:]
-    preprocess_dataset(dataset, [], settings | parse_settings(rest))
+    preprocess_dataset(dataset, settings | parse_settings(rest))
 
 
 def test_nothing_given_needs_nothing_said(random_dataset, make_config):

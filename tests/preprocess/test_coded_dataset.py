@@ -47,7 +47,7 @@ def coded(tmp_path_factory):
         "item": [(item, f"title {item}") for item in items],
     }
     write(folder, files)
-    path = preprocess_dataset("toy", [], {**TINY, "data_path": str(folder.parent)})
+    path = preprocess_dataset("toy", {**TINY, "data_path": str(folder.parent)})
     assert path == folder / "toy.code"
     return folder
 

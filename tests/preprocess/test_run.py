@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess import run
 
 
@@ -12,22 +11,20 @@ from recbole_gserec.preprocess import run
 def configured(random_dataset, monkeypatch):
     """Calls the command's function; returns the Config that the stage is given."""
 
-    def call(files=(), **settings):
+    def call(**settings):
         found = []
         monkeypatch.setattr(run, "make_codes_from_config", found.append)
-        run.preprocess_dataset("toy", list(files), {"data_path": str(random_dataset), **settings})
+        run.preprocess_dataset("toy", {"data_path": str(random_dataset), **settings})
         return found[0]
 
     return call
 
 
-def test_texts_are_texts(configured, tmp_path):
+def test_texts_are_texts(configured):
     # Words that mean something within RecBole's Config.
     config = configured(llm="key", prompt_templates="2024-12", encoder="sentence-transformers:self")
     assert (config["llm"], config["prompt_templates"]) == ("key", "2024-12")
-    file = tmp_path / "settings.yaml"
-    file.write_text("llm: param\ntau_1: 1e-1\n")
-    config = configured([str(file)], rq_epochs=60)
+    config = configured(llm="param", tau_1="1e-1", rq_epochs=60)
     assert (config["llm"], config["tau_1"], config["rq_epochs"]) == ("param", 0.1, 60)
     assert {"llm", "tau_1", "rq_epochs"} <= config.external_config_dict.keys()
 
@@ -43,10 +40,3 @@ def test_the_gpu_is_that_of_the_process(configured, monkeypatch):
 def test_progress_is_shown_unless_it_is_not_wanted(configured):
     assert configured()["show_progress"] is True
     assert configured(show_progress=False)["show_progress"] is False
-
-
-def test_a_bad_file_is_told(configured, tmp_path):
-    file = tmp_path / "settings.yaml"
-    file.write_text("a: [")
-    with pytest.raises(DataError, match="settings.yaml, line 1: not YAML"):
-        configured([str(file)])

@@ -64,7 +64,7 @@ if __name__ == "__main__":
     ENCODERS["flag"] = lambda settings, name: Encoder()
     settings = {"data_path": data_path, "summarizer": "openai", "llm": "x", "llm_base_url": "x", "encoder": "flag:x",
                 "codebook_size": 8, "rq_epochs": 12, "rq_warmup_epochs": 2, "show_progress": False, "use_gpu": False}
-    preprocess_dataset("toy", [], settings)
+    preprocess_dataset("toy", settings)
     print("finished")
 """
 

@@ -37,7 +37,7 @@ def follow(advice, folder):
     """Run the command that an error advises."""
     words = shlex.split(advice.split("gserec preprocess ", 1)[1])
     given = parse_settings(words[2:])
-    preprocess_dataset(words[1], [], {**QUICK, "data_path": str(folder.parent), **given})
+    preprocess_dataset(words[1], {**QUICK, "data_path": str(folder.parent), **given})
 
 
 @pytest.mark.parametrize("model", ["KAR", "LLMESR"])
@@ -74,7 +74,7 @@ def test_they_are_those_of_the_command(folder, prepare):
     _, _, (made, *_) = prepare("KAR")
     for kind in KINDS:
         vectors_file(folder, kind).unlink()
-    preprocess_dataset("toy", [], {**QUICK, "data_path": str(folder.parent), "text_vectors": ["user", "item", "query"]})
+    preprocess_dataset("toy", {**QUICK, "data_path": str(folder.parent), "text_vectors": ["user", "item", "query"]})
     assert vectors_file(folder, "query").is_file()
     before = vectors_file(folder, "user").read_bytes()
     _, _, (read, *_) = prepare("KAR")
