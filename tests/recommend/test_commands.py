@@ -105,7 +105,7 @@ def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
     [
         (["--user", "nobody"], "user 'nobody' is neither in the dataset 'toy'"),
         (["--out", "best.txt"], "best.txt: recommendations are written as .parquet, .csv, .jsonl"),
-        (["--k", "0"], "greater than or equal to 1"),
+        (["--k", "0"], "Invalid value for '--k'"),
         (["--users", "empty.txt"], "empty.txt: names no user"),
         (["--users", "none.txt"], "none.txt"),
         (["--data-path", "nowhere"], "nowhere/toy: no such dataset"),

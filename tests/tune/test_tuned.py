@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from recbole_gserec.benchmark import tuned as module
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
+from recbole_gserec.tune import tuned as module
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.search import SweepResult
 from recbole_gserec.tune.trial_record import read_trials
