@@ -28,11 +28,10 @@ class SearchTrainer(Trainer):
         return line
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        if "params" in kwargs or self.learner.lower() != "adam":
+        if "params" in kwargs:
             return super()._build_optimizer(**kwargs)
         free: list[torch.nn.Parameter] = []
         decayed: list[torch.nn.Parameter] = []
-        learning_rate: Any = kwargs.get("learning_rate", self.learning_rate)
         for name, parameter in self.model.named_parameters():
             spared = name.endswith("bias") or name.endswith("log_tau")
             (free if spared else decayed).append(parameter)
@@ -40,5 +39,8 @@ class SearchTrainer(Trainer):
             {"params": decayed, "weight_decay": kwargs.get("weight_decay", self.weight_decay)},
             {"params": free, "weight_decay": 0.0},
         ]
+        if self.learner.lower() != "adam":
+            return super()._build_optimizer(params=groups, **kwargs)
+        learning_rate: Any = kwargs.get("learning_rate", self.learning_rate)
         # The fused update touches each table once; the default one makes several passes over all of them.
         return torch.optim.Adam(groups, lr=learning_rate, fused=True)

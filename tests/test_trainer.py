@@ -91,8 +91,10 @@ def test_the_line_about_an_epoch_names_the_losses(make_model, settings, names):
 def test_other_optimisers_are_those_of_recbole(make_model):
     _, trainer, _ = build(make_model, learner="sgd", weight_decay=0.5, learning_rate=0.25)
     assert type(trainer.optimizer) is torch.optim.SGD
-    (group,) = trainer.optimizer.param_groups
-    assert (group["lr"], group["weight_decay"]) == (0.25, 0.5)
+    decayed, free = trainer.optimizer.param_groups
+    assert (decayed["lr"], decayed["weight_decay"], free["lr"], free["weight_decay"]) == (0.25, 0.5, 0.25, 0.0)
+    assert any(parameter is trainer.model.item_embedding.weight for parameter in decayed["params"])
+    assert all(parameter.dim() <= 1 for parameter in free["params"])
 
 
 def test_optimiser_for_chosen_parameters(make_model):

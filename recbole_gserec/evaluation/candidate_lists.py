@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation.candidates import draw_candidates, order_of_tokens
 from recbole_gserec.evaluation.interacted import interactions_of, search_clicks_of
 
@@ -63,8 +64,17 @@ class CandidateLists:
 
         Returns:
             ``[n_rows, n_candidates]`` internal item ids, 0 where a user has too few items left.
+
+        Raises:
+            SettingError: For a user with a single interaction.
         """
         places = self._place_of_user[users.numpy()]
+        if (places < 0).any():
+            raise SettingError(
+                f"{(places < 0).sum():,} {self._phase} targets are of users with a single interaction, for whom no "
+                'candidates are drawn. Leave them out, --user_inter_num_interval="[2,inf)", or split each user\'s '
+                "interactions by time: group_by: user in eval_args"
+            )
         order = np.argsort(places, kind="stable")
         ordered = places[order]
         rounds = np.empty(len(places), dtype=np.int64)

@@ -46,8 +46,12 @@ class TieAwareCollector(Collector):
             ranks = ranks_against_ties(scores_tensor, rows, columns)
             self.data_struct.update_tensor("rec.topk", self._hits(ranks, rows, len(scores_tensor)))
             targets = interaction.candidates[:, 0] if is_sampled else positive_i
-            users = features[self._user_field].cpu()[positive_u.cpu()]
-            self.ranks.append((users.numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
+            users = features[self._user_field].cpu()
+            if len(users) != len(scores_tensor):
+                # RecBole's own sampled evaluation has a row for each pair, those of a user together.
+                users = users.unique_consecutive()
+            if len(users) == len(scores_tensor):
+                self.ranks.append((users[positive_u.cpu()].numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
         if self._needs_items:
             width = min(max(self.topk), scores_tensor.shape[1])
             best = torch.topk(scores_tensor, width, dim=-1).indices.cpu()

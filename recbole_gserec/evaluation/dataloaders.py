@@ -59,9 +59,10 @@ class SearchTrainDataLoader(TrainDataLoader):
         self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
     ) -> None:
         if neg_sample_args["dynamic"]:
-            raise SettingError("train_neg_sample_args: dynamic negatives are not supported by search-aware models")
+            raise SettingError("train_neg_sample_args: search-aware models take dynamic: False alone")
         if neg_sample_args["distribution"] not in ("uniform", "popularity"):
-            raise SettingError("train_neg_sample_args: distribution takes 'uniform' or 'popularity'")
+            given = neg_sample_args["distribution"]
+            raise SettingError(f"train_neg_sample_args: distribution is '{given}'; it takes 'uniform' or 'popularity'")
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.neg_item_id = config["NEG_PREFIX"] + self.iid_field
         self.neg_sample_args, self.times = neg_sample_args, 1

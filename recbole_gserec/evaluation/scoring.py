@@ -49,18 +49,23 @@ def score_batch(
     interaction, candidates = batch.interaction.to(device), batch.candidates.to(device)
     if hasattr(model, "score_candidates"):
         scores = model.score_candidates(interaction, candidates)
+    elif has_full_ranking(model):
+        scores = model.full_sort_predict(interaction).view(len(candidates), -1).gather(1, candidates)
     else:
-        try:
-            scores = model.full_sort_predict(interaction).view(len(candidates), -1).gather(1, candidates)
-        except NotImplementedError:
-            rows_at_once = max(1, max_pairs // candidates.shape[1])
-            parts = (slice(start, start + rows_at_once) for start in range(0, len(batch), rows_at_once))
-            pairs = ((batch.interaction[part], batch.candidates[part]) for part in parts)
-            scores = torch.cat([predict_pairs(model, batch.dataset, *pair, device) for pair in pairs])
+        rows_at_once = max(1, max_pairs // candidates.shape[1])
+        parts = (slice(start, start + rows_at_once) for start in range(0, len(batch), rows_at_once))
+        pairs = ((batch.interaction[part], batch.candidates[part]) for part in parts)
+        scores = torch.cat([predict_pairs(model, batch.dataset, *pair, device) for pair in pairs])
     scores = scores.masked_fill(candidates == 0, -torch.inf)
     scores = torch.cat([scores, scores.new_full((len(scores), 1), -torch.inf)], dim=1)
     rows = torch.arange(len(scores), device=device)
     return batch, scores, rows, torch.zeros_like(rows)
+
+
+def has_full_ranking(model: Any) -> bool:
+    """Whether the model's class defines ``full_sort_predict``: RecBole's base class has one that only raises."""
+    owner = next(cls for cls in type(model).__mro__ if "full_sort_predict" in vars(cls))
+    return not owner.__module__.endswith("abstract_recommender")
 
 
 def predict_pairs(model: Any, dataset: Any, rows: Interaction, candidates: Tensor, device: torch.device) -> Tensor:

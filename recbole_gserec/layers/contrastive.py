@@ -134,7 +134,7 @@ def nt_xent(
         temperature: :math:`\tau`.
         groups: Integers ``[N]``. Rows of the same group are the same user and never each other's negatives.
         negatives: ``"both"`` draws negatives from both views, as the authors' code does; ``"opposite"`` from the
-            other view alone, as Eq. 9 and 12 are written.
+            other view alone, as in Eq. 9 and 12. The positive is in the denominator either way, unlike there.
 
     Returns:
         A scalar; 0 when there are no rows.

@@ -29,7 +29,7 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu":
             return F.dropout(values, self.p)
-        dropped = round(self.p * _LEVELS)
+        dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
         return _Mask.apply(values, _keep(values.shape, dropped), _LEVELS / (_LEVELS - dropped))
 
     def extra_repr(self) -> str:

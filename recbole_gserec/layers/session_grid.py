@@ -16,23 +16,23 @@ class SessionGrid:
     Sequences are moved to the right, so that the sessions of all rows are the same columns.
 
     Args:
-        padded: ``[B, N]``, True on real events, which come first.
+        events: ``[B, N]``, True on real events, which come first.
         session_length: Events of a session.
     """
 
-    padded: Tensor
+    events: Tensor
     session_length: int
 
     @cached_property
     def n_sessions(self) -> int:
         """Sessions of the longest row, P; at least 2, so that there is a past session, if an empty one."""
-        return max(2, -(-int(self.padded.sum(1).max()) // self.session_length))
+        return max(2, -(-int(self.events.sum(1).max()) // self.session_length))
 
     @cached_property
     def _columns(self) -> Tensor:
         width = self.n_sessions * self.session_length
-        place = torch.arange(width, device=self.padded.device)
-        return place - width + self.padded.sum(1, keepdim=True)
+        place = torch.arange(width, device=self.events.device)
+        return place - width + self.events.sum(1, keepdim=True)
 
     @property
     def mask(self) -> Tensor:
@@ -41,5 +41,5 @@ class SessionGrid:
 
     @property
     def columns(self) -> Tensor:
-        """Column of ``padded`` that comes to each place, ``[B, P * session_length]``; any where there is no event."""
+        """Column of ``events`` that comes to each place, ``[B, P * session_length]``; any where there is no event."""
         return self._columns.clamp_min(0)

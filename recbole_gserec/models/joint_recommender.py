@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
+import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -28,19 +27,26 @@ class JointRecommender(SearchRecommender):
         super().__init__(config, dataset)
         self.require_files(config, "search", "query")
         self.lambda_src = config["lambda_src"]
+        self._search_terms: tuple[str, ...] = ()
 
-    @abstractmethod
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         """Weighted terms of the recommendation task, by name."""
+        raise NotImplementedError
 
-    @abstractmethod
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         """Terms of the search task, by name; ``lambda_src`` is applied to all of them."""
+        raise NotImplementedError
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         losses = dict(self.recommendation_losses(interaction))
         search = getattr(interaction, "search", None)
-        if self.lambda_src > 0 and search is not None and len(search) > 0:
-            losses |= {f"src_{name}": self.lambda_src * loss for name, loss in self.search_losses(search).items()}
+        if self.lambda_src > 0 and search is not None:
+            if len(search) > 0:
+                searched = {f"src_{name}": self.lambda_src * loss for name, loss in self.search_losses(search).items()}
+                self._search_terms = tuple(searched)
+            else:
+                # RecBole adds up the terms that all batches of an epoch have.
+                searched = {name: torch.zeros((), device=self.device) for name in self._search_terms}
+            losses |= searched
         self.loss_names = tuple(losses)
         return tuple(losses.values())

@@ -80,7 +80,8 @@ class KAR(SearchRecommender):
         )
         knowledge_size = self.adaptor.output_size
         self.mlp = PredictionMLP(knowledge_size, 2 * size + knowledge_size, config["mlp_hidden_size"], dropout)
-        self._item_knowledge: Tensor | None = None
+        # In a list, for what is a tensor would be taken for state that a training leaves behind.
+        self._item_knowledge: list[Tensor] = []
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_knowledge())
         reset_embedding(self.item_embedding)
 
@@ -91,7 +92,7 @@ class KAR(SearchRecommender):
         return super().train(mode)
 
     def _forget_knowledge(self) -> None:
-        self._item_knowledge = None
+        self._item_knowledge.clear()
 
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
         """What the texts of users or items add, ``[..., k]`` for ids ``[...]``; 0 for those without a text."""
@@ -103,10 +104,10 @@ class KAR(SearchRecommender):
 
     def _knowledge_of_all_items(self) -> Tensor:
         """Computed once between changes of the weights."""
-        if self._item_knowledge is None:
+        if not self._item_knowledge:
             parts = [self.adaptor("item", vectors) for vectors in self.item_vectors.split(ITEMS_AT_ONCE)]
-            self._item_knowledge = torch.cat(parts)
-        return self._item_knowledge
+            self._item_knowledge.append(torch.cat(parts))
+        return self._item_knowledge[0]
 
     # ---- scores and loss ----------------------------------------------------------------------------------------
 

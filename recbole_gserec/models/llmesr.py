@@ -74,7 +74,8 @@ class LLMESR(SearchRecommender):
         self.teaches = self.alpha > 0 and config["n_sim"] > 0
         if self.teaches:
             self._find_teachers(dataset, config)
-        self._semantic_view: Tensor | None = None
+        # In a list, for what is a tensor would be taken for state that a training leaves behind.
+        self._semantic_view: list[Tensor] = []
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_semantic_view())
         self.reset_parameters()
         if config["pca_init"]:
@@ -114,7 +115,7 @@ class LLMESR(SearchRecommender):
         return super().train(mode)
 
     def _forget_semantic_view(self) -> None:
-        self._semantic_view = None
+        self._semantic_view.clear()
 
     def semantic(self, items: Tensor) -> Tensor:
         """Adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
@@ -125,9 +126,10 @@ class LLMESR(SearchRecommender):
 
     def _semantic_view_of_all_items(self) -> Tensor:
         """Computed once between changes of the weights."""
-        if self._semantic_view is None:
-            self._semantic_view = torch.cat([self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)])
-        return self._semantic_view
+        if not self._semantic_view:
+            parts = [self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)]
+            self._semantic_view.append(torch.cat(parts))
+        return self._semantic_view[0]
 
     def _adapt(self, vectors: Tensor) -> Tensor:
         # There is nothing between the two layers, so that they are one; for many items that is much cheaper.

@@ -79,7 +79,8 @@ class NRHUB(SearchRecommender):
 
     def _has_words(self, queries: Tensor) -> Tensor:
         """Whether there is anything to read in each query."""
-        return self.query_embedding.word_offsets.diff()[queries] > 0
+        offsets = self.query_embedding.word_offsets
+        return offsets[queries + 1] > offsets[queries]
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
         """Dot products of users and candidates."""

@@ -24,10 +24,12 @@ class SearchRecommender(SequentialRecommender):
 
     Attributes:
         loss_names (tuple): What the terms are called that ``calculate_loss`` has returned, for the log; may be empty.
+        epoch (int): Number of the epoch that is trained, from 0.
     """
 
     input_type = InputType.PAIRWISE
     loss_names: tuple[str, ...] = ()
+    epoch = 0
 
     @staticmethod
     def require_files(config: Mapping[str, Any], *suffixes: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_gserec.evaluation.dataloaders import MAX_SCORES
-from recbole_gserec.evaluation.scoring import predict_pairs
+from recbole_gserec.evaluation.scoring import has_full_ranking, predict_pairs
 from recbole_gserec.models.search_recommender import MAX_PAIRS
 from recbole_gserec.recommend.trained import Trained
 
@@ -33,7 +32,7 @@ class CandidateScores:
         self._device = trained.config["device"]
         self._candidates = candidates.to(self._device)
         self._encodes = trained.is_ours
-        self._ranks_all = not self._encodes and _has_full_ranking(self._model)
+        self._ranks_all = not self._encodes and has_full_ranking(self._model)
         if self._ranks_all:
             default, width = MAX_SCORES, trained.dataset.item_num
         elif self._encodes:
@@ -70,9 +69,3 @@ class CandidateScores:
                 items = part.expand(len(batch), -1)
                 yield start, predict_pairs(self._model, self._dataset, batch, items, self._device)
             start += len(part)
-
-
-def _has_full_ranking(model: Any) -> bool:
-    """Whether the model's class defines ``full_sort_predict``: RecBole's base class has one that only raises."""
-    owner = next(cls for cls in type(model).__mro__ if "full_sort_predict" in vars(cls))
-    return not owner.__module__.endswith("abstract_recommender")

@@ -6,6 +6,8 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
+from recbole_gserec.errors import SettingError
+
 MODELS = ["GSERec", "SASRec", "GRU4Rec", "LightGCN", "BPR"]
 LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}
 PHASES = ("valid", "test")
@@ -214,3 +216,12 @@ def test_the_stock_pipeline_gives_the_same_lists(reference, make_config):
     loaders = data_preparation(config, dataset)
     get_model("SASRec")(config, loaders[0]._dataset)
     assert {phase: lists_of(loader) for phase, loader in zip(PHASES, loaders[1:], strict=True)} == reference
+
+
+def test_targets_of_users_with_one_interaction_are_refused(prepare, random_rows, write_rows):
+    """They have no list, and another user's would hold what they know, or the target."""
+    write_rows(**{**random_rows, "inter": [*random_rows["inter"], *((f"one{n}", "i1", n) for n in range(40))]})
+    ratio = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "none", "mode": "uni20"}
+    with pytest.raises(SettingError, match=r"valid targets are of users with a single interaction.*\[2,inf\)"):
+        prepare("BPR", short_users="keep", eval_args=ratio)
+    prepare("BPR", short_users="keep", eval_args={**ratio, "order": "TO", "group_by": "user"})

@@ -188,3 +188,12 @@ def test_per_user_ranks_are_those_of_the_metrics(make_model):
             hit = ranks["rank"] <= k
             assert result[f"hit@{k}"] == pytest.approx(hit.mean(), abs=1e-8)
             assert result[f"ndcg@{k}"] == pytest.approx((hit / np.log2(ranks["rank"] + 1)).mean(), abs=1e-8)
+
+
+def test_users_of_rows_that_are_pairs(config):
+    """RecBole's own sampled evaluation has a row for each pair of a user and a candidate."""
+    scores = torch.full((2, 7), -torch.inf)
+    scores[0, [1, 2, 3]], scores[1, [4, 5, 6]] = torch.tensor([3.0, 2, 1]), torch.tensor([1.0, 2, 3])
+    pairs = Interaction({"user_id": torch.tensor([5, 5, 5, 6, 6, 6])})
+    _, collector = evaluate(config("NDCG"), (scores, pairs, torch.tensor([0, 1]), torch.tensor([1, 4])))
+    assert collector.per_user_ranks().to_dict("list") == {"user": [5, 6], "item": [1, 4], "rank": [1, 3]}

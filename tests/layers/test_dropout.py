@@ -34,3 +34,8 @@ def test_torch_seed_decides_the_mask():
 def test_does_nothing_outside_of_training():
     values = torch.randn(8)
     assert Dropout(0.5).eval()(values) is values and Dropout(0.0)(values) is values
+
+
+def test_the_highest_probabilities_keep_something():
+    dropout = Dropout(0.9999)
+    assert 0 < (dropout(torch.ones(1 << 12)) > 0).sum() < 100
