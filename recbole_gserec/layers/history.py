@@ -13,7 +13,7 @@ from recbole_gserec.layers.transformer import DecoderLayer, EncoderLayer
 
 
 class HistoryEncoder(nn.Module):
-    r"""Position embeddings and a bidirectional post-norm Transformer encoder.
+    r"""Position embeddings and a post-norm Transformer encoder, bidirectional unless it is to be causal.
 
     :math:`H = \mathrm{FFN}(\mathrm{MSA}(\hat E, \hat E, \hat E)), \hat E = E + P`. Position 0 is the oldest event kept.
 

@@ -63,7 +63,10 @@ class CL4SRec(SASRec):
         check_choice("loss_type", config["loss_type"], ("CE", "BPR", "BCE"))
         check_choice("hidden_act", config["hidden_act"], ("gelu", "relu", "swish", "tanh", "sigmoid"))
         if config["loss_type"] != "CE" and config["train_neg_sample_args"]["distribution"] == "none":
-            raise SettingError(f"train_neg_sample_args: the loss {config['loss_type']} takes negatives")
+            loss = config["loss_type"]
+            raise SettingError(
+                f"train_neg_sample_args: the loss {loss} takes negatives; set distribution and sample_num"
+            )
         check_heads(config, "hidden_size")
         if config["n_layers"] < 1:
             raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")

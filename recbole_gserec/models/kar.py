@@ -64,7 +64,9 @@ class KAR(SearchRecommender):
             self.register_buffer(f"{task}_vectors", dataset.text_vectors[task], persistent=False)
         sizes = {task: dataset.text_vectors[task].shape[1] for task in TASKS}
         if sizes["user"] != sizes["item"]:
-            raise SettingError(f"KAR's experts read vectors of one size, and the text vectors' sizes are {sizes}")
+            raise SettingError(
+                f"KAR's experts read vectors of one size, and the text vectors' sizes are {sizes}. Make both again"
+            )
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         self.attention = InterestAttention(

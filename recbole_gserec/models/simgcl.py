@@ -61,7 +61,7 @@ class SimGCL(LightGCN):
         if config["tau"] <= 0:
             raise SettingError(f"tau is {config['tau']}; it takes a number above 0")
         if config["train_neg_sample_args"]["distribution"] == "none":
-            raise SettingError("train_neg_sample_args: the BPR loss takes negatives")
+            raise SettingError("train_neg_sample_args: the BPR loss takes negatives; set distribution and sample_num")
 
     def get_norm_adj_mat(self) -> ConstantMatrix:
         """LightGCN's matrix, made without a loop over interactions, and in a form that is faster to multiply with."""

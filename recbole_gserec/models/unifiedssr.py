@@ -33,12 +33,7 @@ class UnifiedSSR(JointRecommender):
     """One encoder for the products of both tasks and for queries; recommendation does without the queries' branch.
 
     Settings: ``properties/model/UnifiedSSR.yaml``.
-
-    Attributes:
-        epoch (int): The epoch that is trained, from 0 on; set by the trainer.
     """
-
-    epoch = 0
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
@@ -146,7 +141,7 @@ class UnifiedSSR(JointRecommender):
         return losses
 
     def next_product_loss(self, states: Tensor, packing: Packing, targets: Tensor, interaction: Interaction) -> Tensor:
-        """Cross entropy of the product that comes next.
+        """Binary cross entropy of the product that comes next and of negatives.
 
         Args:
             states: Packed ``[T, d]``.
