@@ -175,7 +175,7 @@ def test_errors_of_the_command_are_one_line(monkeypatch, capsys, tmp_path):
         (["--memory", "lots"], "error: memory 'lots' cannot be used."),
         (["--threads", "0"], "error: threads 0 cannot be used."),
         (["--k-core", "9999"], f"error: {tmp_path / 'dataset' / 'ml-100k-search'}: no interaction is left"),
-        (["--kcore", "5"], "error: No such option"),
+        (["--kcore", "5"], ("error: No such option: --kcore", "error: No such option '--kcore'")),
     ):
         monkeypatch.setattr(sys, "argv", ["gserec", *arguments, *more])
         with pytest.raises(SystemExit) as ended:

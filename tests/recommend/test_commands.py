@@ -105,7 +105,7 @@ def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
     [
         (["--user", "nobody"], "user 'nobody' is neither in the dataset 'toy'"),
         (["--out", "best.txt"], "best.txt: recommendations are written as .parquet, .csv, .jsonl"),
-        (["--k", "0"], "Invalid value for '--k'"),
+        (["--k", "0"], ("greater than or equal to 1", "0 is not in the range x>=1")),
         (["--users", "empty.txt"], "empty.txt: names no user"),
         (["--users", "none.txt"], "none.txt"),
         (["--data-path", "nowhere"], "nowhere/toy: no such dataset"),
@@ -118,7 +118,8 @@ def test_bad_input_is_told_in_one_line(run, checkpoint, tmp_path, arguments, pro
     assert (status, output) == (2, "")
     line = told.splitlines()[-1]
     assert line.startswith("error: ")
-    assert problem in line
+    # The wording of some is that of the version of Typer.
+    assert any(words in line for words in ((problem,) if isinstance(problem, str) else problem))
 
 
 @pytest.mark.parametrize("command", ["recommend", "export"])
