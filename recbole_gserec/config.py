@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 import yaml
 from recbole.config import Config
+
+MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
+"""Settings that say where to run and what to show: they change no number, and are no part of a run."""
 
 
 @contextmanager
@@ -24,7 +28,15 @@ def without_arguments() -> Iterator[None]:
         sys.argv = arguments
 
 
-def make_config(model: str, dataset: str, given: Mapping[str, Any], here: Mapping[str, Any], file: Path) -> Config:
+def split_machine(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings that are part of a run, and those that only say where and how to run."""
+    given = {name: value for name, value in settings.items() if name not in MACHINE}
+    return given, {name: value for name, value in settings.items() if name in MACHINE}
+
+
+def make_config(
+    model: str, dataset: str, given: Mapping[str, Any], here: Mapping[str, Any], file: Path | None = None
+) -> Config:
     """RecBole's settings.
 
     Args:
@@ -33,8 +45,11 @@ def make_config(model: str, dataset: str, given: Mapping[str, Any], here: Mappin
         given: Settings of the run. They go by way of a file: texts in a dictionary RecBole would evaluate.
         here: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to its ``gpu_id``, 0 by
             default: unless one is given here, it is that of this process.
-        file: Where to write the file.
+        file: Where to write the file; None for one that is not kept.
     """
+    if file is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return make_config(model, dataset, given, here, Path(folder, "settings.yaml"))
     file.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
     gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
     with without_arguments():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +73,7 @@ def _events_of(dataset: str, data_path: Path, given: Mapping[str, Any], has_sear
     from recbole_gserec.data.dataset import SearchDataset
 
     settings = {name: given[name] for name in _OF_FILES if name in given}
-    with tempfile.TemporaryDirectory() as folder:
-        here = {"data_path": str(data_path), "use_gpu": False}
-        config = make_config("GSERec", dataset, settings, here, Path(folder, "settings.yaml"))
+    config = make_config("GSERec", dataset, settings, {"data_path": str(data_path), "use_gpu": False})
     # Neither queries nor codes are counted.
     config.final_config_dict["additional_feat_suffix"] = ["search"] if has_searches else []
     built = SearchDataset(config)

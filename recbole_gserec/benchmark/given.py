@@ -16,9 +16,6 @@ from recbole_gserec.settings import check_model, known_settings
 SettingsOf = Callable[[str, str], Mapping[str, Any]]
 """Settings of one model on one dataset, by the names of both; a search for good settings is one."""
 
-MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
-"""Settings that say where to run and what to show: they change no number, and are no part of a run."""
-
 OPTIONS = {
     "model": "--model",
     "dataset": "--dataset",
@@ -116,9 +113,3 @@ def of_config_files(files: Sequence[Path], models: Iterable[str], datasets: Iter
             )
     decided = ("model", "dataset", "seed", "data_path")
     return {name: value for name, value in settings.items() if name not in decided}
-
-
-def split_machine(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings that are part of a run, and those that only say where and how to run."""
-    given = {name: value for name, value in settings.items() if name not in MACHINE}
-    return given, {name: value for name, value in settings.items() if name in MACHINE}

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings, split_machine
+from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings
+from recbole_gserec.config import split_machine
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, preset_file
 from recbole_gserec.settings import check_dataset_name, check_model, known_settings
@@ -59,7 +60,7 @@ class Request:
 
 
 class Entry(NamedTuple):
-    """A model on a dataset, with the settings of its runs; see :func:`given.split_machine`."""
+    """A model on a dataset, with the settings of its runs; see :func:`recbole_gserec.config.split_machine`."""
 
     dataset: str
     model: str

@@ -5,7 +5,7 @@ Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from recbole.config import Config
@@ -101,8 +101,6 @@ class GSERec(SearchRecommender):
             self.history_temperature = ModuleDict({side: Temperature(config["tau_3"]) for side in SIDES})
         user_size = 2 * size if self.use_graph else 0
         self.mlp = PredictionMLP(user_size, 3 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
-        self._code_layers: dict[str, CodeLayers] | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module._forget_propagated())
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -115,24 +113,15 @@ class GSERec(SearchRecommender):
 
     # ---- message passing (Section 4.2.2) ------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Self:
-        self._forget_propagated()
-        return super().train(mode)
-
-    def _forget_propagated(self) -> None:
-        self._code_layers = None
-
     def propagate(self) -> dict[str, CodeLayers]:
         """Eq. 7 and 8 on both graphs; computed once between changes of the weights outside of training."""
-        if self._code_layers is not None and not torch.is_grad_enabled():
-            return self._code_layers
-        layers = {
+        return self.kept("code layers", self._propagate)
+
+    def _propagate(self) -> dict[str, CodeLayers]:
+        return {
             side: self.graph[side].propagate(self.user_embedding.weight, self.code_embedding[side].weight)
             for side in SIDES
         }
-        if not self.training and not torch.is_grad_enabled():
-            self._code_layers = layers
-        return layers
 
     # ---- histories (Section 4.2.3) and prediction (Section 4.3.1) -----------------------------------------------
 

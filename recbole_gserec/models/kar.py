@@ -6,7 +6,7 @@ Click-Through Rate Prediction, Zhou et al., KDD 2018, https://doi.org/10.1145/32
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from recbole.config import Config
@@ -82,34 +82,20 @@ class KAR(SearchRecommender):
         )
         knowledge_size = self.adaptor.output_size
         self.mlp = PredictionMLP(knowledge_size, 2 * size + knowledge_size, config["mlp_hidden_size"], dropout)
-        # In a list, for what is a tensor would be taken for state that a training leaves behind.
-        self._item_knowledge: list[Tensor] = []
-        self.register_load_state_dict_post_hook(lambda module, _: module._forget_knowledge())
         reset_embedding(self.item_embedding)
 
     # ---- what texts tell ----------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Self:
-        self._forget_knowledge()
-        return super().train(mode)
-
-    def _forget_knowledge(self) -> None:
-        self._item_knowledge.clear()
-
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
         """What the texts of users or items add, ``[..., k]`` for ids ``[...]``; 0 for those without a text."""
-        if task == "item" and not self.training and not torch.is_grad_enabled():
-            return self._knowledge_of_all_items()[ids]
+        if task == "item" and self.is_evaluated:
+            return self.kept("item knowledge", self._knowledge_of_all_items)[ids]
         distinct, places = ids.unique(return_inverse=True)
         vectors = getattr(self, f"{task}_vectors")[distinct]
         return self.adaptor(task, vectors)[places]
 
     def _knowledge_of_all_items(self) -> Tensor:
-        """Computed once between changes of the weights."""
-        if not self._item_knowledge:
-            parts = [self.adaptor("item", vectors) for vectors in self.item_vectors.split(ITEMS_AT_ONCE)]
-            self._item_knowledge.append(torch.cat(parts))
-        return self._item_knowledge[0]
+        return torch.cat([self.adaptor("item", vectors) for vectors in self.item_vectors.split(ITEMS_AT_ONCE)])
 
     # ---- scores and loss ----------------------------------------------------------------------------------------
 

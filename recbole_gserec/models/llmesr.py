@@ -6,7 +6,6 @@ Liu et al., NeurIPS 2024, https://arxiv.org/abs/2405.20646.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
 
 import numpy as np
 import torch
@@ -74,9 +73,6 @@ class LLMESR(SearchRecommender):
         self.teaches = self.alpha > 0 and config["n_sim"] > 0
         if self.teaches:
             self._find_teachers(dataset, config)
-        # In a list, for what is a tensor would be taken for state that a training leaves behind.
-        self._semantic_view: list[Tensor] = []
-        self.register_load_state_dict_post_hook(lambda module, _: module._forget_semantic_view())
         self.reset_parameters()
         if config["pca_init"]:
             self._start_from_texts(config["seed"])
@@ -110,26 +106,15 @@ class LLMESR(SearchRecommender):
 
     # ---- views of items -----------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True) -> Self:
-        self._forget_semantic_view()
-        return super().train(mode)
-
-    def _forget_semantic_view(self) -> None:
-        self._semantic_view.clear()
-
     def semantic(self, items: Tensor) -> Tensor:
         """Adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
-        if not self.training and not torch.is_grad_enabled():
-            return self._semantic_view_of_all_items()[items]
+        if self.is_evaluated:
+            return self.kept("semantic view", self._semantic_view_of_all_items)[items]
         distinct, places = items.unique(return_inverse=True)
         return self._adapt(self.item_vectors[distinct])[places]
 
     def _semantic_view_of_all_items(self) -> Tensor:
-        """Computed once between changes of the weights."""
-        if not self._semantic_view:
-            parts = [self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)]
-            self._semantic_view.append(torch.cat(parts))
-        return self._semantic_view[0]
+        return torch.cat([self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)])
 
     def _adapt(self, vectors: Tensor) -> Tensor:
         # There is nothing between the two layers, so that they are one; for many items that is much cheaper.

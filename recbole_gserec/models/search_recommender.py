@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
 
 import torch
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -15,6 +17,8 @@ from recbole_gserec.errors import SettingError
 
 MAX_PAIRS = 1 << 16
 """(row, candidate) pairs scored at once outside of training; bounds the memory of any evaluation."""
+
+T = TypeVar("T")
 
 
 class SearchRecommender(SequentialRecommender):
@@ -30,6 +34,29 @@ class SearchRecommender(SequentialRecommender):
     input_type = InputType.PAIRWISE
     loss_names: tuple[str, ...] = ()
     epoch = 0
+
+    def __init__(self, config: Config, dataset: Dataset):
+        super().__init__(config, dataset)
+        # In a dict, for an attribute that is a tensor would be taken for state that a training leaves behind.
+        self._kept: dict[str, Any] = {}
+        self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
+
+    def train(self, mode: bool = True) -> Self:
+        self._kept.clear()
+        return super().train(mode)
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the weights stay as they are: outside of training, without gradients."""
+        return not self.training and not torch.is_grad_enabled()
+
+    def kept(self, name: str, compute: Callable[[], T]) -> T:
+        """What follows from the weights alone; it is computed once between their changes if the model is evaluated."""
+        if not self.is_evaluated:
+            return compute()
+        if name not in self._kept:
+            self._kept[name] = compute()
+        return self._kept[name]
 
     @staticmethod
     def require_files(config: Mapping[str, Any], *suffixes: str) -> None:

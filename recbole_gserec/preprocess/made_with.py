@@ -49,8 +49,9 @@ class MadeWith(NamedTuple):
             DataError: Naming what differs.
         """
         check_fingerprint(self.fingerprint, now, path, remedy)
+        known = preprocess_settings().keys() & self.settings.keys()
         for name, value in config.external_config_dict.items():
-            if name not in preprocess_settings() or name not in self.settings:
+            if name not in known:
                 continue
             # The value in the one form in which it is stored.
             asked = json.loads(json.dumps(PreprocessSettings.read_one(name, value)))

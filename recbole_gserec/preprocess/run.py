@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole.config import Config
 
-from recbole_gserec.config import make_config
+from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
@@ -19,9 +18,6 @@ from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
 from recbole_gserec.preprocess.settings import PreprocessSettings
-
-_HERE = ("gpu_id", "show_progress")
-"""Settings that say where to run and what to show."""
 
 
 def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
@@ -37,11 +33,8 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
     Raises:
         GSERecError: For settings, files and data that cannot be used.
     """
-    given: dict[str, Any] = {"show_progress": True, **settings}
-    here = {name: given.pop(name) for name in _HERE if name in given}
-    with tempfile.TemporaryDirectory() as folder:
-        config = make_config("GSERec", dataset, given, here, Path(folder, "settings.yaml"))
-    return make_codes_from_config(config)
+    given, here = split_machine({"show_progress": True, **settings})
+    return make_codes_from_config(make_config("GSERec", dataset, given, here))
 
 
 def make_codes_from_config(config: Config) -> Path:

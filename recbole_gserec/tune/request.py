@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 from recbole.utils import get_trainer
 
-from recbole_gserec.benchmark.given import OPTIONS, canonical, split_machine
+from recbole_gserec.benchmark.given import OPTIONS, canonical
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all
-from recbole_gserec.config import make_config
+from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import model_settings
@@ -106,9 +105,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         prepared.derived,
     )
     sweep.points()
-    with tempfile.TemporaryDirectory() as folder:
-        here = {**machine, "data_path": str(data_path)}
-        config = make_config(request.model, request.dataset, given, here, Path(folder, "settings.yaml"))
+    config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})
     if config["eval_step"] < 1:
         raise SettingError(f"eval_step is {config['eval_step']}; it takes 1 or more: trials are compared by validation")
     if request.scheduler == "pbt" and not is_resumable(get_trainer(config["MODEL_TYPE"], config["model"])):

@@ -203,7 +203,7 @@ def test_something_is_kept_in_evaluation_alone(make_kar, training, gradients):
     model, _, batch = make_kar()
     with torch.set_grad_enabled(gradients):
         model.train(training).predict(batch)
-    assert (not model._item_knowledge) == (training or gradients)
+    assert (not model._kept) == (training or gradients)
 
 
 def test_what_is_kept_is_forgotten_when_weights_change(make_kar):

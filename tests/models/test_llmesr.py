@@ -299,7 +299,7 @@ def test_something_is_kept_in_evaluation_alone(make_llmesr, training, gradients)
     model, _, batch = make_llmesr()
     with torch.set_grad_enabled(gradients):
         model.train(training).predict(batch)
-    assert (not model._semantic_view) == (training or gradients)
+    assert (not model._kept) == (training or gradients)
 
 
 def test_what_is_kept_is_forgotten_when_weights_change(make_llmesr, monkeypatch):
