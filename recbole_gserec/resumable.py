@@ -90,6 +90,8 @@ class ResumableTraining(_Trainer):
     def store(self, train_data: Any, epoch: int) -> None:
         """Write the state after an epoch, whole or not at all."""
         result = self.best_valid_result
+        unsaved = self._unsaved.changed()
+        others = portable_other_parameter(self.model)
         state = {
             "format": FORMAT,
             "made_by": dict(self.made_by or {}),
@@ -98,8 +100,8 @@ class ResumableTraining(_Trainer):
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": result and {name: float(value) for name, value in result.items()},
             "state_dict": self.model.state_dict(),
-            "other_parameter": portable_other_parameter(self.model),
-            "unsaved": self._unsaved.changed(),
+            "other_parameter": {name: value for name, value in others.items() if f".{name}" not in unsaved},
+            "unsaved": unsaved,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers().items()},
             "random": global_states(),
             "own_random": own_states(train_data, self.model),

@@ -105,6 +105,14 @@ def test_numbers_are_those_of_an_uninterrupted_training(start, model):
     assert len({str(loss) for loss in expected[0]}) == SMALL["epochs"]
 
 
+def test_vectors_kept_for_evaluation_are_stored_once(start):
+    trainer, train, valid, _ = start("LightGCN", epochs=1)
+    trainer.fit(train, valid, verbose=False)
+    state = read_state(trainer.state_file, None)
+    assert state["unsaved"][".restore_user_e"].shape == trainer.model.restore_user_e.shape
+    assert state["other_parameter"] == {}
+
+
 @pytest.fixture
 def worse_and_worse(monkeypatch):
     """Every validation is worse than the one before."""

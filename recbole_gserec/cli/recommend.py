@@ -71,6 +71,7 @@ def recommend(
     if user or users:
         names = [*(user or []), *(read_user_list(users) if users else [])]
 
+    from recbole_gserec.recommend.recommender import USERS_AT_ONCE
     from recbole_gserec.recommend.run import Request, recommend_to_file, recommend_to_stream
 
     request = Request(
@@ -83,7 +84,7 @@ def recommend(
         new_interactions,
         new_searches,
         new_queries,
-        batch_size or 256,
+        batch_size or USERS_AT_ONCE,
     )
     if out is None:
         recommend_to_stream(request, sys.stdout)

@@ -10,6 +10,7 @@ import torch
 from recbole.config import Config
 from recbole.evaluator import Collector
 
+from recbole_gserec.evaluation.best_items import best_items
 from recbole_gserec.evaluation.ranks import ranks_against_ties
 from recbole_gserec.evaluation.scoring import CandidateBatch
 
@@ -53,12 +54,8 @@ class TieAwareCollector(Collector):
             if len(users) == len(scores_tensor):
                 self.ranks.append((users[positive_u.cpu()].numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
         if self._needs_items:
-            width = min(max(self.topk), scores_tensor.shape[1])
-            best = torch.topk(scores_tensor, width, dim=-1).indices.cpu()
-            if is_sampled:
-                padded = torch.nn.functional.pad(interaction.candidates.cpu(), (0, 1))
-                best = padded.gather(1, best)
-            self.data_struct.update_tensor("rec.items", best)
+            items = interaction.candidates if is_sampled else None
+            self.data_struct.update_tensor("rec.items", best_items(scores_tensor, max(self.topk), items).cpu())
 
     def _hits(self, ranks: torch.Tensor, rows: torch.Tensor, n_rows: int) -> torch.Tensor:
         """``[n_rows, K + 1]``: whether a target stands at each of the first K ranks, and the number of targets."""

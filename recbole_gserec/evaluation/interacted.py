@@ -55,11 +55,12 @@ def _of_several(users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[NDA
 
 def search_clicks_of(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Users and items (internal ids) of all clicks in searches; ids the dataset does not know are left out."""
-    if isinstance(dataset, SearchDataset):
+    config = dataset.config
+    # A model that reads no searches has the candidates of those that do.
+    if isinstance(dataset, SearchDataset) and "search" in (config["additional_feat_suffix"] or ()):
         events = dataset.events
         return events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64)
     path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.search"
-    config = dataset.config
     encoding = config["encoding"] or "utf-8"
     if not path.is_file() or has_no_rows(path, encoding):
         nothing = np.zeros(0, dtype=np.int64)

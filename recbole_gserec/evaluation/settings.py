@@ -44,6 +44,7 @@ def check_evaluation(settings: Mapping[str, Any], *, is_ours: bool) -> None:
     if not isinstance(topk, list) or not topk or any(type(depth) is not int or depth < 1 for depth in topk):
         raise SettingError(f"topk is {settings['topk']!r}; it takes a whole number of at least 1, or a list of such")
     _check_valid_metric(settings["valid_metric"], metrics, topk)
+    _check_shown_items(metrics, max(topk), eval_args.get("mode", "full"))
 
 
 def _check_keys(name: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -89,3 +90,15 @@ def _check_valid_metric(valid_metric: Any, metrics: list[str], topk: list[int]) 
         raise SettingError(
             f"valid_metric is '{valid_metric}', which is not computed: metrics are {metrics}, topk is {topk}"
         )
+
+
+def _check_shown_items(metrics: list[str], depth: int, mode: Any) -> None:
+    """Metrics of the recommended items count what fills a list that has fewer candidates than places."""
+    of_items = [metric for metric in metrics if "rec.items" in metrics_dict[metric.lower()].metric_need]
+    for value in mode.values() if isinstance(mode, dict) else [mode]:
+        n_candidates = int(value[3:]) + 1 if _SAMPLED.fullmatch(value) else depth
+        if of_items and depth > n_candidates:
+            raise SettingError(
+                f"topk has {depth}, and with the mode '{value}' a list has {n_candidates} items; '{of_items[0]}' takes "
+                "whole lists. Take a smaller topk, or more candidates"
+            )

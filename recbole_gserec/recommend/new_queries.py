@@ -38,19 +38,22 @@ def known_words(dataset: SearchDataset, words: FlatSequences, rows: NDArray[np.b
 def add_queries(model: AbstractRecommender, known: Ragged, new: Ragged) -> None:
     """Let a model embed new queries: their ids follow those of its own.
 
+    They take the place of those that an earlier call has added.
+
     Args:
         model: A search-aware model. All it knows of a query is its words (:class:`QueryEmbedding`).
         known: Words of the dataset's queries.
         new: Words of the new ones.
     """
+    values = torch.cat([known.values, new.values.to(known.values.dtype)])
+    offsets = torch.cat([known.offsets, new.offsets[1:] + len(known.values)])
     for layer in model.modules():
         if isinstance(layer, QueryEmbedding) and _embeds(layer, known):
-            device, n_words = layer.word_values.device, len(layer.word_values)
-            layer.word_values = torch.cat([layer.word_values, new.values.to(device, layer.word_values.dtype)])
-            layer.word_offsets = torch.cat([layer.word_offsets, new.offsets[1:].to(device) + n_words])
+            layer.word_values = values.to(layer.word_values.device)
+            layer.word_offsets = offsets.to(layer.word_offsets.device)
 
 
 def _embeds(layer: QueryEmbedding, known: Ragged) -> bool:
     """Whether the texts of a layer are the queries: others, such as those of items, are embedded in the same way."""
     pairs = ((layer.word_offsets, known.offsets), (layer.word_values, known.values))
-    return all(torch.equal(own.cpu(), other) for own, other in pairs)
+    return all(torch.equal(own[: len(other)].cpu(), other) for own, other in pairs)

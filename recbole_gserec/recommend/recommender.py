@@ -12,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.evaluation.top_k import TopK
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
 from recbole_gserec.recommend.new_queries import add_queries
 from recbole_gserec.recommend.scores import CandidateScores
 from recbole_gserec.recommend.seen import SeenItems
-from recbole_gserec.recommend.top_k import TopK
 from recbole_gserec.recommend.trained import Trained
 from recbole_gserec.recommend.unknown_users import takes_unknown_users
 from recbole_gserec.recommend.users import users_of
+
+USERS_AT_ONCE = 256
+"""Users that are encoded together by default: more make no difference to the speed, but to the memory."""
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "score": pa.float32()})
 
@@ -53,8 +56,7 @@ class Recommender:
     ):
         self._trained = trained
         self._users = users_of(trained, new)
-        if new is not None and new.queries is not None:
-            add_queries(trained.model, trained.dataset.query_words, new.queries)
+        self._new_queries = new.queries if new is not None else None
         touched, n_items = self._users.touched, trained.dataset.item_num
         if all_items:
             self._candidates = np.arange(1, n_items)
@@ -102,7 +104,7 @@ class Recommender:
         return Choice(chosen[kept], left_out)
 
     def recommend(
-        self, users: NDArray[np.int64], k: int, batch_size: int | None = None, max_scores: int | None = None
+        self, users: NDArray[np.int64], k: int, batch_size: int = USERS_AT_ONCE, max_scores: int | None = None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The ``k`` best items of each user; fewer where there are no more.
 
@@ -118,11 +120,14 @@ class Recommender:
         """
         if k < 1:
             raise SettingError(f"k is {k}; it takes a whole number of at least 1")
+        if self._new_queries is not None:
+            # Here, for the model may have been given those of others since.
+            add_queries(self._trained.model, self._trained.dataset.query_words, self._new_queries)
         candidates = torch.from_numpy(self._candidates)
         scorer = CandidateScores(self._trained, candidates, max_scores)
-        step = min(batch_size or scorer.max_rows, scorer.max_rows)
         device = self._trained.config["device"]
-        for part in torch.as_tensor(users).split(step):
+        # Cut, an empty choice would be one part without users.
+        for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)) if len(users) else ():
             seen, best = self._seen.of(part, device), TopK(k)
             for start, scores in scorer.of(self._users.batch(part)):
                 best.add(seen.mask_(scores, start), start)

@@ -15,7 +15,7 @@ from recbole_gserec.files import sha256_of_file
 from recbole_gserec.recommend.description import description_of
 from recbole_gserec.recommend.new_events import read_new_events
 from recbole_gserec.recommend.output import check_output, csv_to_stream, write_recommendations
-from recbole_gserec.recommend.recommender import Choice, Recommender
+from recbole_gserec.recommend.recommender import USERS_AT_ONCE, Choice, Recommender
 from recbole_gserec.recommend.trained import Trained, load_trained
 
 logger = getLogger(__name__)
@@ -47,7 +47,7 @@ class Request:
     new_interactions: Path | None = None
     new_searches: Path | None = None
     new_queries: Path | None = None
-    batch_size: int = 256
+    batch_size: int = USERS_AT_ONCE
 
 
 def recommend_to_file(request: Request, out: Path) -> int:

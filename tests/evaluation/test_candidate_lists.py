@@ -60,6 +60,11 @@ def test_every_model_has_the_same_lists(reference, prepare, model):
     assert evaluation_lists(prepare, model) == reference
 
 
+@pytest.mark.parametrize("suffixes", [[], ["query"]])
+def test_a_search_aware_model_that_reads_no_searches_has_them_too(reference, prepare, suffixes):
+    assert evaluation_lists(prepare, "GSERec", additional_feat_suffix=suffixes) == reference
+
+
 @pytest.mark.parametrize("model", ["GSERec", "SASRec", "BPR"])
 def test_popularity_lists_are_the_same_too(random_dataset, prepare, random_rows, model):
     popular = {"eval_args": {**LEAVE_ONE_OUT, "mode": "pop20"}}

@@ -97,3 +97,15 @@ def test_every_model_on_searchable_data_is_checked(random_dataset, make_config, 
 def test_plain_data_is_recboles_alone(make_config):
     config = make_config("BPR", "ml-100k", eval_args={"mode": "uni0", "note": 1})
     assert config["eval_args"]["mode"] == {"valid": "uni0", "test": "uni0"}
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_lists_shorter_than_metrics_of_their_items_need(is_ours):
+    items = {"metrics": ["NDCG", "itemcoverage"], "valid_metric": "NDCG@5"}
+    check(is_ours, **items, topk=[5, 100])
+    check(is_ours, **items, topk=[5, 500], **with_mode("full"))
+    check(is_ours, metrics=["NDCG"], valid_metric="NDCG@5", topk=[5, 500])
+    message = "^topk has 101, and with the mode 'uni99' a list has 100 items; 'itemcoverage' takes whole lists"
+    for mode in ("uni99", {"valid": "full", "test": "uni99"}):
+        with pytest.raises(SettingError, match=message):
+            check(is_ours, **items, topk=[5, 101], **with_mode(mode))

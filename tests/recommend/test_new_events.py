@@ -155,6 +155,22 @@ def test_a_new_query_is_the_mean_of_the_words_it_is_made_of(stored, write, model
         assert_same(entries, plain.best(user, 6))
 
 
+def test_queries_of_one_call_are_none_of_the_next(stored, write):
+    def events(trained, words):
+        search = write("search", [("u1", "other", 100, "i3")])
+        return Recommender(trained, read_new_events(trained, None, search, write("query", [("other", words)])))
+
+    def best(recommender):
+        return by_user(recommender.recommend(recommender.choose(["u1"]).users, 6))["u1"]
+
+    trained = load_trained(stored("GSERec"))
+    first, second = events(trained, "w0 w1"), events(trained, "w2")
+    expected = [best(events(load_trained(stored("GSERec")), words)) for words in ("w0 w1", "w2")]
+    assert expected[0] != expected[1]
+    assert [best(first), best(second)] == expected == [best(first), best(second)]
+    assert [best(second), best(first)] == expected[::-1]
+
+
 def test_texts_of_items_are_no_queries(data, write):
     checkpoint = store_model(
         data,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.recommend.recommender import SCHEMA, Recommender
+from recbole_gserec.recommend.recommender import SCHEMA, USERS_AT_ONCE, Recommender
 from recbole_gserec.recommend.trained import load_trained
 from tests.conftest import random_files, write_dataset
 from tests.recommend.stored_models import Plain, assert_same, by_user, store_model
@@ -162,6 +162,31 @@ def test_pairs_are_bounded(loaded, monkeypatch):
     recommend(trained)
     assert max(sizes) == 80  # Two items of forty users: eval_batch_size is 100.
     assert len(sizes) > 1
+
+
+def test_users_are_encoded_a_bounded_number_at_a_time(loaded, monkeypatch):
+    trained, sizes = loaded("GSERec"), []
+    encode = type(trained.model).encode
+
+    def counted(self, interaction):
+        sizes.append(len(interaction))
+        return encode(self, interaction)
+
+    monkeypatch.setattr(type(trained.model), "encode", counted)
+    n_users = len(recommend(trained))
+    recommender = Recommender(trained)
+    everybody = np.tile(recommender.choose().users, 20)
+    sizes.clear()
+    list(recommender.recommend(everybody, 3))
+    assert len(everybody) == 20 * n_users == sum(sizes) > max(sizes) == USERS_AT_ONCE
+
+
+@pytest.mark.parametrize("model", ["GSERec", "LightGCN", "NeuMF"])
+def test_of_nobody_nothing_is_asked(loaded, model):
+    recommender = Recommender(loaded(model))
+    choice = recommender.choose([])
+    assert len(choice.users) == 0 and choice.left_out == []
+    assert list(recommender.recommend(choice.users, 3)) == []
 
 
 def test_users_come_as_they_are_asked_for_and_once(loaded):

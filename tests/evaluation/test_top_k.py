@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.recommend.top_k import TopK
+from recbole_gserec.evaluation.top_k import TopK
 
 
 def best_of(scores, k, chunk):
