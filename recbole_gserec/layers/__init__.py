@@ -1,1 +1,1 @@
-"""Neural building blocks: each equation once, explicit constructor arguments, no knowledge of RecBole."""
+"""Neural building blocks: each equation once, explicit constructor arguments, no knowledge of settings."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recbole_gserec.layers.masked_softmax import masked_softmax
 from recbole_gserec.layers.packing import Packing
 
 
@@ -34,7 +35,5 @@ class AdditiveAttention(nn.Module):
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
         projected = torch.tanh(self.projection(events))
-        logits = packing.unpack(projected @ self.query)
-        # A finite floor keeps rows without events free of NaN; the sum leaves padding out.
-        weights = logits.masked_fill(~packing.mask, torch.finfo(logits.dtype).min).softmax(-1)
+        weights = masked_softmax(packing.unpack(projected @ self.query), packing.mask)
         return packing.sum(packing.pack(weights).unsqueeze(-1) * projected)

@@ -6,12 +6,12 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, by_head, project
 from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.transformer import EncoderLayer, by_head
+from recbole_gserec.layers.transformer import EncoderLayer
 
 
 class Memory(NamedTuple):
@@ -59,9 +59,8 @@ class AppendedEncoder(nn.Module):
         for number, layer in enumerate(self.layers):
             if number > 0:
                 events = self.layers[number - 1](events, packing)
-            size = layer.self_attn.embed_dim
-            joint = F.linear(events, layer.self_attn.in_proj_weight[size:], layer.self_attn.in_proj_bias[size:])
-            keys, values = by_head(packing.unpack(joint), 2, layer.self_attn.num_heads)
+            joint = project(layer.self_attn, events, KEYS_AND_VALUES)
+            keys, values = by_head(layer.self_attn, packing.unpack(joint))
             layers.append((keys, values))
         return Memory(layers, packing.mask)
 
@@ -75,8 +74,7 @@ class AppendedEncoder(nn.Module):
 def _attend(layer: EncoderLayer, tokens: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Attention of each token to the sequence and itself, before the output projection: ``[B, C, d]``."""
     attention = layer.self_attn
-    joint = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-    query, own_key, own_value = by_head(joint, 3, attention.num_heads)
+    query, own_key, own_value = by_head(attention, project(attention, tokens, ALL))
     query = query / math.sqrt(query.shape[-1])
     to_events = (query @ keys.transpose(2, 3)).masked_fill(~mask[:, None, None], -torch.inf)
     to_itself = (query * own_key).sum(-1, keepdim=True)

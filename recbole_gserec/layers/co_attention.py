@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.masked_softmax import masked_softmax
+
 
 class CoAttention(nn.Module):
     r"""How much each event of one history has in common with the other history.
@@ -47,7 +49,7 @@ class CoAttention(nn.Module):
         from_recommendation = (recommendation @ self.recommendation_weight) * recommendation_mask
         scores = torch.einsum("bls,bs->bl", affinity, from_search)
         search_scores = torch.einsum("bls,bl->bs", affinity, from_recommendation)
-        return _masked_softmax(scores, recommendation_mask), _masked_softmax(search_scores, search_mask)
+        return masked_softmax(scores, recommendation_mask), masked_softmax(search_scores, search_mask)
 
 
 class Split(NamedTuple):
@@ -99,8 +101,3 @@ def triplet_loss(history: Tensor, weights: Tensor, split: Split, margin: float) 
         for part in (weights, *(chosen / chosen.sum(1, keepdim=True).clamp_min(1) for chosen in split))
     )
     return F.triplet_margin_loss(anchor, similar, dissimilar, margin=margin)
-
-
-def _masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """0 on padding; a finite floor keeps rows without events free of NaN."""
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask

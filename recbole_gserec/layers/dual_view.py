@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.attention import KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
 from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.transformer import attend, by_head, prepare_layer
+from recbole_gserec.layers.transformer import prepare_layer
 
 
 class DualViewEncoder(nn.Module):
@@ -157,20 +157,15 @@ class CausalAttention(nn.MultiheadAttention):
     def forward(  # type: ignore[override]  # takes other arguments than torch's
         self, queries: Tensor, keys: Tensor, packing: Packing
     ) -> Tensor:
-        place = torch.arange(packing.mask.shape[1], device=keys.device)
-        later = (place > place.unsqueeze(1)).unsqueeze(0)
-        (query,) = by_head(packing.unpack(self._project_queries(queries)), 1, self.num_heads)
+        later = later_places(packing.mask.shape[1], keys.device)
+        (query,) = by_head(self, packing.unpack(project(self, queries, QUERIES)))
         return self.out_proj(packing.pack(self._attend(query, keys, packing, later)))
 
     def of_last(self, queries: Tensor, keys: Tensor, packing: Packing) -> Tensor:
         """The same for queries ``[B, d]`` at the most recent event of each row."""
-        (query,) = by_head(self._project_queries(queries).unsqueeze(1), 1, self.num_heads)
+        (query,) = by_head(self, project(self, queries, QUERIES).unsqueeze(1))
         return self.out_proj(self._attend(query, keys, packing).squeeze(1))
 
-    def _project_queries(self, queries: Tensor) -> Tensor:
-        return F.linear(queries, self.in_proj_weight[: self.embed_dim], self.in_proj_bias[: self.embed_dim])
-
     def _attend(self, query: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
-        joint = F.linear(keys, self.in_proj_weight[self.embed_dim :], self.in_proj_bias[self.embed_dim :])
-        key, value = by_head(packing.unpack(joint), 2, self.num_heads)
+        key, value = by_head(self, packing.unpack(project(self, keys, KEYS_AND_VALUES)))
         return attend(self, query, key, value, packing.mask, blocked)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from recbole_gserec.layers.attention import later_places
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 
@@ -40,9 +40,8 @@ class QueryNormLayer(nn.Module):
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
         padded = packing.unpack(events)
-        place = torch.arange(padded.shape[1], device=events.device)
         # Padding comes last: no real event attends to it, and every one has itself to attend to.
-        later = place > place.unsqueeze(1)
+        later = later_places(padded.shape[1], events.device)[0]
         attended, _ = self.attention(self.attention_norm(padded), padded, padded, attn_mask=later, need_weights=False)
         attended = self.forward_norm(packing.pack(attended))
         return self.dropout(self.outer(self.dropout(self.inner(attended)).relu())) + 2 * attended

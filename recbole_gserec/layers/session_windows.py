@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.masked_softmax import masked_softmax
 from recbole_gserec.layers.packing import Packing
 
 
@@ -58,10 +59,8 @@ class SessionWindows(nn.Module):
         starts, ends = (bound.unsqueeze(2) * counts.unsqueeze(2) for bound in self._bounds(means))
         inside = F.logsigmoid((places + 0.5 - starts) / self.softness)
         inside = inside + F.logsigmoid((ends - places - 0.5) / self.softness)
-        mask = packing.mask.unsqueeze(1)
         # The softmax of a logarithm divides by the sum, however small.
-        weights = inside.masked_fill(~mask, torch.finfo(inside.dtype).min).softmax(-1) * mask
-        return weights @ padded
+        return masked_softmax(inside, packing.mask.unsqueeze(1)) @ padded
 
     def _bounds(self, means: Tensor) -> tuple[Tensor, Tensor]:
         """Start and end of each window as fractions of the history, ``[B, K]``, from ``[B, K, d]``."""

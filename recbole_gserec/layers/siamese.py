@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
 from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.transformer import attend, by_head, prepare_layer
+from recbole_gserec.layers.transformer import prepare_layer
 
 
 class SiameseLayer(nn.TransformerDecoderLayer):
@@ -43,13 +43,11 @@ class SiameseLayer(nn.TransformerDecoderLayer):
     def _attention(
         self, attention: nn.MultiheadAttention, events: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None
     ) -> Tensor:
-        weight, bias, n_heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
         if keys is events:
-            query, key, value = by_head(packing.unpack(F.linear(events, weight, bias)), 3, n_heads)
+            query, key, value = by_head(attention, packing.unpack(project(attention, events, ALL)))
         else:
-            size = attention.embed_dim
-            (query,) = by_head(packing.unpack(F.linear(events, weight[:size], bias[:size])), 1, n_heads)
-            key, value = by_head(packing.unpack(F.linear(keys, weight[size:], bias[size:])), 2, n_heads)
+            (query,) = by_head(attention, packing.unpack(project(attention, events, QUERIES)))
+            key, value = by_head(attention, packing.unpack(project(attention, keys, KEYS_AND_VALUES)))
         return attention.out_proj(packing.pack(attend(self, query, key, value, packing.mask, blocked)))
 
 
@@ -96,9 +94,7 @@ class SiameseEncoder(nn.Module):
         n_places = packing.mask.shape[1]
         positions = sinusoids(n_places, streams[0])[packing.columns]
         streams = tuple(self.dropout(stream + positions) for stream in streams)
-        blocked = None
-        if self.causal:
-            blocked = torch.ones(1, n_places, n_places, dtype=torch.bool, device=positions.device).triu(1)
+        blocked = later_places(n_places, positions.device) if self.causal else None
         for layer in self.layers if self.stacked else self.layers[-1:]:
             pairs = zip(streams, reversed(streams), strict=True)
             streams = tuple(layer(own, other, packing, blocked) for own, other in pairs)

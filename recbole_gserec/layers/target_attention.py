@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from recbole_gserec.layers.masked_softmax import masked_softmax
+
 
 class TargetAttention(nn.Module):
     r"""Bilinear attention of candidates over a history.
@@ -34,9 +36,4 @@ class TargetAttention(nn.Module):
     def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:
         """The same history pooled over several masks, one result for each."""
         logits = candidates @ (history @ self.weight).transpose(1, 2)
-        pooled = []
-        for mask in masks:
-            # A finite floor keeps rows without events free of NaN; the product with the mask makes them 0.
-            masked = logits.masked_fill(~mask.unsqueeze(1), torch.finfo(logits.dtype).min)
-            pooled.append((masked.softmax(-1) * mask.unsqueeze(1)) @ history)
-        return pooled
+        return [masked_softmax(logits, mask.unsqueeze(1)) @ history for mask in masks]

@@ -7,23 +7,14 @@ may be empty.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Protocol
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
-
-
-class AttentionLayer(Protocol):
-    """A module with dropout on the attention weights, as :func:`prepare_layer` gives it."""
-
-    attention_dropout: Dropout
-    training: bool
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
@@ -64,8 +55,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         self, events: Tensor, packing: Packing, blocked: Tensor | None = None
     ) -> Tensor:
         if self.causal:
-            place = torch.arange(packing.mask.shape[1], device=events.device)
-            later = (place > place.unsqueeze(1)).unsqueeze(0)
+            later = later_places(packing.mask.shape[1], events.device)
             blocked = later if blocked is None else blocked | later
         return self.feed_forward(events, _self_attention(self, events, packing, blocked))
 
@@ -125,8 +115,7 @@ def _self_attention(
     layer: EncoderLayer | DecoderLayer, events: Tensor, packing: Packing, blocked: Tensor | None = None
 ) -> Tensor:
     attention = layer.self_attn
-    joint = packing.unpack(F.linear(events, attention.in_proj_weight, attention.in_proj_bias))
-    query, key, value = by_head(joint, 3, attention.num_heads)
+    query, key, value = by_head(attention, packing.unpack(project(attention, events, ALL)))
     attended = attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, blocked)))
     if blocked is None:
         return attended
@@ -137,11 +126,8 @@ def _self_attention(
 
 def _attention_of_last(layer: EncoderLayer, events: Tensor, packing: Packing) -> Tensor:
     attention = layer.self_attn
-    size = attention.embed_dim
-    query = F.linear(packing.last(events), attention.in_proj_weight[:size], attention.in_proj_bias[:size])
-    joint = F.linear(events, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
-    (query,) = by_head(query.unsqueeze(1), 1, attention.num_heads)
-    key, value = by_head(packing.unpack(joint), 2, attention.num_heads)
+    (query,) = by_head(attention, project(attention, packing.last(events), QUERIES).unsqueeze(1))
+    key, value = by_head(attention, packing.unpack(project(attention, events, KEYS_AND_VALUES)))
     return attention.out_proj(attend(layer, query, key, value, packing.mask).squeeze(1))
 
 
@@ -149,49 +135,6 @@ def _cross_attention(
     layer: DecoderLayer, events: Tensor, packing: Packing, memory: Tensor, memory_mask: Tensor
 ) -> Tensor:
     attention = layer.multihead_attn
-    size = attention.embed_dim
-    query = F.linear(events, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
-    joint = F.linear(memory, attention.in_proj_weight[size:], attention.in_proj_bias[size:])
-    (query,) = by_head(packing.unpack(query), 1, attention.num_heads)
-    key, value = by_head(joint, 2, attention.num_heads)
+    (query,) = by_head(attention, packing.unpack(project(attention, events, QUERIES)))
+    key, value = by_head(attention, project(attention, memory, KEYS_AND_VALUES))
     return attention.out_proj(packing.pack(attend(layer, query, key, value, memory_mask)))
-
-
-def by_head(joint: Tensor, n_parts: int, n_heads: int) -> tuple[Tensor, ...]:
-    """Split ``[B, N, n_parts * d]`` into contiguous parts ``[B, n_heads, N, d / n_heads]``."""
-    size = joint.shape[-1] // (n_parts * n_heads)
-    parts = joint.view(*joint.shape[:2], n_parts, n_heads, size)
-    return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-
-
-def attend(
-    layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, blocked: Tensor | None = None
-) -> Tensor:
-    """Multi-head attention before its output projection.
-
-    Args:
-        layer: Owner of the dropout on the attention weights.
-        query: ``[B, n_heads, N, d / n_heads]``.
-        key: ``[B, n_heads, M, d / n_heads]``.
-        value: As ``key``.
-        key_mask: ``[B, M]``, True where a key may be attended to. A row without any attends evenly: finite, unused.
-        blocked: ``[B, N, M]`` or ``[1, N, M]``, True where a query may not attend to a key besides.
-
-    Returns:
-        ``[B, N, d]``.
-    """
-    # The lowest finite number, not -inf: a row without keys must not become NaN.
-    hidden = ~key_mask.unsqueeze(1) if blocked is None else ~key_mask.unsqueeze(1) | blocked
-    bias = torch.zeros_like(hidden, dtype=query.dtype).masked_fill_(hidden, torch.finfo(query.dtype).min)
-    bias = bias.unsqueeze(1)
-    dropout = layer.attention_dropout
-    if dropout.p == 0 or not layer.training:
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    else:
-        # Torch's fused kernel for the CPU has no dropout, and its fallback torch's slow one.
-        n_rows, n_heads = query.shape[:2]
-        query, key, value = (part.flatten(0, 1) for part in (query, key, value))
-        bias = bias.expand(-1, n_heads, -1, -1).flatten(0, 1)
-        logits = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1 / math.sqrt(query.shape[-1]))
-        mixed = torch.bmm(dropout(logits.softmax(-1)), value).unflatten(0, (n_rows, n_heads))
-    return mixed.transpose(1, 2).flatten(2)
