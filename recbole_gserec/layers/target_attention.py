@@ -35,5 +35,9 @@ class TargetAttention(nn.Module):
 
     def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:
         """The same history pooled over several masks, one result for each."""
-        logits = candidates @ (history @ self.weight).transpose(1, 2)
+        if len(candidates) < len(history):
+            # Candidates that all rows share come in parts, and the history's product would be made for each.
+            logits = (candidates @ self.weight.T) @ history.transpose(1, 2)
+        else:
+            logits = candidates @ (history @ self.weight).transpose(1, 2)
         return [masked_softmax(logits, mask.unsqueeze(1)) @ history for mask in masks]
