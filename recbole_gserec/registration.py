@@ -355,8 +355,8 @@ def _replace_evaluation() -> None:
     import recbole.trainer.trainer
     from recbole.trainer import Trainer
 
+    from recbole_gserec.dataloader_choice import choose_dataloader
     from recbole_gserec.evaluation.collector import TieAwareCollector
-    from recbole_gserec.evaluation.dataloaders import choose_dataloader
     from recbole_gserec.evaluation.evaluator import PlainEvaluator
     from recbole_gserec.evaluation.scoring import CandidateBatch, score_batch
 

@@ -26,7 +26,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 _COUNTS = """
     embedding_size n_heads inner_size train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
     MAX_CLICK_LIST_LENGTH hidden_size max_tokens session_length n_align_negatives expert_size
-    n_specific_experts
+    n_specific_experts n_windows
 """.split()
 
 # RecBole takes these in several forms. The evaluation has a check of its own.

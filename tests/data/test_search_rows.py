@@ -5,7 +5,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_gserec.data.events import PADDED
 from recbole_gserec.data.search_rows import JointInteraction, SearchRows
-from recbole_gserec.evaluation.dataloaders import JointTrainDataLoader, SearchTrainDataLoader
+from recbole_gserec.data.train_dataloaders import JointTrainDataLoader, SearchTrainDataLoader
 
 
 def rows_by_hand(random_rows):

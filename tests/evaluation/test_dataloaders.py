@@ -6,13 +6,13 @@ import torch
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader, TrainDataLoader
 from recbole.utils import get_trainer
 
+from recbole_gserec.data.train_dataloaders import SearchTrainDataLoader
 from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation import dataloaders
 from recbole_gserec.evaluation.dataloaders import (
     BoundedFullSortEvalDataLoader,
     CandidateEvalDataLoader,
     SearchCandidateEvalDataLoader,
-    SearchTrainDataLoader,
 )
 
 pytestmark = pytest.mark.usefixtures("random_dataset")

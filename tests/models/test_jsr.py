@@ -14,8 +14,8 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.data.search_rows import JointInteraction
+from recbole_gserec.data.train_dataloaders import JointTrainDataLoader
 from recbole_gserec.errors import SettingError
-from recbole_gserec.evaluation.dataloaders import JointTrainDataLoader
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 

@@ -17,8 +17,8 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.data.search_rows import JointInteraction
+from recbole_gserec.data.train_dataloaders import JointTrainDataLoader
 from recbole_gserec.errors import SettingError
-from recbole_gserec.evaluation.dataloaders import JointTrainDataLoader
 from recbole_gserec.models.unifiedssr import adjacent_correlation
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
@@ -374,3 +374,9 @@ def test_training_lowers_the_loss(make_model):
 def test_wrong_settings_are_refused(make_model, settings, message):
     with pytest.raises(SettingError, match=message):
         make_model("UnifiedSSR", **settings)
+
+
+def test_correlations_need_neighbours(make_unified):
+    with pytest.raises(SettingError, match="n_windows is 1; it takes at least 2: lambda_corr weights"):
+        make_unified(n_windows=1)
+    make_unified(n_windows=1, lambda_corr=0)

@@ -1,0 +1,120 @@
+"""Dataloaders of the training: several negatives beside each row, and rows of the search task beside a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.config import Config
+from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataset import Dataset
+
+from recbole_gserec.data.negatives import NegativeSampler
+from recbole_gserec.data.search_rows import JointInteraction, SearchRows
+from recbole_gserec.errors import SettingError
+
+
+class SearchTrainDataLoader(TrainDataLoader):
+    """Batches of positive rows, each with its negatives beside it instead of a repeated row per negative.
+
+    A batch has ``train_batch_size`` positives and the field ``neg_item_id`` ``[B, n_negatives]``.
+    """
+
+    def _set_neg_sample_args(
+        self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
+    ) -> None:
+        if neg_sample_args["dynamic"]:
+            raise SettingError("train_neg_sample_args: search-aware models take dynamic: False alone")
+        if neg_sample_args["distribution"] not in ("uniform", "popularity"):
+            given = neg_sample_args["distribution"]
+            raise SettingError(f"train_neg_sample_args: distribution is '{given}'; it takes 'uniform' or 'popularity'")
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.neg_item_id = config["NEG_PREFIX"] + self.iid_field
+        self.neg_sample_args, self.times = neg_sample_args, 1
+        self.neg_sample_num = neg_sample_args["sample_num"]
+
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._negatives = NegativeSampler(
+            dataset.events,
+            dataset.item_num,
+            popularity=self.neg_sample_args["alpha"] if self.neg_sample_args["distribution"] == "popularity" else None,
+        )
+        # A generator of their own: negatives do not change with the number of random numbers a model draws.
+        self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
+        self._worker_seed: int | None = None
+        self._stored = None
+        if not config["resample_negatives"]:
+            users = dataset.inter_feat[self.uid_field].numpy()
+            # The same for all processes of a distributed run.
+            rng = np.random.default_rng(config["seed"])
+            self._stored = self._negatives.sample(users, self.neg_sample_num, rng)
+
+    def collate_fn(self, index: Sequence[int]) -> Any:
+        rows = np.array(index)
+        data = self.transform(self._dataset, self._dataset[rows])
+        if self._stored is not None:
+            negatives = self._stored[rows]
+        else:
+            users = data[self.uid_field].numpy()
+            negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
+        data.interaction[self.neg_item_id] = torch.from_numpy(negatives)
+        return data
+
+    def _generator(self) -> np.random.Generator:
+        """The generator of this process; a worker is a copy of its parent and needs a seed of its own each epoch."""
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None and worker.seed != self._worker_seed:
+            self._worker_seed = worker.seed
+            self._negative_rng = np.random.default_rng([worker.seed, self.config["local_rank"]])
+        return self._negative_rng
+
+
+class JointTrainDataLoader(SearchTrainDataLoader):
+    """The same with rows of the search task beside each batch: a :class:`JointInteraction`.
+
+    An epoch has every search row once, in a new order, spread evenly over the batches of all workers and processes.
+    Recommendation rows and their negatives are those of a model that does not learn to search.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._search_rows = SearchRows.of_training(dataset.events)
+        # The same for all processes of a distributed run.
+        self._order_rng = np.random.default_rng(config["seed"])
+        self._search_order, self._n_taken = np.zeros(0, dtype=np.int64), 0
+        self._stored_search = None
+        if self._stored is not None:
+            users = self._search_rows.users.numpy()
+            self._stored_search = self._negatives.sample(users, self.neg_sample_num, self._order_rng)
+
+    def __iter__(self) -> Iterator[Any]:
+        # Drawn before there are workers, which are copies.
+        self._search_order, self._n_taken = self._order_rng.permutation(len(self._search_rows)), 0
+        return super().__iter__()
+
+    def collate_fn(self, index: Sequence[int]) -> Any:
+        data = super().collate_fn(index)
+        places = self._take()
+        search = self._search_rows.take(places).batch(self._dataset)
+        if self._stored_search is not None:
+            negatives = self._stored_search[places]
+        else:
+            (rng,) = self._generator().spawn(1)
+            negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)
+        search.interaction[self.neg_item_id] = torch.from_numpy(negatives)
+        return JointInteraction(data.interaction, search)
+
+    def _take(self) -> np.ndarray:
+        """The search rows of the next batch: an even share of the epoch's order."""
+        worker = torch.utils.data.get_worker_info()
+        # Workers take turns at the batches of a process, processes at those of a distributed run.
+        n_workers, first = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        is_shared = isinstance(self.sampler, torch.utils.data.distributed.DistributedSampler)
+        n_processes, process = (self.sampler.num_replicas, self.sampler.rank) if is_shared else (1, 0)
+        number = (first + self._n_taken * n_workers) * n_processes + process
+        self._n_taken += 1
+        n_rows, n_batches = len(self._search_order), len(self) * n_processes
+        return self._search_order[n_rows * number // n_batches : n_rows * (number + 1) // n_batches]

@@ -1,0 +1,40 @@
+"""Which dataloader a model is trained and evaluated with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recbole.config import Config
+from recbole.utils import EvaluatorType, ModelType
+
+from recbole_gserec.data.train_dataloaders import JointTrainDataLoader, SearchTrainDataLoader
+from recbole_gserec.evaluation.dataloaders import (
+    BoundedFullSortEvalDataLoader,
+    CandidateEvalDataLoader,
+    SearchCandidateEvalDataLoader,
+)
+
+
+def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool) -> type:
+    """The dataloader class for a phase.
+
+    Args:
+        config: RecBole's settings.
+        phase: ``train``, ``valid`` or ``test``.
+        stock: RecBole's own choice, ``get_dataloader``.
+        is_ours: Whether the model is one of this package.
+    """
+    if phase == "train":
+        if not is_ours:
+            return stock(config, phase)
+        trains_search = getattr(config.model_class, "trains_search", False) and config["lambda_src"] > 0
+        return JointTrainDataLoader if trains_search else SearchTrainDataLoader
+    mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
+    ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
+    # On a dataset without searches, RecBole ranks several targets of a user together; its users know it so.
+    shares_lists = "eval_candidate_seed" in config or "LS" in (config["eval_args"]["split"] or {})
+    if ranks and shares_lists and mode[:3] in ("uni", "pop"):
+        return SearchCandidateEvalDataLoader if is_ours else CandidateEvalDataLoader
+    if is_ours and mode == "full":
+        return BoundedFullSortEvalDataLoader
+    return stock(config, phase)
