@@ -192,3 +192,21 @@ def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None
     """Raise SettingError unless the attention heads share the vectors' size evenly."""
     if config[size] % config["n_heads"]:
         raise SettingError(f"{size} {config[size]} is not a multiple of n_heads {config['n_heads']}")
+
+
+def check_positive(config: Mapping[str, Any], name: str) -> None:
+    """Raise SettingError unless a number is above 0."""
+    if config[name] <= 0:
+        raise SettingError(f"{name} is {config[name]}; it takes a number above 0")
+
+
+def check_some_layers(config: Mapping[str, Any]) -> None:
+    """Raise SettingError where there are no ``n_layers``."""
+    if config["n_layers"] < 1:
+        raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
+
+
+def check_negatives(config: Mapping[str, Any], loss: str) -> None:
+    """Raise SettingError where a loss has no negatives."""
+    if config["train_neg_sample_args"]["distribution"] == "none":
+        raise SettingError(f"train_neg_sample_args: the {loss} loss takes negatives; set distribution and sample_num")

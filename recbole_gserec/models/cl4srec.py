@@ -22,7 +22,7 @@ from recbole_gserec.layers.prediction import dot_product
 from recbole_gserec.layers.ranking_loss import pointwise_loss
 from recbole_gserec.layers.recbole_transformer import encode_at, use_fast_parts
 from recbole_gserec.layers.sequence_augmentation import SequenceAugmentation
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.setting_values import check_choice, check_heads, check_negatives, check_positive, check_some_layers
 
 
 class CL4SRec(SASRec):
@@ -62,16 +62,11 @@ class CL4SRec(SASRec):
     def _check(config: Config) -> None:
         check_choice("loss_type", config["loss_type"], ("CE", "BPR", "BCE"))
         check_choice("hidden_act", config["hidden_act"], ("gelu", "relu", "swish", "tanh", "sigmoid"))
-        if config["loss_type"] != "CE" and config["train_neg_sample_args"]["distribution"] == "none":
-            loss = config["loss_type"]
-            raise SettingError(
-                f"train_neg_sample_args: the loss {loss} takes negatives; set distribution and sample_num"
-            )
+        if config["loss_type"] != "CE":
+            check_negatives(config, config["loss_type"])
         check_heads(config, "hidden_size")
-        if config["n_layers"] < 1:
-            raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
-        if config["tau"] <= 0:
-            raise SettingError(f"tau is {config['tau']}; it takes a number above 0")
+        check_some_layers(config)
+        check_positive(config, "tau")
         for name in ("eta", "gamma", "beta"):
             if config[name] > 1:
                 raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")

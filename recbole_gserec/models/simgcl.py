@@ -17,10 +17,9 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN
 from torch import Tensor
 
-from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.info_nce import info_nce
 from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
-from recbole_gserec.setting_values import check_choice
+from recbole_gserec.setting_values import check_choice, check_negatives, check_positive, check_some_layers
 
 
 class SimGCL(LightGCN):
@@ -56,12 +55,9 @@ class SimGCL(LightGCN):
     @staticmethod
     def _check(config: Config) -> None:
         check_choice("cl_reduction", config["cl_reduction"], ("mean", "sum"))
-        if config["n_layers"] < 1:
-            raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
-        if config["tau"] <= 0:
-            raise SettingError(f"tau is {config['tau']}; it takes a number above 0")
-        if config["train_neg_sample_args"]["distribution"] == "none":
-            raise SettingError("train_neg_sample_args: the BPR loss takes negatives; set distribution and sample_num")
+        check_some_layers(config)
+        check_positive(config, "tau")
+        check_negatives(config, "BPR")
 
     def get_norm_adj_mat(self) -> ConstantMatrix:
         """LightGCN's matrix, made without a loop over interactions, and in a form that is faster to multiply with."""

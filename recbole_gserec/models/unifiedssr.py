@@ -23,7 +23,7 @@ from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
 from recbole_gserec.layers.session_windows import SessionWindows
 from recbole_gserec.layers.siamese import SiameseEncoder
 from recbole_gserec.models.joint_recommender import JointRecommender
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.setting_values import check_choice, check_heads, check_positive
 
 MIX_BOUNDS = (0.1, 0.9)
 """Least and largest weight of the products' branch in the search task."""
@@ -41,8 +41,7 @@ class UnifiedSSR(JointRecommender):
         check_choice("session_click", config["session_click"], ("first", "last"))
         size, n_heads = config["embedding_size"], config["n_heads"]
         check_heads(config)
-        if config["window_softness"] <= 0:
-            raise SettingError(f"window_softness is {config['window_softness']}; it takes a number above 0")
+        check_positive(config, "window_softness")
         self.pretrain_epochs = config["pretrain_epochs"]
         self.loss_positions, self.session_click = config["loss_positions"], config["session_click"]
         self.lambda_corr, self.scale = config["lambda_corr"], math.sqrt(size)

@@ -300,7 +300,7 @@ def test_width_of_padding_changes_nothing(make_cl4srec):
     ("settings", "message"),
     [
         ({"loss_type": "sampled_CE"}, "loss_type is 'sampled_CE'; it takes 'CE' or 'BPR' or 'BCE'"),
-        ({"loss_type": "BPR", "train_neg_sample_args": None}, "train_neg_sample_args: the loss BPR takes negatives"),
+        ({"loss_type": "BPR", "train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss takes negatives"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'; it takes 'gelu'"),
         ({"n_heads": 3}, "hidden_size 8 is not a multiple of n_heads 3"),
         ({"n_layers": 0}, "n_layers is 0; it takes a whole number of at least 1"),
