@@ -64,7 +64,8 @@ class SearchRecommender(SequentialRecommender):
         loaded = config["additional_feat_suffix"] or []
         missing = [suffix for suffix in suffixes if suffix not in loaded]
         if missing:
-            raise SettingError(f"additional_feat_suffix is {loaded}; {config['model']} also reads '{missing[0]}'")
+            named = " and ".join(f"'{suffix}'" for suffix in missing)
+            raise SettingError(f"additional_feat_suffix is {loaded}; {config['model']} also reads {named}")
 
     @staticmethod
     def search_mask(interaction: Interaction) -> Tensor:

@@ -286,5 +286,7 @@ def test_heads_must_divide_the_size(make_sesrec):
 
 
 def test_searches_must_be_loaded(make_sesrec):
-    with pytest.raises(SettingError, match="SESRec also reads 'query'"):
+    with pytest.raises(SettingError, match="SESRec also reads 'query'$"):
         make_sesrec(additional_feat_suffix=["search"])
+    with pytest.raises(SettingError, match="SESRec also reads 'search' and 'query'$"):
+        make_sesrec(additional_feat_suffix=[])
