@@ -129,7 +129,7 @@ class UniSAR(JointRecommender):
 
     def item_vectors(self) -> Tensor:
         """Vectors of all items, ``[n_items, d]``."""
-        return self.project("item", self.item_embedding.weight)
+        return self.kept("item vectors", lambda: self.project("item", self.item_embedding.weight))
 
     def queries(self, ids: Tensor) -> Tensor:
         """Vectors of queries, ``[n]`` to ``[n, d]``."""
