@@ -129,7 +129,10 @@ class ResumableTraining(_Trainer):
         if state is None or not Path(self.saved_model_file).is_file():
             return False
         self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(state["other_parameter"])
+        others = state["other_parameter"].items()
+        self.model.load_other_parameter(
+            {name: value.to(self.device) if isinstance(value, torch.Tensor) else value for name, value in others}
+        )
         self._unsaved.take(state["unsaved"], self.device)
         for name, optimizer_state in state["optimizers"].items():
             getattr(self, name).load_state_dict(optimizer_state)

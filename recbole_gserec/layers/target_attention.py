@@ -35,7 +35,8 @@ class TargetAttention(nn.Module):
 
     def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:
         """The same history pooled over several masks, one result for each."""
-        if len(candidates) < len(history):
+        n_candidates, n_events = (vectors.shape[0] * vectors.shape[1] for vectors in (candidates, history))
+        if len(candidates) < len(history) and n_candidates < n_events:
             # Candidates that all rows share come in parts, and the history's product would be made for each.
             logits = (candidates @ self.weight.T) @ history.transpose(1, 2)
         else:

@@ -120,14 +120,14 @@ class Recommender:
         """
         if k < 1:
             raise SettingError(f"k is {k}; it takes a whole number of at least 1")
-        if self._new_queries is not None:
-            # Here, for the model may have been given those of others since.
-            add_queries(self._trained.model, self._trained.dataset.query_words, self._new_queries)
         candidates = torch.from_numpy(self._candidates)
         scorer = CandidateScores(self._trained, candidates, max_scores)
         device = self._trained.config["device"]
         # Cut, an empty choice would be one part without users.
         for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)) if len(users) else ():
+            if self._new_queries is not None:
+                # Each time: the model may have been given those of others since.
+                add_queries(self._trained.model, self._trained.dataset.query_words, self._new_queries)
             seen, best = self._seen.of(part, device), TopK(k)
             for start, scores in scorer.of(self._users.batch(part)):
                 best.add(seen.mask_(scores, start), start)

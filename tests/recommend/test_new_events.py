@@ -169,6 +169,12 @@ def test_queries_of_one_call_are_none_of_the_next(stored, write):
     assert expected[0] != expected[1]
     assert [best(first), best(second)] == expected == [best(first), best(second)]
     assert [best(second), best(first)] == expected[::-1]
+    # Batch by batch in turn, too.
+    turns = zip(
+        *(each.recommend(each.choose(["u5", "u1"]).users, 6, batch_size=1) for each in (first, second)), strict=True
+    )
+    *_, last = turns
+    assert [by_user([part])["u1"] for part in last] == expected
 
 
 def test_texts_of_items_are_no_queries(data, write):
