@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from logging import getLogger
 from pathlib import Path
@@ -118,7 +119,7 @@ def register_model(model: Model, settings: str | Path | None = None) -> Model:
         settings = Path(source).with_name(f"{name}.yaml")
     add_model_file(name, Path(settings))
     MODELS[name] = module
-    _add_search_aware(name, sys.modules[module])
+    _add_search_aware(name, model)
     return model
 
 
@@ -238,10 +239,10 @@ def _add_models() -> None:
     for name, module in RECOMMENDATION_MODELS.items():
         sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
     for name, module in MODELS.items():
-        _add_search_aware(name, importlib.import_module(module))
+        _add_search_aware(name, getattr(importlib.import_module(module), name))
 
 
-def _add_search_aware(name: str, module: ModuleType) -> None:
+def _add_search_aware(name: str, model: type) -> None:
     """Put a search-aware model, its dataset and its trainer where RecBole looks for them."""
     import recbole.data.dataset
     import recbole.trainer
@@ -251,7 +252,12 @@ def _add_search_aware(name: str, module: ModuleType) -> None:
     from recbole_gserec.properties_files import reads_text_vectors
     from recbole_gserec.trainer import SearchTrainer
 
-    sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = module
+    # A module of its own: RecBole asks for the spec, and a script or notebook that is run has none.
+    path = f"recbole.model.general_recommender.{name.lower()}"
+    module: Any = ModuleType(path)
+    module.__spec__ = ModuleSpec(path, None)
+    setattr(module, name, model)
+    sys.modules[path] = module
     dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
     setattr(recbole.data.dataset, f"{name}Dataset", dataset)
     setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)

@@ -93,6 +93,21 @@ def test_an_installed_model_is_one_of_all_commands(tmp_path):
     assert (tmp_path / "best.csv").read_text().startswith("user,rank,item,score\nu1,1,")
 
 
+def test_a_model_of_the_script_that_is_run(tmp_path):
+    write_dataset(tmp_path / "dataset", "toy", **random_files())
+    (tmp_path / "MeanItems.yaml").write_text(yaml.safe_dump(SETTINGS))
+    register = "from recbole_gserec import register_model\n" + SOURCE.replace(
+        "class Mean", "@register_model\nclass Mean"
+    )
+    run = "\nfrom recbole.quick_start import run_recbole\nrun_recbole(model='MeanItems', dataset='toy')\n"
+    (tmp_path / "script.py").write_text(register + run)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    call = [sys.executable, "script.py", "--epochs=1"]
+    ended = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert list(tmp_path.glob("saved/MeanItems-*.pth"))
+
+
 def test_its_settings_are_checked_as_those_of_this_package(tmp_path):
     package = write_package(tmp_path / "site")
     write_dataset(tmp_path / "dataset", "toy", **random_files())
