@@ -5,7 +5,6 @@ r"""GSERec with the alignment of queries and clicked items that SESRec and UniSA
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -53,5 +52,5 @@ if __name__ == "__main__":
         settings = Path(folder) / "AlignedGSERec.yaml"
         settings.write_text(yaml.safe_dump({**model_settings("GSERec"), **ALIGNMENT}), encoding="utf-8")
         register_model(AlignedGSERec, settings)
-        sys.argv[1:1] = ["--epochs=100", "--eval_candidate_seed=2020"]
-        run_recbole(model="AlignedGSERec", dataset="ml-100k-search")
+        benchmark = {"epochs": 100, "eval_candidate_seed": 2020}
+        run_recbole(model="AlignedGSERec", dataset="ml-100k-search", config_dict=benchmark)

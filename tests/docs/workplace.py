@@ -71,6 +71,8 @@ def shorter(words: Sequence[str]) -> list[str]:
         changes = SHORT_CODES
     elif re.match("gserec (benchmark|analyze ablation|tune)", text) and "--report-only" not in arguments:
         changes = SHORT | (SHORT_CODES if "tune" in arguments else {})
+    elif text.startswith("python docs/results/"):
+        changes = SHORT | SHORT_CODES
     else:
         return list(words)
     kept = [word for word in arguments if word.partition("=")[0].removeprefix("--") not in changes]
@@ -92,7 +94,8 @@ def run_command(words: Sequence[str]) -> None:
         try:
             if program == "python":
                 patch.setattr(sys, "argv", arguments)
-                runpy.run_path(arguments[0], run_name="__main__")
+                with models_of_the_package():
+                    runpy.run_path(arguments[0], run_name="__main__")
             else:
                 {"gserec": gserec.main, "run_recbole": run_recbole.main}[program]()
         except SystemExit as ended:
