@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,3 +66,11 @@ def portable_other_parameter(model: AbstractRecommender) -> dict[str, Any]:
             value = PortableMatrix(value)
         values[name] = value
     return values
+
+
+def load_other_parameter(model: AbstractRecommender, values: Mapping[str, Any] | None, device: torch.device) -> None:
+    """``model.load_other_parameter()`` with tensors on the model's device, whichever they were read to."""
+    values = values or {}
+    model.load_other_parameter(
+        {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in values.items()}
+    )

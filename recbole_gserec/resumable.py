@@ -19,7 +19,7 @@ from recbole.trainer import Trainer
 
 from recbole_gserec import torch_files
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.portable_values import portable_other_parameter
+from recbole_gserec.portable_values import load_other_parameter, portable_other_parameter
 from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
 from recbole_gserec.unsaved_state import UnsavedState
 
@@ -129,10 +129,7 @@ class ResumableTraining(_Trainer):
         if state is None or not Path(self.saved_model_file).is_file():
             return False
         self.model.load_state_dict(state["state_dict"])
-        others = state["other_parameter"].items()
-        self.model.load_other_parameter(
-            {name: value.to(self.device) if isinstance(value, torch.Tensor) else value for name, value in others}
-        )
+        load_other_parameter(self.model, state["other_parameter"], self.device)
         self._unsaved.take(state["unsaved"], self.device)
         for name, optimizer_state in state["optimizers"].items():
             getattr(self, name).load_state_dict(optimizer_state)

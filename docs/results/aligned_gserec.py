@@ -1,6 +1,6 @@
 r"""GSERec with the alignment of queries and clicked items that SESRec and UniSAR have, and its paper has not.
 
-``python aligned_gserec.py`` trains it on ml-100k-search as the benchmark trains GSERec; ``--lambda_align=0`` is GSERec.
+``python aligned_gserec.py`` trains it on ml-100k-search as the benchmark trains GSERec.
 """
 
 from __future__ import annotations

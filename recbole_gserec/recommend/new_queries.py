@@ -35,22 +35,27 @@ def known_words(dataset: SearchDataset, words: FlatSequences, rows: NDArray[np.b
     return Ragged(torch.from_numpy(ids[known].astype(np.int32)), offsets), int((wanted & ~known).sum())
 
 
-def add_queries(model: AbstractRecommender, known: Ragged, new: Ragged) -> None:
-    """Let a model embed new queries: their ids follow those of its own.
-
-    They take the place of those that an earlier call has added.
+class NewQueries:
+    """Lets a model embed new queries: their ids follow those of its own.
 
     Args:
         model: A search-aware model. All it knows of a query is its words (:class:`QueryEmbedding`).
         known: Words of the dataset's queries.
         new: Words of the new ones.
     """
-    values = torch.cat([known.values, new.values.to(known.values.dtype)])
-    offsets = torch.cat([known.offsets, new.offsets[1:] + len(known.values)])
-    for layer in model.modules():
-        if isinstance(layer, QueryEmbedding) and _embeds(layer, known):
-            layer.word_values = values.to(layer.word_values.device)
-            layer.word_offsets = offsets.to(layer.word_offsets.device)
+
+    def __init__(self, model: AbstractRecommender, known: Ragged, new: Ragged):
+        layers = [layer for layer in model.modules() if isinstance(layer, QueryEmbedding) and _embeds(layer, known)]
+        values = torch.cat([known.values, new.values.to(known.values.dtype)])
+        offsets = torch.cat([known.offsets, new.offsets[1:] + len(known.values)])
+        self._words = [
+            (layer, values.to(layer.word_values.device), offsets.to(layer.word_values.device)) for layer in layers
+        ]
+
+    def give(self) -> None:
+        """Give them to the model, in the place of other new ones that it has."""
+        for layer, values, offsets in self._words:
+            layer.word_values, layer.word_offsets = values, offsets
 
 
 def _embeds(layer: QueryEmbedding, known: Ragged) -> bool:

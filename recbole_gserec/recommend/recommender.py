@@ -15,7 +15,7 @@ from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation.top_k import TopK
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
-from recbole_gserec.recommend.new_queries import add_queries
+from recbole_gserec.recommend.new_queries import NewQueries
 from recbole_gserec.recommend.scores import CandidateScores
 from recbole_gserec.recommend.seen import SeenItems
 from recbole_gserec.recommend.trained import Trained
@@ -56,7 +56,9 @@ class Recommender:
     ):
         self._trained = trained
         self._users = users_of(trained, new)
-        self._new_queries = new.queries if new is not None else None
+        self._new_queries = None
+        if new is not None and new.queries is not None:
+            self._new_queries = NewQueries(trained.model, trained.dataset.query_words, new.queries)
         touched, n_items = self._users.touched, trained.dataset.item_num
         if all_items:
             self._candidates = np.arange(1, n_items)
@@ -120,14 +122,15 @@ class Recommender:
         """
         if k < 1:
             raise SettingError(f"k is {k}; it takes a whole number of at least 1")
+        if len(users) == 0:
+            return
         candidates = torch.from_numpy(self._candidates)
         scorer = CandidateScores(self._trained, candidates, max_scores)
         device = self._trained.config["device"]
-        # Cut, an empty choice would be one part without users.
-        for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)) if len(users) else ():
+        for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)):
             if self._new_queries is not None:
                 # Each time: the model may have been given those of others since.
-                add_queries(self._trained.model, self._trained.dataset.query_words, self._new_queries)
+                self._new_queries.give()
             seen, best = self._seen.of(part, device), TopK(k)
             for start, scores in scorer.of(self._users.batch(part)):
                 best.add(seen.mask_(scores, start), start)

@@ -22,6 +22,7 @@ from recbole.utils import ModelType, get_model, init_seed
 from recbole_gserec.checkpoint import check_checkpoint
 from recbole_gserec.data.file_record import check_file_record
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
+from recbole_gserec.portable_values import load_other_parameter
 from recbole_gserec.recommend.raw_events import RawEvents, raw_events
 from recbole_gserec.registration import MODELS
 
@@ -149,11 +150,8 @@ def _load_weights(model: AbstractRecommender, state: dict[str, Any], checkpoint:
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
-    model.load_other_parameter(state.get("other_parameter"))
+    load_other_parameter(model, state.get("other_parameter"), config["device"])
     for name in getattr(model, "other_parameter_name", None) or ():
-        value = getattr(model, name)
         if name.startswith("restore_"):
             # Propagated vectors, kept for evaluation; the model makes them again of its weights.
             setattr(model, name, None)
-        elif isinstance(value, torch.Tensor):
-            setattr(model, name, value.to(config["device"]))
