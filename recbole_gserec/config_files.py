@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from recbole_gserec.errors import DataError
+from recbole_gserec.yaml_values import read_yaml
 
 
 def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
     for file in files:
         try:
             with open(file, encoding="utf-8") as opened:
-                content = yaml.safe_load(opened)
+                content = read_yaml(opened)
         except FileNotFoundError as error:
             raise DataError(file, "file not found", "Check the path; it counts from the current folder.") from error
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ def save_figure(figure: Figure, png: Path, pdf: Path) -> None:
     import matplotlib
 
     figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    # It tells of each table of each font, in the log of a training too.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     # TrueType: publishers refuse Type 3 fonts.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -6,10 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError
+from recbole_gserec.yaml_values import read_yaml
 
 _PACKAGE = Path(__file__).parent
 
@@ -25,7 +24,7 @@ def properties_folder() -> Path:
 
 @cache
 def _read(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def add_model_file(model: str, path: Path) -> None:
@@ -38,6 +37,8 @@ def add_model_file(model: str, path: Path) -> None:
     if not path.is_file():
         raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
     read_config_files([path])
+    # In a notebook it may have been changed since.
+    _read.cache_clear()
     _MODEL_FILES[model] = path
 
 
@@ -46,13 +47,21 @@ def registered_models() -> set[str]:
     return set(_MODEL_FILES)
 
 
-def _model_file(model: str) -> Path:
-    return _MODEL_FILES.get(model, properties_folder() / "model" / f"{model}.yaml")
+def _own_settings(model: str) -> dict[str, Any]:
+    """What the file of a model says; for a registered one, also what follows from the files of the dataset it reads."""
+    if model not in _MODEL_FILES:
+        return _read(properties_folder() / "model" / f"{model}.yaml")
+    own = {"additional_feat_suffix": ["search", "query"], **_read(_MODEL_FILES[model])}
+    suffixes = own["additional_feat_suffix"] or []
+    aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
+    if "search" in suffixes:
+        aliases["alias_of_item_id"] = ["search_item_ids"]
+    return {**aliases, **own}
 
 
 def model_settings(model: str) -> dict[str, Any]:
     """Defaults of one of our models, or a registered one, with the offline stage's if it reads it; else empty."""
-    own = _read(_model_file(model))
+    own = _own_settings(model)
     if "code" in own.get("additional_feat_suffix", []) or reads_text_vectors(model):
         return {**preprocess_settings(), **own}
     return dict(own)
@@ -60,7 +69,7 @@ def model_settings(model: str) -> dict[str, Any]:
 
 def reads_text_vectors(model: str) -> bool:
     """Whether a model is one of ours that reads the vectors of texts."""
-    return "preprocess_missing_vectors" in _read(_model_file(model))
+    return "preprocess_missing_vectors" in _own_settings(model)
 
 
 def is_search_aware(model: str) -> bool:

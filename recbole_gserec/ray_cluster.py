@@ -6,11 +6,7 @@ import logging
 import os
 
 from recbole_gserec.errors import SettingError
-
-
-def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from recbole_gserec.processors import chosen_threads, usable_cores, warn_if_busy
 
 
 def connect(address: str | None, n_cpus: int | None, *, option: str = "--address", join_running: bool = False) -> None:
@@ -30,6 +26,8 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
 
     if ray.is_initialized():
         return
+    # At Ray's own niceness of 15 its workers hardly run while any other program does.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(
             address=address or (None if join_running else "local"),
@@ -51,14 +49,17 @@ def connect_with_share(
     Args:
         workers: Tasks at once; None for as many as there is room for.
         address: Of a Ray cluster; None starts Ray on this machine.
-        cpus: Processors of a task; None shares those of this machine evenly, or is 1 on a cluster.
+        cpus: Processors of a task; None is 1, or on this machine an even share where ``workers`` is given, but not
+            more than ``OMP_NUM_THREADS``.
         gpus: GPUs of a task, or a part of one; None is 1 where there are any.
 
     Raises:
         SettingError: If Ray cannot be joined or started.
     """
     if cpus is None:
-        cpus = 1 if address else max(1, usable_cores() // (workers or 1))
+        cpus = 1 if address or not workers else max(1, usable_cores() // workers)
+        cpus = min(cpus, chosen_threads() or cpus)
+        warn_if_busy(cpus)
     at_once = workers or max(1, usable_cores() // cpus)
     connect(address, n_cpus=None if address else cpus * at_once)
     return {"CPU": cpus, "GPU": float(any(has.get("GPU") for has in machines())) if gpus is None else gpus}

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import recbole
-import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import is_number
-from recbole_gserec.properties_files import is_search_aware, model_settings, protocol_settings
+from recbole_gserec.properties_files import is_search_aware, model_settings, protocol_settings, registered_models
+from recbole_gserec.yaml_values import read_yaml
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
@@ -39,7 +39,8 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     """Refuse values that a model cannot work with.
 
     For RecBole's own models these are the settings of the protocol alone; for ours also the model's, those of the
-    offline stage, and those of RecBole that every run reads.
+    offline stage, and those of RecBole that every run reads. Of a registered model's own settings only the kind is
+    known: a number, True or False, a list or a dict.
 
     Args:
         given: Settings.
@@ -50,7 +51,9 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     """
     ours = model_settings(model)
     offline = _offline_readers() if ours else {}
-    defaults = {**(_recbole_defaults() if ours else {}), **protocol_settings(), **ours}
+    shared = {**(_recbole_defaults() if ours else {}), **protocol_settings()}
+    defaults = {**shared, **ours}
+    of_others = ours.keys() - shared.keys() if model in registered_models() else set()
     special = dict(_SPECIAL) if ours else {}
     if ours and not is_search_aware(model):
         special["train_neg_sample_args"] = _train_neg_sample_args_or_none
@@ -59,18 +62,31 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
             wanted = _wanted_offline(value, *offline[name])
         elif name in special:
             wanted = special[name](value)
-        elif defaults.get(name) is not None and name not in _OF_RECBOLE:
-            wanted = _wanted(name, value, defaults[name])
-        else:
+        elif defaults.get(name) is None or name in _OF_RECBOLE:
             continue
+        elif name in of_others:
+            wanted = _wanted_kind(value, defaults[name])
+        else:
+            wanted = _wanted(name, value, defaults[name])
         if wanted:
             raise SettingError(f"{name} is {value!r}; it takes {wanted}")
 
 
-def _wanted(name: str, value: Any, default: Any) -> str | None:
-    """What a setting takes, judged by its default; None where the value is such."""
+def _wanted_kind(value: Any, default: Any) -> str | None:
+    """What a setting takes, judged by its default's kind; None where the value is such."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "True or False"
+    if is_number(default):
+        return None if is_number(value) else "a number"
+    if isinstance(default, (list, dict)):
+        return None if isinstance(value, type(default)) else f"a {type(default).__name__}"
+    return None
+
+
+def _wanted(name: str, value: Any, default: Any) -> str | None:
+    """What a setting takes, judged by its default and its name; None where the value is such."""
+    if isinstance(default, bool):
+        return _wanted_kind(value, default)
     if isinstance(default, int):
         smallest = int(name in _COUNTS)
         return None if _is_whole(value, smallest) else f"a whole number of at least {smallest}"
@@ -84,9 +100,7 @@ def _wanted(name: str, value: Any, default: Any) -> str | None:
     if isinstance(default, list) and all(isinstance(element, int) for element in default):
         fits = isinstance(value, list) and all(_is_whole(element, 1) for element in value)
         return None if fits else "a list of whole numbers of at least 1"
-    if isinstance(default, (list, dict)):
-        return None if isinstance(value, type(default)) else f"a {type(default).__name__}"
-    return None
+    return _wanted_kind(value, default)
 
 
 def _is_whole(value: Any, smallest: int | None = None) -> bool:
@@ -98,7 +112,7 @@ def _is_whole(value: Any, smallest: int | None = None) -> bool:
 def _recbole_defaults() -> dict[str, Any]:
     """RecBole's defaults for all models."""
     path = Path(recbole.__file__).parent / "properties" / "overall.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path.read_text(encoding="utf-8"))
 
 
 def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:

@@ -6,12 +6,13 @@ import copy
 import difflib
 from collections.abc import Container, Iterable
 from functools import cache
+from itertools import chain
 from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import recbole
-import yaml
+from recbole.utils import argument_list
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import (
@@ -22,14 +23,18 @@ from recbole_gserec.properties_files import (
     protocol_settings,
     registered_models,
 )
+from recbole_gserec.yaml_values import read_yaml
 
 DEFAULT_DATASET = "ml-100k-search"
 
 # Settings that RecBole or its launcher reads and none of its YAML files has.
 _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
-    loss_type ft_ratio double_tower numerical_features discretization neg_sampling training_neg_sample_num reg_weight
-    encoding valid_metric_bigger tail_ratio wandb_project eval_neg_sample_args train_rec_step train_kg_step single_spec
+    double_tower numerical_features discretization encoding valid_metric_bigger tail_ratio wandb_project
+    eval_neg_sample_args single_spec
+""".split()
+_UNLISTED_OF_MODELS = """
+    loss_type ft_ratio neg_sampling training_neg_sample_num reg_weight train_rec_step train_kg_step
 """.split()
 
 
@@ -76,30 +81,46 @@ def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:
 
 def known_settings(model: str) -> frozenset[str]:
     """Names of all settings that RecBole, this package or the model reads."""
-    return _recbole_settings() | set(model_settings(model)) | set(protocol_settings())
+    return _settings_of_all() | _settings_of_models() | set(model_settings(model)) | set(protocol_settings())
 
 
 @cache
 def _settings_of_recbole(model: str) -> frozenset[str]:
     """Names in RecBole's own file about a model; none where it has no such file."""
     path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    return frozenset(yaml.safe_load(path.read_text(encoding="utf-8")) or ()) if path.is_file() else frozenset()
+    return frozenset(read_yaml(path.read_text(encoding="utf-8")) or ()) if path.is_file() else frozenset()
 
 
 @cache
-def _recbole_settings() -> frozenset[str]:
-    names = set(_UNLISTED)
-    for path in (Path(recbole.__file__).parent / "properties").rglob("*.yaml"):
-        # RecBole reads these files with a full loader; the names of the settings are all that is wanted here.
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names.update(content if isinstance(content, dict) else ())
-    return frozenset(names)
+def _settings_of_all() -> frozenset[str]:
+    """Settings of RecBole that are not those of some models."""
+    lists = (getattr(argument_list, name) for name in dir(argument_list) if name.endswith("_arguments"))
+    of_any_model = _names_in_files("model").intersection(chain(*lists))
+    files = map(_names_in_files, ("*.yaml", "dataset", "quick_start_config"))
+    return frozenset(_UNLISTED).union(of_any_model, *files)
+
+
+@cache
+def _settings_of_models() -> frozenset[str]:
+    """Settings that some of RecBole's models read."""
+    return frozenset(_names_in_files("model")).union(_UNLISTED_OF_MODELS) - _settings_of_all()
+
+
+def _names_in_files(pattern: str) -> set[str]:
+    """Names of the settings in files of RecBole."""
+    found = (Path(recbole.__file__).parent / "properties").glob(pattern)
+    files = [file for path in found for file in (path.rglob("*.yaml") if path.is_dir() else [path])]
+    files = [file for file in files if not file.name.endswith("url.yaml")]  # They name datasets.
+    # RecBole reads these files with a full loader; the names of the settings are all that is wanted here.
+    contents = [read_yaml(file.read_text(encoding="utf-8")) for file in files]
+    return {name for content in contents if isinstance(content, dict) for name in content}
 
 
 def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
     """Refuse a setting that nothing reads, most often a typing error.
 
-    For RecBole's own and for users' models, which may read settings of their own, it is only warned of.
+    For RecBole's own and for users' models, which may read settings of their own, it is only warned of, and so is for
+    ours what only other models read: settings are often those of several models.
 
     Args:
         given: Names of settings.
@@ -110,7 +131,10 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         SettingError: With the nearest known name.
     """
     ours, known = model_settings(model), known_settings(model)
+    unread = _settings_of_models() - ours.keys() - set(protocol_settings()) if ours else frozenset()
     for name in given:
+        if name in unread:
+            getLogger().warning(f"{model} does not read '{name}', a setting of other models: it changes nothing")
         if name in known:
             continue
         error = SettingError.unknown(name, sorted(known))

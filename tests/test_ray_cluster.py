@@ -1,10 +1,14 @@
+import os
+import subprocess
 import sys
 import types
 
 import pytest
+import torch
 
+from recbole_gserec import processors, ray_cluster
 from recbole_gserec.errors import SettingError
-from recbole_gserec.ray_cluster import connect
+from recbole_gserec.ray_cluster import connect, connect_with_share
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,57 @@ def test_why_there_is_no_ray_is_told_in_a_line(monkeypatch, address, message):
     monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
     with pytest.raises(SettingError, match=message):
         connect(address, 1)
+
+
+@pytest.mark.parametrize(
+    ("workers", "address", "chosen", "cpus", "at_once"),
+    [
+        (None, None, None, 1, 8),
+        (3, None, None, 2, 3),
+        (3, None, "1", 1, 3),
+        (3, None, "4", 2, 3),
+        (1, None, "0", 8, 1),
+        (1, None, "2,4", 8, 1),
+        (3, "auto", "4", 1, None),
+    ],
+)
+def test_tasks_share_the_processors(monkeypatch, workers, address, chosen, cpus, at_once):
+    """One each, or evenly, but not more than the user's number of threads."""
+    asked = {}
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    monkeypatch.setattr(ray_cluster, "usable_cores", lambda: 8)
+    monkeypatch.setattr(ray_cluster, "connect", lambda address, n_cpus: asked.update(n_cpus=n_cpus))
+    assert connect_with_share(workers, address, None, 0) == {"CPU": cpus, "GPU": 0}
+    assert asked["n_cpus"] == (at_once and cpus * at_once)
+
+
+def test_an_even_share_on_a_busy_machine_is_warned_of(monkeypatch, caplog):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(ray_cluster, "connect", lambda address, n_cpus: None)
+    for module in (ray_cluster, processors):
+        monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("os.getloadavg", lambda: (7.0, 7.0, 7.0))
+    connect_with_share(None, None, None, 0)
+    assert not caplog.text
+    connect_with_share(2, None, None, 0)
+    assert "4 threads of a training would wait for each other" in caplog.text
+
+
+@pytest.mark.parametrize(("chosen", "niceness"), [(None, 0), ("3", 3)])
+def test_workers_are_not_put_behind_other_programs(chosen, niceness):
+    """In a process of its own: Ray reads the environment when it is loaded."""
+    pytest.importorskip("ray")
+    script = (
+        "import os, ray\n"
+        "from recbole_gserec.ray_cluster import connect\n"
+        "connect(None, 1)\n"
+        "print(ray.get(ray.remote(lambda: os.nice(0)).remote()))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
+    if chosen:
+        environment["RAY_worker_niceness"] = chosen
+    told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert int(told.stdout.splitlines()[-1]) == niceness

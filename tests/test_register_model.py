@@ -1,5 +1,6 @@
 """Search-aware models of other packages: registered by hand, or found as entry points of what is installed."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from recbole_gserec import register_model
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.models.gserec import GSERec
 from recbole_gserec.properties_files import model_settings, properties_folder
+from recbole_gserec.setting_values import check_values
 from tests.conftest import random_files, write_dataset
 
 SOURCE = """
@@ -38,11 +40,10 @@ class MeanItems(SearchRecommender):
 """
 SETTINGS = {
     "mean_size": 8,
+    "margin_of_mean": 0,
+    "names": ["a"],
     "learning_rate": 0.01,
     "weight_decay": 0.0,
-    "additional_feat_suffix": ["search", "query"],
-    "alias_of_user_id": ["search_user_id"],
-    "alias_of_item_id": ["search_item_ids"],
     "train_neg_sample_args": {
         "distribution": "uniform",
         "sample_num": 2,
@@ -83,6 +84,7 @@ def test_an_installed_model_is_one_of_all_commands(tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert "MeanItems" in (tmp_path / "out" / "report" / "table.md").read_text()
+    assert "other code" not in (tmp_path / "out" / "report" / "table.md").read_text()
     (checkpoint,) = tmp_path.glob("out/runs/toy/MeanItems/*/checkpoint.pth")
     ended = command(
         *("main", "recommend", "--checkpoint", str(checkpoint), "--user", "u1", "--out", "best.csv"),
@@ -91,6 +93,12 @@ def test_an_installed_model_is_one_of_all_commands(tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "best.csv").read_text().startswith("user,rank,item,score\nu1,1,")
+
+    (package / "meanitems" / "another_part.py").write_text("")
+    ended = command("main", "benchmark", "--report-only", "--output", "out", package=package, folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    told = "MeanItems on toy: seed 2020 made with other code of the model than today's."
+    assert told in (tmp_path / "out" / "report" / "table.md").read_text()
 
 
 def test_a_model_of_the_script_that_is_run(tmp_path):
@@ -187,3 +195,51 @@ def test_settings_that_are_none(registered, tmp_path, content):
     path.write_text(content)
     with pytest.raises(DataError, match="New.yaml"):
         register_model(named("New"), settings=path)
+
+
+@pytest.fixture
+def with_settings(registered, tmp_path, monkeypatch):
+    """Registers ``MeanItems`` with some settings."""
+
+    def register(settings):
+        (tmp_path / "mean_items.py").write_text(SOURCE)
+        (tmp_path / "MeanItems.yaml").write_text(settings)
+        monkeypatch.syspath_prepend(tmp_path)
+        register_model(importlib.import_module("mean_items").MeanItems)
+
+    yield register
+    sys.modules.pop("mean_items")
+
+
+def test_numbers_of_its_settings_are_those_of_recbole(with_settings):
+    with_settings("weight_decay: 1e-5\n")
+    assert model_settings("MeanItems")["weight_decay"] == 1e-5
+    with_settings("weight_decay: 1e-4\n")
+    assert model_settings("MeanItems")["weight_decay"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("a: 1", (["search", "query"], ["search_user_id"], ["search_item_ids"])),
+        (
+            "additional_feat_suffix: [search, query, code]",
+            (["search", "query", "code"], ["search_user_id", "code_user_id"], ["search_item_ids"]),
+        ),
+        ("alias_of_user_id: [friend_id]", (["search", "query"], ["friend_id"], ["search_item_ids"])),
+    ],
+)
+def test_what_follows_from_the_files_it_reads_need_not_be_written(with_settings, written, expected):
+    with_settings(written)
+    settings = model_settings("MeanItems")
+    names = ("additional_feat_suffix", "alias_of_user_id", "alias_of_item_id")
+    assert tuple(settings[name] for name in names) == expected
+
+
+def test_of_its_own_settings_the_kind_alone_is_known(with_settings):
+    with_settings(yaml.safe_dump({**SETTINGS, "use_it": True}))
+    for name, value in [("margin_of_mean", 0.5), ("mean_size", -1), ("names", ["b"]), ("use_it", False)]:
+        check_values({name: value}, "MeanItems")
+    for name, value in [("margin_of_mean", "a"), ("use_it", 1), ("names", "b"), ("learning_rate", -1)]:
+        with pytest.raises(SettingError, match=name):
+            check_values({name: value}, "MeanItems")

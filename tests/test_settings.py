@@ -6,7 +6,14 @@ import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, model_settings, properties_folder, protocol_settings
-from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, dataset_defaults, plugin_defaults
+from recbole_gserec.settings import (
+    DEFAULT_DATASET,
+    check_model,
+    check_names,
+    dataset_defaults,
+    known_settings,
+    plugin_defaults,
+)
 
 PROTOCOL_MODE = {"valid": "uni99", "test": "uni99"}
 
@@ -129,6 +136,22 @@ def test_a_typing_error_is_refused_with_the_nearest_name(random_dataset, make_co
     # A model of RecBole's or of a user's own may read it.
     make_config("BPR", learning_rat=0.1)
     assert "unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in caplog.text
+
+
+def test_settings_of_other_models_are_warned_of(caplog):
+    check_names({"loss_type": "CE", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}, "GSERec")
+    assert [record.getMessage() for record in caplog.records] == [
+        "GSERec does not read 'loss_type', a setting of other models: it changes nothing",
+        "GSERec does not read 'hidden_size', a setting of other models: it changes nothing",
+    ]
+    caplog.clear()
+    check_names({"loss_type": "BCE", "n_heads": 2}, "QuerySeqRec")
+    check_names({"loss_type": "CE", "hidden_size": 32}, "BPR")
+    assert not caplog.records
+
+
+def test_names_of_datasets_are_no_settings():
+    assert "ml-100k" not in known_settings("GSERec")
 
 
 def test_all_settings_that_recbole_reads_are_known():

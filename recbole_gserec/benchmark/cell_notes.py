@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recbole_gserec.benchmark.defaults import changed_defaults
+from recbole_gserec.benchmark.model_code import has_other_code
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
@@ -15,7 +16,7 @@ _LONGEST = 200
 
 
 def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
-    """Tell of failed, damaged, unfinished and missing runs, of runs set aside, comparisons refused, defaults changed.
+    """Tell of runs that failed, are damaged, unfinished, missing or set aside, of comparisons refused, of changes.
 
     Args:
         cell: A model on a dataset.
@@ -31,7 +32,7 @@ def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: 
         parts.insert(0, f"{len(cell.finished)} of {len(seeds)} seeds")
     if cell.finished and refused:
         parts.append(f"not compared with {printed_name(not_none(anchor))}, nor ranked: {refused}")
-    parts += _outdated(cell)
+    parts += _other_code(cell) + _outdated(cell)
     return f"{printed_name(cell.model)} on {cell.dataset}: {'; '.join(parts)}." if parts else None
 
 
@@ -59,6 +60,11 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
     if absent:
         parts.append(f"no run of {_named(absent)}")
     return parts
+
+
+def _other_code(cell: ModelRuns) -> list[str]:
+    seeds = [run.seed for run in cell.finished.values() if has_other_code(run.record)]
+    return [f"{_named(seeds)} made with other code of the model than today's"] if seeds else []
 
 
 def _outdated(cell: ModelRuns) -> list[str]:

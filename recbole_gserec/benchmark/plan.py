@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings
 from recbole_gserec.config import split_machine
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, preset_file
 from recbole_gserec.settings import check_dataset_name, check_model, known_settings
+from recbole_gserec.yaml_values import read_yaml
 
 PROTOCOL = "table2"
 """The preset whose settings every benchmark starts from, whatever its models."""
@@ -32,7 +31,7 @@ def read_preset(name: str) -> Preset:
     Raises:
         SettingError: If there is none of this name.
     """
-    content = yaml.safe_load(preset_file(name, "benchmark").read_text(encoding="utf-8"))
+    content = read_yaml(preset_file(name, "benchmark").read_text(encoding="utf-8"))
     return Preset(list(content["models"]), dict(content["settings"]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from recbole_gserec.benchmark.model_code import code_digest
 from recbole_gserec.benchmark.provenance import provenance
 from recbole_gserec.benchmark.runs import FAILED, FORMAT, Run
 
@@ -28,6 +29,7 @@ def new_record(run: Run, started: datetime) -> dict[str, Any]:
         "given": dict(run.given),
         "derived": dict(run.derived),
         "settings": {},
+        "model_code": code_digest(run.model),
         "status": FAILED,
         "error": None,
         "traceback": None,

@@ -16,8 +16,8 @@ from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, read_run, status_of
-from recbole_gserec.busy_processors import warn_if_busy
 from recbole_gserec.narrowing import not_none
+from recbole_gserec.processors import warn_if_busy
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from recbole.utils import get_trainer
 
 from recbole_gserec.benchmark.built import build
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
+from recbole_gserec.benchmark.model_code import code_digest
 from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
 from recbole_gserec.benchmark.provenance import peak_memory_bytes, provenance
 from recbole_gserec.benchmark.record import new_record
@@ -91,7 +92,8 @@ def made_by(run: Run, config: Config) -> dict[str, Any]:
     """All that the numbers of a training depend on: where any of it is another, it does not go on."""
     record = provenance()
     threads = {"device": str(config["device"]), "threads": torch.get_num_threads()}
-    return {"run": run.key, **{name: record[name] for name in ("versions", "python", "git")}, **threads}
+    model = {"model_code": code_digest(run.model)}
+    return {"run": run.key, **model, **{name: record[name] for name in ("versions", "python", "git")}, **threads}
 
 
 def check_dataset(run: Run, config: Config) -> None:

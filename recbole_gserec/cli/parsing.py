@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.yaml_values import read_yaml
 
 
 def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
         if not (argument.startswith("--") and name and equals):
             raise SettingError(f"'{argument}' is not understood. Give settings as --name=value.")
         try:
-            settings[name] = yaml.safe_load(value)
+            settings[name] = read_yaml(value)
         except yaml.YAMLError:
             # Such as an interval, [3,inf): RecBole reads it itself.
             settings[name] = value

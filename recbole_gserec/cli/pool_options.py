@@ -24,7 +24,12 @@ Address = Annotated[
     str | None, typer.Option(help="Address of a Ray cluster; it shares the folders of the datasets and the runs.")
 ]
 CpusPerRun = Annotated[
-    int | None, typer.Option(min=1, help="Processors of a run.", show_default="all, or an even share; 1 on a cluster")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processors of a run.",
+        show_default="all, or an even share, up to OMP_NUM_THREADS; 1 on a cluster",
+    ),
 ]
 GpusPerRun = Annotated[
     float | None,

@@ -46,11 +46,13 @@ def tune(
     ] = Path("tune"),
     data_path: DataPath = Path("dataset"),
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once.", show_default="as many as there is room for")
+        int | None, typer.Option(min=1, help="Trials at once.", show_default="as many as have processors and GPUs")
     ] = None,
     cpus: Annotated[
         int | None,
-        typer.Option(min=1, help="Processors of a trial.", show_default="an even share; 1 on a cluster"),
+        typer.Option(
+            min=1, help="Processors of a trial.", show_default="1, or an even share of --workers; 1 on a cluster"
+        ),
     ] = None,
     gpus: Annotated[
         float | None,

@@ -12,6 +12,7 @@ from recbole.config import Config
 
 from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS
 from recbole_gserec.properties_files import preprocess_settings, protocol_settings
+from recbole_gserec.yaml_values import read_yaml
 
 _DEFAULT_DATA_PATH = "dataset"
 
@@ -52,7 +53,7 @@ def _as_argument(value: Any) -> str:
     """A value as the command line of ``gserec`` reads it: as YAML, or as it stands where it is none."""
     if isinstance(value, str):
         try:
-            is_plain = yaml.safe_load(value) == value
+            is_plain = read_yaml(value) == value
         except yaml.YAMLError:
             is_plain = value.isprintable()
         if is_plain:

@@ -10,6 +10,7 @@ from typing import Any
 from recbole.utils import get_trainer
 
 from recbole_gserec.benchmark.given import OPTIONS, canonical
+from recbole_gserec.benchmark.model_code import code_digest
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.config import make_config, split_machine
@@ -103,6 +104,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         request.n_samples,
         request.grace_period,
         prepared.derived,
+        code_digest(request.model),
     )
     sweep.points()
     config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})

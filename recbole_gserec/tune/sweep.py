@@ -20,6 +20,7 @@ MOST_TRIALS_OF_A_GRID = 10_000
 _TOLD = {
     "dataset_digest": "content of the dataset",
     "derived": "codes or text vectors",
+    "model_code": "code of the model",
     "given": "settings",
     "n_samples": "number of trials",
     "search": "--search",
@@ -45,6 +46,7 @@ class Sweep:
         n_samples: Trials; a grid has as many as combinations.
         grace_period: Epochs that every trial has before it may be stopped, or between two exchanges of a population.
         derived: Name -> SHA-256 of the files that the offline stage made and the model reads.
+        model_code: Of a model of another package; see :func:`recbole_gserec.benchmark.model_code.code_digest`.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Sweep:
     n_samples: int = 20
     grace_period: int = 5
     derived: Mapping[str, str] = field(default_factory=dict)
+    model_code: str | None = None
 
     def points(self) -> list[dict[str, Any]] | None:
         """The settings of all trials; None where the search chooses them as it goes.
@@ -89,10 +92,8 @@ class Sweep:
             return False
         except ValueError as error:
             raise DataError(path, "damaged", "Name another folder with --output, or delete this one.") from error
-        if before != content:
-            other = sorted(
-                name for name in content if not isinstance(before, dict) or before.get(name) != content[name]
-            )
+        known = before if isinstance(before, dict) else {}
+        if other := sorted(name for name in content if known.get(name) != content[name]):
             told = " and ".join(_TOLD.get(name, name) for name in other)
             raise SettingError(
                 f"{folder} has a sweep with other {told}: name another folder with --output, or delete this one"

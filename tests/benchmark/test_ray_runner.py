@@ -19,7 +19,7 @@ FOREVER = {**GIVEN, "epochs": 10**6, "stopping_step": 10**6}
 @pytest.fixture(scope="module")
 def ray():
     ray = pytest.importorskip("ray")
-    # Ray lets its workers wait for all other processes, on a busy machine for minutes.
+    # As :func:`connect` does: else workers wait for all other processes, on a busy machine for minutes.
     nice = {"worker_niceness": 0}
     ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, _system_config=nice)
     yield ray

@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from recbole_gserec import busy_processors
-from recbole_gserec.busy_processors import warn_if_busy
+from recbole_gserec import processors
+from recbole_gserec.processors import warn_if_busy
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def machine(monkeypatch, caplog):
 
     def told(load=3.5, threads=4, gpu=False, chosen=None):
         monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-        monkeypatch.setattr(busy_processors, "usable_cores", lambda: 4)
+        monkeypatch.setattr(processors, "usable_cores", lambda: 4)
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -29,7 +29,7 @@ def machine(monkeypatch, caplog):
 
 
 def test_a_busy_machine_is_told(machine):
-    assert "(load 3.5 on 4): 4 threads would wait for each other. Set OMP_NUM_THREADS=1" in machine()
+    assert "(load 3.5 on 4): 4 threads of a training would wait for each other. Set OMP_NUM_THREADS=1" in machine()
 
 
 @pytest.mark.parametrize("fine", [{"load": 2.9}, {"threads": 1}, {"gpu": True}, {"chosen": "4"}])

@@ -1,0 +1,44 @@
+"""The code of models of other packages: neither this package's version nor its commit tells of it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_gserec.properties_files import registered_models
+from recbole_gserec.registration import MODELS
+
+
+def code_digest(model: str) -> str | None:
+    """A digest of the code of a registered model: of its module, or of all modules of the package that has it.
+
+    Args:
+        model: Its name.
+
+    Returns:
+        Twelve hexadecimal digits; None for models of RecBole and of this package, and those of no file.
+    """
+    if model not in registered_models():
+        return None
+    module = sys.modules[MODELS[model]]
+    if module.__file__ is None:
+        return None
+    files = [Path(module.__file__)]
+    if module.__package__:
+        # A package without __init__.py has no file, and may be shared with others: there, the folder of the module.
+        package = sys.modules[module.__package__.partition(".")[0]]
+        files = sorted(Path(package.__file__ or module.__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def has_other_code(record: Mapping[str, Any]) -> bool:
+    """Whether a run's model had other code than it has here; False where that is not known."""
+    then, now = record.get("model_code"), code_digest(record["model"])
+    return None not in (then, now) and then != now
