@@ -40,7 +40,7 @@ format: $(VENV)/.installed-dev ## Apply style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.installed-dev ## Build the documentation site into site/; a warning is an error
+docs: $(VENV)/.installed-docs ## Build the documentation site into site/; a warning is an error
 	$(BIN)/mkdocs build --strict
 
 wheel: $(VENV)/.installed-dev ## Build the wheel and the source distribution into dist/
@@ -62,6 +62,10 @@ $(VENV)/.installed: $(VENV)/.torch
 
 $(VENV)/.installed-dev: $(VENV)/.torch
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
+
+$(VENV)/.installed-docs: $(VENV)/.torch
+	$(BIN)/python -m pip install -c constraints.txt -e ".[docs]"
 	@touch $@ $(VENV)/.installed
 
 # vLLM pins versions of its own, and brings builds of three libraries that do not go with torch for the CPU.

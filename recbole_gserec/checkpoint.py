@@ -20,6 +20,7 @@ from recbole_gserec.portable_values import portable_other_parameter, restore_arr
 from recbole_gserec.saved_pickles import NO_FILE
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
+_SHOWN = 5
 _PARTS = (
     "final_config_dict",
     "external_config_dict",
@@ -111,7 +112,7 @@ def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: An
 def check_checkpoint(path: str | Path) -> None:
     """Raise CheckpointError unless the file is a whole checkpoint that can be loaded safely."""
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        raise CheckpointError(f"{path}: no such checkpoint{_others_there(Path(path))}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
@@ -125,6 +126,14 @@ def check_checkpoint(path: str | Path) -> None:
         raise CheckpointError(f"{path}: truncated or not a checkpoint. Train again, or use another copy") from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= set(checkpoint):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
+
+
+def _others_there(path: Path) -> str:
+    """What checkpoints there are in a folder, or beside a path, the newest first: RecBole names them by the time."""
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.glob("*.pth"), key=lambda file: file.stat().st_mtime, reverse=True)
+    names = ", ".join(file.name for file in files[:_SHOWN])
+    return f". In {folder} there is {names}{', …' if len(files) > _SHOWN else ''}" if files else ""
 
 
 def _encode(value: Any) -> Any:

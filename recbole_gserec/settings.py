@@ -161,7 +161,9 @@ def check_model(model: str) -> None:
     if model not in known:
         by_lower = {name.lower(): name for name in known}
         near = difflib.get_close_matches(str(model).lower(), by_lower, n=1)
-        raise SettingError(f"there is no model '{model}'." + (f" Did you mean '{by_lower[near[0]]}'?" if near else ""))
+        own = "One of your own has to be registered (register_model)."
+        hint = f"Did you mean '{by_lower[near[0]]}'?" if near else own
+        raise SettingError(f"there is no model '{model}'. {hint}")
 
 
 def check_dataset_name(dataset: str) -> None:

@@ -247,8 +247,9 @@ def test_damaged_files_are_refused(readers, tmp_path, trained):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
         assert_refused(ways, tmp_path / name, "truncated or not a checkpoint")
-    assert_refused(ways, tmp_path / "none.pth", "no such checkpoint")
-    assert_refused(ways, tmp_path, "no such checkpoint")
+    for missing in (tmp_path / "none.pth", tmp_path):
+        os.utime(tmp_path / "half.pth", (2e9, 2e9))
+        assert_refused(ways, missing, f"no such checkpoint. In {tmp_path} there is half.pth, ")
     torch.save({"state_dict": {}}, tmp_path / "weights.pth")
     assert_refused(ways, tmp_path / "weights.pth", "not a RecBole checkpoint")
     torch.save([1, 2], tmp_path / "list.pth")

@@ -133,7 +133,8 @@ def compare_models(
         raise DataError(run.folder, f"its user '{user}' is not in the dataset's files", "Run the benchmark again")
     numbers = counts.to_numpy()[places]
     groups = grouping.groups or quantile_groups(numbers, grouping.n_quantiles)
-    logger.info(f"{reference.dataset}: comparing {reference.model} with {len(others)} other(s) in {len(groups)} groups")
+    compared = ", ".join(cell.model for cell in others)
+    logger.info(f"{reference.dataset}: comparing {reference.model} with {compared} in {len(groups)} groups")
     return compare_groups(reference, others, metrics, groups, places_of(numbers, groups))
 
 

@@ -12,10 +12,15 @@ from recbole_gserec.benchmark.results import StoredRun
 
 _OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
 """Packages whose version is told where it differs between results."""
+_OF_TRAINING = (
+    "epochs stopping_step train_batch_size learner learning_rate weight_decay clip_grad_norm loss_type "
+    "train_neg_sample_args resample_negatives MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH embedding_size hidden_size"
+).split()
+"""Settings of many models whose values are told where models were not given the same."""
 
 
 def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
-    """The settings that all models on a dataset were given alike, and then those that only some were."""
+    """The settings that all models on a dataset were given alike, those that only some were, and unequal defaults."""
     given = {}
     for cell in cells:
         for run in cell.runs:
@@ -32,7 +37,36 @@ def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
     for model, own in given.items():
         if different := dict(own.items() - common):
             lines.append(f"- `{model}`: {_listed(different)}")
+    if defaults := _unequal_defaults(cells):
+        lines += ["", "Where the models' defaults differ:", "", *defaults]
     return "\n".join(lines)
+
+
+def _unequal_defaults(cells: Sequence[ModelRuns]) -> list[str]:
+    """A line for each setting that models with such a one took differently, and that was given to none of them."""
+    lines = []
+    for name in _OF_TRAINING:
+        records = [run.record for cell in cells for run in cell.finished.values()]
+        if any(name in record["given"] for record in records):
+            continue
+        taken = [(printed_name(record["model"]), record["settings"].get(name)) for record in records]
+        models: dict[str, list[str]] = {}
+        for model, value in _without_equal_parts([pair for pair in taken if pair[1] is not None]):
+            own = models.setdefault(json.dumps(value, sort_keys=True), [])
+            if model not in own:
+                own.append(model)
+        if len(models) > 1:
+            lines.append(f"- `{name}`: " + "; ".join(f"`{value}` {', '.join(own)}" for value, own in models.items()))
+    return lines
+
+
+def _without_equal_parts(taken: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Values of models; of dicts, only what is not the same in all."""
+    values = [value for _, value in taken]
+    if not values or not all(isinstance(value, dict) for value in values):
+        return taken
+    same = {name for name in values[0] if all(value.get(name) == values[0][name] for value in values)}
+    return [(model, {name: part for name, part in value.items() if name not in same}) for model, value in taken]
 
 
 def _listed(settings: Mapping[str, str]) -> str:

@@ -67,7 +67,8 @@ def line_of(record: TrialRecord) -> str:
     if record.error is not None:
         return f"{record.trial} failed: {record.error} ({settings})"
     score = "no score" if record.best_score is None else f"{record.best_score:.4f}"
-    return f"{record.trial} {record.status}: {score} after {record.epochs} epochs ({settings})"
+    epochs = f"{record.epochs} epoch{'s' if record.epochs != 1 else ''}"
+    return f"{record.trial} {record.status}: {score} after {epochs} ({settings})"
 
 
 def _best(folder: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 
@@ -112,18 +114,20 @@ def test_its_factors_multiply_to_its_scores(ready):  # noqa: F811
         torch.testing.assert_close(model.user_factors(batch) @ items.T, model.full_sort_predict(batch))
 
 
-def test_installed_as_the_page_says_a_new_process_knows_it(tmp_path, fresh_python):
+def test_installed_as_the_page_says_a_new_process_knows_it(tmp_path, fresh_python, monkeypatch):
     page = ROOT / "docs" / "adding_a_model.md"
-    (shown,) = (tomllib.loads(block.text) for block in blocks_of(page) if block.language == "toml")
-    lines = []
-    for group, points in shown["project"]["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
-    record = tmp_path / "last_search-1.0.dist-info"
-    record.mkdir()
-    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: last-search\nVersion: 1.0\n")
-    (record / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    (shown,) = (block.text for block in blocks_of(page) if block.language == "toml")
+    (package,) = tomllib.loads(shown)["tool"]["setuptools"]["packages"]
+    project, installed = tmp_path / "mine", tmp_path / "installed"
+    (project / package).mkdir(parents=True)
+    (project / "pyproject.toml").write_text(shown)
+    (project / package / "__init__.py").touch()
     for path in (EXAMPLE, SETTINGS):
-        shutil.copy(path, tmp_path)
+        shutil.copy(path, project / package)
+    # Without the network: what builds it is what is here.
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(installed)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(project)], check=True)
+    monkeypatch.syspath_prepend(installed)
     code = f"""
         import recbole_gserec
         from recbole.utils import get_model
@@ -134,4 +138,4 @@ def test_installed_as_the_page_says_a_new_process_knows_it(tmp_path, fresh_pytho
         known = "resample_negatives" in known_settings("{NAME}")
         print(get_model("{NAME}").__module__, is_search_aware("{NAME}"), known)
     """
-    assert fresh_python(code).split() == [EXAMPLE.stem, "True", "True"]
+    assert fresh_python(code).split() == [f"{package}.{EXAMPLE.stem}", "True", "True"]
