@@ -38,6 +38,8 @@ def check_command(words: list[str]) -> None:
         assert set(arguments) <= set(targets), f"no such target: {arguments}"
     elif program == "pip":
         _check_pip(arguments)
+    elif program == "pytest":
+        assert (ROOT / arguments[0]).is_file()
     else:
         assert arguments[0] in FROM_OTHERS[program]
 
