@@ -131,7 +131,8 @@ def check_checkpoint(path: str | Path) -> None:
 def _others_there(path: Path) -> str:
     """What checkpoints there are in a folder, or beside a path, the newest first: RecBole names them by the time."""
     folder = path if path.is_dir() else path.parent
-    files = sorted(folder.glob("*.pth"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = [file for file in folder.glob("*.pth") if file.is_file()]
+    files.sort(key=lambda file: file.stat().st_mtime, reverse=True)
     names = ", ".join(file.name for file in files[:_SHOWN])
     return f". In {folder} there is {names}{', …' if len(files) > _SHOWN else ''}" if files else ""
 

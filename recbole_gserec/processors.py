@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 
+import joblib
 import torch
 
 _BUSY = 0.75
+_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+"""Before this program did anything: later its own load would be taken for that of others."""
 logger = logging.getLogger(__name__)
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use, within the limits of a container."""
+    return joblib.cpu_count()
 
 
 def chosen_threads() -> int | None:
@@ -31,12 +34,11 @@ def warn_if_busy(threads: int | None = None) -> None:
     Args:
         threads: Of a training; None for those that PyTorch takes by itself.
     """
-    if "OMP_NUM_THREADS" in os.environ or torch.cuda.is_available() or not hasattr(os, "getloadavg"):
+    if "OMP_NUM_THREADS" in os.environ or torch.cuda.is_available():
         return
-    threads = threads or torch.get_num_threads()
-    load, cores = os.getloadavg()[0], usable_cores()
-    if threads > 1 and load > _BUSY * cores:
+    threads, cores = threads or torch.get_num_threads(), usable_cores()
+    if threads > 1 and _BUSY * cores < _LOAD:
         logger.warning(
-            f"Other programs keep the processors busy (load {load:.1f} on {cores}): {threads} threads of a training "
+            f"Other programs keep the processors busy (load {_LOAD:.1f} on {cores}): {threads} threads of a training "
             "would wait for each other. Set OMP_NUM_THREADS=1, or wait for the other programs"
         )

@@ -52,7 +52,7 @@ def _own_settings(model: str) -> dict[str, Any]:
     if model not in _MODEL_FILES:
         return _read(properties_folder() / "model" / f"{model}.yaml")
     own = {"additional_feat_suffix": ["search", "query"], **_read(_MODEL_FILES[model])}
-    suffixes = own["additional_feat_suffix"] or []
+    suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
     if "search" in suffixes:
         aliases["alias_of_item_id"] = ["search_item_ids"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+import torch
+
 from recbole_gserec.errors import SettingError
 from recbole_gserec.processors import chosen_threads, usable_cores, warn_if_busy
 
@@ -49,20 +51,26 @@ def connect_with_share(
     Args:
         workers: Tasks at once; None for as many as there is room for.
         address: Of a Ray cluster; None starts Ray on this machine.
-        cpus: Processors of a task; None is 1, or on this machine an even share where ``workers`` is given, but not
-            more than ``OMP_NUM_THREADS``.
+        cpus: Processors of a task; None is 1, or on this machine an even share where ``workers`` or GPUs say how many
+            tasks there are at once, but not more than ``OMP_NUM_THREADS``.
         gpus: GPUs of a task, or a part of one; None is 1 where there are any.
 
     Raises:
         SettingError: If Ray cannot be joined or started.
     """
     if cpus is None:
-        cpus = 1 if address or not workers else max(1, usable_cores() // workers)
+        tasks = workers or _tasks_on_gpus(gpus)
+        cpus = 1 if address or not tasks else max(1, usable_cores() // tasks)
         cpus = min(cpus, chosen_threads() or cpus)
         warn_if_busy(cpus)
     at_once = workers or max(1, usable_cores() // cpus)
     connect(address, n_cpus=None if address else cpus * at_once)
     return {"CPU": cpus, "GPU": float(any(has.get("GPU") for has in machines())) if gpus is None else gpus}
+
+
+def _tasks_on_gpus(gpus: float | None) -> int:
+    """Tasks that this machine's GPUs are enough for at once; 0 where they need none."""
+    return 0 if gpus == 0 else int(torch.cuda.device_count() // (gpus or 1))
 
 
 def machines() -> list[dict[str, float]]:

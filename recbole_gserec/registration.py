@@ -198,7 +198,7 @@ def _add_settings() -> None:
     from recbole_gserec.data.settings import DATASET_SETTINGS
     from recbole_gserec.evaluation.settings import check_evaluation
     from recbole_gserec.setting_values import check_values
-    from recbole_gserec.settings import check_names, plugin_defaults
+    from recbole_gserec.settings import check_names, plugin_defaults, warn_of_unread
 
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
@@ -209,6 +209,7 @@ def _add_settings() -> None:
         given, internal = self.external_config_dict, self.internal_config_dict
         # The command line may be that of a user's own program, with flags of its own: those are only warned of.
         check_names(given, model, lenient=self.cmd_config_dict)
+        warn_of_unread(given, model)
         check_values(given, model)
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL

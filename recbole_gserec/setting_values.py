@@ -52,8 +52,12 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     ours = model_settings(model)
     offline = _offline_readers() if ours else {}
     shared = {**(_recbole_defaults() if ours else {}), **protocol_settings()}
-    defaults = {**shared, **ours}
-    of_others = ours.keys() - shared.keys() if model in registered_models() else set()
+    if model in registered_models():
+        # What RecBole and the protocol know is judged by their defaults, however this file writes its own: 0 or 0.0.
+        shared = {name: default for name, default in shared.items() if default is not None}
+        defaults, of_others = {**ours, **shared}, ours.keys() - shared.keys()
+    else:
+        defaults, of_others = {**shared, **ours}, set()
     special = dict(_SPECIAL) if ours else {}
     if ours and not is_search_aware(model):
         special["train_neg_sample_args"] = _train_neg_sample_args_or_none

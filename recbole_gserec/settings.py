@@ -27,14 +27,15 @@ from recbole_gserec.yaml_values import read_yaml
 
 DEFAULT_DATASET = "ml-100k-search"
 
-# Settings that RecBole or its launcher reads and none of its YAML files has.
+# Settings that RecBole or its launcher reads and none of its YAML files has; the last three are those of a transform.
 _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
     double_tower numerical_features discretization encoding valid_metric_bigger tail_ratio wandb_project
     eval_neg_sample_args single_spec
+    mask_ratio ft_ratio beta
 """.split()
 _UNLISTED_OF_MODELS = """
-    loss_type ft_ratio neg_sampling training_neg_sample_num reg_weight train_rec_step train_kg_step
+    loss_type neg_sampling training_neg_sample_num reg_weight train_rec_step train_kg_step
 """.split()
 
 
@@ -84,6 +85,17 @@ def known_settings(model: str) -> frozenset[str]:
     return _settings_of_all() | _settings_of_models() | set(model_settings(model)) | set(protocol_settings())
 
 
+def read_settings(model: str) -> frozenset[str]:
+    """Those of them that this model reads, as far as that is known: of ours it is."""
+    return known_settings(model) - _unread_settings(model)
+
+
+def _unread_settings(model: str) -> frozenset[str]:
+    """Settings of RecBole's models that are none of a model of ours."""
+    ours = model_settings(model)
+    return _settings_of_models() - ours.keys() - protocol_settings().keys() if ours else frozenset()
+
+
 @cache
 def _settings_of_recbole(model: str) -> frozenset[str]:
     """Names in RecBole's own file about a model; none where it has no such file."""
@@ -119,8 +131,7 @@ def _names_in_files(pattern: str) -> set[str]:
 def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
     """Refuse a setting that nothing reads, most often a typing error.
 
-    For RecBole's own and for users' models, which may read settings of their own, it is only warned of, and so is for
-    ours what only other models read: settings are often those of several models.
+    For RecBole's own models and users' of its kind, which may read settings of their own, it is only warned of.
 
     Args:
         given: Names of settings.
@@ -131,16 +142,20 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         SettingError: With the nearest known name.
     """
     ours, known = model_settings(model), known_settings(model)
-    unread = _settings_of_models() - ours.keys() - set(protocol_settings()) if ours else frozenset()
     for name in given:
-        if name in unread:
-            getLogger().warning(f"{model} does not read '{name}', a setting of other models: it changes nothing")
         if name in known:
             continue
         error = SettingError.unknown(name, sorted(known))
         if ours and name not in lenient:
             raise error
         getLogger().warning(str(error))
+
+
+def warn_of_unread(given: Iterable[str], model: str) -> None:
+    """Warn of settings that other models read and this one of ours does not: files of settings serve several models."""
+    why = "it has no default for it" if model in registered_models() else "it changes nothing"
+    for name in sorted(_unread_settings(model).intersection(given)):
+        getLogger().warning(f"{model} does not read '{name}', a setting of other models: {why}")
 
 
 def known_models() -> set[str]:

@@ -1,7 +1,5 @@
 """Who trains on several threads beside other programs is warned."""
 
-import os
-
 import pytest
 import torch
 
@@ -14,7 +12,7 @@ def machine(monkeypatch, caplog):
     """Says what a machine of four cores warns of."""
 
     def told(load=3.5, threads=4, gpu=False, chosen=None):
-        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+        monkeypatch.setattr(processors, "_LOAD", load)
         monkeypatch.setattr(processors, "usable_cores", lambda: 4)
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

@@ -29,26 +29,31 @@ def test_why_there_is_no_ray_is_told_in_a_line(monkeypatch, address, message):
 
 
 @pytest.mark.parametrize(
-    ("workers", "address", "chosen", "cpus", "at_once"),
+    ("workers", "address", "gpus", "chosen", "cpus", "at_once"),
     [
-        (None, None, None, 1, 8),
-        (3, None, None, 2, 3),
-        (3, None, "1", 1, 3),
-        (3, None, "4", 2, 3),
-        (1, None, "0", 8, 1),
-        (1, None, "2,4", 8, 1),
-        (3, "auto", "4", 1, None),
+        (None, None, 0, None, 1, 8),
+        (None, None, None, None, 4, 2),
+        (None, None, 0.5, None, 2, 4),
+        (None, None, 0.5, "1", 1, 8),
+        (3, None, 0, None, 2, 3),
+        (3, None, 0, "1", 1, 3),
+        (3, None, 0, "4", 2, 3),
+        (1, None, 1, "0", 8, 1),
+        (1, None, 0, "2,4", 8, 1),
+        (3, "auto", 0, "4", 1, None),
     ],
 )
-def test_tasks_share_the_processors(monkeypatch, workers, address, chosen, cpus, at_once):
-    """One each, or evenly, but not more than the user's number of threads."""
+def test_tasks_share_the_processors(monkeypatch, workers, address, gpus, chosen, cpus, at_once):
+    """One each, or evenly among those of this machine's two GPUs, but not more than the user's number of threads."""
     asked = {}
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if chosen:
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
     monkeypatch.setattr(ray_cluster, "usable_cores", lambda: 8)
     monkeypatch.setattr(ray_cluster, "connect", lambda address, n_cpus: asked.update(n_cpus=n_cpus))
-    assert connect_with_share(workers, address, None, 0) == {"CPU": cpus, "GPU": 0}
+    monkeypatch.setattr(ray_cluster, "machines", lambda: [{"GPU": 2}])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert connect_with_share(workers, address, None, gpus) == {"CPU": cpus, "GPU": 1 if gpus is None else gpus}
     assert asked["n_cpus"] == (at_once and cpus * at_once)
 
 
@@ -58,7 +63,7 @@ def test_an_even_share_on_a_busy_machine_is_warned_of(monkeypatch, caplog):
     for module in (ray_cluster, processors):
         monkeypatch.setattr(module, "usable_cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("os.getloadavg", lambda: (7.0, 7.0, 7.0))
+    monkeypatch.setattr(processors, "_LOAD", 7.0)
     connect_with_share(None, None, None, 0)
     assert not caplog.text
     connect_with_share(2, None, None, 0)

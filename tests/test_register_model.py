@@ -226,6 +226,7 @@ def test_numbers_of_its_settings_are_those_of_recbole(with_settings):
             "additional_feat_suffix: [search, query, code]",
             (["search", "query", "code"], ["search_user_id", "code_user_id"], ["search_item_ids"]),
         ),
+        ("additional_feat_suffix:", ([], [], None)),
         ("alias_of_user_id: [friend_id]", (["search", "query"], ["friend_id"], ["search_item_ids"])),
     ],
 )
@@ -233,12 +234,18 @@ def test_what_follows_from_the_files_it_reads_need_not_be_written(with_settings,
     with_settings(written)
     settings = model_settings("MeanItems")
     names = ("additional_feat_suffix", "alias_of_user_id", "alias_of_item_id")
-    assert tuple(settings[name] for name in names) == expected
+    assert tuple(settings.get(name) for name in names) == expected
 
 
 def test_of_its_own_settings_the_kind_alone_is_known(with_settings):
-    with_settings(yaml.safe_dump({**SETTINGS, "use_it": True}))
-    for name, value in [("margin_of_mean", 0.5), ("mean_size", -1), ("names", ["b"]), ("use_it", False)]:
+    with_settings(yaml.safe_dump({**SETTINGS, "use_it": True, "weight_decay": 0}))
+    for name, value in [
+        ("weight_decay", 1e-5),
+        ("margin_of_mean", 0.5),
+        ("mean_size", -1),
+        ("names", ["b"]),
+        ("use_it", False),
+    ]:
         check_values({name: value}, "MeanItems")
     for name, value in [("margin_of_mean", "a"), ("use_it", 1), ("names", "b"), ("learning_rate", -1)]:
         with pytest.raises(SettingError, match=name):

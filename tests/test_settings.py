@@ -13,6 +13,8 @@ from recbole_gserec.settings import (
     dataset_defaults,
     known_settings,
     plugin_defaults,
+    read_settings,
+    warn_of_unread,
 )
 
 PROTOCOL_MODE = {"valid": "uni99", "test": "uni99"}
@@ -139,15 +141,19 @@ def test_a_typing_error_is_refused_with_the_nearest_name(random_dataset, make_co
 
 
 def test_settings_of_other_models_are_warned_of(caplog):
-    check_names({"loss_type": "CE", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}, "GSERec")
+    given = {"loss_type": "CE", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}
+    check_names(given, "GSERec")
+    warn_of_unread(given, "GSERec")
     assert [record.getMessage() for record in caplog.records] == [
-        "GSERec does not read 'loss_type', a setting of other models: it changes nothing",
         "GSERec does not read 'hidden_size', a setting of other models: it changes nothing",
+        "GSERec does not read 'loss_type', a setting of other models: it changes nothing",
     ]
+    assert read_settings("GSERec").isdisjoint(["hidden_size", "loss_type"])
     caplog.clear()
-    check_names({"loss_type": "BCE", "n_heads": 2}, "QuerySeqRec")
-    check_names({"loss_type": "CE", "hidden_size": 32}, "BPR")
+    warn_of_unread({"loss_type": "BCE", "n_heads": 2}, "QuerySeqRec")
+    warn_of_unread({"loss_type": "CE", "hidden_size": 32}, "BPR")
     assert not caplog.records
+    assert {"loss_type", "hidden_size"} <= read_settings("BPR")
 
 
 def test_names_of_datasets_are_no_settings():

@@ -26,6 +26,9 @@ from recbole_gserec.yaml_values import read_yaml
         "1e",
         "1e5x",
         "[1e-3, a]",
+        ".5e5",
+        "-.5e3",
+        ".5e-5",
     ],
 )
 def test_numbers_are_those_of_recbole(text):

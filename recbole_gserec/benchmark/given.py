@@ -11,7 +11,7 @@ from typing import Any
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.json_files import plain
-from recbole_gserec.settings import check_model, known_settings
+from recbole_gserec.settings import check_model, read_settings
 
 SettingsOf = Callable[[str, str], Mapping[str, Any]]
 """Settings of one model on one dataset, by the names of both; a search for good settings is one."""
@@ -86,7 +86,7 @@ def check_given(names: Iterable[str], models: Iterable[str]) -> None:
         SettingError: Naming the setting.
     """
     models = list(models)
-    known = set().union(*(known_settings(model) for model in models))
+    known = set().union(*(read_settings(model) for model in models))
     for name in names:
         if name in OPTIONS:
             raise SettingError(f"'{name}' is no setting of a benchmark's runs: it is given by {OPTIONS[name]}")

@@ -13,7 +13,7 @@ from recbole_gserec.benchmark.results import StoredRun
 _OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
 """Packages whose version is told where it differs between results."""
 _OF_TRAINING = (
-    "epochs stopping_step train_batch_size learner learning_rate weight_decay clip_grad_norm loss_type "
+    "epochs stopping_step train_batch_size learner learning_rate weight_decay reg_weight clip_grad_norm loss_type "
     "train_neg_sample_args resample_negatives MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH embedding_size hidden_size"
 ).split()
 """Settings of many models whose values are told where models were not given the same."""
@@ -43,16 +43,16 @@ def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
 
 
 def _unequal_defaults(cells: Sequence[ModelRuns]) -> list[str]:
-    """A line for each setting that models with such a one took differently, and that was given to none of them."""
+    """A line for each setting that models with such a one took differently without having been given it."""
     lines = []
     for name in _OF_TRAINING:
         records = [run.record for cell in cells for run in cell.finished.values()]
-        if any(name in record["given"] for record in records):
-            continue
-        taken = [(printed_name(record["model"]), record["settings"].get(name)) for record in records]
+        records = [record for record in records if name in record["settings"] and name not in record["given"]]
+        taken = [(printed_name(record["model"]), record["settings"][name]) for record in records]
         models: dict[str, list[str]] = {}
-        for model, value in _without_equal_parts([pair for pair in taken if pair[1] is not None]):
-            own = models.setdefault(json.dumps(value, sort_keys=True), [])
+        for model, value in _without_equal_parts(taken):
+            text = json.dumps(float(value) if type(value) is int else value, sort_keys=True).removesuffix(".0")
+            own = models.setdefault(text, [])
             if model not in own:
                 own.append(model)
         if len(models) > 1:

@@ -24,17 +24,19 @@ def code_digest(model: str) -> str | None:
     if model not in registered_models():
         return None
     module = sys.modules[MODELS[model]]
-    if module.__file__ is None:
+    source = getattr(module, "__file__", None)
+    if source is None:
         return None
-    files = [Path(module.__file__)]
+    folder, files = Path(source).parent, [Path(source)]
     if module.__package__:
         # A package without __init__.py has no file, and may be shared with others: there, the folder of the module.
         package = sys.modules[module.__package__.partition(".")[0]]
-        files = sorted(Path(package.__file__ or module.__file__).parent.rglob("*.py"))
+        folder = Path(package.__file__ or source).parent
+        files = sorted(file for file in folder.rglob("*.py") if file.is_file())
     digest = hashlib.sha256()
     for file in files:
         content = file.read_bytes()
-        digest.update(f"{file.name} {len(content)}\n".encode() + content)
+        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:12]
 
 

@@ -11,7 +11,7 @@ from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, n
 from recbole_gserec.config import split_machine
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, preset_file
-from recbole_gserec.settings import check_dataset_name, check_model, known_settings
+from recbole_gserec.settings import check_dataset_name, check_model, read_settings
 from recbole_gserec.yaml_values import read_yaml
 
 PROTOCOL = "table2"
@@ -86,7 +86,7 @@ def entries_of(request: Request) -> list[Entry]:
             own = canonical(request.settings_of(model, dataset))
             check_given(own, [model])
             # A setting of one model does not make other runs of the others.
-            read = {name: value for name, value in common.items() if name in known_settings(model)}
+            read = {name: value for name, value in common.items() if name in read_settings(model)}
             entries.append(Entry(dataset, model, *split_machine({**usual, **read, **own})))
     return entries
 

@@ -21,8 +21,8 @@ class RayPool:
     Args:
         workers: Runs at once; None for as many as the cluster has room for.
         address: Of a Ray cluster; None starts Ray on this machine.
-        cpus: Processors of a run, and its threads; None shares those of this machine evenly, up to
-            ``OMP_NUM_THREADS``, or is 1 on a cluster.
+        cpus: Processors of a run, and its threads; None is 1, or on this machine an even share where ``workers`` or
+            GPUs say how many there are at once, but not more than ``OMP_NUM_THREADS``.
         gpus: GPUs of a run, or a part of one; None is 1 where there are GPUs.
 
     Raises:

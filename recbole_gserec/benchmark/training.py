@@ -49,7 +49,8 @@ def train(spec: Spec) -> dict[str, Any]:
     Raises:
         DataError: If the dataset is not the one that the run was planned for.
     """
-    started, start = datetime.now(UTC), perf_counter()
+    # What is recorded of the code is what was loaded, not what it has become when the training is over.
+    start, record = perf_counter(), new_record(spec.run, datetime.now(UTC))
     run, here = spec.run, {"data_path": str(spec.data_path), "checkpoint_dir": str(spec.folder), **spec.machine}
     config = make_config(run.model, run.dataset, {**run.given, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
     check_dataset(run, config)
@@ -67,7 +68,7 @@ def train(spec: Spec) -> dict[str, Any]:
     write_ranks(spec.folder / RANKS_FILE, ranks_of_best_weights(trainer, valid_data, test_data), dataset)
     getLogger().info(f"test result: {test_result}")
     return {
-        **new_record(run, started),
+        **record,
         "status": FINISHED,
         "settings": plain(config.final_config_dict),
         "epochs": trainer.epoch_record(),

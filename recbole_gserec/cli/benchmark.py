@@ -100,7 +100,8 @@ def benchmark(
             from recbole_gserec.tune.place import Place
             from recbole_gserec.tune.tuned import tuned
 
-            request = tuned(request, output, tune, Place(workers or 1, address, cpus_per_run, gpus_per_run))
+            place = Place(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
+            request = tuned(request, output, tune, place)
         outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
 
     from rich.console import Console

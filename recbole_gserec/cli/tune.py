@@ -50,9 +50,7 @@ def tune(
     ] = None,
     cpus: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Processors of a trial.", show_default="1, or an even share of --workers; 1 on a cluster"
-        ),
+        typer.Option(min=1, help="Processors of a trial.", show_default="1, or an even share up to OMP_NUM_THREADS"),
     ] = None,
     gpus: Annotated[
         float | None,

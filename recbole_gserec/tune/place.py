@@ -14,8 +14,8 @@ class Place:
     Attributes:
         workers: Trials at once; None for as many as there is room for.
         address: Of a Ray cluster; None for this machine.
-        cpus: Processors, and threads, of a trial; None is 1, or on this machine an even share where ``workers`` is
-            given, but not more than ``OMP_NUM_THREADS``.
+        cpus: Processors, and threads, of a trial; None is 1, or on this machine an even share where ``workers`` or
+            GPUs say how many there are at once, but not more than ``OMP_NUM_THREADS``.
         gpus: GPUs of a trial, or a part of one; None is 1 where there are any.
     """
 

@@ -19,7 +19,7 @@ from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import model_settings
 from recbole_gserec.resumable import is_resumable
 from recbole_gserec.setting_values import check_values
-from recbole_gserec.settings import check_dataset_name, check_model, known_settings
+from recbole_gserec.settings import check_dataset_name, check_model, read_settings
 from recbole_gserec.tune.searchers import check_search
 from recbole_gserec.tune.space import Choice, Range, read_space, space_of
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
@@ -132,7 +132,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
 
 
 def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:
-    known = known_settings(request.model)
+    known = read_settings(request.model)
     space = read_space(request.space) if request.space is not None else space_of(request.model)
     space = {name: _canonical(name, values) for name, values in space.items()}
     for name in [*given, *space]:

@@ -51,6 +51,19 @@ def test_all_of_a_package_counts(own):
     assert None not in digests
 
 
+def test_a_module_of_no_file_has_no_code(own):
+    own("lonely_module")
+    del sys.modules["lonely_module"].__file__
+    assert code_digest("Own") is None
+
+
+def test_a_link_to_nothing_is_no_code(own):
+    folder = own("some_package.model", "some_package")
+    first = code_digest("Own")
+    (folder / "some_package" / ".#model.py").symlink_to("me@here.1:2")
+    assert code_digest("Own") == first
+
+
 def test_a_run_tells_of_other_code(own):
     own("lonely_module")
     record = {"model": "Own", "model_code": code_digest("Own")}
