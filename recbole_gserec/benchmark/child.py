@@ -83,7 +83,7 @@ def note_failure(spec: Spec, error: str, started: datetime) -> str:
 
 
 def _run(spec_file: Path, environment: dict[str, str], output: IO[bytes]) -> int:
-    command = [sys.executable, "-m", "recbole_gserec.benchmark.worker", str(spec_file)]
+    command = [sys.executable, "-m", "recbole_gserec.benchmark.worker", str(spec_file), str(os.getpid())]
     child = None
     try:
         child = subprocess.Popen(

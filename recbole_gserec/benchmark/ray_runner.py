@@ -78,8 +78,10 @@ def _cancel(references: list[Any]) -> None:
     """End tasks, and with them the processes they have started."""
     import ray
 
-    for reference in references:
-        with suppress(ray.exceptions.RayError):
-            ray.cancel(reference)
-    if references:
-        ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_END)
+    for force in (False, True):
+        for reference in references:
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(reference, force=force)
+        if references:
+            # An interruption is not always heard. What a killed task has started ends by itself.
+            _, references = ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_END)

@@ -298,7 +298,8 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupted_benchmark_ends_its_run(make_spec, tmp_path):
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_benchmark_that_is_ended_ends_its_run(make_spec, tmp_path, sent, status):
     first, second = make_spec("first"), make_spec("second", given={**GIVEN, "epochs": 10**6, "stopping_step": 10**6})
     write_run(first.folder, {"format": 1, "status": "finished"})
     paths = [str(spec.write()) for spec in (first, second)]
@@ -308,8 +309,10 @@ def test_an_interrupted_benchmark_ends_its_run(make_spec, tmp_path):
         wait_for(lambda: log.exists() and "epoch 0 training" in log.read_text())
         (process,) = psutil.Process(parent.pid).children()
         # To the benchmark alone; a terminal would send it to both.
-        parent.send_signal(signal.SIGINT)
-        assert parent.wait(60) == 130
+        parent.send_signal(sent)
+        assert parent.wait(60) == status
+        # Killed, it can end nothing: the run does so itself, a little later.
+        psutil.wait_procs([process], timeout=60 if sent == signal.SIGKILL else 0)
         assert not process.is_running()
     finally:
         # Asked to, it ends what it has started.
