@@ -155,10 +155,12 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
     return replace(values, values=tuple(canonical({name: value})[name] for value in values.values))
 
 
-def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Any]) -> tuple[str, ...]:
+def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:
+    """Settings of the offline stage that are tried, each with a value that is, or None for a range."""
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
         raise SettingError(f"{names[0]} decides the codes, and {model} reads none")
     if names and "code_path" in {**given, **space}:
         raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tried, decides what is in it")
-    return tuple(names)
+    tried = {name: space[name] for name in names}
+    return {name: values.values[0] if isinstance(values, Choice) else None for name, values in tried.items()}

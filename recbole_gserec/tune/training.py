@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class SweepJob:
         given: Settings of all trials.
         machine: Settings that say where and how to run, and change no number.
         seed: RecBole's ``seed``.
-        offline: Names of settings of the offline stage that are tried.
+        offline: Settings of the offline stage that are tried, each with a value that is; None for a range.
         threads: Of a trial.
         population: Whether trials take over the weights of others.
         bigger: Whether a bigger score is better.
@@ -52,7 +52,7 @@ class SweepJob:
     given: Mapping[str, Any]
     machine: Mapping[str, Any]
     seed: int
-    offline: tuple[str, ...] = ()
+    offline: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     population: bool = False
     bigger: bool = True
@@ -79,9 +79,11 @@ class EpochReport(NamedTuple):
 
 def make_dataset(job: SweepJob) -> SharedDataset:
     """The dataset of all trials whose settings do not ask for another one."""
-    config = config_of(job, {}, job.folder / SETTINGS_FILE)
+    # The codes that the dataset has may be of settings that no trial has.
+    tried = {name: value for name, value in job.offline.items() if value is not None}
+    config = config_of(job, tried, job.folder / SETTINGS_FILE)
     init_seed(config["seed"], config["reproducibility"])
-    return SharedDataset(create_dataset(config), global_states())
+    return SharedDataset(_dataset(job, config, None), global_states())
 
 
 def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def _note(record: TrialRecord, trainer: Any) -> None:
 
 
 def _dataset(job: SweepJob, config: Config, shared: SharedDataset | None) -> Any:
-    if not job.offline:
+    if not (job.offline and config["code_path"]):
         return _with_own_codes(config, shared)
     # Codes of the same settings are made by one trial and read by the others.
     Path(config["code_path"]).parent.mkdir(parents=True, exist_ok=True)

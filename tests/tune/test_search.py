@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from recbole_gserec.config import without_arguments
-from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.config import make_config, without_arguments
+from recbole_gserec.errors import DataError, GSERecError, SettingError
+from recbole_gserec.preprocess.run import make_codes_from_config
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
@@ -90,11 +91,26 @@ def test_codes_are_made_once_for_each_setting(swept, data):
     records = [json.loads(path.with_name(path.name + ".json").read_text()) for path in codes]
     assert sorted(record["settings"]["lambda_rq_cl"] for record in records) == [0.0001, 1.0]
     assert len({path.read_text() for path in codes}) == 2
+    # Those of one setting with the dataset that all share.
     made = [path.read_text() for path in (swept[0].folder / "trials").glob("*/log.txt")]
-    assert sum("It is made now" in text for text in made) == 2
+    assert sum("It is made now" in text for text in made) == 1
     # Summaries and vectors are kept where the dataset is.
     assert (data / "toy" / "toy.preprocess.sqlite3").is_file()
     assert not list((swept[0].folder / "codes").glob("*.sqlite3"))
+
+
+def test_codes_of_the_dataset_may_be_of_other_settings(tmp_path):
+    """Its own codes are none of the sweep's; those of a sweep that reads them are refused in a line."""
+    data = write_dataset(tmp_path / "data", "toy", **random_files())
+    make_codes_from_config(make_config("GSERec", "toy", SMALL, {"data_path": data}, tmp_path / "settings.yaml"))
+    settings = {**SMALL, "epochs": 1, "rq_epochs": 3}
+    space = space_file(tmp_path, {"lambda_rq_cl": [0.0001, 1.0]})
+    request = TuneRequest("GSERec", "toy", data, tmp_path / "a", space, settings, search="grid", scheduler="fifo")
+    assert search(request, PLACE).n_failed == 0
+    space = space_file(tmp_path, {"learning_rate": [0.01]})
+    request = TuneRequest("GSERec", "toy", data, tmp_path / "b", space, settings, search="grid", scheduler="fifo")
+    with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, and not with the rq_epochs=3 asked for"):
+        search(request, PLACE)
 
 
 def test_weights_of_the_best_are_kept(swept):
