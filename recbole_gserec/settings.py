@@ -99,8 +99,7 @@ def _unread_settings(model: str) -> frozenset[str]:
 @cache
 def _settings_of_recbole(model: str) -> frozenset[str]:
     """Names in RecBole's own file about a model; none where it has no such file."""
-    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    return frozenset(read_yaml(path.read_text(encoding="utf-8")) or ()) if path.is_file() else frozenset()
+    return frozenset(_names_in_files(f"model/{model}.yaml"))
 
 
 @cache

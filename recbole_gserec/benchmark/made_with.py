@@ -44,11 +44,11 @@ def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
 
 def _unequal_defaults(cells: Sequence[ModelRuns]) -> list[str]:
     """A line for each setting that models with such a one took differently without having been given it."""
+    records = [run.record for cell in cells for run in cell.finished.values()]
     lines = []
     for name in _OF_TRAINING:
-        records = [run.record for cell in cells for run in cell.finished.values()]
-        records = [record for record in records if name in record["settings"] and name not in record["given"]]
-        taken = [(printed_name(record["model"]), record["settings"][name]) for record in records]
+        own_defaults = [record for record in records if name in record["settings"] and name not in record["given"]]
+        taken = [(printed_name(record["model"]), record["settings"][name]) for record in own_defaults]
         models: dict[str, list[str]] = {}
         for model, value in _without_equal_parts(taken):
             text = json.dumps(float(value) if type(value) is int else value, sort_keys=True).removesuffix(".0")

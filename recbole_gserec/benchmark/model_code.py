@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole_gserec.files import sha256_of_file
 from recbole_gserec.properties_files import registered_models
 from recbole_gserec.registration import MODELS
 
@@ -32,12 +34,9 @@ def code_digest(model: str) -> str | None:
         # A package without __init__.py has no file, and may be shared with others: there, the folder of the module.
         package = sys.modules[module.__package__.partition(".")[0]]
         folder = Path(package.__file__ or source).parent
-        files = sorted(file for file in folder.rglob("*.py") if file.is_file())
-    digest = hashlib.sha256()
-    for file in files:
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:12]
+        files = [file for file in folder.rglob("*.py") if file.is_file()]
+    content = {file.relative_to(folder).as_posix(): sha256_of_file(file) for file in files}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def has_other_code(record: Mapping[str, Any]) -> bool:
