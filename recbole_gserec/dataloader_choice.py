@@ -27,8 +27,7 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
     if phase == "train":
         if not is_ours:
             return stock(config, phase)
-        trains_search = getattr(config.model_class, "trains_search", False) and config["lambda_src"] > 0
-        return JointTrainDataLoader if trains_search else SearchTrainDataLoader
+        return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
     # On a dataset without searches, RecBole ranks several targets of a user together; its users know it so.

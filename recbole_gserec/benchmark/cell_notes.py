@@ -11,6 +11,7 @@ from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
 from recbole_gserec.benchmark.runs import FAILED
 from recbole_gserec.narrowing import not_none
+from recbole_gserec.wording import plural
 
 _LONGEST = 200
 
@@ -79,7 +80,7 @@ def _outdated(cell: ModelRuns) -> list[str]:
 
 
 def _named(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{plural('seed', len(seeds))} {', '.join(map(str, seeds))}"
 
 
 def clipped(text: str | None) -> str:

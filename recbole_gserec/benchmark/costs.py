@@ -14,6 +14,7 @@ import pandas as pd
 from recbole_gserec.benchmark.checked_record import started_at
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import StoredRun
+from recbole_gserec.wording import plural
 
 _MIB = 1 << 20
 
@@ -39,7 +40,7 @@ class Machine(NamedTuple):
         )
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        threads = f"{self.threads} {plural('thread', self.threads)}"
         return f"{self.device}, {threads}, {self.cpu}, {self.cores} cores, {self.memory}"
 
 

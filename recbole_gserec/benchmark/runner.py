@@ -18,6 +18,7 @@ from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, read_run, status_of
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.processors import warn_if_busy
+from recbole_gserec.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ def _outcome(spec: Spec, status: str) -> str:
     if status == FAILED:
         return f"{spec.run.title}: failed: {record['error']}"
     epochs = record["epochs"]["trained"]
-    took = f"{epochs} epoch{'s' if epochs != 1 else ''}, {record['wall_seconds']:.0f} s"
+    took = f"{epochs} {plural('epoch', epochs)}, {record['wall_seconds']:.0f} s"
     return f"{spec.run.title}: {_score(record)}, {took}"
 
 

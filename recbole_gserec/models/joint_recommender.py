@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
@@ -21,13 +24,15 @@ class JointRecommender(SearchRecommender):
     Subclasses implement :meth:`recommendation_losses` and :meth:`search_losses`.
     """
 
-    trains_search = True
-
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         self.require_files(config, "search", "query")
         self.lambda_src = config["lambda_src"]
         self._search_terms: tuple[str, ...] = ()
+
+    @classmethod
+    def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
+        return config["lambda_src"] > 0
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         """Weighted terms of the recommendation task, by name."""

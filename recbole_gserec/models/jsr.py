@@ -6,6 +6,9 @@ User-Item Interactions, Zamani and Croft, WSDM 2020, https://doi.org/10.1145/333
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
@@ -102,9 +105,13 @@ class JSR(JointRecommender):
 
     # ---- search -------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
+        """Texts of items are learnt by the rows of recommendation."""
+        reads_item_texts = config["jsr_variant"] == "text20" and config["item_text_field"] is not None
+        return super().reads_search_rows(config) and not reads_item_texts
+
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        if self.text_field is not None:
-            return {}
         if self.variant == "text20":
             return {"text": self.text(interaction[self.ITEM_ID], interaction["query_id"], self.item_embedding)}
         return {

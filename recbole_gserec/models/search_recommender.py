@@ -45,6 +45,11 @@ class SearchRecommender(SequentialRecommender):
         self._kept.clear()
         return super().train(mode)
 
+    @classmethod
+    def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
+        """Whether rows of the search task come with the training's batches: :class:`JointInteraction`."""
+        return False
+
     @property
     def is_evaluated(self) -> bool:
         """Whether the weights stay as they are: outside of training, without gradients."""

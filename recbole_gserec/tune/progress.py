@@ -17,6 +17,7 @@ from recbole_gserec.tune.trial_record import (
     read_trials,
     trials_folder,
 )
+from recbole_gserec.wording import plural
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def line_of(record: TrialRecord) -> str:
     if record.error is not None:
         return f"{record.trial} failed: {record.error} ({settings})"
     score = "no score" if record.best_score is None else f"{record.best_score:.4f}"
-    epochs = f"{record.epochs} epoch{'s' if record.epochs != 1 else ''}"
+    epochs = f"{record.epochs} {plural('epoch', record.epochs)}"
     return f"{record.trial} {record.status}: {score} after {epochs} ({settings})"
 
 

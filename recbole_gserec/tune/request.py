@@ -23,7 +23,7 @@ from recbole_gserec.settings import check_dataset_name, check_model, read_settin
 from recbole_gserec.tune.searchers import check_search
 from recbole_gserec.tune.space import Choice, Range, read_space, space_of
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
-from recbole_gserec.tune.training import SweepJob
+from recbole_gserec.tune.training import SweepJob, first_codes, given_of
 
 _OPTIONS = {**OPTIONS, "seed": "--seed"}
 """Settings that the command decides."""
@@ -89,9 +89,20 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     if "gpu_id" in machine:
         raise SettingError("gpu_id: GPUs are given out by Ray; see --gpus")
     space = _space(request, given)
-    offline = _offline(request.model, given, space)
     data_path = request.data_path.absolute()
-    (prepared,) = prepare_all([Entry(request.dataset, request.model, given, machine)], data_path)
+    job = SweepJob(
+        request.model,
+        request.dataset,
+        data_path,
+        request.folder,
+        given,
+        machine,
+        request.seed,
+        offline=_offline(request.model, given, space),
+        population=request.scheduler == "pbt",
+    )
+    shared = given_of(job, first_codes(job))
+    (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
     sweep = Sweep(
         request.model,
         request.dataset,
@@ -115,20 +126,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
             f"--scheduler pbt: {request.model} is trained in a way of its own, which cannot be handed on from trial to "
             "trial. Choose asha or fifo"
         )
-    job = SweepJob(
-        request.model,
-        request.dataset,
-        data_path,
-        request.folder,
-        given,
-        machine,
-        request.seed,
-        offline=offline,
-        population=request.scheduler == "pbt",
-        bigger=bool(config["valid_metric_bigger"]),
-        n_epochs=config["epochs"],
-    )
-    return sweep, job
+    return sweep, replace(job, bigger=bool(config["valid_metric_bigger"]), n_epochs=config["epochs"])
 
 
 def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:

@@ -79,11 +79,17 @@ class EpochReport(NamedTuple):
 
 def make_dataset(job: SweepJob) -> SharedDataset:
     """The dataset of all trials whose settings do not ask for another one."""
-    # The codes that the dataset has may be of settings that no trial has.
-    tried = {name: value for name, value in job.offline.items() if value is not None}
-    config = config_of(job, tried, job.folder / SETTINGS_FILE)
+    config = config_of(job, first_codes(job), job.folder / SETTINGS_FILE)
     init_seed(config["seed"], config["reproducibility"])
     return SharedDataset(_dataset(job, config, None), global_states())
+
+
+def first_codes(job: SweepJob) -> dict[str, Any]:
+    """Settings of the offline stage that a trial has: the codes of the dataset itself may be of those that none has.
+
+    A range says none; the dataset's own codes are as good as any then.
+    """
+    return {name: value for name, value in job.offline.items() if value is not None}
 
 
 def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def make_jsr(make_model):
                 parameter.data[0] = 0
         dataset = loaders[0]._dataset
         torch.manual_seed(0)
-        batch = next(iter(JointTrainDataLoader(config, dataset, None, shuffle=True)))
+        batch = next(iter(type(loaders[0])(config, dataset, None, shuffle=True)))
         return model, dataset, batch
 
     return make
@@ -148,6 +148,8 @@ def test_texts_of_items_equal_a_second_computation(make_jsr, write_rows):
         words = dataset.field2id_token["title"][words_of(model.text.texts, item)]
         assert " ".join(words) == titles.get(token, "")
     losses = model.calculate_loss(batch)
+    # Rows of the search task would be made for nothing.
+    assert not isinstance(batch, JointInteraction)
     assert model.loss_names == ("rec", "text")
     items = batch["item_id"]
     assert losses[1].item() == pytest.approx(0.3 * plain_text_loss(model, items, items), rel=1e-4)

@@ -91,9 +91,10 @@ def test_codes_are_made_once_for_each_setting(swept, data):
     records = [json.loads(path.with_name(path.name + ".json").read_text()) for path in codes]
     assert sorted(record["settings"]["lambda_rq_cl"] for record in records) == [0.0001, 1.0]
     assert len({path.read_text() for path in codes}) == 2
-    # Those of one setting with the dataset that all share.
+    # Those of one setting with the dataset that all share; the dataset's own would be those of no trial.
     made = [path.read_text() for path in (swept[0].folder / "trials").glob("*/log.txt")]
     assert sum("It is made now" in text for text in made) == 1
+    assert not (data / "toy" / "toy.code").exists()
     # Summaries and vectors are kept where the dataset is.
     assert (data / "toy" / "toy.preprocess.sqlite3").is_file()
     assert not list((swept[0].folder / "codes").glob("*.sqlite3"))
