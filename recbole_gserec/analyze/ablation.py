@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +20,11 @@ from recbole_gserec.benchmark.model_names import OURS
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.results import StoredRun, load_runs
-from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, run_benchmark
+from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, make_runs, outcome_of, plan
+from recbole_gserec.benchmark.runs import Spec
 from recbole_gserec.benchmark.significance import compare, comparisons_frame
 from recbole_gserec.errors import GSERecError, SettingError
 from recbole_gserec.report_files import write_csv, write_figure, write_text
-
-logger = getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,21 +85,33 @@ def analyze_ablation(request: AblationRequest, make_pool: Callable[[], Pool] = L
         if variant.has_own_codes and (request.data_path / request.dataset / f"{request.dataset}.code").is_file():
             # What keeps it from being made is known before the full model is trained.
             settings_of_codes(variant, request.dataset, request.data_path, request.output)
-    outcomes = {}
+    specs: dict[str, list[Spec]] = {}
     for variant in (FULL, *request.variants):
-        logger.info(f"{variant.label} on {request.dataset}")
         own = variant.settings
         if variant.has_own_codes:
-            # The dataset's codes, which these differ from in one setting, are there once the full model has run.
+            # The dataset's codes, which these differ from in one setting, are there once the full model is planned.
             own = settings_of_codes(variant, request.dataset, request.data_path, request.output)
             Path(own["code_path"]).parent.mkdir(parents=True, exist_ok=True)
-        outcomes[variant.label] = run_benchmark(_request(request, {**settings, **own}), request.output, make_pool)
+        specs[variant.label] = plan(_request(request, {**settings, **own}), request.output)
+    _make(specs, request, make_pool)
+    outcomes = {label: outcome_of(own_specs) for label, own_specs in specs.items()}
     page = write_ablation(request, outcomes)
     return AblationResult(page, sum(outcome.failed + outcome.elsewhere for outcome in outcomes.values()))
 
 
 def _request(request: AblationRequest, settings: Mapping[str, Any]) -> Request:
     return Request([request.dataset], [OURS], request.seeds, request.data_path, settings)
+
+
+def _make(specs: Mapping[str, Sequence[Spec]], request: AblationRequest, make_pool: Callable[[], Pool]) -> None:
+    """Make the runs of all variants, a whole comparison for the first seed, then one for the next."""
+    labels = {spec.folder: label for label, own in specs.items() for spec in own}
+
+    def title_of(spec: Spec) -> str:
+        return f"{labels[spec.folder]} on {request.dataset}, seed {spec.run.seed}"
+
+    ordered = [spec for of_a_seed in zip(*specs.values(), strict=True) for spec in of_a_seed]
+    make_runs(ordered, request.output, make_pool, title_of=title_of)
 
 
 def _check_folder(output: Path) -> None:

@@ -90,20 +90,45 @@ def run_benchmark(
     Raises:
         GSERecError: For a request that cannot be run as it stands.
     """
-    output = output.absolute()
     specs = plan(request, output)
+    make_runs(specs, output, make_pool, retry_failed=retry_failed)
+    return outcome_of(specs)
+
+
+def make_runs(
+    specs: Sequence[Spec],
+    output: Path,
+    make_pool: Callable[[], Pool] = LocalPool,
+    *,
+    retry_failed: bool = True,
+    title_of: Callable[[Spec], str] = lambda spec: spec.run.title,
+) -> None:
+    """Make those that are missing of some runs; see :func:`run_benchmark`.
+
+    Args:
+        specs: The runs.
+        output: Folder of the runs.
+        make_pool: Makes what makes them; called if any are missing.
+        retry_failed: Whether runs that failed before are made again.
+        title_of: What a run is called in the log.
+    """
     missing = [spec for spec in specs if _is_missing(spec, retry_failed)]
     n_made = len(specs) - len(missing)
-    logger.info(f"runs in {output}: {len(specs)}, {n_made} of them made before")
+    logger.info(f"runs in {output.absolute()}: {len(specs)}, {n_made} of them made before")
 
     def on_start(place: int) -> None:
         spec = missing[place]
-        logger.info(f"{spec.run.title}: started; its log is {spec.folder / LOG_FILE}")
+        logger.info(f"{title_of(spec)}: started; its log is {spec.folder / LOG_FILE}")
 
     if missing:
         with _terminated_like_an_exception():
             for n_ended, (place, status) in enumerate(make_pool().run(missing, on_start), start=1):
-                logger.info(f"[{n_made + n_ended}/{len(specs)}] {_outcome(missing[place], status)}")
+                spec = missing[place]
+                logger.info(f"[{n_made + n_ended}/{len(specs)}] {title_of(spec)}: {_how_it_went(spec, status)}")
+
+
+def outcome_of(specs: Sequence[Spec]) -> Outcome:
+    """How some runs ended, as they are stored."""
     statuses = [status_of(spec.folder) for spec in specs]
     finished, failed, elsewhere = (statuses.count(status) for status in (FINISHED, FAILED, None))
     keys = frozenset(key for spec in specs for key in _keys_of_all_seeds(spec))
@@ -115,13 +140,13 @@ def plan(request: Request, output: Path) -> list[Spec]:
 
     Args:
         request: What is to be compared.
-        output: Folder of the runs; absolute.
+        output: Folder of the runs.
 
     Raises:
         GSERecError: For a request that cannot be run as it stands.
     """
     entries = entries_of(request)
-    data_path = request.data_path.absolute()
+    data_path, output = request.data_path.absolute(), output.absolute()
     prepared = prepare_all(entries, data_path)
     specs = []
     for seed in dict.fromkeys(request.seeds):
@@ -143,16 +168,14 @@ def _is_missing(spec: Spec, retry_failed: bool) -> bool:
     return status is None or (status == FAILED and retry_failed)
 
 
-def _outcome(spec: Spec, status: str) -> str:
-    """One line on how a run went."""
+def _how_it_went(spec: Spec, status: str) -> str:
     if status == ELSEWHERE:
-        return f"{spec.run.title}: left to another process, which is making it"
+        return "left to another process, which is making it"
     record = not_none(read_run(spec.folder))
     if status == FAILED:
-        return f"{spec.run.title}: failed: {record['error']}"
+        return f"failed: {record['error']}"
     epochs = record["epochs"]["trained"]
-    took = f"{epochs} {plural('epoch', epochs)}, {record['wall_seconds']:.0f} s"
-    return f"{spec.run.title}: {_score(record)}, {took}"
+    return f"{_score(record)}, {epochs} {plural('epoch', epochs)}, {record['wall_seconds']:.0f} s"
 
 
 def _score(record: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from recbole_gserec.analyze.groups import Grouping
 from recbole_gserec.analyze.variants import FULL, VARIANTS, chosen_variants, settings_of_codes
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.benchmark.plan import entries_of
-from recbole_gserec.benchmark.runner import Outcome
+from recbole_gserec.benchmark.runs import Run, Spec
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from tests.analyze.grouped_runs import make_data, store, training_searches
@@ -42,27 +42,29 @@ def trained(monkeypatch, tmp_path, data):
     """Stands for the training: stores a run for each seed, or a failure where ``fails`` names the label's place."""
 
     class Trained:
-        requests, ranks, fails = [], {}, ()
+        def __init__(self):
+            self.requests, self.ranks, self.fails, self.titles = [], {}, (), []
 
     told = Trained()
-    told.requests, told.ranks = [], {}
 
-    def run_benchmark(request, output, make_pool):
+    def plan(request, output):
         place = len(told.requests)
         told.requests.append(request)
-        keys = set()
-        for seed in request.seeds:
-            key = f"{place}{seed}"
-            keys.add(key)
+        runs = [Run("toy", "digest", "GSERec", seed, {"place": place}) for seed in request.seeds]
+        return [Spec(run, run.folder(output), data, {}) for run in runs]
+
+    def make_runs(specs, output, make_pool, *, title_of):
+        told.titles = [title_of(spec) for spec in specs]
+        for spec in specs:
+            place, seed, key = spec.run.given["place"], spec.run.seed, spec.run.key
             if place in told.fails:
                 store_run(output, "toy", "GSERec", seed, key=key)
                 continue
             ranks = random_ranks(100 * place + seed, n=40, skill=4 - 0.5 * place)
             told.ranks[place, seed] = store(output, data, "GSERec", seed, ranks, key=key)
-        failed = len(request.seeds) if place in told.fails else 0
-        return Outcome(len(request.seeds) - failed, failed, 0, frozenset(keys))
 
-    monkeypatch.setattr(module, "run_benchmark", run_benchmark)
+    monkeypatch.setattr(module, "plan", plan)
+    monkeypatch.setattr(module, "make_runs", make_runs)
     return told
 
 
@@ -88,6 +90,8 @@ def test_each_variant_takes_out_one_part(tmp_path, data, trained):
     for request in trained.requests:
         # What the benchmark would refuse, it refuses here.
         assert [entry.model for entry in entries_of(request)] == ["GSERec"]
+    # Made together, so that a pool can make several at once.
+    assert trained.titles == [f"{label} on toy, seed {seed}" for seed in (1, 2) for label in LABELS]
 
 
 def test_table_and_tests(tmp_path, data, trained):
@@ -170,7 +174,7 @@ def test_codes_of_which_too_little_is_known_are_told_before_the_training(tmp_pat
     with pytest.raises(DataError, match="it is not known how the codes were made"):
         analyze_ablation(request_of(tmp_path, data))
     assert not trained.requests
-    # Codes that are not there yet are made by the full model's run.
+    # Codes that are not there yet are made when the full model is planned.
     (data / "toy" / "toy.code").unlink()
     with pytest.raises(DataError, match="it is not known how the codes were made"):
         analyze_ablation(request_of(tmp_path, data))
