@@ -11,6 +11,8 @@ from recbole.data import data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_model, init_logger, init_seed
 
+from recbole_gserec.freed_memory import keep_freed_memory
+
 
 class Built(NamedTuple):
     """What a training needs.
@@ -37,11 +39,14 @@ class Built(NamedTuple):
 def build(config: Config, make_dataset: Callable[[], Any], trainer_class: type) -> Built:
     """Make them as ``recbole.quick_start.run_recbole`` does, with all that draws random numbers on the way.
 
+    The process keeps the memory that the training frees: :func:`recbole_gserec.freed_memory.keep_freed_memory`.
+
     Args:
         config: RecBole's settings.
         make_dataset: Makes the dataset, and leaves the random states that ``create_dataset`` would.
         trainer_class: Of the trainer.
     """
+    keep_freed_memory()
     logger = getLogger()
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from recbole_gserec.cli.user_errors import is_the_users
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError, one_line
+from recbole_gserec.freed_memory import keep_freed_memory
 from recbole_gserec.processors import warn_if_busy
 from recbole_gserec.properties_files import is_search_aware
 from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
@@ -46,6 +47,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     from recbole.quick_start import run as run_recbole
 
     warn_if_busy()
+    keep_freed_memory()
     result = run_recbole(
         model,
         dataset,
