@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recbole_gserec.analyze.code_record import read_code_record
 from recbole_gserec.data.training_histories import SearchRecord, TrainingHistories
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.narrowing import not_none
+from recbole_gserec.preprocess.code_record import read_code_record
 from recbole_gserec.preprocess.prompts import SIDES, build_prompts
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.store import Store, maker_hash, text_hash

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.analyze.code_record import default_settings, read_code_record
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.preprocess.code_record import read_code_record
 from recbole_gserec.preprocess.other_codes import other_codes
 
 WEIGHT_OF_CODES = "lambda_rq_cl"
@@ -70,7 +70,9 @@ def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -
             if name in settings and settings[name] == value:
                 raise SettingError(f"{name} is {settings[name]}: without it the full model is '{variant.label}' itself")
     if any(variant.has_own_codes for variant in variants) and settings.get("code_path"):
-        raise SettingError("code_path is given: it would be that of 'w/o L_RQ-CL' too; leave out --without rq-cl")
+        raise SettingError(
+            "code_path is given: it would be that of 'w/o L_RQ-CL' too; name the other parts by --without"
+        )
 
 
 def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
@@ -90,10 +92,9 @@ def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: P
     prefix = Path(data_path).absolute() / dataset / dataset
     code_file = prefix.with_name(f"{dataset}.code")
     remedy = "Make the codes by gserec preprocess, or leave out this variant (--without)"
-    made, usual = read_code_record(code_file, remedy).settings, default_settings()
+    record = read_code_record(code_file, remedy)
     for name, value in variant.settings.items():
-        if made.get(name) == value:
+        if record.settings.get(name) == value:
             raise DataError(code_file, f"made with {name}={value}: '{variant.label}' is no other", remedy)
-    other = {name: value for name, value in made.items() if usual[name] != value}
-    deciding = json.loads(json.dumps({**other, **variant.settings}))
+    deciding = json.loads(json.dumps({**record.unusual(dataset), **variant.settings}))
     return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}

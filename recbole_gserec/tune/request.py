@@ -15,6 +15,7 @@ from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess.code_record import read_code_record
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import model_settings
 from recbole_gserec.resumable import is_resumable
@@ -90,6 +91,8 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         raise SettingError("gpu_id: GPUs are given out by Ray; see --gpus")
     space = _space(request, given)
     data_path = request.data_path.absolute()
+    offline = _offline(request.model, given, space)
+    made_with = _made_with(request.dataset, data_path, {**given, **space}) if offline else {}
     job = SweepJob(
         request.model,
         request.dataset,
@@ -98,7 +101,8 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         given,
         machine,
         request.seed,
-        offline=_offline(request.model, given, space),
+        offline=offline,
+        made_with=made_with,
         population=request.scheduler == "pbt",
     )
     shared = given_of(job, first_codes(job))
@@ -108,7 +112,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         request.dataset,
         prepared.dataset_digest,
         space,
-        given,
+        {**made_with, **given},
         request.seed,
         request.search,
         request.scheduler,
@@ -151,6 +155,19 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
     if isinstance(values, Range):
         return values
     return replace(values, values=tuple(canonical({name: value})[name] for value in values.values))
+
+
+def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not decided here of how the dataset's own codes were made: trials' codes differ in what is tried alone.
+
+    Codes that are not there yet are made with the usual settings.
+    """
+    code_file = data_path / dataset / f"{dataset}.code"
+    if not code_file.is_file():
+        return {}
+    remedy = "Make the codes by gserec preprocess, or try no setting of the offline stage: give it, or another --space"
+    made = read_code_record(code_file, remedy).unusual(dataset)
+    return {name: value for name, value in made.items() if name not in decided}
 
 
 def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:

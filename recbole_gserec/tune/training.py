@@ -39,6 +39,7 @@ class SweepJob:
         machine: Settings that say where and how to run, and change no number.
         seed: RecBole's ``seed``.
         offline: Settings of the offline stage that are tried, each with a value that is; None for a range.
+        made_with: Those that codes of trials share with the dataset's own, where these are not the usual ones.
         threads: Of a trial.
         population: Whether trials take over the weights of others.
         bigger: Whether a bigger score is better.
@@ -53,6 +54,7 @@ class SweepJob:
     machine: Mapping[str, Any]
     seed: int
     offline: Mapping[str, Any] = field(default_factory=dict)
+    made_with: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     population: bool = False
     bigger: bool = True
@@ -99,7 +101,8 @@ def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
     if not offline:
         return given
     # Summaries and vectors are made once for all codes.
-    return {**other_codes(job.folder, job.data_path, job.dataset, offline), **given}
+    other = other_codes(job.folder, job.data_path, job.dataset, {**job.made_with, **offline})
+    return {**job.made_with, **other, **given}
 
 
 def config_of(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -112,6 +113,26 @@ def test_codes_of_the_dataset_may_be_of_other_settings(tmp_path):
     request = TuneRequest("GSERec", "toy", data, tmp_path / "b", space, settings, search="grid", scheduler="fifo")
     with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, and not with the rq_epochs=3 asked for"):
         search(request, PLACE)
+
+
+def test_codes_of_trials_differ_from_the_datasets_own_in_what_is_tried_alone(tmp_path):
+    """The rest is as the record of the dataset's own says, which nothing else tells the sweep."""
+    data = write_dataset(tmp_path / "data", "toy", **random_files())
+    made = {**SMALL, "encoder_dim": 12, "rq_hidden_sizes": [10]}
+    make_codes_from_config(make_config("GSERec", "toy", made, {"data_path": data}, tmp_path / "settings.yaml"))
+    space = space_file(tmp_path, {"lambda_rq_cl": [1.0]})
+    settings = {name: value for name, value in SMALL.items() if name not in ("encoder_dim", "rq_hidden_sizes")}
+    settings["epochs"] = 1
+    request = TuneRequest("GSERec", "toy", data, tmp_path / "a", space, settings, search="grid", scheduler="fifo")
+    result = search(request, PLACE)
+    (record,) = (request.folder / "codes").glob("*.code.json")
+    own = json.loads((data / "toy" / "toy.code.json").read_text())["settings"]
+    assert json.loads(record.read_text())["settings"] == {**own, "lambda_rq_cl": 1.0}
+    assert yaml.safe_load(result.best_file.read_text())["rq_hidden_sizes"] == [10]
+    assert result.found["encoder_dim"] == 12
+    (data / "toy" / "toy.code.json").unlink()
+    with pytest.raises(DataError, match="it is not known how the codes were made"):
+        search(replace(request, output=tmp_path / "b"), PLACE)
 
 
 def test_weights_of_the_best_are_kept(swept):
@@ -247,6 +268,7 @@ DRIVER = """
 import json, logging, signal, sys
 # A process that was started in the background may ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+from dataclasses import replace
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.properties_files import dataset_settings
 
 
 class CodeRecord(NamedTuple):
@@ -21,6 +22,11 @@ class CodeRecord(NamedTuple):
 
     settings: dict[str, Any]
     summarizer: dict[str, Any]
+
+    def unusual(self, dataset: str) -> dict[str, Any]:
+        """The settings that codes of this dataset would not have if nothing were given."""
+        usual = {**_default_settings(), **dataset_settings(dataset)}
+        return {name: value for name, value in self.settings.items() if usual[name] != value}
 
 
 def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
@@ -42,11 +48,11 @@ def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
         raise DataError(path, "file not found: it is not known how the codes were made", remedy) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(path, "damaged: it does not tell how the codes were made", remedy) from error
-    if unknown := sorted(record.settings.keys() - default_settings().keys()):
+    if unknown := sorted(record.settings.keys() - _default_settings().keys()):
         raise DataError(path, f"the codes were made by another version, with the setting '{unknown[0]}'", remedy)
     return record
 
 
-def default_settings() -> dict[str, Any]:
+def _default_settings() -> dict[str, Any]:
     """Defaults of the offline stage, as JSON gives them back."""
     return json.loads(json.dumps(asdict(PreprocessSettings())))
