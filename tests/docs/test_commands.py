@@ -111,10 +111,6 @@ def reader_of(page: Path, prepared: Path, folder: Path) -> Path:
                     (folder / block.before.strip("`")).write_text(block.text)
         return folder
     copied(prepared, folder)
-    if name.startswith("docs/results/"):
-        # They make codes with settings of their own.
-        for path in (folder / "dataset" / "ml-100k-search").glob("*.code*"):
-            path.unlink()
     return folder
 
 
