@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.freed_memory import keep_freed_memory
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 
@@ -24,6 +25,7 @@ def run_recbole(*args: Any, **kwargs: Any) -> Any:
 
 def run_recboles(rank: int, *args: Any) -> Any:
     """See ``recbole.quick_start.quick_start.run_recboles``."""
+    keep_freed_memory()
     return STOCK["run_recboles"](rank, *args)
 
 

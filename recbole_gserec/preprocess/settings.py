@@ -291,16 +291,20 @@ class PreprocessSettings:
         return RQVAESettings(**values, seed=self.preprocess_seed)
 
 
-def with_absolute_folders(settings: PreprocessSettings) -> PreprocessSettings:
-    """The same settings for a process in another folder."""
+def absolute_folders(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the offline stage for a process in another folder: with absolute names of folders."""
 
     def absolute(name: str | None) -> str | None:
         return str(Path(name).resolve()) if name and Path(name).is_dir() else name
 
-    kind, colon, name = settings.encoder.partition(":")
-    return replace(
-        settings,
-        llm=absolute(settings.llm),
-        llm_tokenizer=absolute(settings.llm_tokenizer),
-        encoder=kind + colon + (absolute(name) or ""),
-    )
+    folders = {name: absolute(values[name]) for name in ("llm", "llm_tokenizer", "prompt_templates") if name in values}
+    if "encoder" in values:
+        kind, colon, name = values["encoder"].partition(":")
+        folders["encoder"] = kind + colon + (absolute(name) or "")
+    return {**values, **folders}
+
+
+def with_absolute_folders(settings: PreprocessSettings) -> PreprocessSettings:
+    """The same settings for a process in another folder."""
+    names = ("llm", "llm_tokenizer", "encoder")
+    return replace(settings, **absolute_folders({name: getattr(settings, name) for name in names}))

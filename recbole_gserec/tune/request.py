@@ -16,7 +16,7 @@ from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.code_record import read_code_record
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.settings import PreprocessSettings, absolute_folders
 from recbole_gserec.properties_files import model_settings
 from recbole_gserec.resumable import is_resumable
 from recbole_gserec.setting_values import check_values
@@ -105,12 +105,10 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         made_with=made_with,
         population=request.scheduler == "pbt",
     )
-    shared = given_of(job, first_codes(job))
-    (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
     sweep = Sweep(
         request.model,
         request.dataset,
-        prepared.dataset_digest,
+        "",
         space,
         {**made_with, **given},
         request.seed,
@@ -118,10 +116,13 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         request.scheduler,
         request.n_samples,
         request.grace_period,
-        prepared.derived,
-        code_digest(request.model),
+        model_code=code_digest(request.model),
     )
+    # Before anything is made.
     sweep.points()
+    shared = given_of(job, first_codes(job))
+    (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
+    sweep = replace(sweep, dataset_digest=prepared.dataset_digest, derived=prepared.derived)
     config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})
     if config["eval_step"] < 1:
         raise SettingError(f"eval_step is {config['eval_step']}; it takes 1 or more: trials are compared by validation")
@@ -167,7 +168,8 @@ def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dic
         return {}
     remedy = "Make the codes by gserec preprocess, or try no setting of the offline stage: give it, or another --space"
     made = read_code_record(code_file, remedy).unusual(dataset)
-    return {name: value for name, value in made.items() if name not in decided}
+    # Trials work in folders of their own.
+    return absolute_folders({name: value for name, value in made.items() if name not in decided})
 
 
 def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:

@@ -87,9 +87,9 @@ def make_dataset(job: SweepJob) -> SharedDataset:
 
 
 def first_codes(job: SweepJob) -> dict[str, Any]:
-    """Settings of the offline stage that a trial has: the codes of the dataset itself may be of those that none has.
+    """Settings of codes to read the dataset with, until a trial reads its own: the first values that are tried.
 
-    A range says none; the dataset's own codes are as good as any then.
+    The dataset's own codes may be made with other settings, and refused. They are read where ranges alone are tried.
     """
     return {name: value for name, value in job.offline.items() if value is not None}
 
