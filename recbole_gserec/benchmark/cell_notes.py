@@ -11,7 +11,7 @@ from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
 from recbole_gserec.benchmark.runs import FAILED
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.wording import plural
+from recbole_gserec.wording import named
 
 _LONGEST = 200
 
@@ -46,7 +46,7 @@ def _unfinished(cell: ModelRuns) -> list[str]:
             reasons.setdefault(f"damaged ({clipped(run.problem)})", []).append(run.seed)
         elif run.state == UNFINISHED:
             reasons.setdefault("not finished", []).append(run.seed)
-    return [f"{_named(seeds)} {reason}" for reason, seeds in reasons.items()]
+    return [f"{named('seed', seeds)} {reason}" for reason, seeds in reasons.items()]
 
 
 def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
@@ -55,17 +55,17 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
     absent = [seed for seed in seeds if seed not in there | elsewhere]
     parts = []
     if elsewhere:
-        parts.append(f"{_named(sorted(elsewhere))} left out, run with other settings or data")
+        parts.append(f"{named('seed', sorted(elsewhere))} left out, run with other settings or data")
     if not there and not elsewhere:
         return [*parts, "no run"]
     if absent:
-        parts.append(f"no run of {_named(absent)}")
+        parts.append(f"no run of {named('seed', absent)}")
     return parts
 
 
 def _other_code(cell: ModelRuns) -> list[str]:
     seeds = [run.seed for run in cell.finished.values() if has_other_code(run.record)]
-    return [f"{_named(seeds)} made with other code of the model than today's"] if seeds else []
+    return [f"{named('seed', seeds)} made with other code of the model than today's"] if seeds else []
 
 
 def _outdated(cell: ModelRuns) -> list[str]:
@@ -75,12 +75,9 @@ def _outdated(cell: ModelRuns) -> list[str]:
         if changes:
             seeds.setdefault("; ".join(changes), []).append(run.seed)
     return [
-        f"{_named(own)} made with other defaults than today's ({clipped(changes)})" for changes, own in seeds.items()
+        f"{named('seed', own)} made with other defaults than today's ({clipped(changes)})"
+        for changes, own in seeds.items()
     ]
-
-
-def _named(seeds: Sequence[int]) -> str:
-    return f"{plural('seed', len(seeds))} {', '.join(map(str, seeds))}"
 
 
 def clipped(text: str | None) -> str:

@@ -268,7 +268,6 @@ DRIVER = """
 import json, logging, signal, sys
 # A process that was started in the background may ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from dataclasses import replace
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
