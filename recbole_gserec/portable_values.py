@@ -64,6 +64,9 @@ def portable_other_parameter(model: AbstractRecommender) -> dict[str, Any]:
             value = PortableArray(value)
         elif sp.issparse(value):
             value = PortableMatrix(value)
+        elif isinstance(value, dict):
+            # RippleNet's has a default that loading would refuse.
+            value = dict(value)
         values[name] = value
     return values
 

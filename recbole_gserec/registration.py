@@ -285,55 +285,105 @@ def _add_dataset_downloads() -> None:
 
 
 def _check_search_data() -> None:
-    """Search-extended data is refused, sorted and split alike for every model.
+    """Search-extended data is read, refused, sorted and split alike for every model, whatever files it loads.
 
-    RecBole's reader takes missing and unordered times, empty ids and users too few to split in silence, and fails in
-    the words of its libraries on other faults. Our models' dataset makes the same checks while it reads.
+    RecBole's reader takes missing and unordered times, empty ids and users too few to split in silence, reads quoted
+    text and missing values where there are none, and drops interactions whose user, item or entity has no row in a file
+    that only some models load. Our models' dataset makes the same checks while it reads.
     """
-    from recbole.data.dataset import Dataset
+    from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 
+    from recbole_gserec.data.checks import check_policies
     from recbole_gserec.data.dataset import SearchDataset
+    from recbole_gserec.data.feature_files import align_features, load_feature_file
     from recbole_gserec.data.stock_datasets import (
         check_files,
         check_interactions,
+        remove_repeated,
         sort_interactions,
         split_off_short_users,
     )
     from recbole_gserec.settings import has_searches
 
-    load_stock, filter_stock = Dataset._load_inter_feat, Dataset._filter_by_inter_num
-    split_stock = Dataset._split_index_by_leave_one_out
+    stock = SimpleNamespace(
+        load_data=Dataset._load_data,
+        load_feat=Dataset._load_feat,
+        load_inter=Dataset._load_inter_feat,
+        remove_duplication=Dataset._remove_duplication,
+        filter_by_number=Dataset._filter_by_inter_num,
+        illegal_ids=Dataset._get_illegal_ids_by_inter_num,
+        filter_link=KnowledgeBasedDataset._filter_link,
+        split=Dataset._split_index_by_leave_one_out,
+    )
+
+    def is_extended(dataset: Any) -> bool:
+        # Settings of a time when the dataset had no searches do not say what to refuse.
+        return "short_users" in dataset.config and has_searches(dataset.dataset_path, dataset.dataset_name)
 
     def is_checked_here(dataset: Any) -> bool:
-        # Settings of a time when the dataset had no searches do not say what to refuse.
-        is_stock = not isinstance(dataset, SearchDataset) and "short_users" in dataset.config
-        return is_stock and has_searches(dataset.dataset_path, dataset.dataset_name)
+        return not isinstance(dataset, SearchDataset) and is_extended(dataset)
+
+    def _load_data(self: Any, token: str, dataset_path: str) -> None:
+        stock.load_data(self, token, dataset_path)
+        if is_extended(self):
+            align_features(self)
+
+    def _load_feat(self: Any, filepath: str, source: Any) -> Any:
+        return (load_feature_file if is_checked_here(self) else stock.load_feat)(self, filepath, source)
 
     def _load_inter_feat(self: Any, token: str, dataset_path: str) -> None:
         if not is_checked_here(self):
-            load_stock(self, token, dataset_path)
+            stock.load_inter(self, token, dataset_path)
             return
+        check_policies(self.config)
+        stock.load_inter(self, token, dataset_path)
         check_files(self)
-        load_stock(self, token, dataset_path)
         sort_interactions(self)
 
+    def _remove_duplication(self: Any) -> None:
+        (remove_repeated if is_extended(self) else stock.remove_duplication)(self)
+
+    def _get_illegal_ids_by_inter_num(
+        self: Any, field: str, feat: Any, inter_num: Any, inter_interval: Any = None
+    ) -> set[Any]:
+        # With a file of users or items, RecBole holds only the first of several intervals against them.
+        return stock.illegal_ids(self, field, None if is_extended(self) else feat, inter_num, inter_interval)
+
     def _filter_by_inter_num(self: Any) -> None:
-        filter_stock(self)
+        stock.filter_by_number(self)
         if is_checked_here(self):
             check_interactions(self)
+        if is_extended(self):
+            # The last of the filters; items and users may have lost all their interactions.
+            align_features(self)
+
+    def _filter_link(self: Any) -> None:
+        kept = self.inter_feat.copy() if is_extended(self) else None
+        stock.filter_link(self)
+        if kept is not None:
+            # An item without an entity is one that the graph says nothing of.
+            self.inter_feat = kept
 
     def _split_index_by_leave_one_out(self: Any, grouped_index: Any, leave_one_num: int) -> Any:
         trained_on: list[Any] = []
         groups = grouped_index
         if is_checked_here(self) and leave_one_num == 2:
             trained_on, groups = split_off_short_users(self, groups)
-        parts = split_stock(self, groups, leave_one_num)
+        parts = stock.split(self, groups, leave_one_num)
         parts[0].extend(trained_on)
         return parts
 
-    Dataset._load_inter_feat = _load_inter_feat
-    Dataset._filter_by_inter_num = _filter_by_inter_num
-    Dataset._split_index_by_leave_one_out = _split_index_by_leave_one_out
+    KnowledgeBasedDataset._filter_link = _filter_link
+    for hook in (
+        _load_data,
+        _load_feat,
+        _load_inter_feat,
+        _remove_duplication,
+        _get_illegal_ids_by_inter_num,
+        _filter_by_inter_num,
+        _split_index_by_leave_one_out,
+    ):
+        setattr(Dataset, hook.__name__, hook)
 
 
 def _unpickle_only_when_asked() -> None:

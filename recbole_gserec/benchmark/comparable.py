@@ -1,4 +1,4 @@
-"""Whether two models' results are of the same users and candidates, so that they may be compared user by user."""
+"""Whether two models' results are of the same interactions and candidates, so that each user's may be compared."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
             return "the dataset's files differ"
         if recorded_mode(a.record) != recorded_mode(b.record):
             return f"{recorded_mode(a.record)} and {recorded_mode(b.record)} are different evaluations"
+        # Runs of earlier versions do not tell which interactions they were given.
+        told = [run.record["interactions"] for run in (a, b, first) if run.record.get("interactions")]
+        if len(set(told)) > 1:
+            return f"the interactions of seed {seed} differ: settings that filter them are not the same"
         if a.record["candidates"].get("test") != b.record["candidates"].get("test"):
             return f"the candidate lists of seed {seed} differ"
         if not (a.test_ranks.same_targets(b.test_ranks) and a.test_ranks.same_targets(first.test_ranks)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_gserec.evaluation.candidates import order_of_tokens
+from recbole_gserec.evaluation.interacted import interactions_of
 from recbole_gserec.files import written_aside
 
 if TYPE_CHECKING:
@@ -67,6 +68,28 @@ def candidates_digest(loader: Any) -> str | None:
         rows = order[start : start + _ROWS_AT_ONCE]
         lines = ("\t".join([tokens[users[row]], *items[candidates[row]]]) + "\n" for row in rows)
         digest.update("".join(lines).encode())
+    return digest.hexdigest()
+
+
+def interactions_digest(loaders: Sequence[Any]) -> str:
+    """SHA-256 of the interactions that a model was given: with equal targets, those it was trained on are equal too.
+
+    It is that of a text with one line per interaction, in the order of users and of their items: ``user`` and item,
+    separated by a tab. Interactions of users with only one are left out, as RecBole's sequential models do.
+
+    Args:
+        loaders: The dataloaders of all parts of the split; None for a part that there is not.
+    """
+    parts = [loader._dataset for loader in loaders if loader is not None]
+    users, items = interactions_of(parts)
+    fields = parts[0].uid_field, parts[0].iid_field
+    user_tokens, item_tokens = (np.asarray(parts[0].field2id_token[field], dtype=object) for field in fields)
+    order = np.lexsort((order_of_tokens(item_tokens)[items], order_of_tokens(user_tokens)[users]))
+    digest = hashlib.sha256()
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        lines = zip(user_tokens[users[rows]], item_tokens[items[rows]], strict=True)
+        digest.update("".join(f"{user}\t{item}\n" for user, item in lines).encode())
     return digest.hexdigest()
 
 

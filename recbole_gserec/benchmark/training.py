@@ -16,7 +16,7 @@ from recbole.utils import get_trainer
 from recbole_gserec.benchmark.built import build
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.model_code import code_digest
-from recbole_gserec.benchmark.outcomes import candidates_digest, mode_of, write_ranks
+from recbole_gserec.benchmark.outcomes import candidates_digest, interactions_digest, mode_of, write_ranks
 from recbole_gserec.benchmark.provenance import peak_memory_bytes, provenance
 from recbole_gserec.benchmark.record import new_record
 from recbole_gserec.benchmark.runs import (
@@ -84,6 +84,7 @@ def train(spec: Spec) -> dict[str, Any]:
             "test": candidates_digest(test_data),
             "mode": mode_of(config),
         },
+        "interactions": interactions_digest([train_data, valid_data, test_data]),
         "resumed_epochs": resumed_epochs,
         "wall_seconds": perf_counter() - start + trainer.seconds_before(resumed_epochs),
     }

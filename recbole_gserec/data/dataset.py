@@ -13,7 +13,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
-from recbole_gserec.data.atomic_files import field_types, read_columns, sequences_of_numbers
+from recbole_gserec.data.atomic_files import field_types
 from recbole_gserec.data.checks import (
     MIN_INTERACTIONS,
     check_filtered,
@@ -22,15 +22,10 @@ from recbole_gserec.data.checks import (
     check_time_order,
 )
 from recbole_gserec.data.events import Columns, build_event_log, no_searches
+from recbole_gserec.data.feature_files import load_feature_file
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.data.remedies import make_again
-from recbole_gserec.data.search_files import (
-    check_types,
-    read_code_file,
-    read_query_file,
-    read_search_file,
-    to_pandas,
-)
+from recbole_gserec.data.search_files import read_code_file, read_query_file, read_search_file
 from recbole_gserec.data.user_codes import CODES_OF_SIDE, check_users, user_codes
 from recbole_gserec.errors import DataError, SettingError
 
@@ -86,45 +81,7 @@ class SearchDataset(SequentialDataset):
 
     def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
         """RecBole's loader with the same result, through a fast and strict reader; tokens are categorical."""
-        load_col, unload_col = self._get_load_and_unload_col(source)
-        if load_col == set():
-            return None
-        separator, seq_separator, encoding = self._format_options.values()
-        types = field_types(filepath, separator=separator, encoding=encoding)
-        fields = [field for field in types if load_col is None or field in load_col]
-        fields = [field for field in fields if not unload_col or field not in unload_col]
-        required = []
-        if source == FeatureSource.INTERACTION:
-            expected = {self.uid_field: "token", self.iid_field: "token", self.time_field: "float"}
-            check_types(filepath, expected, separator=separator, encoding=encoding)
-            required = list(expected)
-            fields += [field for field in required if field not in fields]
-        if not fields:
-            self.logger.warning(f"No columns has been loaded from [{source}]")
-            return None
-        table = read_columns(filepath, fields, separator=separator, encoding=encoding, required=required)
-        frame = {}
-        for field in fields:
-            kind = FeatureType(types[field])
-            length = 1
-            if kind.value.endswith("seq"):
-                cells = [
-                    np.array([token for token in cell.split(seq_separator) if token])
-                    for cell in table[field].to_pylist()
-                ]
-                if kind == FeatureType.FLOAT_SEQ:
-                    cells = sequences_of_numbers(filepath, field, cells, encoding)
-                length = max(map(len, cells), default=0)
-                if self.config["seq_len"] and field in self.config["seq_len"]:
-                    length = min(length, self.config["seq_len"][field])
-                    cells = [cell[:length] for cell in cells]
-                frame[field] = pd.Series(cells, dtype=object)
-            else:
-                frame[field] = to_pandas(table[field])
-            if "float" in kind.value:
-                self.field2bucketnum[field] = 2
-            self.set_field_property(field, kind, source, length)
-        return pd.DataFrame(frame)
+        return load_feature_file(self, filepath, source, categorical=True)
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         separator, _, encoding = self._format_options.values()
@@ -185,12 +142,10 @@ class SearchDataset(SequentialDataset):
         ours = {"search_feat", "query_feat", "code_feat"}
         return [name for name in super()._build_feat_name_list() if name not in ours]
 
-    def _remove_duplication(self) -> None:
-        """As RecBole's, whose own sort does not keep equal times in the order of the file."""
-        if self.config["rm_dup_inter"] is not None:
-            self.inter_feat.sort_values(self.time_field, kind="stable", inplace=True)
-            subset = [self.uid_field, self.iid_field]
-            self.inter_feat.drop_duplicates(subset, keep=self.config["rm_dup_inter"], inplace=True)
+    def _get_remap_list(self, field_list: Any) -> list[tuple[pd.DataFrame, str, FeatureType]]:
+        """RecBole's, the files of users and items last: ids do not depend on whether these are loaded."""
+        remapped = super()._get_remap_list(field_list)
+        return sorted(remapped, key=lambda part: part[0] is self.user_feat or part[0] is self.item_feat)
 
     def _filter_by_inter_num(self) -> None:
         super()._filter_by_inter_num()

@@ -227,6 +227,16 @@ def test_results_of_other_users_or_candidates_are_not_paired(tmp_path, changes, 
     assert second.refused is None and second.t_p_holm == second.t_p
 
 
+@pytest.mark.parametrize(("one", "other", "refused"), [("a", "b", True), ("a", "a", False), (None, "b", False)])
+def test_runs_on_other_interactions_are_not_paired(tmp_path, one, other, refused):
+    """Runs of earlier versions do not tell."""
+    for model, interactions in (("GSERec", one), ("SASRec", other)):
+        store_run(tmp_path, "toys", model, 1, [1, 3], **({"interactions": interactions} if interactions else {}))
+    cells = cells_of(tmp_path)
+    reason = why_not_comparable(cells["GSERec"], cells["SASRec"])
+    assert (reason == "the interactions of seed 1 differ: settings that filter them are not the same") is refused
+
+
 def test_fewer_users_are_not_paired(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 1, [1, 3, 7, 11])
     store_run(tmp_path, "toys", "SASRec", 1, [1, 3, 7])

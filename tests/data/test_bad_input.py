@@ -257,40 +257,6 @@ def test_wrong_content(attempt, small_files, write_rows, model, case):
     assert re.search(message, text)
 
 
-@pytest.mark.parametrize(
-    ("edit", "line", "message"),
-    [
-        (
-            replace("inter", "ann\ta", '"ann\ta'),
-            2,
-            "user_id begins with a quotation mark, which RecBole's reader",
-        ),
-        (
-            replace("inter", "ann\ta", 'ann\t"a"'),
-            2,
-            "item_id begins with a quotation mark, which RecBole's reader",
-        ),
-        (recode("inter", "utf-8-sig"), 1, "begins with a byte order mark, .* set --encoding=utf-8-sig"),
-    ],
-)
-def test_what_recbole_would_read_otherwise(attempt, small_files, write_rows, edit, line, message):
-    folder = write_rows(**small_files)
-    edit(folder)
-    attempt(additional_feat_suffix=["search", "query"], short_users="keep")
-    for model in ("SASRec", "BPR"):
-        with pytest.raises(DataError, match=message) as error:
-            attempt(model)
-        assert (error.value.path, error.value.line) == (folder / "toy.inter", line)
-        one_line(error)
-
-
-def test_the_remedy_for_a_byte_order_mark(attempt, small_files, write_rows):
-    folder = write_rows(**small_files)
-    for suffix in ("inter", "search", "query"):
-        recode(suffix, "utf-8-sig")(folder)
-    attempt("SASRec", encoding="utf-8-sig")
-
-
 def test_recboles_models_need_no_search(attempt, small_files, write_rows):
     folder = write_rows(**small_files)
     header_only("search")(folder)
