@@ -101,7 +101,8 @@ def load_feature_file(
 def _values(column: pa.ChunkedArray, categorical: bool) -> pd.Series:
     if not pa.types.is_string(column.type):
         return column.to_pandas()
-    tokens = to_pandas(pc.if_else(pc.equal(column, ""), None, column))
+    empty = pc.equal(column, "")
+    tokens = to_pandas(pc.if_else(empty, None, column) if pc.any(empty).as_py() else column)
     return tokens if categorical else tokens.astype(object)
 
 
