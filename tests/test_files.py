@@ -201,7 +201,8 @@ def script_that_writes(folder, kind, then):
         sys.path.insert(0, {os.path.dirname(files.__file__)!r})
         from files import folder_written_aside, scratch_folder, written_aside
         path = pathlib.Path(sys.argv[1], "a.csv")
-        writers = dict(file=written_aside, folder=folder_written_aside, scratch=lambda path: scratch_folder(path.parent))
+        scratch = lambda path: scratch_folder(path.parent)
+        writers = dict(file=written_aside, folder=folder_written_aside, scratch=scratch)
         while True:
             with writers[{kind!r}](path) as temporary:
                 (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
