@@ -20,6 +20,8 @@ from dataset_converters.workspace import only_row, run
 from recbole_gserec.errors import DataError
 
 _TABLE_COLUMNS = {"item_id": "item_id", "title": "title", "categories_json": "categories"}
+# As a tree, a literal takes some hundred times its length.
+_LONGEST_LITERAL = 2 << 20
 _TEXTS = ("title", "categories", "description", "brand")
 _SCHEMA = pa.schema(
     [
@@ -173,12 +175,19 @@ def parse_record(text: str) -> dict:
         record = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            record = ast.literal_eval(text.strip())
+            record = ast.literal_eval(_short(text.strip()))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise ValueError("neither JSON nor a Python literal") from None
     if not isinstance(record, dict):
         raise ValueError("not a record of keys and values")
     return record
+
+
+def _short(text: str) -> str:
+    """The text, unless its tree would take gigabytes."""
+    if len(text) > _LONGEST_LITERAL:
+        raise ValueError
+    return text
 
 
 def texts_of(record: dict, description_length: int) -> dict:

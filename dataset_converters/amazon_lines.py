@@ -12,10 +12,10 @@ from typing import BinaryIO
 import pyarrow as pa
 from tqdm import tqdm
 
+from dataset_converters.text_lines import bounded
 from recbole_gserec.errors import DataError
 
 _BLOCK_BYTES = 8 << 20
-_LONGEST_LINE = 256 << 20
 _GZIP_MARK = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -70,8 +70,6 @@ def _blocks_of_whole_lines(path: Path) -> Iterator[bytes]:
             rest = tail
         else:
             rest += chunk
-        if len(rest) > _LONGEST_LINE:
-            raise DataError(path, f"a line of more than {_LONGEST_LINE >> 20} MiB", "Give one record a line.")
     if rest:
         yield rest
 
@@ -79,7 +77,7 @@ def _blocks_of_whole_lines(path: Path) -> Iterator[bytes]:
 def _chunks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as raw, _bar(path) as bar:
         compressed = raw.peek(len(_GZIP_MARK)).startswith(_GZIP_MARK)
-        opened: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if compressed else raw
+        opened = bounded(gzip.GzipFile(fileobj=raw) if compressed else raw, path)
         at_start = True
         while chunk := _next_chunk(opened, path):
             bar.update(raw.tell() - bar.n)
@@ -87,7 +85,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             at_start = False
 
 
-def _next_chunk(opened: BinaryIO | gzip.GzipFile, path: Path) -> bytes:
+def _next_chunk(opened: BinaryIO, path: Path) -> bytes:
     try:
         return opened.read(_BLOCK_BYTES)
     except EOFError:

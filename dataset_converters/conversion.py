@@ -35,7 +35,7 @@ from dataset_converters.statistics_report import print_report, write_report
 from dataset_converters.table_checks import check_tables
 from dataset_converters.workspace import run, workspace
 from recbole_gserec.errors import DataError
-from recbole_gserec.files import sha256_of_file
+from recbole_gserec.files import remove_abandoned, sha256_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,7 @@ def convert(
     words_of_texts([], options.words)
     check_action(options.bad_rows)
     folder = Path(output_dir) / name
+    remove_abandoned(folder.parent)
     made_from = {
         "converter": converter,
         "settings": dict(settings or {}),

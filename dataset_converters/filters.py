@@ -25,7 +25,8 @@ class Filters:
         k_core: Fewest interactions of a user and of an item, both at once; 0 leaves items as they are.
         min_interactions: Fewest interactions of a user who has any, also within the core. Evaluation needs 3: training,
             validation, test.
-        search_only_users: Keep users who search and never interact; they are nodes of the user-code graph.
+        search_only_users: Keep users who search and never interact; they are nodes of the user-code graph. Others go
+            before users and items are counted, with what the steps up to then left.
     """
 
     since: float | None = None
@@ -94,6 +95,13 @@ def apply(connection: duckdb.DuckDBPyConnection, filters: Filters, *, searches_f
             )
     if filters.drop_duplicates:
         step("without duplicates", *(_without_duplicates(connection, table) for table in _EVENTS))
+    if not filters.search_only_users:
+        # First, so that the users of the steps below are those that the steps speak of.
+        step(
+            "users with interactions",
+            "DELETE FROM searches WHERE user NOT IN (SELECT DISTINCT user FROM interactions)",
+        )
+    only_search = ", or with searches only" if filters.search_only_users else ""
     if filters.min_searches:
         with_too_few = f"""
             SELECT users.user FROM (SELECT user FROM interactions UNION SELECT user FROM searches) users
@@ -106,16 +114,12 @@ def apply(connection: duckdb.DuckDBPyConnection, filters: Filters, *, searches_f
         _k_core(connection, filters.k_core, max(filters.k_core, filters.min_interactions))
         if searches_follow:
             run(connection, _DELETE_SEARCHES_OF_REMOVED_INTERACTIONS)
-        steps.append(_counted(connection, f"{filters.k_core}-core"))
+        steps.append(_counted(connection, f"{filters.k_core}-core{only_search}"))
     if filters.min_interactions > 1:
         too_few = f"SELECT user FROM interactions GROUP BY user HAVING count(*) < {filters.min_interactions}"
         connection.execute(f"CREATE OR REPLACE TEMP TABLE removed AS {too_few}")
-        step(f"users with {filters.min_interactions} interactions or more", *_delete_removed_users())
-    if not filters.search_only_users:
-        step(
-            "users with interactions",
-            "DELETE FROM searches WHERE user NOT IN (SELECT DISTINCT user FROM interactions)",
-        )
+        name = f"users with {filters.min_interactions} interactions or more{only_search}"
+        step(name, *_delete_removed_users())
     return steps
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -14,18 +15,17 @@ import pyarrow as pa
 
 from dataset_converters.bad_rows import BadRows, settle
 from dataset_converters.sql_text import literal
+from dataset_converters.text_lines import LONGEST_LINE, bounded
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 
-# Captions are lists of numbers and can be long.
-_LONGEST_LINE = 16 * 2**20
-_BUFFER = 2 * _LONGEST_LINE
+_BUFFER = 2 * LONGEST_LINE
+_BYTES_AT_ONCE = 1 << 20
 _REJECTED = {
     "MISSING COLUMNS": "too few columns",
     "TOO MANY COLUMNS": "too many columns",
     "UNQUOTED VALUE": "a quotation mark without its partner",
     "INVALID ENCODING": "characters that are not UTF-8",
-    "LINE SIZE OVER MAXIMUM": "a line longer than 16 MiB",
 }
 _REMEDIES = {
     "too many columns": "Put quotation marks around values that hold commas.",
@@ -56,6 +56,7 @@ def load_csv(
         DataError: If a column is missing or the file is cut short.
     """
     header = _header(path, required)
+    _check_lines(path)
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
     problem = " ".join(f"WHEN {condition} THEN {literal(text)}" for text, condition in problems.items())
     try:
@@ -68,7 +69,7 @@ def load_csv(
             FROM read_csv({literal(one_file(path))}, hive_partitioning = false,
                 columns = {{{types}}}, auto_detect = false, header = true,
                 delim = ',', quote = '"', escape = '"', strict_mode = true,
-                max_line_size = {_LONGEST_LINE}, buffer_size = {_BUFFER},
+                max_line_size = {LONGEST_LINE}, buffer_size = {_BUFFER},
                 store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scans')
             """,
             label=f"Reading {path.name}",
@@ -132,7 +133,7 @@ def settle_csv(
 
 def _header(path: Path, required: Iterable[str]) -> list[str]:
     """Names of the columns."""
-    with _opened(path) as file:
+    with bounded(_opened(path), path) as file:
         try:
             first = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
         except UnicodeDecodeError as error:
@@ -147,6 +148,16 @@ def _header(path: Path, required: Iterable[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise DataError(path, "two columns of one name", "Give the file as it was published.", line=1)
     return names
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a line that is too long: the database may stop there as if the file had ended."""
+    with bounded(_opened(path), path) as file:
+        try:
+            while file.read(_BYTES_AT_ONCE):
+                pass
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(path, "not a whole gzip file", "Get the file anew.") from error
 
 
 def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
@@ -187,8 +198,8 @@ def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> lis
 
 def _first_lines(path: Path, rejected_lines: set[int]) -> Iterator[int]:
     """The first line of each record below the header that is neither blank nor rejected."""
-    with _opened(path) as file:
-        csv.field_size_limit(2 * _LONGEST_LINE)
+    with bounded(_opened(path), path) as file:
+        csv.field_size_limit(2 * LONGEST_LINE)
         reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""))
         next(reader, None)
         first = reader.line_num + 1

@@ -13,7 +13,7 @@ from recbole_gserec.data.atomic_files import TYPES
 from recbole_gserec.errors import DataError, SettingError
 
 Columns = Mapping[str, tuple[str, ...]]
-"""The columns of each meaning. Several are for texts only, and are joined by spaces."""
+"""The columns of each meaning. Several are for texts and for the time only, and are joined by spaces."""
 
 #: Meanings of the columns of each kind of file, those without which it says nothing, and the option that names them.
 MEANINGS = {
@@ -27,7 +27,7 @@ OPTIONS = {
     "searches": "--search-columns",
     "items": "--item-columns",
 }
-_TEXTS = ("query", "title", "categories", "brand", "description")
+_JOINED = ("query", "title", "categories", "brand", "description", "time")
 _NONE = "-"
 
 
@@ -86,8 +86,8 @@ def read_option(role: str, text: str | None) -> dict[str, tuple[str, ...]]:
 
     Args:
         role: ``interactions``, ``searches`` or ``items``.
-        text: Like ``user=customer_id,item=sku``; several columns of a text are joined by ``+``, and ``-`` says that
-            there is none.
+        text: Like ``user=customer_id,item=sku``; several columns of a text, or of the time, are joined by ``+``, and
+            ``-`` says that there is none.
 
     Raises:
         SettingError: If a meaning is unknown or the text is of another form.
@@ -140,7 +140,7 @@ def _checked(role: str, given: Mapping[str, tuple[str, ...]]) -> dict[str, tuple
     for meaning, columns in given.items():
         if meaning not in MEANINGS[role]:
             raise SettingError(f"'{meaning}' is no meaning of a column of {role}. {_nearest(meaning, MEANINGS[role])}")
-        if len(columns) > 1 and meaning not in _TEXTS:
+        if len(columns) > 1 and meaning not in _JOINED:
             raise SettingError(f"{meaning} of {role} is one column, not {' and '.join(columns)}.")
         if columns == (_NONE,) and meaning in REQUIRED[role]:
             raise SettingError(f"{role} cannot do without {meaning}.")
@@ -171,7 +171,8 @@ def resolve(role: str, path: Path, found: Sequence[str], given: Columns) -> dict
         if len(fitting) > 1:
             option = f"{OPTIONS[role]} {meaning}={fitting[0]}"
             problem = f"{meaning} could be any of the columns {', '.join(map(shown, fitting))}"
-            raise DataError(path, problem, f"Say which, like {option}.")
+            both = f"; both together are {meaning}={'+'.join(fitting[:2])}" if meaning == "time" else ""
+            raise DataError(path, problem, f"Say which, like {option}{both}.")
         if fitting:
             resolved[meaning] = (fitting[0],)
             free.remove(fitting[0])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dataset_converters.text_lines import batches_of
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -102,16 +103,15 @@ def blocks(text: Iterable[str], dialect: Dialect, n_lines: int = 65536) -> Itera
     A row of wrong quotes ends with its first line, so that a mark that is never closed takes no other row with it.
     """
     csv.field_size_limit(_LARGEST_CELL)
-    text, line = iter(text), 1
+    line = 1
     kept: list[str] = []
-    while True:
-        more = list(itertools.islice(text, n_lines))
+    for more in batches_of(text, n_lines):
         lines = kept + (_without_missing(more, dialect) if dialect.backslash else more)
-        if not lines:
-            return
-        block, used = _parse(lines, dialect, line, is_end=len(more) < n_lines)
+        block, used = _parse(lines, dialect, line, is_end=False)
         yield block
         kept, line = lines[used:], line + used
+    if kept:
+        yield _parse(kept, dialect, line, is_end=True)[0]
 
 
 def _parse(lines: list[str], dialect: Dialect, first: int, is_end: bool) -> tuple[Block, int]:

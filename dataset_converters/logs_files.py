@@ -15,6 +15,7 @@ from typing import BinaryIO, TextIO
 
 import pyarrow as pa
 
+from dataset_converters.text_lines import bounded
 from recbole_gserec.errors import DataError, SettingError
 
 FORMATS = {
@@ -24,6 +25,9 @@ FORMATS = {
 }
 COMPRESSIONS = (".gz", ".zst")
 _SUFFIXES = {suffix: kind for kind, suffixes in FORMATS.items() for suffix in suffixes}
+_START = 4096
+# White space and byte order marks, as they look in Latin 1.
+_NOTHING = "\r\n\t \0\xef\xbb\xbf\xff\xfe"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -87,6 +91,16 @@ def find_in_folder(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
+def is_empty(file: LogFile) -> bool:
+    """Whether a file holds nothing, also once it is uncompressed."""
+    if not file.path.stat().st_size:
+        return True
+    if file.kind == "parquet":
+        return False
+    with opened(file, "latin-1") as (text, _):
+        return not text.read(_START).strip(_NOTHING) and not text.read(1)
+
+
 @contextmanager
 def opened(file: LogFile, encoding: str) -> Iterator[tuple[TextIO, BinaryIO]]:
     r"""Yield a file's text, lines ending as they do, and the bytes that it comes from, whose position tells how far.
@@ -105,7 +119,7 @@ def opened(file: LogFile, encoding: str) -> Iterator[tuple[TextIO, BinaryIO]]:
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     try:
         with open(file.path, "rb") as raw:
-            stream = _uncompressed(raw, file.path)
+            stream = bounded(_uncompressed(raw, file.path), file.path)
             with io.TextIOWrapper(stream, encoding=encoding, errors="gserec-mark", newline="") as text:
                 yield text, raw
     except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:

@@ -17,9 +17,9 @@ def _no_number(text: str) -> None:
 _decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number).decode
 
 
-def records(lines: Iterable[str]) -> Iterator[Record]:
-    """The rows of a text; lines with nothing in them are none."""
-    for line, text in enumerate(lines, 1):
+def records(lines: Iterable[str], first: int = 1) -> Iterator[Record]:
+    """The rows of some lines, of which the first has this number; lines with nothing in them are none."""
+    for line, text in enumerate(lines, first):
         if text.isspace():
             continue
         try:

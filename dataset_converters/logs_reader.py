@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,15 @@ from dataset_converters import logs_csv, logs_json
 from dataset_converters.logs_columns import Columns
 from dataset_converters.logs_files import opened
 from dataset_converters.logs_layout import Layout, damaged_parquet, place_of
+from dataset_converters.text_lines import batches_of
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
 from recbole_gserec.narrowing import not_none
 
 _ROWS_AT_ONCE = 65536
 _LISTS = ("items", "item")
+# Half of a time is none, while a text may lack a part.
+_WHOLE = ("time",)
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,14 @@ def _hidden() -> bool:
 
 
 def _csv_chunks(text: TextIO, layout: Layout, columns: Columns) -> Iterator[Chunk]:
-    places = [[place_of(layout, column) for column in names] for names in columns.values()]
+    places = {meaning: [place_of(layout, column) for column in names] for meaning, names in columns.items()}
     width = len(layout.columns)
     header = layout.header
     for block in logs_csv.blocks(text, not_none(layout.dialect), _ROWS_AT_ONCE):
         # Most blocks hold nothing but good rows. A blank line has the width 0, or 1.
         if not block.problems and not header and width > 1 and set(map(len, block.rows)) == {width}:
-            yield Chunk(block.lines, [_cells(block.rows, each) for each in places], [None] * len(block.rows))
+            good = [_cells(block.rows, each, meaning in _WHOLE) for meaning, each in places.items()]
+            yield Chunk(block.lines, good, [None] * len(block.rows))
             continue
         lines: list[int] = []
         rows: list[list[str] | None] = []
@@ -109,31 +112,42 @@ def _csv_chunks(text: TextIO, layout: Layout, columns: Columns) -> Iterator[Chun
             problems.append(problem)
             rows.append(cells if problem is None else None)
         if rows:
-            yield Chunk(lines, [_cells(rows, each) for each in places], problems)
+            yield Chunk(lines, [_cells(rows, each, meaning in _WHOLE) for meaning, each in places.items()], problems)
 
 
-def _cells(rows: Sequence[list[str] | None], places: list[int]) -> list[str | None]:
-    """The cells in some columns, several joined by spaces."""
+def _cells(rows: Sequence[list[str] | None], places: list[int], whole: bool) -> list[str | None]:
+    """The cells in some columns, several joined by spaces; those that have to be whole need all of them."""
     good = [row for row in rows if row is not None]
     if len(places) == 1 and len(good) == len(rows):
         return list(map(itemgetter(places[0]), good))
-    return [None if row is None else " ".join(filter(None, (row[place] for place in places))) for row in rows]
+    return [None if row is None else _joined([row[place] for place in places], whole) for row in rows]
+
+
+def _joined(cells: Sequence[str | None], whole: bool) -> str | None:
+    if whole and not all(cell and not cell.isspace() for cell in cells):
+        return None
+    return " ".join(filter(None, cells))
 
 
 def _json_chunks(text: TextIO, columns: Columns) -> Iterator[Chunk]:
-    records = logs_json.records(text)
-    while chunk := list(itertools.islice(records, _ROWS_AT_ONCE)):
+    first = 1
+    for batch in batches_of(text, _ROWS_AT_ONCE):
+        chunk = list(logs_json.records(batch, first))
+        first += len(batch)
+        if not chunk:
+            continue
         lines, objects, problems = zip(*chunk, strict=True)
-        yield Chunk(lines, [_values(objects, names, meaning in _LISTS) for meaning, names in columns.items()], problems)
+        values = [_values(objects, names, meaning) for meaning, names in columns.items()]
+        yield Chunk(lines, values, problems)
 
 
-def _values(objects: Sequence[dict | None], names: Sequence[str], is_list: bool) -> list[str | None]:
+def _values(objects: Sequence[dict | None], names: Sequence[str], meaning: str) -> list[str | None]:
     """The values of some names as text, several joined by spaces."""
     if len(names) > 1:
-        texts = [_values(objects, [name], is_list) for name in names]
-        return [" ".join(filter(None, row)) for row in zip(*texts, strict=True)]
+        texts = [_values(objects, [name], meaning) for name in names]
+        return [_joined(row, meaning in _WHOLE) for row in zip(*texts, strict=True)]
     values = [None if found is None else found.get(names[0]) for found in objects]
-    return [value if type(value) is str else logs_json.as_text(value, is_list) for value in values]
+    return [value if type(value) is str else logs_json.as_text(value, meaning in _LISTS) for value in values]
 
 
 def _arrow(name: str, chunk: Chunk, meanings: list[str], encoding: str) -> pa.Table:
@@ -169,6 +183,8 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, table: str, layout: Lay
     cells = []
     for meaning, names in columns.items():
         texts = [_as_text(layout, name, meaning in _LISTS) for name in names if place_of(layout, name) >= 0]
+        if meaning in _WHOLE and len(texts) > 1:
+            texts = [" || ' ' || ".join(f"nullif(trim({text}), '')" for text in texts)]
         cells.append(texts[0] if len(texts) == 1 else f"concat_ws(' ', {', '.join(texts)})")
     # Rows are counted from 1, as lines are.
     select = f"""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from dataset_converters import logs_tables
 from dataset_converters.logs_columns import Columns, known_names, resolve
-from dataset_converters.logs_files import find
+from dataset_converters.logs_files import find, is_empty
 from dataset_converters.logs_layout import Layout, inspect
 from dataset_converters.logs_time import TimeSettings
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import DataError, SettingError
+
+_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ class LogSettings:
             if value and len(value) != 1 and (name, value) not in (("delimiter", r"\t"), ("quote", "none")):
                 raise SettingError(f"{name} '{value}' is not one character.")
 
-    @property
-    def of_cells(self) -> logs_tables.Settings:
-        """What is said of the cells."""
-        times = TimeSettings(self.time_unit, self.time_format, self.time_zone)
+    def of_cells(self, columns: Columns) -> logs_tables.Settings:
+        """What is said of the cells of some columns."""
+        joined = len(columns.get("time", ())) > 1
+        times = TimeSettings(self.time_unit, self.time_format, self.time_zone, joined)
         return logs_tables.Settings(times, self.click_separator, self.replace_spaces)
 
 
@@ -62,11 +64,13 @@ class Log:
         role: ``interactions``, ``searches`` or ``items``.
         layouts: Of its files.
         columns: Of each meaning.
+        empty: Names of parts that hold nothing.
     """
 
     role: str
     layouts: list[Layout]
     columns: Columns
+    empty: tuple[str, ...] = ()
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -77,6 +81,14 @@ class Log:
     def path(self) -> Path:
         """Its first file."""
         return self.layouts[0].file.path
+
+    def empty_parts(self) -> str | None:
+        """What to say of parts that hold nothing; None if there are none."""
+        if not self.empty:
+            return None
+        more = f" and {len(self.empty) - _NAMES_SHOWN:,} more" if len(self.empty) > _NAMES_SHOWN else ""
+        told = ", ".join(self.empty[:_NAMES_SHOWN]) + more
+        return f"{len(self.empty):,} of the files of {self.role} hold nothing, and are left out: {told}."
 
     def named_columns(self) -> dict[str, list[str]]:
         """Its columns as plain values."""
@@ -99,5 +111,14 @@ def _inspect(role: str, place: str | Path, settings: LogSettings) -> Log:
     given = settings.columns.get(role, {})
     delimiter = "\t" if settings.delimiter == r"\t" else settings.delimiter
     quote = "" if settings.quote == "none" else settings.quote
-    layouts = [inspect(file, settings.encoding, delimiter, quote, known_names([given])) for file in find(place)]
-    return Log(role, layouts, resolve(role, layouts[0].file.path, layouts[0].columns, given))
+    files = find(place)
+    # Systems that write parts leave empty ones where a worker had nothing to write.
+    filled = [file for file in files if not is_empty(file)]
+    if not filled:
+        all_of_them = "the file is" if len(files) == 1 else f"all {len(files):,} files are"
+        raise DataError(
+            files[0].path if len(files) == 1 else Path(place), f"{all_of_them} empty", "Give files with rows."
+        )
+    layouts = [inspect(file, settings.encoding, delimiter, quote, known_names([given])) for file in filled]
+    empty = tuple(file.name for file in files if file not in filled)
+    return Log(role, layouts, resolve(role, layouts[0].file.path, layouts[0].columns, given), empty)

@@ -37,7 +37,7 @@ def read(
     Raises:
         DataError: If a log cannot be read or understood.
     """
-    settings.of_cells.time.check(connection)
+    settings.of_cells({}).time.check(connection)
     connection.execute(
         "CREATE TABLE read_items (place BIGINT, file VARCHAR, line BIGINT, item VARCHAR, problem VARCHAR)"
     )
@@ -50,15 +50,16 @@ def _read(connection: duckdb.DuckDBPyConnection, log: Log, settings: LogSettings
     if not rows and log.role == "interactions":
         raise DataError(log.path, "no rows below the header", "Give a file with rows.")
     columns, clock, form = log.columns, None, None
+    cells = settings.of_cells(columns)
     if log.role == "interactions":
-        clock = logs_tables.read_interactions(connection, settings.of_cells)
+        clock = logs_tables.read_interactions(connection, cells)
     elif log.role == "searches":
         given = settings.columns.get(log.role, {})
-        form, columns = logs_tables.search_form(connection, columns, given, settings.of_cells, log.path)
-        clock = logs_tables.read_searches(connection, columns, form, settings.of_cells)
+        form, columns = logs_tables.search_form(connection, columns, given, cells, log.path)
+        clock = logs_tables.read_searches(connection, columns, form, cells)
     else:
         connection.execute("DROP TABLE read_items")
-        logs_tables.read_items(connection, list(columns), settings.of_cells)
+        logs_tables.read_items(connection, list(columns), cells)
     return Understood(log.role, log.layouts, columns, rows, settle(f"read_{log.role}", log), clock, form)
 
 
@@ -77,7 +78,9 @@ def check(
     if settings.replace_spaces:
         check_spaces(connection, {f"read_{role}": path for role, path in paths.items()})
     clocks = {log.role: log.clock for log in understood if log.role != "items"}
-    warnings = check_times(connection, paths, clocks, settings.allow_disjoint_times)
+    warnings = [warning for log in logs if (warning := log.empty_parts())]
+    warnings += [warning for role, clock in clocks.items() if clock for warning in clock.warnings(role)]
+    warnings += check_times(connection, paths, clocks, settings.allow_disjoint_times)
     return warnings + [warning for log in understood for warning in _doubts(connection, log)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import duckdb
 
@@ -10,6 +12,7 @@ from dataset_converters.logs_text import MISSING
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import SettingError
+from recbole_gserec.wording import plural
 
 #: Units of numbers, and how many of them are a second.
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "position": 1.0}
@@ -22,14 +25,36 @@ _TOLD = {
     "date": "dates in ISO 8601",
     "compact": "dates like 20240131 or 20240131235959",
     "format": "dates in the given format",
+    "offset": "days, and the time since their beginning",
 }
+_UNCLEAR = "seconds since 1970, or dates with their hour"
 # Times of the years 1973 to 5138, in each unit; what is less counts positions.
 _FIRST_SECOND = 1e8
 _MAGNITUDES = {"position": _FIRST_SECOND, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": 1e20}
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-_COMPACT = r"(19|20)\d{6}(\d{6})?"
-_ZONE = r"(Z|z| ?UTC| ?GMT|[+-]\d{2}(:?\d{2})?)"
-_DATE = rf"\d{{4}}([-/])\d{{1,2}}[-/]\d{{1,2}}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}([.,]\d+)?)? ?{_ZONE}?)?"
+# A day, perhaps with an hour and minute, second or millisecond.
+_COMPACT = r"(19|20)\d{6}(\d{4}|\d{6}|\d{9})?"
+_HOUR = "%Y%m%d%H"
+
+# Everything that people write in, or near to, ISO 8601; the names of the groups are those of _PARTS.
+_ZONE = r"(?i:Z|UTC|GMT)|(?:UTC|GMT)?[+\-\x{2212}](?:\d{2}(?::?\d{2})?|\d:\d{2})"
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?|\d{2}(?:\d{2}(?:\d{2}(?:[.,]\d+)?)?)?"
+_DAY = r"(\d{4}[-/]\d{1,2}[-/]\d{1,2})|(\d{8})|(\d{4}-?[Ww]\d{2}-?\d)|(\d{4}-?\d{3})"
+# A zone behind a day alone is none where it may be an hour.
+_MOMENT = rf"(?:{_DAY})(?:(?:[Tt]|\s+)({_CLOCK})(?:\s*({_ZONE})(?:\[[\w/+-]+\])?)?|([Zz]|\+\d{{2}}:\d{{2}}))?"
+_UNBROKEN = rf"(\d{{8}})(\d{{4}}(?:\d{{2}}(?:[.,]\d+)?)?)\s*({_ZONE})"
+_ISO = rf"^(?:{_MOMENT}|{_UNBROKEN})$"
+# What is most common of it, which the database reads by itself, and much quicker.
+_PLAIN_ZONE = r"(Z| ?UTC| ?GMT|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
+_PLAIN = rf"\d{{4}}([-/])\d{{1,2}}[-/]\d{{1,2}}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}([.,]\d+)?)?{_PLAIN_ZONE}?)?"
+_PARTS = ("day", "basic", "week", "ordinal", "clock", "zone", "day_zone", "basic2", "clock2", "zone2")
+_NO_DAY = r"\d{4}[-/]\d{1,2}|\d{4}-?[Ww]\d{2}"
+
+# Where a time is put together from a day and another column.
+_MIDNIGHT = r"^(\S+)[T ]00:00:00(?:\.0+)?\s+(\S.*)$"
+_NUMBER_BEHIND = r"^(.*\S)\s+(\d+\.?\d*(?:[eE]\+?\d+)?)$"
+_CLOCK_IN_DIGITS = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
+_PLAIN_TEXT = "replace(replace(front, '/', '-'), ',', '.')"
 
 
 @dataclass(frozen=True)
@@ -40,11 +65,13 @@ class TimeSettings:
         unit: Of numbers; found by their magnitude if it is None.
         format: Of dates, as for ``strptime``; ISO 8601 is understood without it.
         zone: Of dates that name none.
+        joined: Whether each time was put together from several columns.
     """
 
     unit: str | None = None
     format: str | None = None
     zone: str = "UTC"
+    joined: bool = False
 
     def check(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Raise SettingError for what does not exist."""
@@ -62,16 +89,38 @@ class TimeSettings:
 
 
 @dataclass(frozen=True)
+class ClockChange:
+    """Times that clocks show twice, or never, since they are set back or forward.
+
+    Args:
+        kind: ``repeated`` or ``skipped``.
+        rows: How many there are.
+        example: One of them.
+    """
+
+    kind: str
+    rows: int
+    example: str
+
+
+@dataclass(frozen=True)
 class Clock:
     """What the times of one file are.
 
     Args:
-        kind: ``s``, ``ms``, ``us``, ``ns``, ``position``, ``date``, ``compact`` or ``format``.
+        kind: ``s``, ``ms``, ``us``, ``ns``, ``position``, ``date``, ``compact``, ``format`` or ``offset``; ``unclear``
+            for numbers that can be seconds as well as dates.
         zone: Of dates that name none.
+        unit: Of the time since the beginning of a day.
+        digits_are_clock: Whether a number behind a day is a time of day, such as 093000.
+        changes: Times that the zone has twice or never.
     """
 
     kind: str
     zone: str = "UTC"
+    unit: str | None = None
+    digits_are_clock: bool = False
+    changes: tuple[ClockChange, ...] = ()
 
     @property
     def is_position(self) -> bool:
@@ -79,8 +128,31 @@ class Clock:
         return self.kind == "position"
 
     def __str__(self) -> str:
-        dated = self.kind in ("date", "compact", "format")
-        return _TOLD[self.kind] + (f", in {self.zone} where they name no zone" if dated else "")
+        dated = self.kind in ("date", "compact", "format", "offset")
+        unit = f" in {self.unit}" if self.kind == "offset" else ""
+        return _TOLD.get(self.kind, _UNCLEAR) + unit + (f", in {self.zone} where they name no zone" if dated else "")
+
+    def warnings(self, role: str) -> list[str]:
+        """What to say of times that clocks show twice or never.
+
+        Args:
+            role: Whose times they are.
+        """
+        told = {
+            "repeated": (
+                "twice in {0}, where clocks went back",
+                "read as the second of the two. Give times with their offset, like +01:00, to say which",
+            ),
+            "skipped": (
+                "not at all in {0}, where clocks went forward",
+                "read as if they had not yet. Check --time-zone",
+            ),
+        }
+        return [
+            f"{change.rows:,} {plural('time', change.rows)} of {role}, such as {change.example}, came "
+            f"{told[change.kind][0].format(self.zone)}: {told[change.kind][1]}."
+            for change in self.changes
+        ]
 
 
 def detect(connection: duckdb.DuckDBPyConnection, table: str, settings: TimeSettings) -> Clock | None:
@@ -94,74 +166,235 @@ def detect(connection: duckdb.DuckDBPyConnection, table: str, settings: TimeSett
     Returns:
         None if not one time can be read.
     """
-    kinds = connection.execute(
+    times = f"(SELECT time FROM {table})"
+    digits_are_clock = settings.joined and settings.unit is None and _digits_are_clock(connection, times, settings)
+    classified = _classified(times, settings, digits_are_clock)
+    found = connection.execute(
         f"""
-        SELECT kind, count(*), count(*) FILTER (compact) FROM ({_classified(f"(SELECT time FROM {table})", settings)})
-        WHERE kind IN ({", ".join(map(literal, _TOLD))}) GROUP BY kind ORDER BY count(*) DESC, kind
+        SELECT kind, count(*), count(*) FILTER (compact), count(*) FILTER (hour), min(local), max(local)
+        FROM ({classified}) WHERE kind IN ({", ".join(map(literal, _TOLD))}) GROUP BY kind ORDER BY count(*) DESC, kind
         """
     ).fetchall()
-    if not kinds:
+    if not found:
         return None
-    kind, rows, compact = kinds[0]
+    kind = _kind([counts[:4] for counts in found], settings)
+    if kind in UNITS or kind == "unclear":
+        return Clock(kind, settings.zone)
+    unit = settings.unit if kind == "offset" else None
+    rows = f"(SELECT * FROM ({classified}) WHERE {_fits(kind)})"
+    bounds = [bound for counts in found for bound in counts[4:] if bound is not None]
+    changes = _clock_changes(connection, rows, settings.zone, bounds)
+    return Clock(kind, settings.zone, unit, digits_are_clock, changes)
+
+
+def _kind(found: list[tuple[str, int, int, int]], settings: TimeSettings) -> str:
+    """What is meant by times of these kinds: the kind, how many, how many of them may be dates in digits."""
+    rows = {kind: number for kind, number, *_ in found}
+    compact = sum(number for *_, number, _ in found)
     # Counting numbers pass through dates now and then; only where most are dates, dates are meant.
-    return Clock("compact" if 2 * compact > rows and settings.unit is None else kind, settings.zone)
+    if 2 * (rows.get("date", 0) + compact) > sum(rows.values()) and compact:
+        return "date" if rows.get("date") else "compact"
+    kind, number, _, hours = found[0]
+    # No dataset is that long ahead; where every number names a real hour, to take it for seconds would be a guess.
+    return "unclear" if kind == "s" and hours == number and settings.unit is None else kind
+
+
+def _digits_are_clock(connection: duckdb.DuckDBPyConnection, times: str, settings: TimeSettings) -> bool:
+    """Whether the digits behind days can be nothing but times of day: all are, and some begin with 0."""
+    all_of_them, four, six, with_zero = connection.execute(
+        f"""
+        SELECT count(*), count(*) FILTER (length(digits) = 4), count(*) FILTER (length(digits) = 6),
+            count(*) FILTER (starts_with(digits, '0'))
+        FROM (
+            SELECT CASE WHEN regexp_full_match(behind, {literal(_CLOCK_IN_DIGITS)}) THEN behind END AS digits
+            FROM ({_classified(times, settings)}) WHERE kind = 'unclear'
+        )
+        """
+    ).fetchall()[0]
+    return with_zero > 0 and all_of_them in (four, six)
+
+
+def _clock_changes(
+    connection: duckdb.DuckDBPyConnection, rows: str, zone: str, bounds: Sequence[datetime]
+) -> tuple[ClockChange, ...]:
+    """How many times without a zone are ones that the given zone has twice or never.
+
+    Args:
+        connection: Of the workspace.
+        rows: With the columns ``local`` and ``time``.
+        zone: Of the times.
+        bounds: All of ``local`` lies between the first and the last.
+    """
+    if zone == "UTC" or not bounds:
+        return ()
+    # Where the distance from UTC differs between two days, the minute of the change is looked for.
+    distance = f"timezone({literal(zone)}, timezone('UTC', {{0}})) - {{0}}"
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE clock_changes AS
+        WITH days AS (
+            SELECT unnest(generate_series(
+                date_trunc('day', $first) - INTERVAL 2 DAY, $last + INTERVAL 2 DAY, INTERVAL 1 DAY)) AS day
+        ), changing AS (
+            SELECT day FROM days WHERE {distance.format("day")} <> {distance.format("(day + INTERVAL 1 DAY)")}
+        ), minutes AS (
+            SELECT day + to_minutes(number) AS moment
+            FROM changing, (SELECT unnest(range(1, 1441))::INTEGER AS number)
+        ), changes AS (
+            SELECT moment, {distance.format("moment")} AS after,
+                {distance.format("(moment - INTERVAL 1 MINUTE)")} AS before
+            FROM minutes
+        )
+        SELECT CASE WHEN after < before THEN 'repeated' ELSE 'skipped' END AS kind,
+            moment + least(before, after) AS first, moment + greatest(before, after) AS last
+        FROM changes WHERE before <> after
+        """,
+        {"first": min(bounds), "last": max(bounds)},
+    )
+    found = connection.execute(
+        f"""
+        SELECT clock_changes.kind, count(*), min(time) FROM {rows} AS rows
+        JOIN clock_changes ON local >= first AND local < last GROUP BY ALL ORDER BY ALL
+        """
+    ).fetchall()
+    connection.execute("DROP TABLE clock_changes")
+    return tuple(ClockChange(*change) for change in found)
 
 
 def timed(table: str, clock: Clock | None, settings: TimeSettings) -> str:
     """Select the rows of a table with the columns ``seconds`` and ``time_problem``, one of which is NULL."""
     kind = clock.kind if clock else ""
-    fits = "compact" if kind == "compact" else f"kind = {literal(kind)}"
     form = "in the given format, no number" if settings.format else "no number"
-    most = f"where most are {_TOLD[kind]}" if kind else ""
+    most = f"where most are {_TOLD[kind]}" if kind in _TOLD else ""
     others = " ".join(f"WHEN {literal(name)} THEN {literal(told)}" for name, told in _TOLD.items())
+    names = ("number", "date", "formatted", "compact", "compact_date", "hour", "local", "behind", "kind")
     return f"""
-        SELECT *, CASE WHEN time_problem IS NULL THEN {_seconds(kind, settings)} END AS seconds FROM (
+        SELECT * EXCLUDE ({", ".join(names)}),
+            CASE WHEN time_problem IS NULL THEN {_seconds(kind, settings)} END AS seconds FROM (
             SELECT *, CASE
                 WHEN kind = 'missing' THEN 'time is missing'
-                WHEN kind = 'negative' THEN 'time is negative'
+                WHEN kind = 'negative' OR {_seconds(kind, settings) if kind == "compact" else "NULL"} < 0
+                    THEN 'time is negative'
                 WHEN kind = 'unreadable' THEN {literal(f"time is {form} and no date in ISO 8601")}
-                WHEN NOT ({fits}) THEN 'time is in another unit: ' || CASE kind {others} END || {literal(", " + most)}
+                WHEN kind = 'no day' THEN 'time names no day'
+                WHEN kind = 'unclear' THEN 'time is a day and a number of no known unit'
+                WHEN kind = 's' AND {literal(kind)} = 'unclear'
+                    THEN 'time can be seconds since 1970 or a date with its hour'
+                WHEN NOT ({_fits(kind)})
+                    THEN 'time is in another unit: ' || CASE kind {others} END || {literal(", " + most)}
             END AS time_problem
-            FROM ({_classified(table, settings)})
+            FROM ({_classified(table, settings, clock is not None and clock.digits_are_clock)})
         )
     """
 
 
-def _classified(table: str, settings: TimeSettings) -> str:
+def _fits(kind: str) -> str:
+    """Condition of a time that can be read where most are of a kind."""
+    return "(kind = 'date' OR compact)" if kind in ("date", "compact") else f"kind = {literal(kind)}"
+
+
+def _classified(table: str, settings: TimeSettings, digits_are_clock: bool = False) -> str:
     """Select the rows of a table with the ``kind`` of their time and the values it may be computed from."""
     if settings.unit is None:
         units = " ".join(f"WHEN number < {bound!r} THEN '{unit}'" for unit, bound in _MAGNITUDES.items())
     else:
         units = f"WHEN true THEN {literal(settings.unit)}"
     in_format = f"try_strptime(time, {literal(settings.format)})" if settings.format else "NULL::TIMESTAMP"
+    names_zone = settings.format is not None and "%z" in settings.format.lower()
+    # A number behind a day is told from a clock in digits by what the user says of it.
+    text = f"regexp_replace(time, {literal(_MIDNIGHT)}, '\\1 \\2')" if settings.joined else "time"
+    split = settings.joined and not digits_are_clock
+    behind = f"nullif(regexp_extract(text, {literal(_NUMBER_BEHIND)}, 2), '')" if split else "NULL::VARCHAR"
+    front = f"CASE WHEN behind IS NULL THEN text ELSE regexp_extract(text, {literal(_NUMBER_BEHIND)}, 1) END"
+    offset = "'offset'" if settings.unit in UNITS and settings.unit != "position" else "'unclear'"
+    parts = ", ".join(map(literal, _PARTS))
     return f"""
-        SELECT *, CASE
+        SELECT * EXCLUDE (text, front, is_plain, parts, wall_clock), CASE
             WHEN time IS NULL OR time IN ({MISSING}) THEN 'missing'
             WHEN formatted IS NOT NULL THEN
                 CASE WHEN {_epoch("formatted", settings)} < 0 THEN 'negative' ELSE 'format' END
             WHEN number < 0 THEN 'negative'
             WHEN number IS NOT NULL THEN CASE {units} ELSE 'unreadable' END
-            WHEN date IS NOT NULL THEN CASE WHEN epoch(date) < 0 THEN 'negative' ELSE 'date' END
+            WHEN date IS NOT NULL THEN CASE WHEN epoch(date) < 0 THEN 'negative'
+                WHEN behind IS NOT NULL THEN {offset} ELSE 'date' END
+            WHEN regexp_full_match(time, {literal(_NO_DAY)}) THEN 'no day'
             ELSE 'unreadable' END AS kind,
-            coalesce(compact_date IS NOT NULL, false) AS compact
-        FROM (
-            SELECT *, {in_format} AS formatted,
-                CASE WHEN regexp_full_match(time, {literal(_NUMBER)}) AND isfinite(try_cast(time AS DOUBLE))
-                    THEN try_cast(time AS DOUBLE) END AS number,
-                CASE WHEN regexp_full_match(time, {literal(_DATE)}) THEN {_iso(settings)} END AS date,
-                CASE WHEN regexp_full_match(time, {literal(_COMPACT)})
-                    THEN coalesce(try_strptime(time, '%Y%m%d'), try_strptime(time, '%Y%m%d%H%M%S')) END AS compact_date
-            FROM {table}
-        )
+            coalesce(compact_date IS NOT NULL, false) AS compact,
+            CASE WHEN number BETWEEN 1.9e9 AND 2.1e9 AND length(time) = 10
+                THEN try_strptime(time, '{_HOUR}') IS NOT NULL ELSE false END AS hour,
+            CASE WHEN formatted IS NOT NULL THEN {"NULL" if names_zone else "formatted"}
+                WHEN compact_date IS NOT NULL THEN compact_date
+                WHEN is_plain OR {_zone_of("parts")} = '' THEN wall_clock END AS local
+        FROM (SELECT *, CASE
+                WHEN is_plain AND wall_clock IS NULL THEN try_cast({_PLAIN_TEXT} AS TIMESTAMPTZ)
+                WHEN is_plain THEN timezone({literal(settings.zone)}, wall_clock)
+                ELSE {_moment("parts", "wall_clock", settings)} END AS date
+        FROM (SELECT *, CASE
+                WHEN NOT is_plain THEN {_wall_clock("parts")}
+                WHEN NOT regexp_matches(front, {literal(":.*" + _PLAIN_ZONE + "$")})
+                    THEN try_cast({_PLAIN_TEXT} AS TIMESTAMP) END AS wall_clock
+        FROM (SELECT *,
+            CASE WHEN NOT is_plain THEN regexp_extract(front, {literal(_ISO)}, [{parts}]) END AS parts,
+            CASE WHEN number IS NOT NULL AND {settings.unit is None} AND regexp_full_match(time, {literal(_COMPACT)})
+                THEN {_compact("time")} END AS compact_date
+        FROM (SELECT *, CASE WHEN number IS NULL THEN regexp_full_match(front, {literal(_PLAIN)}) END AS is_plain
+        FROM (SELECT *, {front} AS front
+        FROM (SELECT *, {behind} AS behind, {in_format} AS formatted,
+            CASE WHEN regexp_full_match(time, {literal(_NUMBER)}) AND isfinite(try_cast(time AS DOUBLE))
+                THEN try_cast(time AS DOUBLE) END AS number
+        FROM (SELECT *, {text} AS text FROM {table})))))))
     """
 
 
-def _iso(settings: TimeSettings) -> str:
-    """A date in ISO 8601 as a moment; one without a zone is in the given zone."""
-    plain = "replace(replace(time, '/', '-'), ',', '.')"
+def _compact(text: str) -> str:
+    """The moment that digits name; NULL if there is none such."""
     return f"""
-        CASE WHEN regexp_matches(time, {literal(":.*" + _ZONE + "$")}) THEN try_cast({plain} AS TIMESTAMPTZ)
-            ELSE timezone({literal(settings.zone)}, try_cast({plain} AS TIMESTAMP)) END
+        CASE length({text}) WHEN 8 THEN try_strptime({text}, '%Y%m%d') WHEN 12 THEN try_strptime({text}, '%Y%m%d%H%M')
+            ELSE try_strptime(left({text}, 14), '%Y%m%d%H%M%S')
+                + to_milliseconds(coalesce(try_cast(substr({text}, 15) AS BIGINT), 0)) END
+    """
+
+
+def _wall_clock(parts: str) -> str:
+    """What clock and calendar show at the moment that the parts name; NULL if there is no such moment."""
+    week = rf"regexp_replace({parts}.week, '^(\d{{4}})-?[Ww](\d{{2}})-?(\d)$', '\1-W\2-\3')"
+    basic = f"{parts}.basic || {parts}.basic2"
+    # A week that the year does not have would be one of the next.
+    day = f"""
+        CASE WHEN {parts}.day <> '' THEN replace({parts}.day, '/', '-')
+            WHEN {basic} <> '' THEN left({basic}, 4) || '-' || substr({basic}, 5, 2) || '-' || right({basic}, 2)
+            WHEN {parts}.ordinal <> ''
+                THEN strftime(try_strptime(replace({parts}.ordinal, '-', ''), '%Y%j'), '%Y-%m-%d')
+            WHEN strftime(try_strptime({week}, '%G-W%V-%u'), '%G-W%V-%u') = {week}
+                THEN strftime(try_strptime({week}, '%G-W%V-%u'), '%Y-%m-%d') END
+    """
+    clock = f"{parts}.clock || {parts}.clock2"
+    return f"""
+        try_cast({day} || ' ' || CASE WHEN contains({parts}.clock, ':') THEN replace({parts}.clock, ',', '.')
+            WHEN {clock} = '' THEN '00:00'
+            ELSE left({clock}, 2) || ':' || CASE WHEN length({clock}) < 4 THEN '00' ELSE substr({clock}, 3, 2) END
+                || CASE WHEN length({clock}) < 6 THEN '' ELSE ':' || replace(substr({clock}, 5), ',', '.') END
+        END AS TIMESTAMP)
+    """
+
+
+def _zone_of(parts: str) -> str:
+    return f"{parts}.zone || {parts}.day_zone || {parts}.zone2"
+
+
+def _moment(parts: str, wall_clock: str, settings: TimeSettings) -> str:
+    """The moment of a date; one without a zone is in the given zone."""
+    zone = _zone_of(parts)
+    digits = f"regexp_replace({zone}, '[^0-9]', '', 'g')"
+    hours = f"(CASE WHEN length({digits}) = 3 THEN left({digits}, 1) ELSE left({digits}, 2) END)::INTEGER"
+    minutes = f"(CASE WHEN length({digits}) > 2 THEN right({digits}, 2) ELSE '0' END)::INTEGER"
+    sign = f"CASE WHEN contains({zone}, '+') THEN 1 ELSE -1 END"
+    return f"""
+        CASE WHEN {wall_clock} IS NULL THEN NULL
+            WHEN {zone} = '' THEN timezone({literal(settings.zone)}, {wall_clock})
+            WHEN {digits} = '' THEN timezone('UTC', {wall_clock})
+            WHEN {hours} < 24 AND {minutes} < 60
+                THEN timezone('UTC', {wall_clock} - to_minutes({sign} * (60 * {hours} + {minutes}))) END
     """
 
 
@@ -175,9 +408,10 @@ def _epoch(value: str, settings: TimeSettings) -> str:
 def _seconds(kind: str, settings: TimeSettings) -> str:
     if kind in UNITS:
         return f"number / {UNITS[kind]!r}"
+    dated = f"epoch(coalesce(date, timezone({literal(settings.zone)}, compact_date)))"
     return {
-        "date": "epoch(date)",
-        "compact": f"epoch(timezone({literal(settings.zone)}, compact_date))",
+        "date": dated,
+        "compact": dated,
+        "offset": f"epoch(date) + behind::DOUBLE / {UNITS.get(settings.unit or '', 1.0)!r}",
         "format": _epoch("formatted", settings),
-        "": "NULL::DOUBLE",
-    }[kind]
+    }.get(kind, "NULL::DOUBLE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from dataset_converters.bad_rows import BadRows, settle
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _LAYOUT = (
     "--input is the folder with recommendation_train, recommendation_test, search_train, search_test and notes, each "
@@ -84,7 +87,13 @@ def find_files(source: Path) -> dict[str, Path]:
         found = sorted((source / folder).glob("*.parquet"))
         if not found:
             raise DataError(source / folder, "no Parquet file in it", _LAYOUT)
-        files |= {f"{folder}/{path.name}": path for path in found}
+        filled = [path for path in found if path.stat().st_size]
+        if not filled:
+            raise DataError(source / folder, f"all {len(found):,} Parquet files in it are empty", _GET_AGAIN)
+        for path in found:
+            if path not in filled:
+                logger.warning("%s/%s holds nothing, and is left out.", folder, path.name)
+        files |= {f"{folder}/{path.name}": path for path in filled}
     return files
 
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Row = Sequence[str]
 
 _NONE = "\N{EN DASH}"
+SIZES_EXPLAINED = (
+    "#Interaction-S is the number of searches, #Clicks-S that of the items clicked in them, and #Interaction-R that of "
+    "the interactions (S for search, R for recommendation, as in GSERec's paper). #Users are those who do either, "
+    "#Items those of either."
+)
 
 
 def write_report(
@@ -61,6 +66,8 @@ def print_report(
     for title, (head, *rows) in tables:
         if rows:
             console.print(_terminal_table(title, head, rows))
+        if title == name:
+            console.print(SIZES_EXPLAINED, style="dim")
 
 
 def size_rows(statistics: Statistics) -> list[Row]:
@@ -173,7 +180,7 @@ def _page(name: str, statistics: Statistics, steps: Sequence[Step], left_out: Se
     parts = [
         f"# Statistics of {name}",
         _markdown_table([("Dataset", *head), (name, *numbers)]),
-        "S is search, R recommendation: #Interaction-S counts searches, #Clicks-S the items clicked in them.",
+        SIZES_EXPLAINED,
     ]
     if steps:
         parts += ["## Filters", _markdown_table(step_rows(steps))]

@@ -15,9 +15,8 @@ from typing import Any
 import duckdb
 from tqdm import tqdm
 
-from dataset_converters.scratch_folder import scratch_folder
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.files import NO_ROOM
+from recbole_gserec.files import NO_ROOM, scratch_folder
 
 _POLL_SECONDS = 0.5
 _MEMORY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:[KMGT]i?B|%)\s*", re.IGNORECASE)
@@ -46,7 +45,7 @@ def workspace(
     _check_resources(memory, threads)
     folder = Path(folder)
     try:
-        with scratch_folder(folder) as temporary:
+        with scratch_folder(folder, "converting") as temporary:
             connection = duckdb.connect(temporary / "workspace.duckdb")
             try:
                 _configure(connection, temporary, memory, threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import yaml
 from recbole.config import Config
+
+from recbole_gserec.files import scratch_folder
 
 MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
 """Settings that say where to run and what to show: they change no number, and are no part of a run."""
@@ -48,8 +49,8 @@ def make_config(
         file: Where to write the file; None for one that is not kept.
     """
     if file is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return make_config(model, dataset, given, here, Path(folder, "settings.yaml"))
+        with scratch_folder() as folder:
+            return make_config(model, dataset, given, here, folder / "settings.yaml")
     file.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
     gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
     with without_arguments():

@@ -11,7 +11,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests, missing_derived
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.errors import GSERecError, SettingError, one_line
+from recbole_gserec.files import scratch_folder
 
 
 class Prepared(NamedTuple):
@@ -41,8 +41,8 @@ def prepare_all(entries: Sequence[Entry], data_path: Path) -> list[Prepared]:
     Raises:
         GSERecError: For wrong settings, a missing dataset, and what the offline stage refuses.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        request, answer = Path(folder, "request.json"), Path(folder, "answer.json")
+    with scratch_folder() as folder:
+        request, answer = folder / "request.json", folder / "answer.json"
         content = {"entries": [entry._asdict() for entry in entries], "data_path": str(data_path)}
         request.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, "-m", "recbole_gserec.benchmark.prepare", str(request), str(answer)]

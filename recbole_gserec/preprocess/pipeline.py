@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import remove_abandoned
 from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.code_file import codes_are_current, write_code_file
 from recbole_gserec.preprocess.description import describe
@@ -78,6 +79,7 @@ def make_codes(
     description = describe(settings, summarizer, encoder, fingerprint)
     path = beside(prefix, ".code")
     checkpoint = beside(prefix, ".rqvae.pth")
+    remove_abandoned(prefix.parent)
     is_current = codes_are_current(prefix, description)
     if is_current and not settings.text_vectors and not settings.retry_failed:
         return _up_to_date(path, checkpoint)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.errors import DataError, GSERecError, message_of
+from recbole_gserec.files import remove_abandoned
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
@@ -85,6 +86,9 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         if record.status == RUNNING:
             record.status = STOPPED
             record.write(trials_folder(job.folder) / record.trial)
+    for path in trials_folder(job.folder).glob("*"):
+        # Ray kills trials that it stops, whatever they are writing.
+        remove_abandoned(path)
     drop_weights(job.folder, n_kept)
 
 

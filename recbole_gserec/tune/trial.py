@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from recbole_gserec.errors import message_of
+from recbole_gserec.files import scratch_folder
 from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.training import EpochReport, SweepJob, train_trial
 from recbole_gserec.tune.trial_record import (
@@ -76,7 +76,7 @@ def _reporter(job: SweepJob, folder: Path, exchange_every: int) -> Callable[[Epo
             tune.report(metrics)
             return
         told.trainer.store(told.train_data, told.epoch)
-        with tempfile.TemporaryDirectory(dir=folder) as place:
+        with scratch_folder(folder, "checkpoint") as place:
             for name in (STATE_FILE, CHECKPOINT_FILE):
                 shutil.copy(folder / name, place)
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(place))

@@ -257,8 +257,8 @@ def test_record_adds_up(tmp_path):
     }
     assert record["steps"] == [
         {"name": "read", "users": 3, "items": 4, "interactions": 4, "searches": 2},
-        {"name": "users with 3 interactions or more", "users": 2, "items": 4, "interactions": 3, "searches": 2},
-        {"name": "users with interactions", "users": 1, "items": 4, "interactions": 3, "searches": 1},
+        {"name": "users with interactions", "users": 2, "items": 4, "interactions": 4, "searches": 1},
+        {"name": "users with 3 interactions or more", "users": 1, "items": 4, "interactions": 3, "searches": 1},
     ]
     assert record["left_out"] == [{"file": "log.csv", "problem": "time is missing", "rows": 2, "lines": [3, 9]}]
     assert record["rows"] == {"inter": 3, "item": 0, "search": 1, "query": 1}
@@ -359,13 +359,14 @@ def test_an_output_that_is_a_file(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_killed_in_the_middle(tmp_path):
-    script = """
+@pytest.mark.parametrize(("step", "left"), [("collect", 1), ("write_report", 2)])
+def test_killed_in_the_middle(tmp_path, step, left):
+    script = f"""
         import os, signal, sys
         from pathlib import Path
         import dataset_converters.conversion as conversion
         from tests.dataset_converters.event_tables import Interaction, convert_events
-        conversion.collect = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        conversion.{step} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         convert_events(Path(sys.argv[1]), [Interaction("ann", item, 1) for item in "abc"])
     """
     output = tmp_path / "dataset"
@@ -373,10 +374,35 @@ def test_killed_in_the_middle(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script), str(output)]
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
     assert not (output / "toy").exists()
-    assert [path.name[:12] for path in output.iterdir()] == [".converting-"]
+    names = sorted(path.name for path in output.iterdir())
+    assert [name[:12] for name in names] == [".converting-", ".toy-unfinished-"[:12]][:left]
     folder = convert_events(output, ANN)
     assert len(rows_of(folder, "inter")) == 3
     assert list(output.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("step", ["apply", "_split_queries", "collect", "_tables", "write_report"])
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, step):
+    """At whatever step; a complete dataset beside it stays."""
+    (tmp_path / "dataset" / "other").mkdir(parents=True)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion.filtering if step == "apply" else conversion, step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        convert_events(tmp_path / "dataset", ANN, [Search("ann", "q", 1, ())])
+    assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["other"]
+
+
+def test_what_a_killed_conversion_left_goes_when_there_is_nothing_to_do(tmp_path):
+    folder = convert_events(tmp_path / "dataset", ANN)
+    left = tmp_path / "dataset" / ".toy-unfinished-abcd1234"
+    left.mkdir()
+    (left / "in-use").touch()
+    (left / "toy").mkdir()
+    assert convert_events(tmp_path / "dataset", ANN) == folder
+    assert list((tmp_path / "dataset").iterdir()) == [folder]
 
 
 def test_the_terminal_shows_tables_where_the_log_is_on(tmp_path, caplog, capsys):
@@ -388,7 +414,10 @@ def test_the_terminal_shows_tables_where_the_log_is_on(tmp_path, caplog, capsys)
         convert_events(tmp_path / "b", ANN, [Search("ann", "q", 1, ())])
     output, errors = capsys.readouterr()
     assert output == ""
-    assert all(text in errors for text in ("users with 3 interactions or more", "#Interaction-S", "1-5"))
+    assert all(
+        text in errors
+        for text in ("users with 3 interactions or more", "#Interaction-S is the number of searches", "1-5")
+    )
     assert [record.message for record in caplog.records] == [f"Made {folder}", f"{folder} is there already."]
 
 

@@ -84,6 +84,11 @@ def plainly(interactions, searches, filters):
     if filters.drop_duplicates:
         interactions, searches = list(dict.fromkeys(interactions)), list(dict.fromkeys(searches))
         step("without duplicates")
+    only_search = ", or with searches only"
+    if not filters.search_only_users:
+        kept = {row.user for row in interactions}
+        searches, only_search = [row for row in searches if row.user in kept], ""
+        step("users with interactions")
     if filters.min_searches:
         enough = Counter(row.user for row in searches)
         removed = {row.user for row in [*interactions, *searches] if enough[row.user] < filters.min_searches}
@@ -94,15 +99,11 @@ def plainly(interactions, searches, filters):
         interactions = k_core(interactions, filters.k_core, max(filters.k_core, filters.min_interactions))
         removed = before - {row.user for row in interactions}
         (searches,) = without_users(removed, searches)
-        step(f"{filters.k_core}-core")
+        step(f"{filters.k_core}-core{only_search}")
     if filters.min_interactions > 1:
         removed = {u for u, n in Counter(row.user for row in interactions).items() if n < filters.min_interactions}
         interactions, searches = without_users(removed, interactions, searches)
-        step(f"users with {filters.min_interactions} interactions or more")
-    if not filters.search_only_users:
-        kept = {row.user for row in interactions}
-        searches = [row for row in searches if row.user in kept]
-        step("users with interactions")
+        step(f"users with {filters.min_interactions} interactions or more{only_search}")
     return interactions, searches, steps
 
 
@@ -137,7 +138,7 @@ def test_a_core_may_be_empty(connection):
     fill(connection, chain, [Search("u3", "q", 0, ()), Search("only searches", "q", 0, ())])
     steps = apply(connection, dataclasses.replace(KEEP_ALL, k_core=2))
     assert left(connection) == ([], [Search("only searches", "q", 0, ())])
-    assert steps[-1] == Step("2-core", users=1, items=0, interactions=0, searches=1)
+    assert steps[-1] == Step("2-core, or with searches only", users=1, items=0, interactions=0, searches=1)
 
 
 def test_the_first_of_duplicates_stays(connection):

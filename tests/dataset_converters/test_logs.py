@@ -425,6 +425,103 @@ def test_parts_are_one_log(files, tmp_path):
         Read(parts, searches)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *((f"part-0.{suffix}", b"") for suffix in ("csv", "jsonl", "csv.gz", "csv.zst", "parquet")),
+        *(("part-0.csv.gz", gzip.compress(content)) for content in (b"", b" \n\n")),
+        *(("part-0.csv", content) for content in (b"\n", b"\xef\xbb\xbf", b"\xff\xfe")),
+    ],
+)
+def test_parts_that_hold_nothing_are_left_out(files, tmp_path, caplog, name, content):
+    _, searches = files()
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}|parts: .*empty"):
+        Read(parts, searches)
+    (parts / f"part-2-{name}").write_bytes(content)
+    with pytest.raises(DataError, match=r"parts: all 2 files are empty"):
+        Read(parts, searches)
+    (parts / "part-1.csv").write_text("user,item,time\n" + "".join(f"ann,{item},{T}\n" for item in "abc"))
+    told = f"2 of the files of interactions hold nothing, and are left out: {name}, part-2-{name}."
+    assert Read(parts, searches).warnings == [told]
+    assert f"warning: {told}" in explain_logs(parts, searches)
+    made = convert_logs(tmp_path / "out", "x", parts, searches)
+    assert told in caplog.messages
+    assert len((made / "x.inter").read_text().splitlines()) == 4
+
+
+def test_many_empty_parts_are_a_short_warning(files, tmp_path):
+    _, searches = files()
+    (tmp_path / "parts").mkdir()
+    for number in range(2000):
+        (tmp_path / "parts" / f"{number:04}.csv").touch()
+    (tmp_path / "parts" / "a.csv").write_text(f"user,item,time\nann,a,{T}\n")
+    (warning,) = Read(tmp_path / "parts", searches).warnings
+    assert warning.endswith(
+        "2,000 of the files of interactions hold nothing, and are left out: "
+        "0000.csv, 0001.csv, 0002.csv and 1,997 more."
+    )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_times_of_two_columns(files, tmp_path, kind):
+    _, searches = files()
+    rows = [
+        ("ann", "a", "2023-11-14", "22:13:20"),
+        ("ann", "b", "2023-11-14", "22:13:21.5"),
+        ("ann", "c", "2023-11-14", ""),
+    ]
+    path = written(tmp_path / f"log.{kind}", ("user", "item", "day", "clock"), rows)
+    read = Read(path, searches, columns={"interactions": {"time": ("day", "clock")}})
+    assert read.interactions == [("ann", "a", T), ("ann", "b", T + 1.5)]
+    assert read.bad() == {"time is missing": 1}
+    counted = [("ann", "a", "2023-11-14", 80_000_000), ("ann", "b", "2023-11-14", 80_000_250)]
+    path = written(tmp_path / f"counted.{kind}", ("user", "item", "day", "ms"), counted)
+    columns = {"interactions": {"time": ("day", "ms")}, "searches": {"time": ("time",)}}
+    asked = Read(path, searches, columns=columns)
+    assert asked.bad() == {"time is a day and a number of no known unit": 2}
+    (tmp_path / "searches.jsonl").write_text(
+        '{"user": "ann", "query": "q", "time": "2023-11-14T22:13:20Z", "items": "a"}'
+    )
+    read = Read(path, tmp_path / "searches.jsonl", columns=columns, time_unit="ms")
+    assert read.interactions == [("ann", "a", T), ("ann", "b", T + 0.25)]
+    assert str(read.understood["interactions"].clock) == (
+        "days, and the time since their beginning in ms, in UTC where they name no zone"
+    )
+
+
+def test_two_columns_are_named_by_a_plus_and_proposed(files, tmp_path):
+    interactions, searches = files(
+        "user,item,date,time\nann,a,2023-11-14,22:13\nann,b,2023-11-14,22:14\nann,c,2023-11-14,22:15\n"
+    )
+    with pytest.raises(
+        DataError, match=r"time could be any of the columns date, time.*; both together are time=date\+time"
+    ):
+        Read(interactions, searches)
+    arguments = ["--interactions", interactions, "--searches", searches, "--output", tmp_path / "out"]
+    done = run(*arguments, "--interaction-columns", "time=date+time", "--name", "x")
+    assert done.exit_code == 0, done.output
+    rows = (tmp_path / "out" / "x" / "x.inter").read_text().splitlines()[1:]
+    assert [row.split("\t")[2] for row in rows] == [str(T - 20), str(T + 40), str(T + 100)]
+    asked = run(*arguments, "--interaction-columns", "user=user+item", "--name", "y")
+    assert "user of interactions is one column" in str(asked.exception)
+
+
+def test_hours_that_clocks_show_twice_are_warned_of(files, caplog, tmp_path):
+    hours = ["2024-10-27 02:30:00", "2024-10-27 02:40:00", "2024-10-27 04:00:00", "2024-10-27T02:50:00+02:00"]
+    logs = files(
+        "user,item,time\n" + "".join(f"ann,{n},{hour}\n" for n, hour in enumerate(hours)),
+        f"user,query,time,clicked\nann,q,{hours[0]},1\n",
+    )
+    convert_logs(tmp_path / "out", "x", *logs, settings=LogSettings(time_zone="Europe/Berlin"))
+    warnings = [message for message in caplog.messages if "Europe/Berlin" in message and "twice" in message]
+    assert [warning.split(",")[0] for warning in warnings] == ["2 times of interactions", "1 time of searches"]
+    assert all("second of the two" in warning for warning in warnings)
+    assert Read(*logs, time_zone="UTC").warnings == []
+
+
 def test_texts_without_names_of_columns(files):
     columns = {"interactions": {"user": ("column1",), "item": ("column2",), "time": ("column3",)}}
     assert len(Read(*files(f"ann,a,{T}\nann,b,{T}\n"), columns=columns).interactions) == 2

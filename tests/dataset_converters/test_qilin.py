@@ -436,6 +436,19 @@ def test_missing_folders_columns_and_damaged_files(tmp_path):
     assert not any((tmp_path / "dataset").glob("*")) and not any((tmp_path / "dataset").glob(".*"))
 
 
+def test_parts_that_hold_nothing_are_left_out(tmp_path, caplog):
+    good = source_of(tmp_path / "raw", ONE_REC, ONE_SEARCH)
+    expected = convert_qilin(tmp_path / "expected", good)
+    (good / "search_train" / "train-00001-of-00002.parquet").touch()
+    made = convert_qilin(tmp_path / "dataset", good)
+    assert caplog.messages == ["search_train/train-00001-of-00002.parquet holds nothing, and is left out."]
+    assert rows_of(made, "search") == rows_of(expected, "search")
+    for path in (good / "notes").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="notes: all 1 Parquet files in it are empty"):
+        convert_qilin(tmp_path / "other", good)
+
+
 def test_settings_that_cannot_be_used():
     with pytest.raises(SettingError, match="search_time can be one of last, first"):
         Reading(search_time="middle")

@@ -5,26 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 
 import duckdb
 import pytest
 
-from dataset_converters import scratch_folder as scratch
 from dataset_converters.workspace import count, run, workspace
 from recbole_gserec.errors import DataError, SettingError
 
-needs_locks = pytest.mark.skipif(scratch.fcntl is None, reason="needs locks of POSIX")
 needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 
 
 def test_tables_live_in_a_folder_that_goes(tmp_path):
     with workspace(tmp_path / "new" / "dataset", "200MB", 1) as connection:
         (folder,) = (tmp_path / "new" / "dataset").iterdir()
-        assert folder.name.startswith(".") and (folder / "workspace.duckdb").exists()
+        assert folder.name.startswith(".converting-") and list(folder.rglob("workspace.duckdb"))
         run(connection, "CREATE TABLE numbers AS SELECT range AS x FROM range(?)", [10], label="Counting")
         assert count(connection, "SELECT sum(x) FROM numbers WHERE x < ?", [4]) == 6
         settings = connection.execute(
@@ -151,84 +146,4 @@ def test_an_interrupt_stops_a_statement(tmp_path):
             run(connection, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert list(tmp_path.iterdir()) == []
-
-
-@needs_signals
-@needs_locks
-def test_what_a_killed_process_left_goes_and_what_is_in_use_stays(tmp_path):
-    script = """
-        import os, pathlib, signal, sys
-        from dataset_converters.scratch_folder import scratch_folder
-        with scratch_folder(pathlib.Path(sys.argv[1])):
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
-    (abandoned,) = tmp_path.iterdir()
-    with workspace(tmp_path):
-        (in_use,) = tmp_path.iterdir()
-        assert in_use != abandoned
-        with workspace(tmp_path):
-            assert in_use in tmp_path.iterdir()
-        assert list(tmp_path.iterdir()) == [in_use]
-    assert list(tmp_path.iterdir()) == []
-
-
-@needs_locks
-def test_folders_without_a_lock_are_left_alone(tmp_path):
-    (tmp_path / ".converting-of-someone-else").mkdir()
-    (tmp_path / ".converting-file").touch()
-    with scratch.scratch_folder(tmp_path):
-        pass
-    assert {path.name for path in tmp_path.iterdir()} == {".converting-of-someone-else", ".converting-file"}
-
-
-@needs_locks
-def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
-    abandoned = tmp_path / ".converting-abandoned"
-    abandoned.mkdir()
-    (abandoned / "in-use").touch()
-
-    def no_locks(*_):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    with monkeypatch.context() as context:
-        context.setattr(scratch.fcntl, "flock", no_locks)
-        with scratch.scratch_folder(tmp_path) as folder:
-            assert folder.is_dir()
-    with monkeypatch.context() as context:
-        context.setattr(scratch, "fcntl", None)
-        with scratch.scratch_folder(tmp_path):
-            pass
-    assert list(tmp_path.iterdir()) == [abandoned]
-    with scratch.scratch_folder(tmp_path):
-        assert not abandoned.exists()
-
-
-@needs_locks
-def test_a_folder_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
-    """Another process may look between the making of a folder and of its lock, or between lock and look."""
-    mkdtemp, acquire = scratch.tempfile.mkdtemp, scratch._acquire
-    taken = []
-
-    def taken_when_new(**options):
-        folder = mkdtemp(**options)
-        if not taken:
-            taken.append(folder)
-            scratch.shutil.rmtree(folder)
-        return folder
-
-    def taken_when_locked(lock):
-        if len(taken) == 1:
-            (folder,) = tmp_path.iterdir()
-            taken.append(folder)
-            scratch.shutil.rmtree(folder)
-        return acquire(lock)
-
-    monkeypatch.setattr(scratch.tempfile, "mkdtemp", taken_when_new)
-    monkeypatch.setattr(scratch, "_acquire", taken_when_locked)
-    with scratch.scratch_folder(tmp_path) as folder:
-        assert len(taken) == 2 and list(tmp_path.iterdir()) == [folder]
     assert list(tmp_path.iterdir()) == []

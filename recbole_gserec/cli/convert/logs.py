@@ -25,7 +25,8 @@ def _option(help_text: str, panel: str | None = None) -> object:
 
 
 def _like(role: str, example: str) -> str:
-    return f"Columns of {role}, like {example}. Meanings: {', '.join(MEANINGS[role])}."
+    joined = "" if role == "items" else " Day and clock in two columns: time=DAY+CLOCK."
+    return f"Columns of {role}, like {example}. Meanings: {', '.join(MEANINGS[role])}.{joined}"
 
 
 @with_options()
@@ -54,7 +55,8 @@ def logs(
         Path | None, _option("YAML file that names columns: for each file, lines like 'user: customer_id'.", _COLUMNS)
     ] = None,
     time_unit: Annotated[
-        str | None, _option(f"Of times that are numbers: {', '.join(UNITS)}; by default found in each file.", _FORM)
+        str | None,
+        _option(f"Of numbers in times: {', '.join(UNITS)}; found in each file, but for those beside a day.", _FORM),
     ] = None,
     time_format: Annotated[
         str | None, _option("Of dates not in ISO 8601, as for strptime: '%d/%m/%Y %H:%M'.", _FORM)

@@ -107,7 +107,8 @@ def _seconds(name: str, text: str | float | None) -> float | None:
             raise SettingError(f"{name} {text} may be a date or a number of seconds. {remedy}")
         return seconds
     try:
-        moment = datetime.fromisoformat(str(text))
+        # It takes no small z.
+        moment = datetime.fromisoformat(re.sub(r"(?<=\d)z$", "Z", str(text).strip()))
     except ValueError:
         raise SettingError(f"{name} '{text}' is no date. {remedy}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
