@@ -2,7 +2,12 @@
 
 __version__ = "0.1.0"
 
-from recbole_gserec.registration import register, register_model
+from recbole_gserec import interruptions
+
+# The other imports take seconds.
+interruptions.heed_while_importing()
+
+from recbole_gserec.registration import register, register_model  # noqa: E402
 
 __all__ = ["register_model"]
 

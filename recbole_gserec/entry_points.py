@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
+from recbole_gserec import interruptions
 from recbole_gserec.checkpoint import check_checkpoint
 from recbole_gserec.freed_memory import keep_freed_memory
+from recbole_gserec.narrowing import not_none
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
+
+_SECONDS_TO_END = 10
 
 STOCK: dict[str, Callable[..., Any]] = {}
 
 
 def run(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run``."""
-    return STOCK["run"](*args, **kwargs)
+    """See ``recbole.quick_start.run``; the processes that it starts end with it."""
+    before = set(multiprocessing.active_children())
+    try:
+        return STOCK["run"](*args, **kwargs)
+    except BaseException:
+        # This process would wait for them when it ends, and they would train on.
+        started = set(multiprocessing.active_children()) - before
+        for child in started:
+            child.terminate()
+        for child in started:
+            child.join(_SECONDS_TO_END)
+            # One that waits for another process may not hear.
+            child.kill()
+        raise
 
 
 def run_recbole(*args: Any, **kwargs: Any) -> Any:
@@ -25,6 +42,10 @@ def run_recbole(*args: Any, **kwargs: Any) -> Any:
 
 def run_recboles(rank: int, *args: Any) -> Any:
     """See ``recbole.quick_start.quick_start.run_recboles``."""
+    interruptions.raise_from_now_on()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        interruptions.end_with(not_none(parent.pid))
     keep_freed_memory()
     return STOCK["run_recboles"](rank, *args)
 

@@ -7,6 +7,7 @@ import os
 
 import torch
 
+from recbole_gserec import interruptions
 from recbole_gserec.errors import SettingError
 from recbole_gserec.processors import chosen_threads, usable_cores, warn_if_busy
 
@@ -31,13 +32,15 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
     # At Ray's own niceness of 15 its workers hardly run while any other program does.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
-        ray.init(
-            address=address or (None if join_running else "local"),
-            num_cpus=n_cpus,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-        )
+        # It takes SIGTERM for itself.
+        with interruptions.kept():
+            ray.init(
+                address=address or (None if join_running else "local"),
+                num_cpus=n_cpus,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"{option}: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"
         raise SettingError(f"{where} ({' '.join(str(error).split())})") from error

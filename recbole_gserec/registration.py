@@ -75,6 +75,7 @@ def register() -> None:
     _add_dataset_downloads()
     _check_search_data()
     _unpickle_only_when_asked()
+    _keep_runs_apart()
     _replace_evaluation()
     _replace_checkpoints()
     _replace_entry_points()
@@ -402,6 +403,44 @@ def _unpickle_only_when_asked() -> None:
                 setattr(module, name, safe)
 
 
+def _keep_runs_apart() -> None:
+    """RecBole names checkpoints and logs by the second, and opens files where another process may be reading them.
+
+    Two trainings of one model that start together would test each other's weights.
+    """
+    import recbole.data.dataset.dataset
+    import recbole.data.utils
+    from recbole.trainer import Trainer
+    from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
+
+    from recbole_gserec import own_files
+
+    local_time = own_files.with_own_digits(get_local_time)
+    replaced = {
+        get_local_time: local_time,
+        ensure_dir: own_files.ensure_dir,
+        get_tensorboard: own_files.tensorboard_writer(local_time),
+        init_logger: own_files.with_own_log(init_logger),
+    }
+    # Many modules have bound these names.
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "recbole"]
+    for stock, ours in replaced.items():
+        name = stock.__name__
+        for module in modules:
+            if getattr(module, name, None) is stock:
+                setattr(module, name, ours)
+    # Saved datasets and dataloaders. The modules have no `open` of their own.
+    for module in (recbole.data.dataset.dataset, recbole.data.utils):
+        module.open = own_files.open_whole
+    make_stock = Trainer.__init__
+
+    def __init__(self: Any, config: Any, model: Any) -> None:
+        make_stock(self, config, model)
+        self.saved_model_file = own_files.of_first_process(config, self.saved_model_file)
+
+    Trainer.__init__ = __init__
+
+
 def _replace_evaluation() -> None:
     """Sampled evaluation on candidates drawn once, one scoring pass per target, ties against the target.
 
@@ -444,8 +483,10 @@ def _replace_checkpoints() -> None:
     RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
     """
     from recbole.trainer import Trainer
+    from recbole.trainer.trainer import PretrainTrainer
 
     from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
+    from recbole_gserec.own_files import wait_for_all
 
     allow_config_in_checkpoints()
     resume_stock, evaluate_stock = Trainer.resume_checkpoint, Trainer.evaluate
@@ -462,10 +503,17 @@ def _replace_checkpoints() -> None:
         show_progress: bool = False,
     ) -> Any:
         if eval_data and load_best_model:
+            wait_for_all(self.config)
             check_checkpoint(model_file or self.saved_model_file)
         return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
 
+    def save_pretrained_model(self: Any, epoch: int, saved_model_file: str) -> None:
+        # This name tells the epoch alone, for who trains on from it; the run tests what no other run can replace.
+        save_checkpoint(self, epoch, verbose=False, saved_model_file=saved_model_file)
+        save_checkpoint(self, epoch, verbose=False)
+
     Trainer._save_checkpoint = save_checkpoint
+    PretrainTrainer.save_pretrained_model = save_pretrained_model
     Trainer.resume_checkpoint = resume_checkpoint
     Trainer.evaluate = evaluate
 

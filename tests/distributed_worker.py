@@ -68,9 +68,8 @@ def _train(rank: int, model_name: str, data: str, port: int, output: str) -> dic
         return batch
 
     train.collate_fn = noted
-    trainer.saved_model_file = str(Path(output) / "best.pth")
     trainer.fit(train, valid, saved=True, show_progress=False)
-    tested = trainer.evaluate(test, load_best_model=False)
+    tested = trainer.evaluate(test, load_best_model=True)
     torch.distributed.destroy_process_group()
     return {
         **gradients,
@@ -82,6 +81,7 @@ def _train(rank: int, model_name: str, data: str, port: int, output: str) -> dic
         "n_batches": len(train),
         "weights": dict(model.state_dict()),
         "test": dict(tested),
+        "checkpoint": trainer.saved_model_file,
     }
 
 

@@ -1,6 +1,7 @@
 """RecBole's own distributed training with this package's models and dataloaders: two processes on one machine."""
 
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +70,15 @@ def test_processes_draw_other_negatives(processes):
     first, second = (process["negatives"] for process in processes)
     n_rows = min(len(first), len(second))
     assert not torch.equal(first[:n_rows], second[:n_rows])
+
+
+def test_all_read_the_one_checkpoint_that_the_first_writes(processes):
+    assert processes[0]["checkpoint"] == processes[1]["checkpoint"]
+    folder = Path(processes[0]["checkpoint"]).parent
+    assert [str(file) for file in folder.glob("*.pth")] == [processes[0]["checkpoint"]]
+    best = torch.load(processes[0]["checkpoint"], weights_only=True)["state_dict"]
+    for process in processes:
+        assert all(torch.equal(process["weights"][name], weights) for name, weights in best.items())
 
 
 def test_metrics_are_those_of_one_process(processes, random_dataset, make_model):

@@ -1,6 +1,9 @@
 """RecBole's entry points pass by this package, so that any process that unpickles one knows it."""
 
+import multiprocessing
 import pickle
+import signal
+import time
 
 import pytest
 import recbole.quick_start
@@ -59,3 +62,32 @@ def test_unpickling_in_a_new_process_registers_the_models(fresh_python):
     """
     printed = fresh_python(code, *(function.hex() for function in pickled))
     assert printed.split()[-6:] == ["recbole_gserec.models.gserec", *names]
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_processes_of_a_run_end_when_it_is_interrupted(monkeypatch):
+    children = []
+
+    def train_in_processes():
+        context = multiprocessing.get_context("fork")
+        ready = context.Event()
+        for work, arguments in ((time.sleep, (60,)), (_never_ends, (60, ready))):
+            children.append(context.Process(target=work, args=arguments))
+            children[-1].start()
+        ready.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(entry_points.STOCK, "run", train_in_processes)
+    monkeypatch.setattr(entry_points, "_SECONDS_TO_END", 1)
+    with pytest.raises(KeyboardInterrupt):
+        entry_points.run()
+    for child in children:
+        child.join(10)
+    assert [child.exitcode for child in children] == [-signal.SIGTERM, -signal.SIGKILL]
+
+
+def _never_ends(seconds, ready):
+    """As a process that waits for another in another language."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready.set()
+    time.sleep(seconds)

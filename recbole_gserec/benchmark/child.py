@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from time import sleep
 from typing import IO
 
 from filelock import FileLock, Timeout
 
 from recbole_gserec.benchmark.record import failed_record
 from recbole_gserec.benchmark.runs import BUSY, FAILED, FINISHED, LOCK_FILE, Spec, status_of, write_run
+from recbole_gserec.child_process import run_module
 
 ELSEWHERE = "elsewhere"
 """Status of a run that another process is making."""
 
-_POLL_SECONDS = 0.1
 _SECONDS_TO_END = 10
 
 
@@ -52,7 +49,13 @@ def run_child(job: Job) -> str:
     started = datetime.now(UTC)
     spec_file = job.spec.write()
     with tempfile.TemporaryFile() as output:
-        status = _run(spec_file, _environment(job), output)
+        status = run_module(
+            "recbole_gserec.benchmark.worker",
+            str(spec_file),
+            environment=_environment(job),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
         if status == BUSY:
             return ELSEWHERE
         told = status_of(job.spec.folder)
@@ -80,28 +83,6 @@ def note_failure(spec: Spec, error: str, started: datetime) -> str:
             return FAILED
     except Timeout:
         return ELSEWHERE
-
-
-def _run(spec_file: Path, environment: dict[str, str], output: IO[bytes]) -> int:
-    command = [sys.executable, "-m", "recbole_gserec.benchmark.worker", str(spec_file), str(os.getpid())]
-    child = None
-    try:
-        child = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
-        # Not one long wait, which Ray could not interrupt.
-        while child.poll() is None:
-            sleep(_POLL_SECONDS)
-    finally:
-        # An interruption can come as soon as the process has started.
-        if child is not None and child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(_SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-    return child.returncode
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests, missing_derived
 from recbole_gserec.benchmark.plan import Entry
+from recbole_gserec.child_process import run_module
 from recbole_gserec.errors import GSERecError, SettingError, one_line
 from recbole_gserec.files import scratch_folder
+from recbole_gserec.interruptions import heeded
 
 
 class Prepared(NamedTuple):
@@ -45,9 +47,9 @@ def prepare_all(entries: Sequence[Entry], data_path: Path) -> list[Prepared]:
         request, answer = folder / "request.json", folder / "answer.json"
         content = {"entries": [entry._asdict() for entry in entries], "data_path": str(data_path)}
         request.write_text(json.dumps(content), encoding="utf-8")
-        command = [sys.executable, "-m", "recbole_gserec.benchmark.prepare", str(request), str(answer)]
         # Progress and warnings come on the error output.
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
+        module = "recbole_gserec.benchmark.prepare"
+        status = run_module(module, str(request), str(answer), stdout=subprocess.DEVNULL)
         if not answer.is_file():
             raise GSERecError(f"the datasets could not be prepared (exit status {status}): the reason stands above")
         told = json.loads(answer.read_text(encoding="utf-8"))
@@ -58,6 +60,11 @@ def prepare_all(entries: Sequence[Entry], data_path: Path) -> list[Prepared]:
 
 def main() -> None:
     """Entry point of the process."""
+    with heeded():
+        _answer_request()
+
+
+def _answer_request() -> None:
     request, answer = map(Path, sys.argv[1:3])
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recbole_gserec").setLevel(logging.INFO)
@@ -68,8 +75,6 @@ def main() -> None:
         told: dict[str, Any] = {"prepared": [entry._asdict() for entry in prepared]}
     except (GSERecError, OSError) as error:
         told = {"error": one_line(error)}
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     answer.write_text(json.dumps(told), encoding="utf-8")
 
 

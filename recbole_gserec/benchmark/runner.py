@@ -16,6 +16,7 @@ from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, read_run, status_of
+from recbole_gserec.interruptions import is_heeded
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.processors import warn_if_busy
 from recbole_gserec.wording import plural
@@ -187,7 +188,8 @@ def _score(record: dict[str, Any]) -> str:
 @contextmanager
 def _terminated_like_an_exception() -> Iterator[None]:
     """Let SIGTERM end this process as an exception does: with the processes it has started."""
-    if threading.current_thread() is not threading.main_thread():
+    # A command's signals end it so already.
+    if threading.current_thread() is not threading.main_thread() or is_heeded(signal.SIGTERM):
         yield
         return
 

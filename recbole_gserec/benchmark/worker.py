@@ -1,8 +1,8 @@
-"""A run in a process of its own: ``python -m recbole_gserec.benchmark.worker SPEC [PARENT]``.
+"""A run in a process of its own: ``python -m recbole_gserec.benchmark.worker SPEC``.
 
 The run's folder is locked by this process for as long as it lives, and no longer: two benchmarks on one folder never
-make the same run at once, and a process that is killed leaves nothing locked. It lives no longer than the process
-``PARENT`` that has started it.
+make the same run at once, and a process that is killed leaves nothing locked. It lives no longer than the process that
+has started it: :func:`recbole_gserec.child_process.run_module`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
-from time import sleep
 
 from filelock import FileLock, Timeout
 
@@ -33,24 +31,14 @@ from recbole_gserec.benchmark.runs import (
     write_run,
 )
 from recbole_gserec.errors import message_of
+from recbole_gserec.interruptions import heeded
 from recbole_gserec.process_log import write_to_log
-
-_SECONDS_BETWEEN_LOOKS = 1
 
 
 def main() -> None:
     """Entry point of the process."""
-    spec_file, *parent = sys.argv[1:]
-    if parent:
-        Thread(target=_end_with, args=(int(parent[0]),), daemon=True).start()
-    raise SystemExit(make_run(Path(spec_file).resolve()))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that was ended: what it stores is whole at any moment."""
-    while os.getppid() == parent:
-        sleep(_SECONDS_BETWEEN_LOOKS)
-    os._exit(INTERRUPTED)
+    with heeded():
+        raise SystemExit(make_run(Path(sys.argv[1]).resolve()))
 
 
 def make_run(spec_file: Path) -> int:

@@ -12,6 +12,7 @@ from recbole_gserec.cli import analyze, benchmark, convert, export, preprocess, 
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
 from recbole_gserec.cli.user_errors import is_the_users
 from recbole_gserec.errors import one_line
+from recbole_gserec.interruptions import INTERRUPTED, heeded
 
 # The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
 # error that Typer names.
@@ -34,11 +35,33 @@ app.command("recommend")(recommend.recommend)
 app.command("export")(export.export)
 
 
-def main() -> None:
-    """Run the command line: exit status 2 with one line for a user's error, 130 when interrupted.
+_KEPT = {
+    "preprocess": "finished summaries, vectors and epochs are kept. The same command goes on from there",
+    "benchmark": "finished runs are kept. The same command goes on from there",
+    "tune": "finished trials are kept. The same command goes on from there",
+    "analyze ablation": "finished runs are kept. The same command goes on from there",
+}
+"""What an interrupted command has done for good, by its name; all others write their files at the end."""
 
-    Typer tells a wrong use in a box of several lines; told to leave that to its caller, it raises the error.
+
+def main() -> None:
+    """Run the command line: exit status 2 with one line for a user's error, 128 + the signal's number after a signal.
+
+    An interruption (130 after Ctrl-C, 143 after SIGTERM) is told in a line too.
     """
+    with heeded(_kept):
+        _run()
+
+
+def _kept() -> str:
+    for command, kept in _KEPT.items():
+        if " ".join(sys.argv[1:]).startswith(command):
+            return kept
+    return "no file is left half written. The same command begins again"
+
+
+def _run() -> None:
+    """Typer tells a wrong use in a box of several lines; told to leave that to its caller, it raises the error."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recbole_gserec").setLevel(logging.INFO)
     logging.getLogger("dataset_converters").setLevel(logging.INFO)
@@ -55,9 +78,10 @@ def main() -> None:
             raise
         typer.echo(f"error: {one_line(error)}", err=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    # Commands return nothing; the status is that of an early exit, such as after --help or an interruption.
+    if status == INTERRUPTED:
+        # Typer's word for it.
+        raise KeyboardInterrupt
+    # Commands return nothing; the status is that of an early exit, such as after --help.
     raise SystemExit(status or 0)
 
 

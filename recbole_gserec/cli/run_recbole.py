@@ -11,6 +11,7 @@ from recbole_gserec.cli.user_errors import is_the_users
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError, one_line
 from recbole_gserec.freed_memory import keep_freed_memory
+from recbole_gserec.interruptions import heeded
 from recbole_gserec.processors import warn_if_busy
 from recbole_gserec.properties_files import is_search_aware
 from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
@@ -21,15 +22,14 @@ FLAGS = ("model", "dataset", "config_files", "nproc", "ip", "port", "world_size"
 
 def main() -> None:
     """Entry point of the console script."""
-    try:
-        run(sys.argv[1:])
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if not is_the_users(error):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+    with heeded(lambda: "the training is not over. The same command begins it again; codes that are made are kept"):
+        try:
+            run(sys.argv[1:])
+        except Exception as error:
+            if not is_the_users(error):
+                raise
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            sys.exit(2)
 
 
 def run(arguments: list[str]) -> dict[str, Any] | None:
@@ -130,3 +130,7 @@ def _print_metrics(model: str, dataset: str, result: dict[str, Any]) -> None:
     for metric in {**valid, **test}:
         table.add_row(metric, *(f"{part[metric]:.4f}" if metric in part else "" for part in (valid, test)))
     Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

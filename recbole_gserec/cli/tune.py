@@ -82,11 +82,7 @@ def tune(
         model, dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
     )
     place = Place(workers, address, cpus, gpus)
-    try:
-        result = run_search(request, place, n_kept=keep, retry_failed=retry_failed)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    result = run_search(request, place, n_kept=keep, retry_failed=retry_failed)
     test = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
     typer.echo(f"test, by the winner: {test}")
     typer.echo(f"settings of the winner: {result.best_file}\nreport: {result.report}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from recbole.config import Config
@@ -16,6 +17,8 @@ from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_codes_from_config
+
+_SECONDS_BETWEEN_FILES = 0.5
 
 
 class CodedSearchDataset(SearchDataset):
@@ -52,9 +55,9 @@ class CodedSearchDataset(SearchDataset):
                 f"{path} is missing. It is made now, with summarizer '{self.config['summarizer']}' and encoder "
                 f"'{self.config['encoder']}', as by `{preprocess_command(self.config)}`."
             )
-            make_codes_from_config(self.config)
+            make_codes_from_config(self.config, only_missing=True)
 
-    def _read_record(self) -> MadeWith | None:
+    def _read_record(self, again: bool = False) -> MadeWith | None:
         """What the codes were made from and with; None where nothing tells it. Refuses codes it does not tell of."""
         path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
@@ -71,6 +74,10 @@ class CodedSearchDataset(SearchDataset):
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
         if code_hash != self._code_hash:
+            if not again:
+                # Another process may be just replacing both.
+                sleep(_SECONDS_BETWEEN_FILES)
+                return self._read_record(again=True)
             raise DataError(path, f"not the codes that {record.name} tells of", remedy)
         return made_with
 

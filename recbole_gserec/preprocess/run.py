@@ -11,9 +11,11 @@ from recbole.config import Config
 
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess.alone import alone
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
@@ -37,19 +39,28 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
     return make_codes_from_config(make_config("GSERec", dataset, given, here))
 
 
-def make_codes_from_config(config: Config) -> Path:
-    """Make the codes of a configured dataset from its training part; returns the ``.code`` file."""
+def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Path:
+    """Make the codes of a configured dataset from its training part; returns the ``.code`` file.
+
+    Args:
+        config: RecBole's settings.
+        only_missing: Whether codes that another process has made meanwhile stay, whatever they were made with.
+    """
     part = _training_part(config)
-    return make_codes(
-        part.histories,
-        part.item_texts,
-        part.code_prefix,
-        part.settings,
-        part.fingerprint,
-        other_texts=part.records if part.settings.text_vectors else None,
-        device=str(config["device"]),
-        show_progress=bool(config["show_progress"]),
-    )
+    path = beside(part.code_prefix, ".code")
+    with alone(path):
+        if only_missing and path.is_file():
+            return path
+        return make_codes(
+            part.histories,
+            part.item_texts,
+            part.code_prefix,
+            part.settings,
+            part.fingerprint,
+            other_texts=part.records if part.settings.text_vectors else None,
+            device=str(config["device"]),
+            show_progress=bool(config["show_progress"]),
+        )
 
 
 def make_vectors_from_config(config: Config) -> list[Path]:

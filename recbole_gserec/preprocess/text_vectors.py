@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.files import scratch_folder
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.runners import Runner
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -87,11 +89,13 @@ def write_text_vectors(
         if wants_others:
             of_records[kind] = make(others, what=f"texts ({kind})", max_length=lengths[kind]).vectors
     description = {**description, "settings": settings.deciding_vectors()}
-    paths = []
-    for kind, vectors in of_records.items():
-        paths.append(vectors_path(prefix, kind))
-        write_vectors(paths[-1], list(records[kind]), {"text": vectors}, description)
-    if of_users:
-        paths.append(vectors_path(prefix, "user"))
-        write_vectors(paths[-1], users, of_users, description)
+    paths = [vectors_path(prefix, kind) for kind in of_records] + [vectors_path(prefix, "user")] * bool(of_users)
+    # One is not there without the others: they take their places together when all are written.
+    with scratch_folder(prefix.parent, prefix.name) as aside:
+        for kind, vectors in of_records.items():
+            write_vectors(aside / vectors_path(prefix, kind).name, list(records[kind]), {"text": vectors}, description)
+        if of_users:
+            write_vectors(aside / vectors_path(prefix, "user").name, users, of_users, description)
+        for path in paths:
+            os.replace(aside / path.name, path)
     return paths

@@ -18,6 +18,7 @@ from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
+from recbole_gserec.preprocess.alone import alone
 from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_vectors_from_config
 from recbole_gserec.preprocess.text_vectors import vectors_path
@@ -61,9 +62,15 @@ class VectoredSearchDataset(SearchDataset):
 
     def _make_missing_vectors(self) -> None:
         paths = [vectors_path(self._prefix, kind) for kind in COLUMNS]
-        missing = [path for path in paths if not path.is_file()]
-        if not missing:
+        if all(path.is_file() for path in paths):
             return
+        # Another process may have made one of them, or be the offline stage, which makes them too.
+        with alone(beside(self._prefix, ".code")):
+            missing = [path for path in paths if not path.is_file()]
+            if missing:
+                self._make_vectors(paths, missing)
+
+    def _make_vectors(self, paths: list[Path], missing: list[Path]) -> None:
         remedy = f"Make it: {self._command}"
         for name, value in _MADE_HERE.items():
             if self.config[name] != value:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.utils import get_trainer, init_seed
@@ -83,7 +82,7 @@ def make_dataset(job: SweepJob) -> SharedDataset:
     """The dataset of all trials whose settings do not ask for another one."""
     config = config_of(job, first_codes(job), job.folder / SETTINGS_FILE)
     init_seed(config["seed"], config["reproducibility"])
-    return SharedDataset(_dataset(job, config, None), global_states())
+    return SharedDataset(_dataset(config, None), global_states())
 
 
 def first_codes(job: SweepJob) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def train_trial(
         The trainer, and the dataloader of the test.
     """
     config = config_of(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
-    built = build(config, lambda: _dataset(job, config, shared), _trainer_class(job, config))
+    built = build(config, lambda: _dataset(config, shared), _trainer_class(job, config))
     train_data, valid_data, trainer = built.train_data, built.valid_data, built.trainer
     trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
     trainer.state_file = folder / STATE_FILE
@@ -162,16 +161,7 @@ def _note(record: TrialRecord, trainer: Any) -> None:
     record.seconds = sum(epochs["seconds"]) + sum(epochs["validation_seconds"])
 
 
-def _dataset(job: SweepJob, config: Config, shared: SharedDataset | None) -> Any:
-    if not (job.offline and config["code_path"]):
-        return _with_own_codes(config, shared)
-    # Codes of the same settings are made by one trial and read by the others.
-    Path(config["code_path"]).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{config['code_path']}.lock"):
-        return _with_own_codes(config, shared)
-
-
-def _with_own_codes(config: Config, shared: SharedDataset | None) -> Any:
+def _dataset(config: Config, shared: SharedDataset | None) -> Any:
     """The shared dataset, with other codes if that is all that a trial wants different; or one of its own."""
     if shared is None:
         return create_dataset(config)

@@ -5,6 +5,7 @@ import types
 import pytest
 from typer.testing import CliRunner
 
+from recbole_gserec.cli import main as main_of_gserec
 from recbole_gserec.cli.main import app, main
 from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.cli.user_errors import is_the_users
@@ -90,9 +91,20 @@ def test_error_is_one_line_and_status_2(stage, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: d.search, line 1: column [bold] is missing. Add it.\n"
 
 
-def test_interruption_is_status_130(stage, monkeypatch):
+def test_interruption_is_a_line_and_status_130(stage, monkeypatch, capfd):
     stage.error = KeyboardInterrupt()
     assert run_main(monkeypatch, "preprocess", "--dataset", "d") == 130
+    told = capfd.readouterr().err
+    assert told == "interrupted; finished summaries, vectors and epochs are kept. The same command goes on from there\n"
+
+
+def test_what_an_interrupted_command_has_kept_is_told_of_commands_that_there_are(monkeypatch):
+    for command in main_of_gserec._KEPT:
+        assert run_main(monkeypatch, *command.split(), "--help") == 0
+    monkeypatch.setattr(sys, "argv", ["gserec", "analyze", "ablation", "--dataset=toy"])
+    assert main_of_gserec._kept() == main_of_gserec._KEPT["analyze ablation"]
+    monkeypatch.setattr(sys, "argv", ["gserec", "analyze", "stats", "--dataset=tune"])
+    assert main_of_gserec._kept() not in main_of_gserec._KEPT.values()
 
 
 def test_defect_is_not_hidden(stage, monkeypatch):
