@@ -195,6 +195,7 @@ def _add_settings() -> None:
     from recbole.utils import InputType, ModelType
     from recbole.utils.argument_list import dataset_arguments
 
+    from recbole_gserec.checkpoint import check_pretrained
     from recbole_gserec.data.settings import DATASET_SETTINGS
     from recbole_gserec.evaluation.settings import check_evaluation
     from recbole_gserec.setting_values import check_values
@@ -211,6 +212,7 @@ def _add_settings() -> None:
         check_names(given, model, lenient=self.cmd_config_dict)
         warn_of_unread(given, model)
         check_values(given, model)
+        check_pretrained(given)
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)
@@ -393,7 +395,7 @@ def _replace_checkpoints() -> None:
 
     RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
     """
-    from recbole.trainer import Trainer
+    from recbole.trainer import PretrainTrainer, Trainer
 
     from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
 
@@ -415,7 +417,12 @@ def _replace_checkpoints() -> None:
             check_checkpoint(model_file or self.saved_model_file)
         return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
 
+    def save_pretrained_model(self: Any, epoch: int, saved_model_file: str) -> None:
+        save_checkpoint(self, epoch, verbose=False, saved_model_file=saved_model_file)
+        self.saved_model_file = saved_model_file
+
     Trainer._save_checkpoint = save_checkpoint
+    PretrainTrainer.save_pretrained_model = save_pretrained_model
     Trainer.resume_checkpoint = resume_checkpoint
     Trainer.evaluate = evaluate
 
