@@ -23,6 +23,7 @@ from recbole_gserec.tune.trial_record import (
     STOPPED,
     drop_weights,
     read_trials,
+    trial_folder,
     trials_folder,
 )
 
@@ -84,7 +85,7 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
     for record in read_trials(job.folder):
         if record.status == RUNNING:
             record.status = STOPPED
-            record.write(trials_folder(job.folder) / record.trial)
+            record.write(trial_folder(job.folder, record.trial))
     drop_weights(job.folder, n_kept)
 
 

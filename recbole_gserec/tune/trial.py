@@ -22,7 +22,7 @@ from recbole_gserec.tune.trial_record import (
     LOG_FILE,
     STATE_FILE,
     TrialRecord,
-    trials_folder,
+    trial_folder,
 )
 
 SCORE = "best_score"
@@ -43,7 +43,7 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
     from ray import tune
 
     context = tune.get_context()
-    folder = trials_folder(job.folder) / context.get_trial_id()
+    folder = trial_folder(job.folder, context.get_trial_id())
     folder.mkdir(parents=True, exist_ok=True)
     record = TrialRecord.read(folder)
     if record is not None and record.status == FINISHED and not job.population:
