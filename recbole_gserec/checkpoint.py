@@ -167,11 +167,12 @@ def _read_weights(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
     for part in ("state_dict", "other_parameter"):
-        for name, values in (checkpoint.get(part) or {}).items():
+        named = checkpoint.get(part)
+        for name, values in named.items() if isinstance(named, Mapping) else ():
             if n_bad := _n_not_finite(values):
                 raise CheckpointError(
-                    f"{path}: '{name}' has {n_bad:,} values that are NaN or infinite: the training diverged. Train "
-                    "again with a smaller learning_rate, or use the checkpoint of another training"
+                    f"{path}: '{name}' has NaN or infinite values ({n_bad:,}): the training diverged. Train again with "
+                    "a smaller learning_rate, or use the checkpoint of another training"
                 )
     return checkpoint
 
@@ -186,6 +187,8 @@ def _n_not_finite(values: Any) -> int:
         return 0
     if values.layout is not torch.strided:
         values = values.coalesce().values() if values.layout is torch.sparse_coo else values.values()
+    if values.dtype not in (torch.float32, torch.float64):
+        values = values.float()
     # The smallest and the largest are NaN where any number is; counting takes memory.
     least, most = values.aminmax()
     # A mask to be added to scores is 0 and minus infinity.

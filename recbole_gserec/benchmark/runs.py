@@ -83,10 +83,9 @@ class Spec:
         """Write ``spec.json`` into the folder; returns its path.
 
         Raises:
-            DataError: If the folder is a link: what is made there replaces what is in it.
+            DataError: If the folder is a link, or has one in it.
         """
-        if self.folder.is_symlink():
-            raise DataError(self.folder, "a link, where a folder is made for a run", "Delete the link")
+        refuse_links(self.folder)
         content = {"run": asdict(self.run), "data_path": str(self.data_path), "machine": dict(self.machine)}
         write_json(self.folder / SPEC_FILE, content)
         return self.folder / SPEC_FILE
@@ -96,6 +95,17 @@ class Spec:
         """Read what :meth:`write` wrote."""
         content = read_json(path, "Start it again")
         return cls(Run(**content["run"]), path.parent, Path(content["data_path"]), content["machine"])
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder whose files are replaced and removed if it is a link or has links in it.
+
+    Raises:
+        DataError: Naming the link.
+    """
+    for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+        if path.is_symlink():
+            raise DataError(path, "a link, and nothing outside of its folder is to be changed", "Delete the link")
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

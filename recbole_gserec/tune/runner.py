@@ -79,7 +79,7 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         tuner.fit()
     except tune.TuneError as error:
         # What Progress raises comes out as a page of text.
-        if isinstance(error.__context__, OSError):
+        if isinstance(error.__context__, (OSError, GSERecError)):
             raise error.__context__ from None
         raise
     for record in read_trials(job.folder):

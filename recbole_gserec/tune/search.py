@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.benchmark.runs import refuse_links
+from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.report import write_sweep_report
@@ -16,7 +17,14 @@ from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import run_trials
 from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.training import SweepJob, given_of
-from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, failed_trials, read_trials, trial_folder
+from recbole_gserec.tune.trial_record import (
+    TrialRecord,
+    damaged_trials,
+    failed_trials,
+    read_trials,
+    trial_folder,
+    trials_folder,
+)
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
 from recbole_gserec.tune.winner_test import finish_winner
 
@@ -62,9 +70,8 @@ def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed:
     check_names(request)
     folder = request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_symlink():
-            raise DataError(path, "a link, and nothing outside a sweep's folder is touched", "Delete the link")
+    for place in (folder, trials_folder(folder)):
+        refuse_links(place)
     try:
         with FileLock(folder / _LOCK_FILE, timeout=0):
             return _search(request, place, max(1, n_kept), retry_failed)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from recbole_gserec.benchmark.runs import refuse_links
 from recbole_gserec.errors import message_of
 from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.training import EpochReport, SweepJob, train_trial
@@ -45,6 +46,7 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
     context = tune.get_context()
     folder = trial_folder(job.folder, context.get_trial_id())
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     record = TrialRecord.read(folder)
     if record is not None and record.status == FINISHED and not job.population:
         # Ended between two snapshots of Ray's.

@@ -155,8 +155,12 @@ def test_a_link_is_no_folder_of_a_run(make, tmp_path):
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     run = Run("toy", "d1", "GSERec", 2, {})
-    with pytest.raises(DataError, match="a link, where a folder is made for a run. Delete the link"):
+    with pytest.raises(DataError, match="2-.*: a link, and nothing outside of its folder is to be changed. Delete"):
         Spec(run, folder, tmp_path / "dataset", {}).write()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "elsewhere" / "run.json")
+    with pytest.raises(DataError, match="run/log.txt: a link"):
+        Spec(run, tmp_path / "run", tmp_path / "dataset", {}).write()
     assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"run.json", "ranks.parquet"}
 
 

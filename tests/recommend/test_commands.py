@@ -146,8 +146,8 @@ def test_weights_that_are_no_numbers_are_told_in_one_line(run, checkpoint, tmp_p
     status, output, told = run(command, "--checkpoint", "bad.pth", *out)
     assert (status, output) == (2, "")
     assert told == (
-        "error: bad.pth: 'item_embedding.weight' has 1 values that are NaN or infinite: the training diverged. Train "
-        "again with a smaller learning_rate, or use the checkpoint of another training\n"
+        "error: bad.pth: 'item_embedding.weight' has NaN or infinite values (1): the training diverged. Train again "
+        "with a smaller learning_rate, or use the checkpoint of another training\n"
     )
 
 
