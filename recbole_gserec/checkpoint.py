@@ -17,6 +17,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_co
 from recbole_gserec import torch_files
 from recbole_gserec.data.file_record import file_record
 from recbole_gserec.errors import CheckpointError, DataError
+from recbole_gserec.files import is_plain_name
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 from recbole_gserec.saved_pickles import NO_FILE
 
@@ -85,7 +86,7 @@ def _check_model(config: Config) -> None:
     if not (isinstance(config.model, str) and config.model.isidentifier() and settings["model"] == config.model):
         raise ValueError(f"the model is {config.model!r}")
     # Logs are named by it.
-    if not isinstance(config.dataset, str) or Path(config.dataset).name != config.dataset:
+    if not isinstance(config.dataset, str) or not is_plain_name(config.dataset):
         raise ValueError(f"the dataset is {config.dataset!r}")
     # RecBole's KD_DAGFM passes this setting to `eval`.
     if config.model == "KD_DAGFM" and not str(settings.get("teacher")).isidentifier():

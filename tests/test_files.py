@@ -5,7 +5,14 @@ import tempfile
 
 import pytest
 
-from recbole_gserec.files import NO_ROOM, folder_written_aside, sha256_of_file, sha256_of_known_file, written_aside
+from recbole_gserec.files import (
+    NO_ROOM,
+    folder_written_aside,
+    is_plain_name,
+    sha256_of_file,
+    sha256_of_known_file,
+    written_aside,
+)
 
 
 def names(folder):
@@ -157,3 +164,8 @@ def test_sha256(tmp_path):
     path.write_bytes(b"abc")
     # FIPS 180-2, appendix B.1.
     assert sha256_of_file(str(path)) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_path_is_no_plain_name():
+    assert all(map(is_plain_name, ("ml-100k", "a.b", "...", "a_00001", "词")))
+    assert not any(map(is_plain_name, ("", ".", "..", "/", "a/b", "/a", "../a", "a/", "a/.", "./a")))

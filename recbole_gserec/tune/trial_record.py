@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.errors import DataError, GSERecError
+from recbole_gserec.files import is_plain_name
 from recbole_gserec.json_files import read_json, write_json
 
 RECORD_FILE, CHECKPOINT_FILE, STATE_FILE = "trial.json", "checkpoint.pth", "training.pth"
@@ -82,7 +83,7 @@ def trial_folder(folder: Path, trial: str) -> Path:
         GSERecError: If its name is a path, or a link leads to another place: nothing outside the sweep is touched.
     """
     place = trials_folder(folder) / trial
-    if Path(trial).name != trial or any(path.is_symlink() for path in (place, place.parent)):
+    if not is_plain_name(trial) or any(path.is_symlink() for path in (place, place.parent)):
         raise GSERecError(f"{place}: leads out of the sweep's folder. Delete it")
     return place
 

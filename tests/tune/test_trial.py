@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 from recbole.utils import get_model, init_seed
 
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import GSERecError
+from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
 from recbole_gserec.tune.space import Choice
@@ -96,6 +98,18 @@ def test_links_out_of_a_sweep_are_not_followed(trial, tmp_path, linked):
     assert (other / CHECKPOINT_FILE).exists() and read_trials(sweep) == [] and damaged_trials(sweep) == []
     with pytest.raises(GSERecError, match="leads out of the sweep's folder"):
         trial_folder(sweep, "a")
+
+
+def test_what_a_link_leads_to_is_not_written(random_dataset, trial, tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("kept")
+    for name in ("settings.yaml", "log.txt"):
+        (trial / name).symlink_to(outside)
+    make_config("SASRec", "toy", {"epochs": 2}, {"data_path": random_dataset}, trial / "settings.yaml")
+    assert (trial / "settings.yaml").read_text() == "epochs: 2\n"
+    with pytest.raises(OSError, match="log.txt"):
+        write_to_log(trial / "log.txt")
+    assert outside.read_text() == "kept"
 
 
 def test_weights_of_the_sweep_s_own_trials_are_dropped(trial):
