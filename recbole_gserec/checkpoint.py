@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from recbole.config import Config
 from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_color
 
 from recbole_gserec import torch_files
 from recbole_gserec.data.file_record import file_record
-from recbole_gserec.errors import CheckpointError
+from recbole_gserec.errors import CheckpointError, DataError
+from recbole_gserec.files import is_plain_name
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 from recbole_gserec.saved_pickles import NO_FILE
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _SHOWN = 5
+_REMEDY = "Train again, or bring back a copy"
+_PRETRAINED = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up")
+"""Settings of RecBole's models that name checkpoints."""
 _PARTS = (
     "final_config_dict",
     "external_config_dict",
@@ -76,10 +81,13 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
 
 
 def _check_model(config: Config) -> None:
-    """Raise ValueError for a model's name that is none; RecBole imports what it names."""
+    """Raise ValueError for names of a model or dataset that are none; RecBole imports and writes by them."""
     settings = config.final_config_dict
     if not (isinstance(config.model, str) and config.model.isidentifier() and settings["model"] == config.model):
         raise ValueError(f"the model is {config.model!r}")
+    # Logs are named by it.
+    if not isinstance(config.dataset, str) or not is_plain_name(config.dataset):
+        raise ValueError(f"the dataset is {config.dataset!r}")
     # RecBole's KD_DAGFM passes this setting to `eval`.
     if config.model == "KD_DAGFM" and not str(settings.get("teacher")).isidentifier():
         raise ValueError(f"teacher is {settings.get('teacher')!r}")
@@ -110,11 +118,44 @@ def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: An
 
 
 def check_checkpoint(path: str | Path) -> None:
-    """Raise CheckpointError unless the file is a whole checkpoint that can be loaded safely."""
+    """Raise CheckpointError unless :func:`read_checkpoint` would read the file."""
+    read_checkpoint(path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint; its tensors are on the CPU, and read when they are asked for.
+
+    Raises:
+        CheckpointError: If the file is no checkpoint, not what was written, could run code, or has weights that are no
+            numbers.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such checkpoint{_others_there(Path(path))}")
+    checkpoint = _read_weights(path)
+    if not {"config", "state_dict"} <= set(checkpoint):
+        raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
+    return checkpoint
+
+
+def check_pretrained(settings: Mapping[str, Any]) -> None:
+    """Look at the weights that settings name for RecBole's models, which read them without a look.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`; but the files may be of weights alone.
+    """
+    for name in _PRETRAINED:
+        path = settings.get(name)
+        # One that is missing is told by the model, where it reads any at all.
+        if isinstance(path, (str, Path)) and Path(path).is_file():
+            _read_weights(path)
+
+
+def _read_weights(path: str | Path) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Mapped, so that the state of the optimiser, twice as large as the weights, is not held in memory.
+        checkpoint = torch_files.load(path, _REMEDY, mmap=True)
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: not loaded, because it holds more than weights and settings and could run code. "
@@ -123,9 +164,38 @@ def check_checkpoint(path: str | Path) -> None:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # Damaged bytes make torch raise almost anything.
-        raise CheckpointError(f"{path}: truncated or not a checkpoint. Train again, or use another copy") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= set(checkpoint):
+        raise CheckpointError(f"{path}: truncated or not a checkpoint. {_REMEDY}") from error
+    if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
+    for part in ("state_dict", "other_parameter"):
+        named = checkpoint.get(part)
+        for name, values in named.items() if isinstance(named, Mapping) else ():
+            if n_bad := _n_not_finite(values):
+                raise CheckpointError(
+                    f"{path}: '{name}' has NaN or infinite values ({n_bad:,}): the training diverged. Train again with "
+                    "a smaller learning_rate, or use the checkpoint of another training"
+                )
+    return checkpoint
+
+
+def _n_not_finite(values: Any) -> int:
+    """How many numbers of a tensor, an array or a matrix are NaN or infinite; 0 for anything else."""
+    if sp.issparse(values):
+        values = values.tocoo().data
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        values = torch.from_numpy(values)
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point() or not values.numel():
+        return 0
+    if values.layout is not torch.strided:
+        values = values.coalesce().values() if values.layout is torch.sparse_coo else values.values()
+    if values.dtype not in (torch.float32, torch.float64):
+        values = values.float()
+    # The smallest and the largest are NaN where any number is; counting takes memory.
+    least, most = values.aminmax()
+    # A mask to be added to scores is 0 and minus infinity.
+    if (least.isfinite() and most.isfinite()) or (most == 0 and ((values == 0) | values.isneginf()).all()):
+        return 0
+    return int((~values.isfinite()).sum())
 
 
 def _others_there(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from recbole.config import Config
 
-from recbole_gserec.files import scratch_folder
+from recbole_gserec.files import scratch_folder, written_aside
 
 MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
 """Settings that say where to run and what to show: they change no number, and are no part of a run."""
@@ -51,7 +51,8 @@ def make_config(
     if file is None:
         with scratch_folder() as folder:
             return make_config(model, dataset, given, here, folder / "settings.yaml")
-    file.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
+    with written_aside(file) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
     gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
     with without_arguments():
         return Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **here})

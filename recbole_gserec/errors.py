@@ -28,13 +28,13 @@ class DataError(GSERecError):
     """
 
     def __init__(self, path: str | Path, problem: str, remedy: str, line: int | None = None):
-        self.path, self.line, self._told = Path(path), line, (problem, remedy)
+        self.path, self.line, self.problem, self._remedy = Path(path), line, problem, remedy
         where = f"{path}, line {line}" if line is not None else f"{path}"
         super().__init__(f"{where}: {problem}. {remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors of other processes are pickled, by default with the message as the only argument."""
-        return type(self), (self.path, *self._told, self.line)
+        return type(self), (self.path, self.problem, self._remedy, self.line)
 
 
 class SettingError(GSERecError):

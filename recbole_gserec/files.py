@@ -221,6 +221,11 @@ def _named(path: Path, numbers: set[int] | None = None) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def is_plain_name(text: str) -> bool:
+    """Whether a text names something that lies within a folder, and is no path to another place."""
+    return text not in ("", "..") and Path(text).name == text
+
+
 def sha256_of_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -196,6 +196,7 @@ def _add_settings() -> None:
     from recbole.utils import InputType, ModelType
     from recbole.utils.argument_list import dataset_arguments
 
+    from recbole_gserec.checkpoint import check_pretrained
     from recbole_gserec.data.settings import DATASET_SETTINGS
     from recbole_gserec.evaluation.settings import check_evaluation
     from recbole_gserec.setting_values import check_values
@@ -212,6 +213,7 @@ def _add_settings() -> None:
         check_names(given, model, lenient=self.cmd_config_dict)
         warn_of_unread(given, model)
         check_values(given, model)
+        check_pretrained(given)
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)
@@ -482,8 +484,7 @@ def _replace_checkpoints() -> None:
 
     RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
     """
-    from recbole.trainer import Trainer
-    from recbole.trainer.trainer import PretrainTrainer
+    from recbole.trainer import PretrainTrainer, Trainer
 
     from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
     from recbole_gserec.own_files import wait_for_all

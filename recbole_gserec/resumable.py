@@ -18,12 +18,15 @@ import torch
 from recbole.trainer import Trainer
 
 from recbole_gserec import torch_files
+from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.errors import CheckpointError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.portable_values import load_other_parameter, portable_other_parameter
 from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
 from recbole_gserec.unsaved_state import UnsavedState
 
 FORMAT = 2
+_ANEW = "The training starts from the beginning"
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +131,11 @@ class ResumableTraining(_Trainer):
         state = read_state(not_none(self.state_file), self.made_by)
         if state is None or not Path(self.saved_model_file).is_file():
             return False
+        try:
+            check_checkpoint(self.saved_model_file)
+        except CheckpointError as error:
+            logger.warning(f"{error}. {_ANEW}")
+            return False
         self.model.load_state_dict(state["state_dict"])
         load_other_parameter(self.model, state["other_parameter"], self.device)
         self._unsaved.take(state["unsaved"], self.device)
@@ -159,14 +167,14 @@ def resumable(trainer_class: type, kind: type[ResumableTraining] = ResumableTrai
 def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A stored state; None where there is none, or one that is damaged or of another training."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch_files.load(path, _ANEW)
     except FileNotFoundError:
         return None
     except Exception:  # Damaged bytes make torch raise almost anything.
-        logger.warning(f"{path} is damaged: the training starts from the beginning")
+        logger.warning(f"{path} is damaged. {_ANEW}")
         return None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        logger.warning(f"{path} is of another version, or no stored training: the training starts from the beginning")
+        logger.warning(f"{path} is of another version, or no stored training. {_ANEW}")
         return None
     if state["made_by"] != dict(made_by or {}):
         logger.warning(f"{path} is of a training with other settings, data or versions: this one starts anew")

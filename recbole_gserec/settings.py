@@ -15,6 +15,7 @@ import recbole
 from recbole.utils import argument_list
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.files import is_plain_name
 from recbole_gserec.properties_files import (
     dataset_settings,
     is_search_aware,
@@ -186,5 +187,5 @@ def check_dataset_name(dataset: str) -> None:
     Raises:
         SettingError: Naming it.
     """
-    if not dataset or Path(dataset).name != dataset:
+    if not is_plain_name(dataset):
         raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")

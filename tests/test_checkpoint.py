@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from recbole.config import Config
 from recbole.quick_start import load_data_and_model
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, InputType, ModelType, get_trainer
 
+from recbole_gserec import torch_files
 from recbole_gserec.checkpoint import CheckpointConfig, check_checkpoint, restore_config
 from recbole_gserec.errors import CheckpointError
 from recbole_gserec.models.gserec import GSERec
+from recbole_gserec.portable_values import PortableArray, PortableMatrix
 
 SMALL = {"embedding_size": 8, "inner_size": 8, "mlp_hidden_size": [8], "train_batch_size": 256, "epochs": 2}
 
@@ -241,12 +244,13 @@ def test_damaged_files_are_refused(readers, tmp_path, trained):
         "empty.pth": b"",
         "text.pth": b"model: GSERec\n",
         "half.pth": whole[: len(whole) // 2],
-        "last-byte.pth": whole[:-1],
         "first-bytes.pth": whole[:10],
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
         assert_refused(ways, tmp_path / name, "truncated or not a checkpoint")
+    (tmp_path / "last-byte.pth").write_bytes(whole[:-1])
+    assert_refused(ways, tmp_path / "last-byte.pth", "damaged: its checksum does not match. Train again, or bring back")
     for missing in (tmp_path / "none.pth", tmp_path):
         os.utime(tmp_path / "half.pth", (2e9, 2e9))
         assert_refused(ways, missing, f"no such checkpoint. In {tmp_path} there is half.pth, ")
@@ -254,6 +258,81 @@ def test_damaged_files_are_refused(readers, tmp_path, trained):
     assert_refused(ways, tmp_path / "weights.pth", "not a RecBole checkpoint")
     torch.save([1, 2], tmp_path / "list.pth")
     assert_refused(ways, tmp_path / "list.pth", "not a RecBole checkpoint")
+
+
+def test_a_flipped_bit_is_refused_wherever_it_is(readers, tmp_path):
+    path, ways = readers
+    whole, generator = Path(path).read_bytes(), random.Random(0)
+    for number in range(200):
+        data = bytearray(whole)
+        data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+        (tmp_path / "changed.pth").write_bytes(data)
+        # All ways are by the first; a few show it.
+        assert_refused(ways if number < 3 else ways[:1], tmp_path / "changed.pth", "damaged: its checksum does not")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused(readers, tmp_path, value):
+    path, ways = readers
+    state = torch.load(path, weights_only=True)
+    state["config"] = CheckpointConfig(state["config"])
+    weights = state["state_dict"]["user_embedding.weight"]
+    weights[3, 4] = value
+    torch_files.save(state, tmp_path / "bad.pth")
+    assert_refused(ways, tmp_path / "bad.pth", "'user_embedding.weight' has NaN or infinite values .1.: ")
+    weights[3, 4] = 0.0
+    # What some of RecBole's models keep beside their weights.
+    for kept in (sp.csr_matrix([[0.0, value]]), np.array([1.0, value]), torch.tensor([value])):
+        others = {"kept": PortableMatrix(kept) if sp.issparse(kept) else kept}
+        others = {"kept": PortableArray(kept)} if isinstance(kept, np.ndarray) else others
+        torch_files.save({**state, "other_parameter": others}, tmp_path / "bad.pth")
+        assert_refused(ways[:1], tmp_path / "bad.pth", "'kept' has NaN or infinite values .1.: ")
+    # A mask that is added to scores, and what is no number by its kind.
+    others = {
+        "mask": torch.tensor([0.0, -torch.inf]),
+        "count": torch.tensor([3]),
+        "none": None,
+        "empty": torch.zeros(0),
+    }
+    torch_files.save({**state, "other_parameter": others}, tmp_path / "good.pth")
+    check_checkpoint(tmp_path / "good.pth")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(trained, tmp_path):
+    """It has no checksum of its own, but those of its parts."""
+    trainer, _, loaders = trained(epochs=1)
+    expected = trainer.evaluate(loaders[2])
+    state = torch.load(trainer.saved_model_file, weights_only=True)
+    state["config"] = CheckpointConfig(state["config"])
+    torch.save(state, tmp_path / "old.pth")
+    assert trainer.evaluate(loaders[2], model_file=str(tmp_path / "old.pth")) == expected
+    trainer.resume_checkpoint(str(tmp_path / "old.pth"))
+    assert load_data_and_model(str(tmp_path / "old.pth"))[0]["model"] == "GSERec"
+    data = bytearray((tmp_path / "old.pth").read_bytes())
+    weights = state["state_dict"]["item_embedding.weight"].numpy().tobytes()
+    data[data.index(weights) + len(weights) // 2] ^= 1
+    (tmp_path / "old.pth").write_bytes(data)
+    with pytest.raises(CheckpointError, match="old.pth: damaged: 'old/data/.*' in it does not match its checksum"):
+        check_checkpoint(tmp_path / "old.pth")
+
+
+def test_weights_for_a_second_stage_are_compared_too(trained, make_config):
+    """RecBole's models read those themselves, and its trainers write them in a way of their own."""
+    settings = {"latent_dimension": 8, "train_neg_sample_args": None, "critic_layers": [8]}
+    trainer, _, _ = trained("RaCT", **settings, train_stage="actor_pretrain", pretrain_epochs=1, save_step=1)
+    path = trainer.saved_model_file
+    assert path.endswith("RaCT-toy-1.pth")
+    state = torch.load(path, weights_only=True)
+    assert state["config"]["train_stage"] == "actor_pretrain"
+    trainer.model.load_state_dict(state["state_dict"])
+    assert make_config("RaCT", pre_model_path=path)["pre_model_path"] == path
+    torch.save({"state_dict": state["state_dict"]}, f"{path}-weights-alone.pth")
+    make_config("RaCT", pre_model_path=f"{path}-weights-alone.pth")
+    data = bytearray(Path(path).read_bytes())
+    data[len(data) // 2] ^= 1
+    Path(path).write_bytes(data)
+    with pytest.raises(CheckpointError, match="RaCT-toy-1.pth: damaged: its checksum does not match"):
+        make_config("RaCT", pre_model_path=path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -334,6 +413,9 @@ def write_plain(trained, tmp_path):
         lambda plain: plain.update(model="a.b/c"),
         lambda plain: plain.update(model=None),
         lambda plain: plain.update(model=5),
+        lambda plain: plain.update(dataset="../../toy"),
+        lambda plain: plain.update(dataset="/toy"),
+        lambda plain: plain.update(dataset=None),
         lambda plain: plain["final_config_dict"].update(model="../x"),
         lambda plain: plain["final_config_dict"].update(MODEL_TYPE={"__enum__": ["ModelType", "NONE"]}),
         lambda plain: plain["final_config_dict"].update(MODEL_TYPE={"__enum__": ["os", "x"]}),

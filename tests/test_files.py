@@ -16,6 +16,7 @@ from recbole_gserec import files
 from recbole_gserec.files import (
     NO_ROOM,
     folder_written_aside,
+    is_plain_name,
     remove_abandoned,
     scratch_folder,
     sha256_of_file,
@@ -355,3 +356,8 @@ def test_what_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch, 
     monkeypatch.setattr(files, "_acquire", taken_when_locked)
     with WRITERS[kind](tmp_path / "a.csv") as temporary:
         assert len(taken) == 2 and len(names(tmp_path)) == 1 and temporary.exists()
+
+
+def test_a_path_is_no_plain_name():
+    assert all(map(is_plain_name, ("ml-100k", "a.b", "...", "a_00001", "词")))
+    assert not any(map(is_plain_name, ("", ".", "..", "/", "a/b", "/a", "../a", "a/", "a/.", "./a")))

@@ -145,7 +145,7 @@ def test_early_stopping_counts_the_epochs_before(start, worse_and_worse):
     assert len(losses) == 4
 
 
-@pytest.mark.parametrize("damage", ["truncated", "other", "format", "no checkpoint"])
+@pytest.mark.parametrize("damage", ["truncated", "bit", "bit of checkpoint", "other", "format", "no checkpoint"])
 def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
     trainer, train, valid, test = start("GSERec")
     trainer.made_by = {"seed": 1}
@@ -153,6 +153,11 @@ def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
     path, made_by = trainer.state_file, {"seed": 1}
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-200])
+    elif damage.startswith("bit"):
+        file = path if damage == "bit" else path.parent / "checkpoint.pth"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 16
+        file.write_bytes(data)
     elif damage == "other":
         made_by = {"seed": 2}
     elif damage == "format":
@@ -163,7 +168,13 @@ def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
     again.made_by = made_by
     assert fit(again, *loaders) == expected
     assert again.resumed_epochs == 0
-    words = {"truncated": "is damaged", "other": "with other settings", "format": "of another version"}
+    words = {
+        "truncated": "training.pth is damaged. The training starts from the beginning",
+        "bit": "training.pth is damaged. The training starts from the beginning",
+        "bit of checkpoint": "checkpoint.pth: damaged: its checksum does not match",
+        "other": "with other settings",
+        "format": "of another version",
+    }
     assert damage == "no checkpoint" or words[damage] in caplog.text
 
 

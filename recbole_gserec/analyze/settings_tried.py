@@ -16,6 +16,7 @@ from recbole_gserec.benchmark.model_runs import given_settings
 from recbole_gserec.benchmark.results import StoredRun, load_runs
 from recbole_gserec.benchmark.runs import FINISHED
 from recbole_gserec.errors import DataError
+from recbole_gserec.json_files import read_json
 from recbole_gserec.tune.sweep import SWEEP_FILE
 from recbole_gserec.tune.trial_record import STOPPED, read_trials
 from recbole_gserec.tune.winner import WINNER_FILE
@@ -76,12 +77,12 @@ def read_sweep(folder: Path) -> TriedSettings:
     path = Path(folder) / SWEEP_FILE
     remedy = "Name a folder <output>/<dataset>/<model> of gserec tune"
     try:
-        sweep = json.loads(path.read_text(encoding="utf-8"))
+        sweep = read_json(path, remedy)
         title, names = f"{sweep['model']} on {sweep['dataset']}", tuple(sweep["space"])
         scheduler = str(sweep["scheduler"])
     except FileNotFoundError as error:
         raise DataError(path, "file not found: no sweep lies here", remedy) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, "damaged", remedy) from error
     records = read_trials(Path(folder))
     trials = [
@@ -106,8 +107,8 @@ def read_sweep(folder: Path) -> TriedSettings:
 
 def _metric_of(folder: Path) -> str:
     try:
-        return str(json.loads((Path(folder) / WINNER_FILE).read_text(encoding="utf-8"))["metric"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(Path(folder) / WINNER_FILE, "Go on with the sweep: it is made again")["metric"])
+    except (FileNotFoundError, KeyError):
         return "score"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 from recbole_gserec.benchmark.ranks_file import REMEDY
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, FORMAT
 from recbole_gserec.errors import DataError
+from recbole_gserec.json_files import read_json
 
 _NUMBER = (int, float)
 _LONGEST = 1e9  # Seconds.
@@ -46,14 +46,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If it is damaged, of another format, or lacks what a report needs.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", REMEDY) from error
-    except ValueError as error:
-        raise DataError(path, "truncated, or not JSON", REMEDY) from error
-    if not isinstance(record, dict):
-        raise DataError(path, "not the record of a run", REMEDY)
+    record = read_json(path, REMEDY)
     if record.get("format") != FORMAT:
         raise DataError(
             path,

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recbole_gserec.checksums import PARQUET_METADATA, written_with_checksum
 from recbole_gserec.evaluation.candidates import order_of_tokens
 from recbole_gserec.evaluation.interacted import interactions_of
-from recbole_gserec.files import written_aside
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -42,8 +42,8 @@ def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset: Dataset)
             "rank": pa.array(frame["rank"], type=pa.int32()),
         }
     )
-    with written_aside(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with written_with_checksum(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(PARQUET_METADATA), temporary, compression="zstd")
 
 
 def candidates_digest(loader: Any) -> str | None:

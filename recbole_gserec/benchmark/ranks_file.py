@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recbole_gserec.checksums import verify
 from recbole_gserec.errors import DataError
 
 REMEDY = "Delete the folder of this run and run the benchmark again"
@@ -39,16 +40,27 @@ class TestRanks:
         return self.users.equals(other.users) and self.items.equals(other.items)
 
 
+def check_ranks(path: Path) -> None:
+    """Raise DataError unless a ``ranks.parquet`` is there and, as far as can be told without reading it, whole."""
+    try:
+        # Without a checksum, the end of the file has to do, which a truncated one lacks.
+        if not verify(path, REMEDY):
+            pq.read_metadata(path)
+    except FileNotFoundError as error:
+        raise DataError(path, "there is no such file", REMEDY) from error
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(path, "truncated, or no Parquet file of ranks", REMEDY) from error
+
+
 def read_test_ranks(path: Path) -> TestRanks:
     """Read the rows of a ``ranks.parquet`` whose part is ``test``.
 
     Raises:
         DataError: If the file is missing or damaged, a rank is missing or below 1, or a user has several targets.
     """
+    check_ranks(path)
     try:
         table = pq.read_table(path, columns=list(_COLUMNS), filters=pc.field("part") == "test")
-    except FileNotFoundError as error:
-        raise DataError(path, "there is no such file", REMEDY) from error
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(path, "truncated, or no Parquet file of ranks", REMEDY) from error
     # A column that is not there is left out without a word.

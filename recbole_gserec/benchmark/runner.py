@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.prepare import prepare_all
-from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, read_run, status_of
+from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, damage_of, read_run, status_of
 from recbole_gserec.interruptions import is_heeded
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.processors import warn_if_busy
@@ -114,6 +114,9 @@ def make_runs(
         title_of: What a run is called in the log.
     """
     missing = [spec for spec in specs if _is_missing(spec, retry_failed)]
+    for spec in missing:
+        if damage := damage_of(spec.folder):
+            logger.warning(f"{title_of(spec)}: is made again, because {damage}")
     n_made = len(specs) - len(missing)
     logger.info(f"runs in {output.absolute()}: {len(specs)}, {n_made} of them made before")
 

@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from recbole_gserec.json_files import write_json
+from recbole_gserec.benchmark.ranks_file import REMEDY, check_ranks
+from recbole_gserec.errors import DataError
+from recbole_gserec.json_files import read_json, write_json
 
 FORMAT = 1
 RUN_FILE, RANKS_FILE, CHECKPOINT_FILE, LOG_FILE = "run.json", "ranks.parquet", "checkpoint.pth", "log.txt"
@@ -81,7 +80,12 @@ class Spec:
     machine: Mapping[str, Any]
 
     def write(self) -> Path:
-        """Write ``spec.json`` into the folder; returns its path."""
+        """Write ``spec.json`` into the folder; returns its path.
+
+        Raises:
+            DataError: If the folder is a link, or has one in it.
+        """
+        refuse_links(self.folder)
         content = {"run": asdict(self.run), "data_path": str(self.data_path), "machine": dict(self.machine)}
         write_json(self.folder / SPEC_FILE, content)
         return self.folder / SPEC_FILE
@@ -89,37 +93,48 @@ class Spec:
     @classmethod
     def read(cls, path: Path) -> Spec:
         """Read what :meth:`write` wrote."""
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "Start it again")
         return cls(Run(**content["run"]), path.parent, Path(content["data_path"]), content["machine"])
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder whose files are replaced and removed if it is a link or has links in it.
+
+    Raises:
+        DataError: Naming the link.
+    """
+    for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+        if path.is_symlink():
+            raise DataError(path, "a link, and nothing outside of its folder is to be changed", "Delete the link")
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
     """The content of a run's ``run.json``; None where the run is unfinished."""
     try:
-        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        record = read_json(folder / RUN_FILE, REMEDY)
+    except (FileNotFoundError, DataError):
         return None
-    is_whole = (
-        isinstance(record, dict) and record.get("format") == FORMAT and record.get("status") in (FINISHED, FAILED)
-    )
+    is_whole = record.get("format") == FORMAT and record.get("status") in (FINISHED, FAILED)
     return record if is_whole else None
 
 
 def status_of(folder: Path) -> str | None:
     """``finished`` or ``failed``; None where the run is unfinished, or what it left cannot be read."""
     record = read_run(folder)
-    if record and record["status"] == FINISHED and not _is_parquet(folder / RANKS_FILE):
-        return None
-    return record["status"] if record else None
+    return record["status"] if record and damage_of(folder) is None else None
 
 
-def _is_parquet(path: Path) -> bool:
+def damage_of(folder: Path) -> str | None:
+    """What is damaged of the outcome of a run, in one line; None if nothing is, or there is no outcome."""
     try:
-        # The end of the file, which a truncated one lacks.
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
+        record = read_json(folder / RUN_FILE, REMEDY)
+        if record.get("status") == FINISHED:
+            check_ranks(folder / RANKS_FILE)
+    except FileNotFoundError:
+        return None
+    except DataError as error:
+        return f"{error.path}: {error.problem}"
+    return None
 
 
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:

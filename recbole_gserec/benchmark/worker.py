@@ -88,7 +88,7 @@ def clean(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name in kept or path.name.startswith(f".{Path(SPEC_FILE).stem}-"):
             continue
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

@@ -94,7 +94,9 @@ def load_feature_file(
     if source in (FeatureSource.USER, FeatureSource.ITEM):
         repeated = int(frame[required[0]].duplicated().sum())
         if repeated:
-            dataset.logger.warning(f"{path}: {repeated:,} rows repeat an id of {required[0]}; the first row of each counts")
+            dataset.logger.warning(
+                f"{path}: {repeated:,} rows repeat an id of {required[0]}; the first row of each counts"
+            )
     return pd.DataFrame(frame)
 
 

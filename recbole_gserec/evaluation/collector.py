@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from recbole.config import Config
 from recbole.evaluator import Collector
 
+from recbole_gserec.errors import GSERecError
 from recbole_gserec.evaluation.best_items import best_items
 from recbole_gserec.evaluation.ranks import ranks_against_ties
 from recbole_gserec.evaluation.scoring import CandidateBatch
@@ -30,9 +32,10 @@ class TieAwareCollector(Collector):
         self._needs_items = self.register.need("rec.items")
         setattr(self.register, "rec.topk", False)
         setattr(self.register, "rec.items", False)
-        self._user_field = config["USER_ID_FIELD"]
+        self._user_field, self._model = config["USER_ID_FIELD"], config["model"]
         self.ranks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._finished = self.ranks
+        self._n_targets = self._n_unscored = 0
 
     def eval_batch_collect(
         self, scores_tensor: torch.Tensor, interaction: Any, positive_u: torch.Tensor, positive_i: torch.Tensor
@@ -45,6 +48,8 @@ class TieAwareCollector(Collector):
         rows, columns = positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device)
         if self._needs_topk:
             ranks = ranks_against_ties(scores_tensor, rows, columns)
+            self._n_targets += len(ranks)
+            self._n_unscored += int(scores_tensor[rows, columns].isnan().sum())
             self.data_struct.update_tensor("rec.topk", self._hits(ranks, rows, len(scores_tensor)))
             targets = interaction.candidates[:, 0] if is_sampled else positive_i
             users = features[self._user_field].cpu()
@@ -67,7 +72,19 @@ class TieAwareCollector(Collector):
         return hits
 
     def get_data_struct(self) -> Any:
+        """RecBole's, of an evaluation that is over.
+
+        Raises:
+            GSERecError: If the scores of all targets are NaN: the metrics would be those of a bad model.
+        """
         self._finished, self.ranks = self.ranks, []
+        n_targets, n_unscored = self._n_targets, self._n_unscored
+        self._n_targets = self._n_unscored = 0
+        if n_unscored:
+            whose = f"{self._model}: the scores of {n_unscored:,} of {n_targets:,} targets are NaN"
+            if n_unscored == n_targets:
+                raise GSERecError(f"{whose}: the training diverged. Train again with a smaller learning_rate")
+            getLogger().warning(f"{whose}: these have the last rank")
         # RecBole 1.2.1 asks all it has collected for `.cpu()`, counts too.
         counts = {name: value for name, value in self.data_struct._data_dict.items() if not torch.is_tensor(value)}
         for name in counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file, written_aside
-from recbole_gserec.json_files import write_json
+from recbole_gserec.json_files import read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 HEADER = "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq"
 
@@ -48,13 +52,18 @@ def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:
     if not all(path.is_file() for path in paths):
         return False
     try:
-        made = json.loads(paths[1].read_text(encoding="utf-8"))
+        made = read_json(paths[1], "They are made again")
         # As JSON gives it back: tuples are lists.
         wanted = json.loads(json.dumps(description))
         is_same = all(made.get(part) == wanted[part] for part in wanted.keys() - {"made", "libraries"})
-        return is_same and made["code_sha256"] == sha256_of_file(paths[0])
-    except (ValueError, KeyError, AttributeError):
-        return False
+        if is_same and made["code_sha256"] != sha256_of_file(paths[0]):
+            raise DataError(paths[0], f"not the codes that {paths[1].name} tells of", "They are made again")
+        return is_same
+    except DataError as error:
+        logger.warning(str(error))
+    except KeyError:
+        pass
+    return False
 
 
 def write_code_file(

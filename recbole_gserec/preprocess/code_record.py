@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole_gserec.errors import DataError
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.json_files import read_json
+from recbole_gserec.preprocess.settings import OPERATIONAL, PreprocessSettings
 from recbole_gserec.properties_files import dataset_settings
 
 
@@ -41,12 +42,14 @@ def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
     """
     path = code_file.with_name(code_file.name + ".json")
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
+        made = read_json(path, remedy)
         summarizer = {"name": str(made["summarizer"]["name"]), "settings": dict(made["summarizer"]["settings"])}
-        record = CodeRecord(dict(made["settings"]), summarizer)
+        # Which server is asked, or where something is written, is not for a file to say.
+        deciding = {name: value for name, value in made["settings"].items() if name not in OPERATIONAL}
+        record = CodeRecord(deciding, summarizer)
     except FileNotFoundError as error:
         raise DataError(path, "file not found: it is not known how the codes were made", remedy) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(path, "damaged: it does not tell how the codes were made", remedy) from error
     if unknown := sorted(record.settings.keys() - _default_settings().keys()):
         raise DataError(path, f"the codes were made by another version, with the setting '{unknown[0]}'", remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from time import sleep
@@ -15,6 +14,7 @@ from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
+from recbole_gserec.json_files import read_json
 from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_codes_from_config
 
@@ -69,7 +69,7 @@ class CodedSearchDataset(SearchDataset):
             return None
         remedy = make_again(self.config)
         try:
-            made = json.loads(record.read_text(encoding="utf-8"))
+            made = read_json(record, remedy)
             made_with, code_hash = MadeWith.of(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error

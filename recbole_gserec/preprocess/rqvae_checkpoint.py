@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 import recbole_gserec
 from recbole_gserec import torch_files
-from recbole_gserec.errors import InterruptedWorkError
+from recbole_gserec.errors import InterruptedWorkError, one_line
 from recbole_gserec.preprocess.rqvae import RQVAE
 from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
@@ -115,7 +114,7 @@ class RunFile:
         except FileNotFoundError:
             return False
         except Exception as error:  # Damaged bytes make torch raise almost anything.
-            logger.warning("%s is damaged, so the RQ-VAE's training starts anew (%s)", self.path, error)
+            logger.warning("%s is damaged, so the RQ-VAE's training starts anew (%s)", self.path, one_line(error))
             return False
         if state.get("run_hash") != self.run_hash:
             logger.info("%s is of other settings, vectors or versions, and will be overwritten", self.path)
@@ -139,13 +138,8 @@ class RunFile:
         self._saved_at = time.monotonic()
 
     def _read(self) -> dict[str, Any]:
-        # torch does not look at the checksums that it writes.
-        with zipfile.ZipFile(self.path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"{damaged} has changed")
         # On the CPU, where the generator's state must be; loading into the model moves the rest.
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        state = torch_files.load(self.path, "The RQ-VAE's training starts anew")
         if not isinstance(state, dict):
             raise ValueError("it has no training state")
         return state

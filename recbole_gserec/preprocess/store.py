@@ -160,14 +160,15 @@ class Store:
         columns = "input, status, text, attempts, n_records, prompt_tokens, answer_tokens, checksum"
         found = {}
         for key, *values, checksum in self._rows("summaries", columns, inputs, maker):
-            if checksum != _checksum(key, *values):
+            # Those of earlier versions do not tell the maker.
+            if checksum not in (_checksum(key, *values, maker), _checksum(key, *values)):
                 raise DataError(self.path, f"damaged: the summary of prompt {str(key)[:12]} has changed", _REMEDY)
             found[key] = Summary(*values)
         return found
 
     def add_summaries(self, summaries: Mapping[str, Summary], maker: str) -> None:
         """Keep a batch: all of it, or nothing if interrupted."""
-        rows = ((key, maker, *summary, _checksum(key, *summary)) for key, summary in summaries.items())
+        rows = ((key, maker, *summary, _checksum(key, *summary, maker)) for key, summary in summaries.items())
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -181,7 +182,7 @@ class Store:
         """
         found = {}
         for key, vector, checksum in self._rows("vectors", "input, vector, checksum", inputs, maker):
-            if checksum != _checksum(key, vector):
+            if checksum not in (_checksum(key, vector, maker), _checksum(key, vector)):
                 raise DataError(self.path, f"damaged: the vector of text {str(key)[:12]} has changed", _REMEDY)
             found[key] = np.frombuffer(vector, dtype="<f4")
         return found
@@ -189,7 +190,7 @@ class Store:
     def add_vectors(self, inputs: Sequence[str], vectors: np.ndarray, maker: str) -> None:
         """Keep a batch of vectors ``[n, d]``: all of it, or nothing if interrupted."""
         blobs = (np.ascontiguousarray(vector, dtype="<f4").tobytes() for vector in vectors)
-        rows = ((key, maker, blob, _checksum(key, blob)) for key, blob in zip(inputs, blobs, strict=True))
+        rows = ((key, maker, blob, _checksum(key, blob, maker)) for key, blob in zip(inputs, blobs, strict=True))
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
 

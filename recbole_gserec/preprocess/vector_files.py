@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recbole_gserec.checksums import PARQUET_METADATA, verify, written_with_checksum
 from recbole_gserec.errors import DataError
-from recbole_gserec.files import written_aside
 
 _KEY = b"recbole_gserec"
-_CHECKSUM_KEY = b"recbole_gserec.checksum"
+# Of earlier versions' files: of what is read, besides those of Parquet's pages.
+_OLD_CHECKSUM_KEY = b"recbole_gserec.checksum"
 _ROWS_AT_ONCE = 65536
 _REMEDY = "Write it again with 'gserec preprocess' and the setting text_vectors."
 
@@ -63,9 +64,8 @@ def write_vectors(
     for name, array in arrays.items():
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
     content = json.dumps(description, ensure_ascii=False, allow_nan=False).encode()
-    metadata = {_KEY: content, _CHECKSUM_KEY: str(_checksum(ids, arrays, content)).encode()}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    with written_aside(path) as temporary:
+    table = pa.table(columns).replace_schema_metadata({_KEY: content, **PARQUET_METADATA})
+    with written_with_checksum(path) as temporary:
         # Numbers hardly repeat: a dictionary of them would cost memory for nothing.
         pq.write_table(
             table,
@@ -73,7 +73,6 @@ def write_vectors(
             row_group_size=_ROWS_AT_ONCE,
             use_dictionary=False,
             write_statistics=False,
-            write_page_checksum=True,
         )
 
 
@@ -88,6 +87,8 @@ def read_vectors(path: str | Path) -> VectorFile:
     if not path.is_file():
         raise DataError(path, "there is no such file", _REMEDY)
     try:
+        # Another program that writes such a file need not know of any checksum.
+        verify(path, _REMEDY)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             description = _check_schema(path, file.schema_arrow)
             ids, vectors = _read_rows(path, file)
@@ -95,8 +96,7 @@ def read_vectors(path: str | Path) -> VectorFile:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise DataError(path, f"damaged, or not a Parquet file ({reason})", _REMEDY) from error
-    # Another tool that writes such a file need not know the checksum.
-    stated = metadata.get(_CHECKSUM_KEY)
+    stated = metadata.get(_OLD_CHECKSUM_KEY)
     if stated is not None and stated != str(_checksum(ids, vectors, metadata[_KEY])).encode():
         raise DataError(path, "damaged: its content has changed", _REMEDY)
     _check_rows(path, ids, vectors)
@@ -154,7 +154,7 @@ def _check_rows(path: Path, ids: list[str], vectors: Mapping[str, np.ndarray]) -
 
 
 def _checksum(ids: Sequence[str], vectors: Mapping[str, np.ndarray], description: bytes) -> int:
-    """Of all that is read. Parquet has checksums for pages only, not for what lies around them."""
+    """Of all that is read."""
     checksum = zlib.crc32("\0".join([*vectors, *ids]).encode("utf-8", "surrogatepass"), zlib.crc32(description))
     for array in vectors.values():
         checksum = zlib.crc32(array.data, checksum)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from pathlib import Path
@@ -18,6 +17,7 @@ from recbole_gserec.data.dataset_paths import beside
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
+from recbole_gserec.json_files import read_json
 from recbole_gserec.preprocess.alone import alone
 from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_vectors_from_config
@@ -92,9 +92,9 @@ class VectoredSearchDataset(SearchDataset):
         """Do not make, unasked, other summaries and vectors than those that the dataset's codes come from."""
         path = beside(self._prefix, ".code.json")
         try:
-            made_with = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            made_with = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
             other = {name: made_with[name] for name, value in _MADE_HERE.items() if made_with[name] != value}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, KeyError, TypeError):
             return
         other = {name: value for name, value in other.items() if name not in self.config.external_config_dict}
         if other:

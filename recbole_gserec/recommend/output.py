@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.files import written_aside
+from recbole_gserec.files import sha256_of_file, written_aside
 from recbole_gserec.json_files import write_json
 from recbole_gserec.recommend.recommender import SCHEMA
 
@@ -43,7 +43,8 @@ def write_recommendations(path: Path, tables: Iterable[pa.RecordBatch], descript
         for table in tables:
             write(table)
             n_rows += len(table)
-    write_json(path.with_name(path.name + ".json"), {**description, "rows": n_rows})
+    digest = sha256_of_file(path)
+    write_json(path.with_name(path.name + ".json"), {**description, "rows": n_rows, "sha256": digest})
     return n_rows
 
 

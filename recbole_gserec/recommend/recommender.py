@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import GSERecError, SettingError
 from recbole_gserec.evaluation.top_k import TopK
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
@@ -119,6 +119,9 @@ class Recommender:
         Yields:
             The number of users of a batch, and a table with the columns of :data:`SCHEMA`, users in order, best items
             first.
+
+        Raises:
+            GSERecError: If the scores of a user are no numbers.
         """
         if k < 1:
             raise SettingError(f"k is {k}; it takes a whole number of at least 1")
@@ -132,9 +135,21 @@ class Recommender:
                 # Each time: the model may have been given those of others since.
                 self._new_queries.give()
             seen, best = self._seen.of(part, device), TopK(k)
+            is_scored = torch.zeros(len(part), dtype=torch.bool, device=device)
             for start, scores in scorer.of(self._users.batch(part)):
+                is_scored |= scores.isfinite().any(1)
                 best.add(seen.mask_(scores, start), start)
+            self._check_scored(part, is_scored.cpu())
             yield len(part), self._table(part.numpy(), best)
+
+    def _check_scored(self, users: torch.Tensor, is_scored: torch.Tensor) -> None:
+        if is_scored.all():
+            return
+        name = self._users.names[users[~is_scored][0]]
+        raise GSERecError(
+            f"{self._trained.checkpoint}: for user '{name}' the scores of all items are NaN or infinite: the training "
+            "diverged. Train again with a smaller learning_rate"
+        )
 
     def _table(self, users: NDArray[np.int64], best: TopK) -> pa.RecordBatch:
         scores, places = not_none(best.scores).cpu().numpy(), not_none(best.places).cpu().numpy()

@@ -10,7 +10,6 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.dataset import Dataset
@@ -19,7 +18,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, get_model, init_seed
 
-from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.checkpoint import read_checkpoint
 from recbole_gserec.data.file_record import check_file_record
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
 from recbole_gserec.portable_values import load_other_parameter
@@ -68,9 +67,7 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
         SettingError: If the model is none that can be asked for recommendations.
     """
     checkpoint = Path(checkpoint)
-    check_checkpoint(checkpoint)
-    # Mapped, so that the state of the optimiser, twice as large as the weights, is not read.
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    state = read_checkpoint(checkpoint)
     config = state["config"]
     _check_model(config, checkpoint)
     _find_dataset(config, data_path, checkpoint)

@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.files import folder_written_aside
+from recbole_gserec.files import folder_written_aside, sha256_of_file
 from recbole_gserec.json_files import write_json
 from recbole_gserec.recommend.vectors import Exported, Vectors
 
@@ -56,6 +56,7 @@ def write_export(folder: Path, exported: Exported, file_format: str, description
         content = {**description, "score": None, "tables": tables}
         if exported.score:
             content["score"] = f"dot products of {' and '.join(exported.score)}"
+        content["sha256"] = {file.name: sha256_of_file(file) for file in sorted(temporary.iterdir())}
         write_json(temporary / DESCRIPTION_FILE, content)
 
 

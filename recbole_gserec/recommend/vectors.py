@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.data.user_codes import CODES_OF_SIDE
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.models.gserec import SIDES, GSERec
 from recbole_gserec.recommend.factors import Factors, factors_of
 from recbole_gserec.recommend.trained import Trained
@@ -52,14 +52,26 @@ class Exported:
     score: tuple[str, str] | None = None
 
 
-@torch.no_grad()
 def export_vectors(trained: Trained) -> Exported:
     """The vectors of users, items and, where a model has any, codes.
 
     Raises:
         SettingError: If the model has no vectors of users or items.
         DataError: If the ``.code`` file that names the codes is missing.
+        GSERecError: If a vector holds what is no number.
     """
+    exported = _export(trained)
+    for table in exported.tables:
+        if not np.isfinite(table.values).all():
+            raise GSERecError(
+                f"{trained.checkpoint}: '{table.name}' ({table.meaning}) has NaN or infinite values: the training "
+                "diverged. Train again with a smaller learning_rate"
+            )
+    return exported
+
+
+@torch.no_grad()
+def _export(trained: Trained) -> Exported:
     if isinstance(trained.model, GSERec):
         items = _items(trained, trained.model.item_embedding.weight, "items, as learnt (Section 4.2.1)")
         return Exported([items, *graph_vectors(trained)])

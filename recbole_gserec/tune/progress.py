@@ -15,7 +15,7 @@ from recbole_gserec.tune.trial_record import (
     TrialRecord,
     drop_weights,
     read_trials,
-    trials_folder,
+    trial_folder,
 )
 from recbole_gserec.wording import plural
 
@@ -40,7 +40,7 @@ class Progress(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray Tune calls it when a trial has failed; one whose process was killed could not say so itself."""
-        folder = trials_folder(self.folder) / trial.trial_id
+        folder = trial_folder(self.folder, trial.trial_id)
         record = TrialRecord.read(folder) or TrialRecord(trial.trial_id, dict(trial.config))
         if record.status != FAILED:
             reason = str(trial.get_error() or "").strip().splitlines() or ["perhaps killed because memory ran out"]
@@ -49,7 +49,7 @@ class Progress(Callback):
         self._tell(trials, trial)
 
     def _tell(self, trials: list[Any], trial: Any) -> None:
-        folder = trials_folder(self.folder) / trial.trial_id
+        folder = trial_folder(self.folder, trial.trial_id)
         record = TrialRecord.read(folder)
         if record is None:
             logger.warning(f"trial {trial.trial_id}: its record is missing or damaged")

@@ -24,6 +24,7 @@ from recbole_gserec.tune.trial_record import (
     STOPPED,
     drop_weights,
     read_trials,
+    trial_folder,
     trials_folder,
 )
 
@@ -79,13 +80,13 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         tuner.fit()
     except tune.TuneError as error:
         # What Progress raises comes out as a page of text.
-        if isinstance(error.__context__, OSError):
+        if isinstance(error.__context__, (OSError, GSERecError)):
             raise error.__context__ from None
         raise
     for record in read_trials(job.folder):
         if record.status == RUNNING:
             record.status = STOPPED
-            record.write(trials_folder(job.folder) / record.trial)
+            record.write(trial_folder(job.folder, record.trial))
     for path in trials_folder(job.folder).glob("*"):
         # Ray kills trials that it stops, whatever they are writing.
         remove_abandoned(path)

@@ -8,14 +8,23 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from recbole_gserec.benchmark.runs import refuse_links
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import run_trials
+from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.training import SweepJob, given_of
-from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, failed_trials, read_trials, trials_folder
+from recbole_gserec.tune.trial_record import (
+    TrialRecord,
+    damaged_trials,
+    failed_trials,
+    read_trials,
+    trial_folder,
+    trials_folder,
+)
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
 from recbole_gserec.tune.winner_test import finish_winner
 
@@ -61,6 +70,8 @@ def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed:
     check_names(request)
     folder = request.folder
     folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, trials_folder(folder)):
+        refuse_links(place)
     try:
         with FileLock(folder / _LOCK_FILE, timeout=0):
             return _search(request, place, max(1, n_kept), retry_failed)
@@ -72,10 +83,10 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
     sweep, job = plan(request)
     folder = job.folder
     is_new = not sweep.recall(folder)
-    winner = None if is_new else _known_winner(folder, retry_failed)
+    winner = None if is_new else _known_winner(folder, sweep, retry_failed)
     if winner is None:
         run_trials(sweep, job, place, n_kept=n_kept, retry_failed=retry_failed, is_new=is_new)
-        winner = _make_winner(folder, job, place)
+        winner = _make_winner(folder, sweep, job, place)
     for path in damaged_trials(folder):
         logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
     given = given_of(job, winner["settings"])
@@ -92,22 +103,22 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
     )
 
 
-def _known_winner(folder: Path, retry_failed: bool) -> dict[str, Any] | None:
+def _known_winner(folder: Path, sweep: Sweep, retry_failed: bool) -> dict[str, Any] | None:
     """The winner of a sweep that is over."""
     trials = read_trials(folder)
     if not trials or (retry_failed and failed_trials(folder)):
         return None
-    return read_winner(folder, trials[0].trial)
+    return read_winner(folder, choose_winner(folder, sweep))
 
 
-def _make_winner(folder: Path, job: SweepJob, place: Place) -> dict[str, Any]:
-    record = choose_winner(folder)
-    known = read_winner(folder, record.trial)
+def _make_winner(folder: Path, sweep: Sweep, job: SweepJob, place: Place) -> dict[str, Any]:
+    record = choose_winner(folder, sweep)
+    known = read_winner(folder, record)
     if known is not None:
         return known
     logger.info(f"The winner is trial {record.trial}; it is evaluated on the test part")
     results = finish_winner(job, place, record.trial)
-    finished = not_none(TrialRecord.read(trials_folder(folder) / record.trial))
+    finished = not_none(TrialRecord.read(trial_folder(folder, record.trial)))
     winner = {
         "trial": record.trial,
         "settings": record.settings,

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.json_files import write_json
+from recbole_gserec.errors import SettingError
+from recbole_gserec.json_files import read_json, write_json
 from recbole_gserec.tune.space import Choice, Range, grid, grid_size, random_points
 
 SWEEP_FILE = "sweep.json"
@@ -86,13 +86,10 @@ class Sweep:
         """
         path, content = folder / SWEEP_FILE, json.loads(json.dumps(asdict(self)))
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            known = read_json(path, "Name another folder with --output, or delete this one.")
         except FileNotFoundError:
             write_json(path, content)
             return False
-        except ValueError as error:
-            raise DataError(path, "damaged", "Name another folder with --output, or delete this one.") from error
-        known = before if isinstance(before, dict) else {}
         if other := sorted(name for name in content if known.get(name) != content[name]):
             told = " and ".join(_TOLD.get(name, name) for name in other)
             raise SettingError(

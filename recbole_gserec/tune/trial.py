@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from recbole_gserec.benchmark.runs import refuse_links
 from recbole_gserec.errors import message_of
 from recbole_gserec.files import scratch_folder
 from recbole_gserec.process_log import write_to_log
@@ -22,7 +23,7 @@ from recbole_gserec.tune.trial_record import (
     LOG_FILE,
     STATE_FILE,
     TrialRecord,
-    trials_folder,
+    trial_folder,
 )
 
 SCORE = "best_score"
@@ -43,8 +44,9 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
     from ray import tune
 
     context = tune.get_context()
-    folder = trials_folder(job.folder) / context.get_trial_id()
+    folder = trial_folder(job.folder, context.get_trial_id())
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     record = TrialRecord.read(folder)
     if record is not None and record.status == FINISHED and not job.population:
         # Ended between two snapshots of Ray's.

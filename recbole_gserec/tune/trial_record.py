@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.json_files import write_json
+from recbole_gserec.errors import DataError, GSERecError
+from recbole_gserec.files import is_plain_name
+from recbole_gserec.json_files import read_json, write_json
 
 RECORD_FILE, CHECKPOINT_FILE, STATE_FILE = "trial.json", "checkpoint.pth", "training.pth"
 SETTINGS_FILE, LOG_FILE = "settings.yaml", "log.txt"
@@ -50,12 +51,12 @@ class TrialRecord:
 
     @classmethod
     def read(cls, folder: Path) -> TrialRecord | None:
-        """Read what :meth:`write` wrote; None where there is none that is whole."""
+        """Read what :meth:`write` wrote; None where there is none that is whole and of this folder."""
         try:
-            record = cls(**json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            record = cls(**read_json(folder / RECORD_FILE, "The trial is left out"))
+        except (FileNotFoundError, DataError, TypeError):
             return None
-        return record if record._is_whole() else None
+        return record if record._is_whole() and record.trial == folder.name else None
 
     def _is_whole(self) -> bool:
         has_types = isinstance(self.trial, str) and isinstance(self.settings, dict) and isinstance(self.scores, list)
@@ -75,6 +76,24 @@ def trials_folder(folder: Path) -> Path:
     return folder / "trials"
 
 
+def trial_folder(folder: Path, trial: str) -> Path:
+    """Where a trial of a sweep lies.
+
+    Raises:
+        GSERecError: If its name is a path, or a link leads to another place: nothing outside the sweep is touched.
+    """
+    place = trials_folder(folder) / trial
+    if not is_plain_name(trial) or any(path.is_symlink() for path in (place, place.parent)):
+        raise GSERecError(f"{place}: leads out of the sweep's folder. Delete it")
+    return place
+
+
+def _trial_folders(folder: Path) -> list[Path]:
+    """Folders of a sweep's own trials: links lead elsewhere."""
+    trials = trials_folder(folder)
+    return [] if trials.is_symlink() else [path for path in sorted(trials.glob("*")) if not path.is_symlink()]
+
+
 def read_trials(folder: Path) -> list[TrialRecord]:
     """The trials of a sweep, from the best to the worst."""
     return sorted(_records(folder), key=lambda record: record.rank)
@@ -87,7 +106,7 @@ def failed_trials(folder: Path) -> list[TrialRecord]:
 
 def damaged_trials(folder: Path) -> list[Path]:
     """Folders of trials of which no whole record is left."""
-    return [path for path in sorted(trials_folder(folder).glob("*")) if TrialRecord.read(path) is None]
+    return [path for path in _trial_folders(folder) if TrialRecord.read(path) is None]
 
 
 def drop_weights(folder: Path, n_kept: int) -> None:
@@ -96,11 +115,11 @@ def drop_weights(folder: Path, n_kept: int) -> None:
         if record.status != RUNNING:
             for name in (CHECKPOINT_FILE, STATE_FILE):
                 with suppress(FileNotFoundError):
-                    (trials_folder(folder) / record.trial / name).unlink()
+                    (trial_folder(folder, record.trial) / name).unlink()
 
 
 def _records(folder: Path) -> Iterator[TrialRecord]:
-    for path in sorted(trials_folder(folder).glob("*")):
+    for path in _trial_folders(folder):
         record = TrialRecord.read(path)
         if record is not None:
             yield record

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from recbole_gserec.errors import GSERecError
+from recbole_gserec.errors import DataError, GSERecError
 from recbole_gserec.files import written_aside
-from recbole_gserec.json_files import write_json
+from recbole_gserec.json_files import read_json, write_json
 from recbole_gserec.tune.sweep import Sweep
-from recbole_gserec.tune.trial_record import TrialRecord, read_trials
+from recbole_gserec.tune.trial_record import RECORD_FILE, TrialRecord, read_trials, trial_folder
+
+logger = logging.getLogger(__name__)
 
 BEST_FILE, WINNER_FILE = "best.yaml", "winner.json"
 _FIELDS = {"trial": str, "settings": dict, "score": float, "valid": dict, "test": dict, "metric": str}
 
 
-def choose_winner(folder: Path) -> TrialRecord:
+def choose_winner(folder: Path, sweep: Sweep) -> TrialRecord:
     """The trial with the best validation score.
 
     Raises:
-        GSERecError: If no trial has one.
+        GSERecError: If no trial has one, or its record has other settings than those that are tried.
     """
     trials = read_trials(folder)
     if not trials:
@@ -30,17 +32,24 @@ def choose_winner(folder: Path) -> TrialRecord:
     if trials[0].best_score is None:
         reason = next((record.error for record in trials if record.error), "they were stopped before their first epoch")
         raise GSERecError(f"no trial of the sweep in {folder} has a score: {reason}")
+    if trials[0].settings.keys() != sweep.space.keys():
+        place = trial_folder(folder, trials[0].trial)
+        raise DataError(place / RECORD_FILE, "has other settings than the sweep tries", f"Delete {place}")
     return trials[0]
 
 
-def read_winner(folder: Path, trial: str) -> dict[str, Any] | None:
+def read_winner(folder: Path, record: TrialRecord) -> dict[str, Any] | None:
     """What is known of the winner already; None where that was another trial, or the file is damaged."""
     try:
-        winner = json.loads((folder / WINNER_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        winner = read_json(folder / WINNER_FILE, "The winner is tested again")
+    except FileNotFoundError:
         return None
-    is_whole = isinstance(winner, dict) and all(isinstance(winner.get(name), kind) for name, kind in _FIELDS.items())
-    return winner if is_whole and winner["trial"] == trial else None
+    except DataError as error:
+        logger.warning(str(error))
+        return None
+    is_whole = all(isinstance(winner.get(name), kind) for name, kind in _FIELDS.items())
+    is_same = is_whole and (winner["trial"], winner["settings"]) == (record.trial, record.settings)
+    return winner if is_same else None
 
 
 def write_winner(folder: Path, winner: dict[str, Any]) -> None:

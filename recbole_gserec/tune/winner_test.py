@@ -15,7 +15,7 @@ from recbole_gserec.narrowing import not_none
 from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.training import SweepJob, train_trial
-from recbole_gserec.tune.trial_record import LOG_FILE, TrialRecord, trials_folder
+from recbole_gserec.tune.trial_record import LOG_FILE, TrialRecord, trial_folder
 
 _TEST_LOG = f"test-{LOG_FILE}"
 
@@ -39,12 +39,12 @@ def finish_winner(job: SweepJob, place: Place, trial: str) -> dict[str, Any]:
     except ray.exceptions.RayError as error:
         # A task whose process was killed is another kind of error than one that raised.
         reason = message_of(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
-        log = trials_folder(job.folder) / trial / _TEST_LOG
+        log = trial_folder(job.folder, trial) / _TEST_LOG
         raise GSERecError(f"the winner, trial {trial}, failed in its test: {reason}. Its log is {log}") from error
 
 
 def _finish(job: SweepJob, trial: str) -> dict[str, Any]:
-    folder = trials_folder(job.folder) / trial
+    folder = trial_folder(job.folder, trial)
     record = not_none(TrialRecord.read(folder))
     write_to_log(folder / _TEST_LOG)
     os.chdir(folder)

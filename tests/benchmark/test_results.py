@@ -142,7 +142,7 @@ def without(*names):
     ("damage", "problem"),
     [
         (damage_json, "truncated, or not JSON"),
-        (lambda folder: (folder / "run.json").write_text("[1]"), "not the record of a run"),
+        (lambda folder: (folder / "run.json").write_text("[1]"), "not a JSON object"),
         (lambda folder: (folder / "run.json").write_bytes(b"\xff\xfe{}"), "truncated, or not JSON"),
         (changed(format=2), "is of format 2, and this version reads format 1"),
         (changed(status="done"), "has the status 'done'"),

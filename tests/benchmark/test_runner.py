@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
+import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
 
-from recbole_gserec.benchmark import runner
+from recbole_gserec.benchmark import outcomes, runner
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
 from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.plan import Request
@@ -21,7 +23,7 @@ from recbole_gserec.benchmark.runner import run_benchmark
 from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, status_of, write_run
 from recbole_gserec.benchmark.worker import clean, make_run
 from recbole_gserec.config import make_config
-from recbole_gserec.errors import GSERecError
+from recbole_gserec.errors import DataError, GSERecError
 from tests.benchmark.stored_runs import write_ranks
 
 GIVEN = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}
@@ -126,6 +128,40 @@ def test_a_run_whose_files_are_damaged_is_made_again(make, tmp_path, name, harm)
     again = FakePool()
     assert make(again)[:3] == (4, 0, 0)
     assert again.made == [("toy", "GSERec", 2)]
+
+
+def test_a_changed_bit_of_a_rank_is_told_and_the_run_made_again(make, tmp_path, caplog):
+    make(FakePool())
+    (folder,) = (tmp_path / "out" / "runs" / "toy" / "GSERec").glob("2-*")
+    frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "rank": [1, 2]})
+    tokens = {"user": ["[PAD]", "a", "b"], "item": ["[PAD]", "x", "y"]}
+    dataset = SimpleNamespace(uid_field="user", iid_field="item", field2id_token=tokens)
+    outcomes.write_ranks(folder / "ranks.parquet", {"test": frame}, dataset)
+    again = FakePool()
+    assert make(again)[:3] == (4, 0, 0) and again.made == []
+    data = bytearray((folder / "ranks.parquet").read_bytes())
+    data[len(data) // 3] ^= 4
+    (folder / "ranks.parquet").write_bytes(data)
+    assert make(again)[:3] == (4, 0, 0) and again.made == [("toy", "GSERec", 2)]
+    (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    told = f"{folder / 'ranks.parquet'}: damaged: its checksum does not match"
+    assert line == f"GSERec on toy, seed 2: is made again, because {told}"
+
+
+def test_a_link_is_no_folder_of_a_run(make, tmp_path):
+    """What lies in such a folder is removed when the run is made."""
+    make(FakePool())
+    (folder,) = (tmp_path / "out" / "runs" / "toy" / "GSERec").glob("2-*")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    run = Run("toy", "d1", "GSERec", 2, {})
+    with pytest.raises(DataError, match="2-.*: a link, and nothing outside of its folder is to be changed. Delete"):
+        Spec(run, folder, tmp_path / "dataset", {}).write()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "elsewhere" / "run.json")
+    with pytest.raises(DataError, match="run/log.txt: a link"):
+        Spec(run, tmp_path / "run", tmp_path / "dataset", {}).write()
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"run.json", "ranks.parquet"}
 
 
 def test_new_seeds_models_settings_and_data_are_new_runs(make):
@@ -244,7 +280,13 @@ def test_a_new_attempt_leaves_alone_what_another_process_is_writing(tmp_path):
     for name in (".spec-abc.json", "spec.json", ".lock", ".run-abc.json", "ranks.parquet"):
         (tmp_path / name).write_text("")
     (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "kept").write_text("")
+    elsewhere = tmp_path.with_name("elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("")
+    (tmp_path / "link").symlink_to(elsewhere)
     clean(tmp_path)
+    assert (elsewhere / "kept").exists()
     assert {path.name for path in tmp_path.iterdir()} == {".spec-abc.json", "spec.json", ".lock"}
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Evaluator
+from recbole.evaluator.collector import DataStruct
 
+from recbole_gserec.errors import GSERecError
 from recbole_gserec.evaluation.collector import TieAwareCollector
 from recbole_gserec.evaluation.scoring import CandidateBatch
 
@@ -82,6 +84,28 @@ def test_ties_count_against_the_target(config):
     result, collector = evaluate(config("Hit", topk=(1, 2, 9)), (scores, batch, rows, columns))
     assert result == {"hit@1": 0, "hit@2": 1 / 2, "hit@9": 1}
     assert collector.per_user_ranks()["rank"].tolist() == [9, 2]
+
+
+def test_a_target_without_a_score_is_told_and_comes_last(config, caplog):
+    scores, *others = batch_with_ranks([1, 1])
+    scores[0, 0] = torch.nan
+    result, collector = evaluate(config("Hit", topk=(1, 2, 9)), (scores, *others))
+    assert result == {"hit@1": 1 / 2, "hit@2": 1 / 2, "hit@9": 1 / 2}
+    assert collector.per_user_ranks()["rank"].tolist() == [10, 1]
+    assert "GSERec: the scores of 1 of 2 targets are NaN: these have the last rank" in caplog.text
+
+
+def test_without_any_score_there_is_no_result(config):
+    """It would be that of a bad model, and the next evaluation is another one."""
+    settings = config("Hit")
+    scores, *others = batch_with_ranks([1, 1])
+    collector = TieAwareCollector(settings)
+    collector.eval_batch_collect(scores.where(scores.isinf(), torch.nan), *others)
+    with pytest.raises(GSERecError, match="GSERec: the scores of 2 of 2 targets are NaN: the training diverged. Train"):
+        collector.get_data_struct()
+    collector.data_struct = DataStruct()
+    collector.eval_batch_collect(scores, *others)
+    assert Evaluator(settings).evaluate(collector.get_data_struct())["hit@1"] == 1
 
 
 def test_fewer_candidates_than_topk(config):

@@ -9,6 +9,7 @@ from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.data.user_codes import user_codes
 from recbole_gserec.preprocess import code_file
 from recbole_gserec.preprocess.code_file import code_names, codes_are_current, write_code_file
+from recbole_gserec.preprocess.code_record import read_code_record
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.prompts import template_path
@@ -122,3 +123,27 @@ def test_codes_are_current_until_anything_that_decides_them_changes(tmp_path):
     assert not codes_are_current(prefix, made)
     (tmp_path / "d.code.json").write_text("[1")
     assert not codes_are_current(prefix, made)
+
+
+def test_a_description_does_not_say_where_anything_is(tmp_path):
+    """Codes of others would have other prompts sent to their server, and files written where they say."""
+    settings = PreprocessSettings(rq_epochs=60).deciding()
+    elsewhere = {"llm_base_url": "http://example.com", "preprocess_store": "/x.sqlite3", "code_path": "/x.code"}
+    summarizer = {"name": "template", "settings": {}}
+    path = write(tmp_path / "d", description={"settings": {**settings, **elsewhere}, "summarizer": summarizer})
+    assert read_code_record(path, "Make them again.").unusual("d") == {"rq_epochs": 60}
+
+
+@pytest.mark.parametrize("suffix", ["", ".json"])
+def test_damaged_codes_are_told_and_made_again(tmp_path, suffix, caplog):
+    description = {"settings": {"rq_epochs": 5}}
+    path = write(tmp_path / "d", description=description)
+    for report in (".code.md", ".code.png"):
+        (tmp_path / f"d{report}").touch()
+    assert codes_are_current(tmp_path / "d", description) and not caplog.text
+    damaged = path.with_name(path.name + suffix)
+    damaged.write_text(damaged.read_text().replace("5", "6") + ("s1_1" if not suffix else ""))
+    assert not codes_are_current(tmp_path / "d", description)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and record.message.startswith(f"{damaged}: ")
+    assert record.message.endswith("They are made again")

@@ -145,13 +145,38 @@ def test_edited_codes(folder, prepare):
     assert one_line(error) == f"{path}: not the codes that toy.code.json tells of. {AGAIN}"
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b'{"fingerprint": {}}', b'{"fingerprint": {', b"\xff"])
-def test_a_damaged_record(folder, prepare, content):
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "truncated, or not JSON"),
+        (b'{"fingerprint": {', "truncated, or not JSON"),
+        (b"\xff", "truncated, or not JSON"),
+        (b"[]", "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b"{}", "it does not tell what the codes were made from"),
+        (b'{"fingerprint": {}}', "it does not tell what the codes were made from"),
+    ],
+)
+def test_a_damaged_record(folder, prepare, content, problem):
     record = folder / "toy.code.json"
     record.write_bytes(content)
     with pytest.raises(DataError) as error:
         prepare()
-    assert one_line(error) == f"{record}: damaged: it does not tell what the codes were made from. {AGAIN}"
+    assert one_line(error) == f"{record}: damaged: {problem}. {AGAIN}"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("suffix", ["code", "code.json"])
+def test_a_changed_bit(folder, prepare, suffix, part):
+    path = folder / f"toy.{suffix}"
+    data = bytearray(path.read_bytes())
+    # In a line, not between two of JSON.
+    place = next(at for at in range(int(part * len(data)), len(data)) if chr(data[at]).isalnum())
+    data[place] ^= 2
+    path.write_bytes(data)
+    with pytest.raises(DataError) as error:
+        prepare()
+    assert one_line(error).startswith(f"{path}: ") and one_line(error).endswith(AGAIN)
 
 
 def test_codes_made_elsewhere_need_no_record(folder, prepare):

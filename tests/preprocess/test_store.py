@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess.answers import STATUSES, Summary
-from recbole_gserec.preprocess.store import VERSION, Store, maker_hash, text_hash
+from recbole_gserec.preprocess.store import VERSION, Store, _checksum, maker_hash, text_hash
 
 counts = st.one_of(st.none(), st.integers(0, 2**15))
 summaries = st.builds(Summary, st.sampled_from(list(STATUSES)), st.text(), st.integers(1, 9), counts, counts, counts)
@@ -120,6 +120,29 @@ def test_entries_are_found_by_their_own_maker_only(store):
     found = [[summary.text for summary in store.summaries(keys("p"), maker).values()] for maker in makers]
     assert found == [["by 0"], ["by 1"], []]
     assert [[*map(list, store.vectors(keys("p"), maker).values())] for maker in makers] == [[[0, 0]], [[1, 1]], []]
+
+
+def test_a_maker_s_entry_is_never_another_s(store):
+    """Where a damaged index leads to the entry of another maker, of the very same prompt or text."""
+    makers = [store.add_maker("summarizer", {"name": name}) for name in "ab"]
+    for maker in makers:
+        store.add_summaries({text_hash("p"): Summary("json", f"by {maker}")}, maker)
+        store.add_vectors(keys("p"), np.zeros((1, 2)), maker)
+    for table in ("summaries", "vectors"):
+        store._open.execute(f"DELETE FROM {table} WHERE maker = ?", (makers[0],))
+        store._open.execute(f"UPDATE {table} SET maker = ?", (makers[0],))
+    for read in (store.summaries, store.vectors):
+        with Store(store.path) as again, pytest.raises(DataError, match="damaged: the .* has changed"):
+            getattr(again, read.__name__)(keys("p"), makers[0])
+
+
+def test_entries_of_earlier_versions_are_read(store):
+    """Their checksums do not tell the maker."""
+    maker = store.add_maker("summarizer", {"name": "a"})
+    entry = (text_hash("p"), "json", "text", 1, None, 3, None)
+    row = (*entry[:1], maker, *entry[1:], _checksum(*entry))
+    store._open.execute("INSERT INTO summaries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    assert store.summaries(keys("p"), maker) == {text_hash("p"): Summary(*entry[1:])}
 
 
 def test_a_maker_is_known_by_its_settings_in_any_order(store):

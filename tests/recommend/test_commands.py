@@ -9,8 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from recbole_gserec.checkpoint import CheckpointConfig
 from recbole_gserec.cli.main import main
+from recbole_gserec.errors import GSERecError
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.recommend.trained import load_trained
 from recbole_gserec.recommend.vectors import export_vectors
@@ -130,6 +133,50 @@ def test_a_bad_checkpoint_is_told_in_one_line(run, tmp_path, command):
         status, _, told = run(command, "--checkpoint", name, *out)
         assert (status, len(told.splitlines())) == (2, 1)
         assert told.startswith(f"error: {name}: {problem}")
+
+
+@pytest.mark.parametrize("command", ["recommend", "export"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_told_in_one_line(run, checkpoint, tmp_path, command, value):
+    state = torch.load(checkpoint, weights_only=True)
+    state["config"] = CheckpointConfig(state["config"])
+    state["state_dict"]["item_embedding.weight"][7, 2] = value
+    torch.save(state, tmp_path / "bad.pth")
+    out = ["--out", "vectors"] if command == "export" else []
+    status, output, told = run(command, "--checkpoint", "bad.pth", *out)
+    assert (status, output) == (2, "")
+    assert told == (
+        "error: bad.pth: 'item_embedding.weight' has NaN or infinite values (1): the training diverged. Train again "
+        "with a smaller learning_rate, or use the checkpoint of another training\n"
+    )
+
+
+def test_scores_that_overflow_are_told_in_one_line(run, tmp_path):
+    """Of weights that are numbers, if barely so."""
+    data = write_dataset(tmp_path / "dataset", "toy", **random_files())
+    path = store_model(data, "LightGCN")
+    state = torch.load(path, weights_only=True)
+    state["config"] = CheckpointConfig(state["config"])
+    for weights in state["state_dict"].values():
+        weights.copy_(torch.where(weights < 0, -3e38, 3e38))
+    torch.save(state, path)
+    status, _, told = run("recommend", "--checkpoint", path, "--out", "best.csv")
+    assert (status, told.splitlines()[-1:]) == (
+        2,
+        [
+            f"error: {path}: for user 'u0' the scores of all items are NaN or infinite: the training diverged. Train "
+            "again with a smaller learning_rate"
+        ],
+    )
+    assert not (tmp_path / "best.csv").exists()
+
+
+def test_vectors_that_are_no_numbers_are_not_exported(checkpoint):
+    trained = load_trained(checkpoint)
+    with torch.no_grad():
+        trained.model.item_embedding.weight[3] = torch.nan
+    with pytest.raises(GSERecError, match=r"'items' \(.*\) has NaN or infinite values: the training diverged"):
+        export_vectors(trained)
 
 
 def test_a_failed_command_leaves_no_file(run, checkpoint, tmp_path, monkeypatch):

@@ -233,6 +233,16 @@ def test_a_sweep_killed_before_its_first_snapshot_begins_anew(data, tmp_path):
     assert len(read_trials(request.folder)) == 1
 
 
+@pytest.mark.parametrize("link", ["codes", "trials/a"])
+def test_links_in_a_sweep_are_refused_at_once(data, tmp_path, link):
+    (tmp_path / "elsewhere").mkdir()
+    request = TuneRequest("SASRec", "toy", data, tmp_path)
+    (request.folder / "trials").mkdir(parents=True)
+    (request.folder / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=f"{link}: a link, and nothing outside of its folder is to be changed"):
+        search(request, PLACE)
+
+
 def test_another_sweep_in_the_same_folder(swept):
     request, _ = swept
     with pytest.raises(SettingError, match="has a sweep with other settings and seed: name another folder"):

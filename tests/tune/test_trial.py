@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from recbole.utils import get_model, init_seed
 
+from recbole_gserec.config import make_config
 from recbole_gserec.errors import GSERecError
+from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
+from recbole_gserec.tune.space import Choice
+from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.training import EpochReport, _note, _trainer_class, train_trial
 from recbole_gserec.tune.trial import _reporter
 from recbole_gserec.tune.trial_record import (
     CHECKPOINT_FILE,
     FAILED,
+    RUNNING,
     STATE_FILE,
     STOPPED,
     TrialRecord,
     damaged_trials,
+    drop_weights,
     read_trials,
+    trial_folder,
 )
+from recbole_gserec.tune.winner import choose_winner
 
 SMALL = {"hidden_size": 16, "inner_size": 16, "train_batch_size": 256, "epochs": 2, "train_neg_sample_args": None}
 
@@ -41,9 +50,96 @@ def trial(tmp_path) -> Path:
 def test_a_damaged_record_is_none(trial, change):
     TrialRecord("a", {}).write(trial)
     path = trial / "trial.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    # As an earlier version left it, without a checksum.
+    path.write_text(json.dumps({**asdict(TrialRecord("a", {})), **change}))
     assert TrialRecord.read(trial) is None
     assert damaged_trials(trial.parents[1]) == [trial] and not read_trials(trial.parents[1])
+
+
+def test_a_changed_record_is_none(trial):
+    TrialRecord("a", {"n_layers": 1}, scores=[0.5], best_score=0.5).write(trial)
+    path = trial / "trial.json"
+    path.write_text(path.read_text().replace('"best_score": 0.5', '"best_score": 0.7'))
+    assert TrialRecord.read(trial) is None
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("name", ["../../outside", "/absolute", "b", ".", ""])
+def test_a_record_says_nothing_of_other_folders(trial, tmp_path, name, checksum):
+    """Weights of trials that are not among the best are removed, and none besides."""
+    name = f"{tmp_path}/outside" if name == "/absolute" else name
+    places = [tmp_path / "outside", trial.parent / "b", trial.parent, trial]
+    for place in places:
+        place.mkdir(exist_ok=True)
+        (place / CHECKPOINT_FILE).write_text("weights")
+    record = TrialRecord(name, {}, STOPPED, best_score=0.5)
+    record.write(trial)
+    if not checksum:
+        (trial / "trial.json").write_text(json.dumps(asdict(record)))
+    sweep = trial.parents[1]
+    assert read_trials(sweep) == [] and trial in damaged_trials(sweep)
+    drop_weights(sweep, 0)
+    assert all((place / CHECKPOINT_FILE).exists() for place in places)
+
+
+@pytest.mark.parametrize("linked", ["trial", "trials"])
+def test_links_out_of_a_sweep_are_not_followed(trial, tmp_path, linked):
+    other = tmp_path / "other" / "trials" / "a"
+    other.parent.mkdir(parents=True)
+    trial.rename(other)
+    TrialRecord("a", {}, STOPPED, best_score=0.5).write(other)
+    (other / CHECKPOINT_FILE).write_text("weights")
+    link, target = (trial, other) if linked == "trial" else (trial.parent, other.parent)
+    if linked == "trials":
+        trial.parent.rmdir()
+    link.symlink_to(target)
+    sweep = trial.parents[1]
+    drop_weights(sweep, 0)
+    assert (other / CHECKPOINT_FILE).exists() and read_trials(sweep) == [] and damaged_trials(sweep) == []
+    with pytest.raises(GSERecError, match="leads out of the sweep's folder"):
+        trial_folder(sweep, "a")
+
+
+def test_what_a_link_leads_to_is_not_written(random_dataset, trial, tmp_path):
+    outside = tmp_path / "outside.txt"
+    outside.write_text("kept")
+    for name in ("settings.yaml", "log.txt"):
+        (trial / name).symlink_to(outside)
+    make_config("SASRec", "toy", {"epochs": 2}, {"data_path": random_dataset}, trial / "settings.yaml")
+    assert (trial / "settings.yaml").read_text() == "epochs: 2\n"
+    with pytest.raises(OSError, match="log.txt"):
+        write_to_log(trial / "log.txt")
+    assert outside.read_text() == "kept"
+
+
+def test_weights_of_the_sweep_s_own_trials_are_dropped(trial):
+    """But for those of the best, and of trials that are running."""
+    for name, status, score in (("a", STOPPED, 0.5), ("b", STOPPED, 0.7), ("c", STOPPED, 0.6), ("d", RUNNING, 0.1)):
+        folder = trial.with_name(name)
+        folder.mkdir(exist_ok=True)
+        TrialRecord(name, {}, status, best_score=score).write(folder)
+        for file in (CHECKPOINT_FILE, STATE_FILE):
+            (folder / file).write_text("weights")
+    drop_weights(trial.parents[1], 1)
+    assert sorted(path.parent.name for path in trial.parent.glob(f"*/{CHECKPOINT_FILE}")) == ["b", "d"]
+    assert sorted(path.parent.name for path in trial.parent.glob(f"*/{STATE_FILE}")) == ["b", "d"]
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../b", "..", ""])
+def test_a_trial_lies_in_a_folder_of_the_sweep(trial, name):
+    with pytest.raises(GSERecError, match="leads out of the sweep's folder"):
+        trial_folder(trial.parents[1], name)
+    assert trial_folder(trial.parents[1], "a_00001") == trial.with_name("a_00001")
+
+
+def test_a_winner_has_settings_that_are_tried(trial, tmp_path):
+    """Others, such as a path, would decide where files are written."""
+    sweep = Sweep("SASRec", "toy", "", {"n_layers": Choice((1, 2))})
+    TrialRecord("a", {"n_layers": 1, "code_path": f"{tmp_path}/x.code"}, STOPPED, best_score=0.5).write(trial)
+    with pytest.raises(GSERecError, match="trial.json: has other settings than the sweep tries. Delete"):
+        choose_winner(trial.parents[1], sweep)
+    TrialRecord("a", {"n_layers": 1}, STOPPED, best_score=0.5).write(trial)
+    assert choose_winner(trial.parents[1], sweep).trial == "a"
 
 
 @pytest.mark.parametrize("began", [True, False])
