@@ -11,6 +11,7 @@ import yaml
 
 from recbole_gserec.data.atomic_files import TYPES
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.yaml_values import read_yaml
 
 Columns = Mapping[str, tuple[str, ...]]
 """The columns of each meaning. Several are for texts and for the time only, and are joined by spaces."""
@@ -112,7 +113,7 @@ def read_file(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
     """
     remedy = "Write for each of interactions, searches and items lines like 'user: customer_id'."
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "Check --columns.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from recbole.config import Config
 from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_color
 
 from recbole_gserec import torch_files
+from recbole_gserec.config import without_login
 from recbole_gserec.data.file_record import file_record
 from recbole_gserec.errors import CheckpointError, DataError
 from recbole_gserec.files import is_plain_name
@@ -47,7 +48,7 @@ class CheckpointConfig:
 
     def __reduce__(self) -> tuple[Any, ...]:
         config = self._config
-        plain = {part: _encode(getattr(config, part)) for part in _PARTS}
+        plain = {part: _encode(without_login(getattr(config, part))) for part in _PARTS}
         names = {"model": config.model, "dataset": config.dataset}
         return restore_config, ({**plain, **names, "dataset_files": file_record(config)},)
 
@@ -88,7 +89,7 @@ def _check_model(config: Config) -> None:
     # Logs are named by it.
     if not isinstance(config.dataset, str) or not is_plain_name(config.dataset):
         raise ValueError(f"the dataset is {config.dataset!r}")
-    # RecBole's KD_DAGFM passes this setting to `eval`.
+    # KD_DAGFM takes a network of this name.
     if config.model == "KD_DAGFM" and not str(settings.get("teacher")).isidentifier():
         raise ValueError(f"teacher is {settings.get('teacher')!r}")
 

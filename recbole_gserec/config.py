@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,23 @@ def without_arguments() -> Iterator[None]:
         sys.argv = arguments
 
 
+def gpu_ids(value: Any) -> Any:
+    """The setting ``gpu_id`` as ``CUDA_VISIBLE_DEVICES`` has it, ``0,1``; no value is no GPU."""
+    if isinstance(value, str):
+        return value.strip("()[] ")
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def without_login(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as others may see them: the address of a language model's server can hold a login."""
+    address = settings.get("llm_base_url")
+    if not isinstance(address, str):
+        return dict(settings)
+    return {**settings, "llm_base_url": re.sub(r"(?<=://)[^/\\s]*@", "\u2026@", address)}
+
+
 def split_machine(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings that are part of a run, and those that only say where and how to run."""
     given = {name: value for name, value in settings.items() if name not in MACHINE}
@@ -43,7 +61,7 @@ def make_config(
     Args:
         model: Name of the model.
         dataset: Name of the dataset.
-        given: Settings of the run. They go by way of a file: texts in a dictionary RecBole would evaluate.
+        given: Settings of the run. They go by way of a file: a text in a dictionary would be read as a value.
         here: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to its ``gpu_id``, 0 by
             default: unless one is given here, it is that of this process.
         file: Where to write the file; None for one that is not kept.

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from recbole_gserec.errors import DataError
-from recbole_gserec.yaml_values import read_yaml
+from recbole_gserec.yaml_values import YAMLLimitError, read_yaml
 
 
 def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
@@ -31,11 +31,12 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
             raise DataError(file, f"cannot be read ({error.strerror})", "Give a YAML file with settings.") from error
         except UnicodeDecodeError as error:
             raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
-        except (yaml.YAMLError, RecursionError) as error:
+        except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             line = mark.line + 1 if mark else None
+            what = "no file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
             raise DataError(
-                file, f"not YAML ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
+                file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
             ) from error
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
             raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")

@@ -12,6 +12,8 @@ from typing import Any
 
 from recbole_gserec.files import NO_ROOM
 
+_LONGEST_NAME = 100
+
 
 class GSERecError(Exception):
     """Base of every error that a user's input, and not a defect of the library, causes."""
@@ -43,6 +45,7 @@ class SettingError(GSERecError):
     @classmethod
     def unknown(cls, name: str, known: Iterable[str]) -> SettingError:
         """Error for a setting nobody reads, with the nearest known name as a hint."""
+        name = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}\u2026"
         near = difflib.get_close_matches(name, list(known), n=1)
         hint = f"Did you mean '{near[0]}'?" if near else "See the model's YAML for the settings it reads."
         return cls(f"unknown setting '{name}'. {hint}")

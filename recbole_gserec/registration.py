@@ -5,6 +5,8 @@ Written for RecBole 1.2.0 and 1.2.1, whose code is the same in all places touche
 
 from __future__ import annotations
 
+import ast
+import copy
 import importlib
 import sys
 import warnings
@@ -70,6 +72,7 @@ def register() -> None:
     _silence_pandas()
     _keep_anomaly_detection_off()
     _clean_worker_arguments()
+    _evaluate_nothing()
     _add_settings()
     _add_models()
     _add_dataset_downloads()
@@ -187,6 +190,51 @@ def _clean_worker_arguments() -> None:
         sys.argv = sys.argv[:1]
 
 
+def _evaluate_nothing() -> None:
+    """Settings are data, wherever they come from: RecBole hands texts of theirs to ``eval``.
+
+    It does so with every text on the command line and in a dictionary, with values in a file of ``HyperTuning``, and
+    with the name of KD_DAGFM's teacher; and LDiffRec reads vectors that may be pickled.
+    """
+    import recbole.model.context_aware_recommender.kd_dagfm as kd_dagfm
+    import recbole.model.general_recommender.ldiffrec as ldiffrec
+    import recbole.trainer.hyper_tuning as hyper_tuning
+    from recbole.config import Config
+
+    from recbole_gserec.config_files import read_config_files
+    from recbole_gserec.setting_values import check_choice
+    from recbole_gserec.yaml_values import Loader, read_value
+
+    def _convert_config_dict(self: Any, given: Any) -> dict[str, Any]:
+        return {name: read_value(name, value) if isinstance(value, str) else value for name, value in given.items()}
+
+    def choices(text: str) -> Any:
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise SettingError(f"'{text[:80]}' is no list of values such as [0.01, 0.001]") from error
+
+    networks = {name: getattr(kd_dagfm, name) for name in ("CIN", "CrossNet", "DAGFM")}
+
+    def teacher(name: str) -> Any:
+        check_choice("teacher", name, tuple(networks))
+        return networks[name]
+
+    def load(path: str, **_: Any) -> Any:
+        try:
+            return np.load(path, allow_pickle=False)
+        except ValueError as error:
+            remedy = "Save the items' vectors as an array of numbers, with numpy.save."
+            raise DataError(path, "not an array of numbers", remedy) from error
+
+    Config._convert_config_dict = _convert_config_dict
+    Config._load_config_files = lambda self, files: read_config_files(files or [])
+    Config._build_yaml_loader = lambda self: Loader
+    # A name of the module comes before the builtin function.
+    hyper_tuning.eval, kd_dagfm.eval = choices, teacher
+    ldiffrec.np = SimpleNamespace(**{**vars(np), "load": load})
+
+
 def _add_settings() -> None:
     """Our YAML files under RecBole's rules of precedence, and a check for settings that nothing reads.
 
@@ -197,6 +245,7 @@ def _add_settings() -> None:
     from recbole.utils.argument_list import dataset_arguments
 
     from recbole_gserec.checkpoint import check_pretrained
+    from recbole_gserec.config import gpu_ids, without_login
     from recbole_gserec.data.settings import DATASET_SETTINGS
     from recbole_gserec.evaluation.settings import check_evaluation
     from recbole_gserec.setting_values import check_values
@@ -209,6 +258,9 @@ def _add_settings() -> None:
     def _load_internal_config_dict(self: Any, model: str, model_class: Any, dataset: str) -> None:
         load_stock(self, model, model_class, dataset)
         given, internal = self.external_config_dict, self.internal_config_dict
+        if "gpu_id" in given:
+            # RecBole joins a tuple alone.
+            given["gpu_id"] = gpu_ids(given["gpu_id"])
         # The command line may be that of a user's own program, with flags of its own: those are only warned of.
         check_names(given, model, lenient=self.cmd_config_dict)
         warn_of_unread(given, model)
@@ -236,6 +288,15 @@ def _add_settings() -> None:
             check_evaluation({**internal, **given}, is_ours=model in MODELS)
 
     Config._load_internal_config_dict = _load_internal_config_dict
+    show_stock = Config.__str__
+
+    def show(self: Any) -> str:
+        # RecBole logs all settings.
+        shown = copy.copy(self)
+        shown.final_config_dict = without_login(self.final_config_dict)
+        return show_stock(shown)
+
+    Config.__str__ = show
 
 
 def _add_models() -> None:
@@ -390,16 +451,20 @@ def _check_search_data() -> None:
 
 
 def _unpickle_only_when_asked() -> None:
-    """RecBole unpickles datasets and dataloaders that lie beside checkpoints, asked or not; a stranger's run code."""
+    """RecBole unpickles datasets and dataloaders that lie beside checkpoints, whoever made them; they can run code."""
     import recbole.data
+    import recbole.data.dataset.dataset
     import recbole.data.utils
     import recbole.quick_start.quick_start
 
-    from recbole_gserec.saved_pickles import only_when_asked
+    from recbole_gserec import saved_pickles
 
+    sealed = SimpleNamespace(dump=saved_pickles.dump, load=saved_pickles.load)
+    recbole.data.utils.pickle = recbole.data.dataset.dataset.pickle = sealed
     modules = (recbole.data.utils, recbole.data, recbole.quick_start.quick_start)
     for name, setting in (("create_dataset", "dataset"), ("load_split_dataloaders", "dataloaders")):
-        safe = only_when_asked(getattr(recbole.data.utils, name), f"save_{setting}", f"{setting}_save_path")
+        stock = getattr(recbole.data.utils, name)
+        safe = saved_pickles.only_when_asked(stock, f"save_{setting}", f"{setting}_save_path")
         for module in modules:
             if hasattr(module, name):
                 setattr(module, name, safe)

@@ -20,6 +20,8 @@ from recbole_gserec.narrowing import is_number
 from recbole_gserec.properties_files import is_search_aware, model_settings, protocol_settings, registered_models
 from recbole_gserec.yaml_values import read_yaml
 
+_LONGEST_VALUE = 200
+
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
 # Whole numbers that must not be 0.
@@ -73,7 +75,9 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         else:
             wanted = _wanted(name, value, defaults[name])
         if wanted:
-            raise SettingError(f"{name} is {value!r}; it takes {wanted}")
+            shown = repr(value)
+            shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}\u2026"
+            raise SettingError(f"{name} is {shown}; it takes {wanted}")
 
 
 def _wanted_kind(value: Any, default: Any) -> str | None:

@@ -27,6 +27,7 @@ from recbole_gserec.properties_files import (
 from recbole_gserec.yaml_values import read_yaml
 
 DEFAULT_DATASET = "ml-100k-search"
+_MOST_TOLD = 20
 
 # Settings that RecBole or its launcher reads and none of its YAML files has; the last three are those of a transform.
 _UNLISTED = """
@@ -142,13 +143,15 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         SettingError: With the nearest known name.
     """
     ours, known = model_settings(model), known_settings(model)
-    for name in given:
-        if name in known:
-            continue
-        error = SettingError.unknown(name, sorted(known))
-        if ours and name not in lenient:
-            raise error
+    unknown = [name for name in given if name not in known]
+    refused = [name for name in unknown if ours and name not in lenient]
+    told = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
+    if refused:
+        raise told[0]
+    for error in told:
         getLogger().warning(str(error))
+    if len(unknown) > len(told):
+        getLogger().warning(f"{len(unknown) - len(told):,} more settings are unknown")
 
 
 def warn_of_unread(given: Iterable[str], model: str) -> None:

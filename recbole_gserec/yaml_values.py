@@ -1,28 +1,158 @@
-"""Reading YAML as RecBole does, safely."""
+"""The one way in which settings are read: YAML, in files and on the command line, and never as code.
+
+Numbers are those that RecBole reads (``1e-5``), and ``None``, as Python writes it, is nothing. Dates stay texts, and so
+do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody means.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from typing import Any, TextIO
 
 import yaml
 
+from recbole_gserec.errors import SettingError
 
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-5`` as a number: YAML 1.1, which PyYAML follows, wants a point and a sign in one, RecBole does not."""
+_MOST_CHARACTERS = 300_000
+_MOST_VALUES = 10_000
+_DEEPEST = 50
+_LARGEST, _MOST_DIGITS = 2**63, 100
+_NOTHING = ("", "~", "null", "Null", "NULL", "None")
+_INTERVAL = r"[\[(][^\[\](){};]*[\])]"
+_INTERVALS = re.compile(rf"{_INTERVAL}(?:\s*;\s*{_INTERVAL})+")
+_SHOWN = 60
+_OWN_RULES = ("int", "float", "null", "timestamp")
+_NO_SETTINGS = ("binary", "omap", "pairs", "set", "timestamp")
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*\.?[0-9_]*[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class YAMLLimitError(yaml.MarkedYAMLError):
+    """A text is YAML, but of a kind that no settings are of: endless, huge, or nested too deep."""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads plain values alone, and stops early at texts made to fill the memory or to run for ever.
+
+    Names and values of an alias count each time that it is used: nine lists of nine aliases each, one below the other,
+    are 400 million.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in rules if tag.rpartition(":")[2] not in _OWN_RULES]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors = {
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] not in _NO_SETTINGS
+    }
+
+    def __init__(self, stream: str | TextIO):
+        # One character more shows that there are too many; a device or a pipe has no end.
+        text = stream if isinstance(stream, str) else stream.read(_MOST_CHARACTERS + 1)
+        if len(text) > _MOST_CHARACTERS:
+            raise YAMLLimitError(problem=f"more than {_MOST_CHARACTERS:,} characters")
+        super().__init__(text)
+        self._depth = self._n_values = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        is_alias = isinstance(event, yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise YAMLLimitError(problem=f"nested more than {_DEEPEST} deep", problem_mark=event.start_mark)
+        before = self._n_values
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias and id(node) not in self._sizes:
+            raise YAMLLimitError(problem=f"'*{event.anchor}' stands within itself", problem_mark=event.start_mark)
+        self._n_values += self._sizes[id(node)] if is_alias else 1
+        if self._n_values > _MOST_VALUES:
+            raise YAMLLimitError(problem=f"more than {_MOST_VALUES:,} values", problem_mark=event.start_mark)
+        if not is_alias:
+            self._sizes[id(node)] = self._n_values - before
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """A dict; the same name twice is an error, since the first value would be lost."""
+        names: set[tuple[str, str]] = set()
+        for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
+                if (name.tag, name.value) in names:
+                    shown = name.value[:_SHOWN]
+                    raise yaml.constructor.ConstructorError(None, None, f"'{shown}' stands here twice", name.start_mark)
+                names.add((name.tag, name.value))
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        is_number = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int"
+        try:
+            # To read the digits of a number takes time as the square of how many there are.
+            is_huge = is_number and len(node.value) > _MOST_DIGITS
+            value = None if is_huge else super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # Such as '!!int x' or '0x_': PyYAML looks at the form alone.
+            problem = f"'{str(node.value)[:_SHOWN]}' is no value"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        if is_huge or (isinstance(value, int) and not -_LARGEST <= value < _LARGEST):
+            raise YAMLLimitError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+for _kind, _pattern, _firsts in (
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("null", "|".join(map(re.escape, _NOTHING)), ["~", "n", "N", ""]),
+):
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_firsts))
 
 
 def read_yaml(text: str | TextIO) -> Any:
     """What a YAML text says; it runs nothing.
 
     Raises:
-        yaml.YAMLError: If it is none.
+        yaml.YAMLError: If it is none, or one of a kind that no settings are of.
     """
-    return yaml.load(text, _Loader)
+    return yaml.load(text, Loader)
+
+
+def read_value(name: str, text: str) -> Any:
+    """The value of a setting that is given as a text: on a command line, or in a dictionary.
+
+    As in a file, but that lists and dicts stand in brackets and braces. Nothing is ever evaluated: what is no such
+    value is the text itself, as in ``[3,inf);[9,9]``, RecBole's intervals.
+
+    Args:
+        name: Of the setting.
+        text: Its value.
+
+    Raises:
+        SettingError: For a value that is huge, endless or nested too deep.
+    """
+    loader = None
+    try:
+        loader = Loader(text)
+        node = loader.get_single_node()
+        if isinstance(node, yaml.ScalarNode):
+            # All of it is the value, or quoted: no part of a text is a comment, an anchor or a tag.
+            is_text = node.tag == "tag:yaml.org,2002:str"
+            is_value = node.value == text.strip() and not is_text if node.style is None else node.style in "'\""
+        else:
+            is_value = node is not None and bool(node.flow_style) and not _INTERVALS.fullmatch(text)
+        if is_value or not text:
+            return loader.construct_document(node) if node is not None else None
+    except YAMLLimitError as error:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\u2026"
+        raise SettingError(f"{name} is '{shown}': {error.problem}") from error
+    except yaml.YAMLError:
+        pass
+    finally:
+        if loader is not None:
+            loader.dispose()
+    return text

@@ -492,3 +492,11 @@ def test_trainers_of_recbole_save_like_ours(trained):
     assert type(trainer) is Trainer
     assert torch.load(trainer.saved_model_file, weights_only=True)["config"]["model"] == "BPR"
     assert trainer.evaluate(loaders[2]) == trainer.evaluate(loaders[2], model_file=trainer.saved_model_file)
+
+
+def test_a_login_in_the_address_of_a_server_is_in_no_checkpoint_and_no_log(random_dataset, make_config):
+    address = "http://me:pa@zzw0rd@host:1/v1"
+    config = make_config("GSERec", llm_base_url=address)
+    assert "http://…@host:1/v1" in str(config) and "zzw0rd" not in str(config)
+    assert "zzw0rd" not in repr(CheckpointConfig(config).__reduce__())
+    assert config["llm_base_url"] == address

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_gserec.config import gpu_ids
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.json_files import plain
@@ -66,13 +67,13 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and name.endswith("_path"):
             value = str(Path(value).absolute())
         if name == "gpu_id":
-            value = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            value = gpu_ids(value)
         result[name] = plain(value)
     return result
 
 
 def _literal(text: str) -> Any:
-    """What RecBole makes of a text on its command line, without evaluating more than literals."""
+    """A number or another literal that somebody wrote as a text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -29,7 +29,7 @@ from recbole_gserec.benchmark.runs import (
     Spec,
 )
 from recbole_gserec.benchmark.timing import timed
-from recbole_gserec.config import make_config
+from recbole_gserec.config import make_config, without_login
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import plain
 from recbole_gserec.resumable import resumable
@@ -70,7 +70,7 @@ def train(spec: Spec) -> dict[str, Any]:
     return {
         **record,
         "status": FINISHED,
-        "settings": plain(config.final_config_dict),
+        "settings": plain(without_login(config.final_config_dict)),
         "epochs": trainer.epoch_record(),
         "test_seconds": test_seconds,
         "samples_per_epoch": len(train_data._dataset),

@@ -5,28 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
 from recbole_gserec.errors import SettingError
-from recbole_gserec.yaml_values import read_yaml
+from recbole_gserec.yaml_values import read_value
 
 
 def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
-    """Read arguments of the form ``--name=value``, the value as YAML.
+    """Read arguments of the form ``--name=value``; see :func:`read_value`.
 
     Raises:
-        SettingError: For an argument of another form.
+        SettingError: For an argument of another form, or a value that is huge or endless.
     """
     settings = {}
     for argument in arguments:
         name, equals, value = argument.removeprefix("--").partition("=")
         if not (argument.startswith("--") and name and equals):
             raise SettingError(f"'{argument}' is not understood. Give settings as --name=value.")
-        try:
-            settings[name] = read_yaml(value)
-        except yaml.YAMLError:
-            # Such as an interval, [3,inf): RecBole reads it itself.
-            settings[name] = value
+        settings[name] = read_value(name, value)
     return settings
 
 

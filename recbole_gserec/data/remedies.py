@@ -12,7 +12,7 @@ from recbole.config import Config
 
 from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS
 from recbole_gserec.properties_files import preprocess_settings, protocol_settings
-from recbole_gserec.yaml_values import read_yaml
+from recbole_gserec.yaml_values import read_value, read_yaml
 
 _DEFAULT_DATA_PATH = "dataset"
 
@@ -39,23 +39,23 @@ def preprocess_command(config: Config) -> str:
         words += ["--data-path", str(data_path)]
     # An address can hold a login, and no error shows one.
     names = [*SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
-    words += [f"--{name}={_as_argument(given[name])}" for name in names if name in given]
+    words += [f"--{name}={_as_argument(name, given[name])}" for name in names if name in given]
     if isinstance(given.get("eval_args"), dict):
         usual = protocol_settings()["eval_args"]
         parts = {part: given["eval_args"].get(part, usual[part]) for part in SPLIT_PARTS}
         parts = {part: value for part, value in parts.items() if value != usual[part]}
         if parts:
-            words.append(f"--eval_args={_as_argument(parts)}")
+            words.append(f"--eval_args={_as_argument('eval_args', parts)}")
     return shlex.join(words)
 
 
-def _as_argument(value: Any) -> str:
-    """A value as the command line of ``gserec`` reads it: as YAML, or as it stands where it is none."""
+def _as_argument(name: str, value: Any) -> str:
+    """A value as the command line reads it: a text as it stands where it means the same in every place."""
     if isinstance(value, str):
         try:
             is_plain = read_yaml(value) == value
         except yaml.YAMLError:
-            is_plain = value.isprintable()
+            is_plain = value.isprintable() and read_value(name, value) == value
         if is_plain:
             return value
     return json.dumps(value, default=str)

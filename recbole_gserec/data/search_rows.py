@@ -34,12 +34,20 @@ class SearchRows:
         return len(self.items)
 
     @classmethod
-    def of_training(cls, events: EventLog) -> SearchRows:
-        """All clicks of the training part; no search at or after a user's first evaluation target is in it."""
+    def of_training(cls, events: EventLog, n_clicks: int | None = None) -> SearchRows:
+        """The clicks of the training part; no search at or after a user's first evaluation target is in it.
+
+        Args:
+            events: All events, their training part marked.
+            n_clicks: Most clicks of a search, the last ones; None for all. Every row brings the user's histories, so a
+                single search with very many clicks would fill the memory.
+        """
         searches = torch.arange(len(events.queries)).repeat_interleave(events.clicks.offsets.diff())
         users = events.users_of_clicks()
-        in_training = searches < events.train_search_ends[users]
-        return cls(users[in_training], searches[in_training], events.clicks.values[in_training].long())
+        kept = searches < events.train_search_ends[users]
+        if n_clicks is not None:
+            kept &= torch.arange(len(searches)) >= events.clicks.offsets[searches + 1] - n_clicks
+        return cls(users[kept], searches[kept], events.clicks.values[kept].long())
 
     def take(self, rows: np.ndarray) -> SearchRows:
         """The given rows, ``[m]``."""

@@ -75,13 +75,14 @@ class SearchTrainDataLoader(TrainDataLoader):
 class JointTrainDataLoader(SearchTrainDataLoader):
     """The same with rows of the search task beside each batch: a :class:`JointInteraction`.
 
-    An epoch has every search row once, in a new order, spread evenly over the batches of all workers and processes.
+    An epoch has every search row once, in a new order, spread evenly over the batches of all workers and processes: a
+    row for each of the last ``MAX_CLICK_LIST_LENGTH`` clicks of each search.
     Recommendation rows and their negatives are those of a model that does not learn to search.
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
-        self._search_rows = SearchRows.of_training(dataset.events)
+        self._search_rows = SearchRows.of_training(dataset.events, dataset.max_click_list_len)
         # The same for all processes of a distributed run.
         self._order_rng = np.random.default_rng(config["seed"])
         self._search_order, self._n_taken = np.zeros(0, dtype=np.int64), 0

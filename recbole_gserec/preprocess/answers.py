@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from recbole_gserec.preprocess.summarizers.base import Completion
 
-REASONING_START, REASONING_END = "<think>", "</think>"
 FIELD = "summary"
 READER = 1
 """Version of how answers are read; to be raised when stored summaries would be read otherwise."""
@@ -26,6 +27,27 @@ STATUSES = {
 }
 _KEPT_OF_FAILURES = 2000
 _OBJECT = re.compile(r'\{\s*"')
+_NAME = (
+    r"(?:[\w-]{1,20}:)?(?:think(?:ing)?|thoughts?|reason(?:ing|s)?|reflect(?:ion|ing)?|analysis|scratch[_-]?pad"
+    r"|inner[_-]?(?:monologue|thoughts?)|chain[_-]?of[_-]?thought|cot)"
+)
+_BAR, _GAP = "[|\uff5c]", r"\s{0,4}"
+_MARKS = re.compile(
+    # A message on a channel: the last one holds the answer, all others lead to it.
+    rf"(?P<final><\|channel\|?>{_GAP}(?:final|response|answer)(?:[^<{{]{{0,40}}<\|constrain\|>{_GAP}\w*)?"
+    rf"(?:{_GAP}<\|message\|>)?|<{_BAR}start_(?:response|text){_BAR}>|\[begin final response\])"
+    rf"|(?P<open><\|channel\|?>{_GAP}(?:[^<{{\n]{{0,60}}<\|message\|>|\w*)"
+    rf"|<{_GAP}{_NAME}(?:\s[^<>]*(?<!/))?>|\[{_GAP}{_NAME}{_GAP}\]|\u25c1{_GAP}{_NAME}{_GAP}\u25b7"
+    rf"|<{_BAR}{_GAP}(?:(?:begin|start)_(?:of_)?)?{_NAME}{_GAP}{_BAR}>)"
+    rf"|(?P<close><channel\|>|<{_GAP}/{_GAP}{_NAME}{_GAP}>|\[{_GAP}/{_GAP}{_NAME}{_GAP}\]"
+    rf"|\u25c1{_GAP}/{_GAP}{_NAME}{_GAP}\u25b7|<{_BAR}{_GAP}(?:/|end_(?:of_)?){_NAME}{_GAP}{_BAR}>)",
+    re.IGNORECASE,
+)
+# Without its marks, as servers show it that leave special tokens out.
+_BARE_CHANNELS = re.compile(r"\s*analysis.*?assistant\s*final(?=\W|[A-Z]|$)", re.DOTALL)
+_END_MARKS = re.compile(
+    r"(?:\s|<\|(?:end|return|call|im_end|eot_id|endoftext)\|>|\[end final response\])+$", re.IGNORECASE
+)
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
 # Where more than these fail, reading on would take time and find nothing.
 _MOST_OBJECTS = 200
@@ -62,9 +84,9 @@ class Summary(NamedTuple):
 def read_answer(completion: Completion, attempts: int = 1) -> Summary:
     """Find the summary in an answer.
 
-    A reasoning block is taken out; of what follows, the JSON object with the field ``summary`` counts, also inside a
-    code fence or between other words. An answer cut off by the limit of tokens is a failure, unless its first object
-    was complete before.
+    Reasoning is taken out, in whatever marks or channel it stands; of what is left, the JSON object with the field
+    ``summary`` counts, also inside a code fence or between other words. Marks within that object are its text. An
+    answer cut off by the limit of tokens is a failure, unless its first object was complete before.
 
     Args:
         completion: The answer.
@@ -79,19 +101,98 @@ def read_answer(completion: Completion, attempts: int = 1) -> Summary:
 
 
 def _read(completion: Completion) -> tuple[str, str]:
-    _, end, after = completion.text.rpartition(REASONING_END)
-    if REASONING_START in after or (completion.opens_in_reasoning and not end):
-        return "reasoning", ""
-    text = after.strip()
-    # Of an answer that was cut off, a later object may be part of the first, which has no end.
-    found = json_summary(text, 1 if not completion.is_whole else _MOST_OBJECTS)
+    parts, is_open = _without_reasoning(completion.text, completion.opens_in_reasoning)
+    found = None
+    for part in reversed(parts):
+        # Of an answer that was cut off, a later object may be part of the first, which has no end.
+        found = json_summary(part, 1 if not completion.is_whole else _MOST_OBJECTS)
+        if found is not None or (part.strip() and not completion.is_whole and not is_open):
+            break
     if found:
         return "json", found
+    if is_open:
+        return "reasoning", ""
     if not completion.is_whole:
         return "truncated", ""
+    text = _END_MARKS.sub("", parts[-1]).strip()
     if not text or found == "":
         return "empty", ""
     return "text", text
+
+
+def ends_in_reasoning(prompt: str) -> bool:
+    """Whether a prompt ends with the beginning of reasoning, with which the answer then goes on."""
+    prompt = prompt.rstrip()
+    return any(mark.lastgroup == "open" and mark.end() == len(prompt) for mark in _MARKS.finditer(prompt))
+
+
+def _without_reasoning(text: str, is_open: bool) -> tuple[list[str], bool]:
+    """The parts of an answer that are no reasoning, and whether it ends in the middle of some.
+
+    A mark within a JSON object is part of its text. Reasoning may be nested, and may mention its own marks; the end of
+    reasoning that nobody has seen to begin has all that stands before it as its text.
+
+    Args:
+        text: The answer.
+        is_open: Whether it begins within reasoning.
+    """
+    text = text.strip()
+    bare = _BARE_CHANNELS.match(text)
+    if bare:
+        text, is_open = text[bare.end() :], False
+    marks = list(_MARKS.finditer(text))
+    if marks:
+        objects = list(_objects(text))
+        starts = [start for start, _ in objects]
+        marks = [
+            mark
+            for mark in marks
+            if not (place := bisect_right(starts, mark.start())) or objects[place - 1][1] <= mark.start()
+        ]
+        # Words in brackets are found in plain texts too.
+        if not any(mark.lastgroup == "close" and mark.group().startswith("[") for mark in marks):
+            marks = [mark for mark in marks if mark.group()[0] != "[" or mark.group().isupper() or not mark.start()]
+    parts, depth = _parts(text, marks, int(is_open), is_nested=True)
+    if depth:
+        # Of two beginnings, the second may be no more than mentioned.
+        parts, depth = _parts(text, marks, int(is_open), is_nested=False)
+    return parts, depth > 0
+
+
+def _parts(text: str, marks: list[re.Match[str]], depth: int, is_nested: bool) -> tuple[list[str], int]:
+    """What stands outside of reasoning, and how deep in it the text ends."""
+    parts: list[str] = []
+    start = 0
+    for mark in marks:
+        kind = mark.lastgroup
+        if kind == "open":
+            if not depth and (part := text[start : mark.start()].strip()):
+                parts.append(part)
+            depth += 1
+        elif kind == "final" or not depth:
+            parts, start, depth = [], mark.end(), 0
+        else:
+            depth = depth - 1 if is_nested else 0
+            start = mark.end()
+    if not depth:
+        parts.append(text[start:])
+    return parts, depth
+
+
+def _objects(text: str) -> Iterator[tuple[int, int]]:
+    """Where the whole JSON objects of a text begin and end, outermost ones alone."""
+    decoder = json.JSONDecoder(strict=False)
+    start = 0
+    for _ in range(_MOST_OBJECTS):
+        match = _OBJECT.search(text, start)
+        if not match:
+            return
+        start = match.start() + 1
+        try:
+            _, start = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            continue
+        yield match.start(), start
 
 
 def json_summary(text: str, n_objects: int = _MOST_OBJECTS) -> str | None:

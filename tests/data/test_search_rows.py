@@ -8,14 +8,21 @@ from recbole_gserec.data.search_rows import JointInteraction, SearchRows
 from recbole_gserec.data.train_dataloaders import JointTrainDataLoader, SearchTrainDataLoader
 
 
+def interactions_of(user, random_rows):
+    return sorted((row for row in random_rows["inter"] if row[0] == user), key=lambda row: row[2])
+
+
+def trained_on(random_rows):
+    """The rows of searches before their users' validation targets."""
+    own = {row[0]: interactions_of(row[0], random_rows) for row in random_rows["search"]}
+    return [row for row in random_rows["search"] if not own[row[0]] or row[2] < own[row[0]][-2][2]]
+
+
 def rows_by_hand(random_rows):
     """Every click of a training search, with what came strictly before the search, from the files' rows alone."""
-    inter, search = random_rows["inter"], random_rows["search"]
-    expected = []
-    for user, query, time, clicks in search:
-        own = sorted((row for row in inter if row[0] == user), key=lambda row: row[2])
-        if own and time >= own[-2][2]:
-            continue
+    search, expected = random_rows["search"], []
+    for user, query, time, clicks in trained_on(random_rows):
+        own = interactions_of(user, random_rows)
         items = [row[1] for row in own if row[2] < time]
         earlier = sorted((row for row in search if row[0] == user and row[2] < time), key=lambda row: row[2])
         for item in clicks.split():
@@ -108,6 +115,23 @@ def test_an_epoch_has_every_search_row_once_and_evenly(make_loaders, batch_size,
     again, _ = make_loaders(train_batch_size=batch_size, worker=worker)
     next(iter(again))
     assert rows_of(again) == first
+
+
+def test_a_search_with_very_many_clicks_has_a_row_for_each_of_the_last(make_loaders, random_rows, write_rows):
+    user, query, time, _ = random_rows["search"][0]
+    clicks = [f"i{place % 7}" for place in range(50_000)]
+    rest = [row for row in random_rows["search"] if row[0] != user]
+    write_rows(**{**random_rows, "search": [*rest, (user, query, -1.0, " ".join(clicks))]})
+    loader, _ = make_loaders(MAX_CLICK_LIST_LENGTH=3)
+    dataset = loader._dataset
+    users, items = (dataset.field2id_token[field] for field in ("user_id", "item_id"))
+    rows = [
+        (users[row[0]], items[row[1]])
+        for batch in loader
+        for row in zip(batch.search["user_id"].tolist(), batch.search["item_id"].tolist(), strict=True)
+    ]
+    assert sorted(item for name, item in rows if name == user) == sorted(clicks[-3:])
+    assert len(rows) == 3 + sum(min(len(row[3].split()), 3) for row in trained_on(random_rows) if row[0] != user)
 
 
 def test_there_may_be_more_batches_than_search_rows(make_loaders, random_rows, write_rows):

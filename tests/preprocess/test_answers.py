@@ -1,11 +1,12 @@
 import json
+import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recbole_gserec.preprocess.answers import FAILED, STATUSES, USABLE, json_summary, read_answer
+from recbole_gserec.preprocess.answers import FAILED, STATUSES, USABLE, ends_in_reasoning, json_summary, read_answer
 from recbole_gserec.preprocess.summarizers.base import Completion
 
 THINKING = 'Perhaps {"summary": "a draft"}?'
@@ -107,6 +108,102 @@ def test_reasoning_is_not_part_of_a_plain_answer():
     assert read("<think>They like war.</think>\nLikes war films.") == ("text", "Likes war films.")
 
 
+MARKS = {
+    "think": ("<think>", "</think>"),
+    "thinking": ("<thinking>", "</thinking>"),
+    "thought": ("<thought>", "</thought>"),
+    "reasoning": ("<reasoning>", "</reasoning>"),
+    "reason": ("<reason>", "</reason>"),
+    "analysis": ("<analysis>", "</analysis>"),
+    "reflection": ("<reflection>", "</reflection>"),
+    "scratchpad": ("<scratchpad>", "</scratchpad>"),
+    "with a prefix": ("<seed:think>", "</seed:think>"),
+    "attributes": ('<think type="deep" steps=3>', "</think>"),
+    "spaces": ("< think >", "</ think >"),
+    "brackets": ("[THINK]", "[/THINK]"),
+    "triangles": ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    "special tokens": ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    "wide bars": ("<\uff5cthink\uff5c>", "<\uff5c/think\uff5c>"),
+    "thinking and response": ("<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
+    "a channel": ("<|channel>thought\n", "<channel|>"),
+    "channels": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    "channels without messages": ("<|channel|>analysis", "<|channel|>final"),
+    "channels with a format": (
+        "<|channel|>commentary to=user<|message|>",
+        "<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>",
+    ),
+    "bare channels": ("analysis", "assistantfinal"),
+}
+forms = pytest.mark.parametrize("form", MARKS)
+
+
+@forms
+@pytest.mark.parametrize("change", [str, str.upper, str.title], ids=["as is", "upper", "title"])
+def test_reasoning_is_taken_out_whatever_its_marks(form, change):
+    start, end = MARKS[form] if form == "bare channels" else map(change, MARKS[form])
+    assert read(f"{start}{THINKING}{end}{ANSWER}") == ("json", "likes war films")
+    assert read(f" \n{start}\n{THINKING}\n{end}\n\n```json\n{ANSWER}\n```") == ("json", "likes war films")
+    assert read(f"{start}They like war.{end}Likes war films.") == ("text", "Likes war films.")
+    assert read(f"{start}hm{end}") == ("empty", f"{start}hm{end}")
+    if form != "bare channels":
+        assert read(f"{start}{THINKING}", is_whole=False)[0] == "reasoning"
+        assert read(f"{THINKING}{end}{ANSWER}", opens_in_reasoning=True) == ("json", "likes war films")
+        assert read(f"{THINKING}{end}{ANSWER}") == ("json", "likes war films")
+        assert ends_in_reasoning(f"user: hello\nassistant: {start}\n") and not ends_in_reasoning(start + end)
+
+
+@forms
+def test_marks_within_the_answer_are_its_text(form):
+    for mark in MARKS[form]:
+        for before in ("", "<think>a</think>", f"{THINKING}</think>", "So: "):
+            assert read(before + json.dumps({"summary": f"asks what {mark} means"})) == (
+                "json",
+                f"asks what {mark} means",
+            )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>a <think>b</think> {THINKING}</think>{ANSWER}",
+        f"<think>The mark <think> opens it. {THINKING}</think>{ANSWER}",
+        f"<think>a</think>So: <thinking>{THINKING}</thinking>{ANSWER}",
+        f"<think>{THINKING}</thinking> b</think>{ANSWER}",
+        f"<thinking>{THINKING}</think>{ANSWER}",
+        f'<think>{{"summary": "a draft</think>{ANSWER}',
+        f'<think>{{"a": ["b", </think>{ANSWER}',
+        f'<think>{{"note": "</think>"}} {THINKING}</think>{ANSWER}',
+        f"{ANSWER}<think>Is it right? {THINKING}</think>",
+        f"{ANSWER}\n<think>Is it right? {THINKING}",
+        f'{{"summary": "first"}}<think>no</think>{ANSWER}',
+        f"<think/>{ANSWER}",
+        f"<|channel|>final<|message|>{ANSWER}<|return|>",
+    ],
+)
+def test_nested_and_mixed_marks(text):
+    assert read(text) == ("json", "likes war films")
+
+
+def test_words_in_brackets_and_tags_of_other_kinds_are_text():
+    assert read("Likes [thinking] films.") == ("text", "Likes [thinking] films.")
+    assert read("Likes <b>bold</b> and <thinks> films.") == ("text", "Likes <b>bold</b> and <thinks> films.")
+    assert read("analysis of films is what they like") == ("text", "analysis of films is what they like")
+
+
+all_marks = st.sampled_from([mark for pair in MARKS.values() for mark in pair])
+any_summary = st.lists(st.one_of(all_marks, st.text(), st.sampled_from(['{"summary": "x"}', '"', "{", "}"]))).map(
+    "".join
+)
+
+
+@given(any_summary.filter(str.strip), st.sampled_from(sorted(MARKS)), st.text(), st.booleans())
+def test_any_summary_after_any_reasoning_comes_back(summary, form, thinking, ensure_ascii):
+    start, end = MARKS[form]
+    text = f"{start}{thinking}{end}" + json.dumps({"summary": summary}, ensure_ascii=ensure_ascii)
+    assume(not re.fullmatch("<[^<>]*>", summary.strip()))
+    assert read(text) == ("json", summary.strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
 @pytest.mark.parametrize("is_whole", [True, False])
 @pytest.mark.parametrize(
     ("text", "opens_in_reasoning"),
@@ -157,6 +254,15 @@ def test_halves_of_characters_are_replaced():
         '{"summary":' + "[" * 100_000,
         "{" + " " * 500_000,
         '{"summary": ' + "1" * 100_000 + "}",
+        "<think>" * 100_000,
+        "</think><think>" * 100_000,
+        "<think " * 100_000,
+        "[" * 300_000 + "<" * 300_000,
+        "<" + " <" * 300_000,
+        '{"a": 1}</think>' * 50_000,
+        "analysis" + "assistant" * 100_000,
+        "<|channel|>" * 100_000,
+        "a-" * 300_000,
     ],
 )
 def test_hostile_answers_take_little_time(text):
@@ -164,6 +270,9 @@ def test_hostile_answers_take_little_time(text):
     assert json_summary(text) is None
     # Trying each brace up to the end of the text would take minutes.
     assert time.process_time() - start < 5
+    start = time.process_time()
+    read_answer(Completion(text))
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("depth", [10, 900, 950, 990, 100_000])

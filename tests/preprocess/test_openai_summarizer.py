@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -10,10 +11,14 @@ import re
 import signal
 import threading
 import time
+import zlib
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from recbole_gserec.errors import InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.prompts import Prompt
@@ -25,6 +30,7 @@ from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA
 from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError, read_completion
 
 pytest.importorskip("openai")
+from recbole_gserec.preprocess.summarizers import bounded_client
 from recbole_gserec.preprocess.summarizers import openai as openai_summarizer
 from recbole_gserec.preprocess.summarizers.openai import OpenAISummarizer
 
@@ -598,3 +604,237 @@ def test_no_part_of_the_key_is_shown_where_a_body_is_cut(monkeypatch):
         with pytest.raises(BrokenAnswerError) as error:
             read_completion(json.dumps({"error": {"message": "x" * padding + f" wrong key: {key}"}}), False)
         assert "abcdefgh" not in str(error.value)
+
+
+def forms_of(secret: str) -> dict[str, str]:
+    """A secret as a server may repeat it."""
+    return {
+        "as it is": secret,
+        "after a word": f"Bearer {secret}",
+        "in capitals": secret.upper(),
+        "in an address": quote(secret, safe=""),
+        "in Base64": base64.b64encode(secret.encode()).decode(),
+        "in Base64 after one letter": base64.b64encode(f"x{secret}yz".encode()).decode(),
+        "in Base64 after two": base64.b64encode(f"me:{secret}".encode()).decode()[2:],
+        "in Base64 for addresses": base64.urlsafe_b64encode(secret.encode()).decode(),
+        "in hexadecimal": secret.encode().hex(),
+    }
+
+
+@pytest.mark.parametrize("form", forms_of(""))
+@pytest.mark.parametrize("secret", [KEY, "sk-proj-??>>/a+b c%1"])
+def test_a_key_in_an_answer_is_hidden(secret, form, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    repeated = forms_of(secret)[form]
+    server.faults += [
+        replies(200, chat_completion(json.dumps({"summary": f"likes {repeated} films"}))),
+        replies(200, chat_completion(f"Likes {repeated} films")),
+        replies(200, chat_completion(f"Likes {repeated} fil", "length")),
+    ]
+    settings = settings_for(server, llm_concurrency=1)
+    with Store(tmp_path / "store.sqlite3") as store:
+        made = make_summaries(prompts(3), OpenAISummarizer(settings), settings, store, show_progress=False)
+    first, second, third = (summary.text for summary in made.summaries)
+    assert first.startswith("likes ") and first.endswith(" films") and "…" in first
+    assert second.startswith("Likes ") and second.endswith(" films") and third.endswith(" fil")
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir()).lower()
+    # Of Base64, the letters at the borders tell nothing of the secret alone.
+    inner = repeated.removeprefix("Bearer ")[3:-4].lower()
+    assert inner.encode() not in stored and secret.lower().encode() not in stored
+
+
+def test_a_login_in_an_answer_an_error_and_a_log_is_hidden(server, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    for logger in ("httpx", "httpx2", "openai"):
+        caplog.set_level(logging.INFO, logger=logger)
+    address = server.url.replace("//", "//me:pass%20word-1@") + "?key=parameter-9"
+    basic = base64.b64encode(b"me:pass word-1").decode()
+    server.faults += [
+        replies(200, chat_completion(f"pass word-1 {basic} pass%20word-1 parameter-9 fine")),
+        refuses(f"no pass word-1, {basic}", 401),
+    ]
+    summarizer = make(server, llm_base_url=address, llm_concurrency=1, llm_retries=0)
+    assert texts(summarizer.complete(prompts(1), 1)) == ["… … … … fine"]
+    assert summarizer.complete(prompts(1), 1) == [None]
+    assert server.keys == {f"Basic {basic}"}
+    for said in (summarizer.failure, caplog.text):
+        assert said and "word-1" not in said and basic not in said
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "none", "x", "war"])
+def test_a_key_that_is_no_secret_takes_nothing_from_answers(key, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    server.faults.append(replies(200, chat_completion("empty war films, none of them x")))
+    assert texts(make(server).complete(prompts(1), 1)) == ["empty war films, none of them x"]
+
+
+# ---- odd answers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "count", ["1" + "0" * 30, "9" * 5000, "-1", "7.0", "1e3", '"7"', "null", "true", "[7]", "{}", "2147483648", "NaN"]
+)
+def test_a_count_that_is_none_is_left_out(count, server, tmp_path):
+    body = json.dumps(chat_completion('{"summary": "likes war"}')).replace(
+        '"prompt_tokens": 7', f'"prompt_tokens": {count}'
+    )
+    server.faults.append(replies(200, body))
+    settings = settings_for(server, llm_concurrency=1)
+    with Store(tmp_path / "store.sqlite3") as store:
+        summaries = make_summaries(prompts(2), OpenAISummarizer(settings), settings, store, show_progress=False)[0]
+        assert store.summaries([], "") == {}
+    assert [summary.text for summary in summaries] == ["likes war", "- w1a"]
+    assert [summary.prompt_tokens for summary in summaries] == [None, 7]
+    assert [summary.answer_tokens for summary in summaries] == [3, 3]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens", "finish_reason", "text"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+odd_answers = json_values | st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries({"message": st.fixed_dictionaries({"content": json_values})})
+            | st.fixed_dictionaries({"message": json_values, "finish_reason": json_values}),
+            max_size=2,
+        ),
+        "usage": json_values | st.fixed_dictionaries({"prompt_tokens": json_values, "completion_tokens": json_values}),
+    }
+)
+
+
+@hypothesis.given(odd_answers)
+def test_any_body_is_an_answer_or_broken(answer):
+    try:
+        completion = read_completion(json.dumps(answer), False)
+    except BrokenAnswerError:
+        return
+    assert isinstance(completion.text, str) and isinstance(completion.is_whole, bool)
+    for count in (completion.prompt_tokens, completion.answer_tokens):
+        assert count is None or (type(count) is int and 0 <= count < 2**31)
+
+
+def test_content_in_parts_is_one_text(server):
+    parts = [{"type": "text", "text": "likes "}, {"type": "image"}, {"type": "text", "text": "war"}, None]
+    server.faults.append(replies(200, chat_completion(parts)))
+    assert texts(make(server).complete(prompts(1), 1)) == ["likes war"]
+
+
+@pytest.mark.parametrize("charset", ["hex", "rot13", "utf-16", "nonsense", "utf-7"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_wrong_charset_changes_nothing(charset, status, server):
+    odd = replies(status, chat_completion("- w0a"), Content_Type=f"application/json; charset={charset}")
+    server.faults += [odd, answered]
+    made = make(server, llm_concurrency=1).complete(prompts(2), 1)
+    assert texts(made) == (["- w0a", "- w1a"] if status == 200 else ["", "- w1a"])
+
+
+# ---- servers that take their time, and send elsewhere -----------------------------------------------------------
+
+
+def trickles(head: bytes):
+    """Sends a byte now and then, without an end, after some beginning of an answer."""
+
+    def fault(handler: Handler, body: dict) -> None:
+        handler.close_connection = True
+        handler.wfile.write(head)
+        for _ in range(100):
+            time.sleep(0.05)
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1",
+        b"HTTP/1.1 200 OK\r\nX-Slow:",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n",
+    ],
+)
+def test_the_timeout_is_that_of_the_whole_request(head, server):
+    server.faults += [trickles(head)] * 3
+    summarizer = make(server, llm_timeout=0.3, llm_retries=0)
+    start = time.monotonic()
+    assert summarizer.complete(prompts(2), 1) == [None] * 2
+    assert time.monotonic() - start < 3
+    assert "did not answer within llm_timeout, 0.3 seconds, 1 times" in summarizer.failure
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_body_without_an_end_is_not_read_to_it(is_packed, server, monkeypatch):
+    monkeypatch.setattr(bounded_client, "MOST_BYTES", 1_000_000)
+
+    def floods(handler, _):
+        handler.close_connection = True
+        part = b" " * 1_000_000
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"Content-Encoding: gzip\r\n" if is_packed else b"") + b"\r\n")
+        packer = zlib.compressobj(wbits=31)
+        for _ in range(1000):
+            handler.wfile.write(packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) if is_packed else part)
+
+    server.faults.append(floods)
+    summarizer = make(server, llm_retries=0)
+    assert summarizer.complete(prompts(1), 1) == [None]
+    assert "sends what is no chat completion, 1 times (more than 1,000,000 bytes)" in summarizer.failure
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_prompt_follows_a_redirect_to_another_server(status, server):
+    other = LocalServer()
+    server.faults += [
+        replies(status, "", Location=f"{other.url.replace('//', '//me:secret@')}/chat/completions?a=b")
+    ] * 9
+    start = time.monotonic()
+    summarizer = make(server)
+    assert summarizer.complete(prompts(4), 1) == [None] * 4
+    assert time.monotonic() - start < 3, "told at once"
+    place = other.url.removesuffix("/v1")
+    assert f"sends requests on to {place}; no prompt was sent there" in summarizer.failure
+    assert other.requests == [] and len(server.requests) <= 4
+    other.die()
+
+
+@pytest.mark.parametrize(
+    "location", ["https://127.0.0.1:1/v1", "//localhost/v1", "ftp://127.0.0.1/", "http://127.0.0.1/v1"]
+)
+def test_another_scheme_port_or_name_is_another_server(location, server):
+    server.faults += [replies(307, "", Location=location)] * 3
+    summarizer = make(server, llm_retries=0)
+    assert summarizer.complete(prompts(1), 1) == [None]
+    assert summarizer.failure.startswith(f"The server at {server.url} ")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_on_the_same_server_is_followed(status, server):
+    server.faults.append(replies(status, "", Location="/v2/chat/completions"))
+    server.faults.append(replies(status, "", Location=f"{server.url}/other"))
+    summarizer = make(server, llm_concurrency=1)
+    assert texts(summarizer.complete(prompts(2), 1)) == all_texts(2)
+    assert [text_of(request) for request in server.requests] == ["- w0a"] * 3 + ["- w1a"]
+    assert server.keys == {"Bearer none"}
+
+
+def test_a_circle_of_redirects_ends(server):
+    server.faults += [replies(307, "", Location="/v1/chat/completions")] * 50
+    summarizer = make(server, llm_retries=0)
+    assert summarizer.complete(prompts(1), 1) == [None]
+    assert "more than 5 redirects" in summarizer.failure
+
+
+def test_proxies_of_the_environment_are_used(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    summarizer = make(server, llm_base_url="http://language-models.invalid/v1", llm_retries=0)
+    assert texts(summarizer.complete(prompts(1), 1)) == all_texts(1)

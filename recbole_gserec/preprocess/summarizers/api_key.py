@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from recbole_gserec.errors import SettingError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+_HIDDEN = "\u2026"
+# Shorter ones, such as "EMPTY", are put there for servers that want none, and are words of honest answers.
+_SHORTEST_IN_ANSWERS = 8
+_SECRET_PARAMETER = re.compile("key|token|secret|sig|pass|auth|code", re.IGNORECASE)
 
 
 def api_key() -> str:
@@ -21,7 +29,55 @@ def api_key() -> str:
     return key
 
 
-def without_key(text: str) -> str:
-    """The text in one line, without the key. To be cut only afterwards: a part of the key would not be found."""
-    text = " ".join(text.split())
-    return text.replace(key, "\u2026") if (key := api_key()) else text
+def without_key(text: str, address: str | None = None) -> str:
+    """A message in one line, without the key. To be cut only afterwards: a part of the key would not be found.
+
+    Args:
+        text: What a server or the client said.
+        address: Of the server; its login and keys among its parameters are hidden as well.
+    """
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return _hidden(" ".join(text.split()), _secrets(address))
+
+
+def answer_without_key(text: str, address: str | None = None) -> str:
+    """An answer as it is, but for the key and the login, where these are long enough to be secrets."""
+    return _hidden(text, [secret for secret in _secrets(address) if len(secret) >= _SHORTEST_IN_ANSWERS])
+
+
+def _secrets(address: str | None) -> list[str]:
+    """All that no server's words may show: the key, and what the address has of logins and keys."""
+    secrets = [api_key()]
+    if address is not None:
+        try:
+            parts = urlsplit(address)
+            login, parameters = parts.netloc.rpartition("@")[0], parse_qsl(parts.query)
+        except ValueError:
+            login, parameters = "", []
+        user, _, password = map(unquote, login.partition(":"))
+        secrets += [password, f"{user}:{password}" if password else user]
+        secrets += [value for name, value in parameters if _SECRET_PARAMETER.search(name)]
+    return [secret for secret in secrets if secret]
+
+
+def _hidden(text: str, secrets: list[str]) -> str:
+    forms = {form for secret in secrets for form in _forms(secret)}
+    if not forms:
+        return text
+    # The longest first: one may be part of another.
+    pattern = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+    return re.sub(pattern, _HIDDEN, text, flags=re.IGNORECASE)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it stands, and as it stands in an address, in JSON, and in Base64 at any place of a longer text."""
+    forms = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
+    content = secret.encode()
+    if len(content) >= _SHORTEST_IN_ANSWERS:
+        forms |= {content.hex(), *(encode(content).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode))}
+        for n_before in range(3):
+            # The first and the last letter depend on what stands beside the secret.
+            encoded = base64.b64encode(bytes(n_before) + content).rstrip(b"=").decode()
+            inner = encoded[-(-n_before * 4 // 3) : len(encoded) - ((n_before + len(content)) % 3 > 0)]
+            forms |= {inner, inner.translate(str.maketrans("+/", "-_"))}
+    return forms

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.optional import require
-from recbole_gserec.preprocess.answers import REASONING_START
+from recbole_gserec.preprocess.answers import ends_in_reasoning
 from recbole_gserec.preprocess.prompts import Prompt
 
 LONGEST_CONTEXT = 8192
@@ -69,7 +69,7 @@ class ChatTokens:
     @cached_property
     def opens_reasoning(self) -> bool:
         """Whether the chat template opens a reasoning block that the answer has to close."""
-        return self._in_template("").rstrip().endswith(REASONING_START)
+        return ends_in_reasoning(self._in_template(""))
 
     def shorten(self, text: str, length: int) -> str:
         """The beginning of ``text``, of at most ``length`` tokens; whitespace becomes single spaces."""

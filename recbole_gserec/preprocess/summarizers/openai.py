@@ -7,12 +7,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.optional import require
 from recbole_gserec.preprocess.prompts import Prompt, cut
 from recbole_gserec.preprocess.summarizers.base import Completion
+from recbole_gserec.preprocess.summarizers.bounded_client import ForeignRedirectError, bounded_client
 from recbole_gserec.preprocess.summarizers.chat_tokens import ChatTokens
 from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA, Sampling, answer_settings
 from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError, read_completion, read_models
@@ -110,12 +112,17 @@ class OpenAISummarizer:
         from openai import AsyncOpenAI
 
         given = self._given
+        # A login goes beside the address, which the client's transport may write to a log.
+        address = urlsplit(not_none(given.llm_base_url))
+        login, _, place = address.netloc.rpartition("@")
+        user, _, password = map(unquote, login.partition(":"))
         return AsyncOpenAI(
-            base_url=given.llm_base_url,
+            base_url=address._replace(netloc=place).geturl(),
             # The library insists on one; servers of one's own mostly do not.
             api_key=api_key() or _NO_KEY,
             timeout=given.llm_timeout,
             max_retries=given.llm_retries,
+            http_client=bounded_client(given.llm_timeout, (user, password) if login else None),
         )
 
     async def _ask_all(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion | None]:
@@ -158,7 +165,7 @@ class OpenAISummarizer:
             try:
                 completions[place] = await self._ask(client, prompt, sampling)
                 self._has_answered = True
-            except (OpenAIError, BrokenAnswerError) as error:
+            except (OpenAIError, BrokenAnswerError, ForeignRedirectError) as error:
                 if self._is_refusal_of_one(error):
                     refusals[place] = error
                 else:
@@ -213,9 +220,9 @@ class OpenAISummarizer:
         pause = _FIRST_PAUSE
         # The library sees to requests that fail, and this loop to bodies that cannot be read.
         for n_left in reversed(range(self._given.llm_retries + 1)):
-            answer = await client.chat.completions.with_raw_response.create(**request)
             try:
-                return read_completion(answer.text, opens_reasoning)
+                answer = await client.chat.completions.with_raw_response.create(**request)
+                return read_completion(answer.text, opens_reasoning, self._given.llm_base_url)
             except BrokenAnswerError:
                 if not n_left:
                     raise
@@ -229,6 +236,6 @@ class OpenAISummarizer:
 
         try:
             answer = await client.with_options(max_retries=0).models.with_raw_response.list()
-        except OpenAIError:
+        except (OpenAIError, BrokenAnswerError, ForeignRedirectError):
             return []
         return read_models(answer.text)

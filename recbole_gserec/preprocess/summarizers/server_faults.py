@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.summarizers.api_key import KEY_VARIABLE, api_key, without_key
+from recbole_gserec.preprocess.summarizers.bounded_client import ForeignRedirectError
 from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
-_SAID, _NAMED_MODELS = 300, 5
+_SAID, _NAMED_MODELS, _NAME_LENGTH = 300, 5, 80
 # Each server has words of its own for it.
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|max_model_len|maximum (model|input) length|too (long|large)"
@@ -84,9 +85,15 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
     from openai import APIStatusError, APITimeoutError
 
     server, tries = f"The server at {_shown(not_none(settings.llm_base_url))}", f"{settings.llm_retries + 1} times"
+    refused = error if isinstance(error, ForeignRedirectError) else error.__cause__
+    if isinstance(refused, ForeignRedirectError):
+        return (
+            f"{server} sends requests on to {_masked(str(refused), settings)}; no prompt was sent there. "
+            "If that is the server you mean, set llm_base_url to it"
+        )
     if isinstance(error, BrokenAnswerError):
         return (
-            f"{server} sends what is no chat completion, {tries} ({_masked(str(error))}). "
+            f"{server} sends what is no chat completion, {tries} ({_masked(str(error), settings)}). "
             "Is this llm_base_url right? Most end with /v1"
         )
     if isinstance(error, APITimeoutError):
@@ -95,7 +102,7 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
             "Raise llm_timeout, or lower llm_concurrency"
         )
     if not isinstance(error, APIStatusError):
-        reason = _masked(str(error.__cause__ or error))
+        reason = _masked(str(error.__cause__ or error), settings)
         return (
             f"{server} cannot be reached, {tries} ({reason}). Start it again, correct llm_base_url or raise llm_retries"
         )
@@ -103,7 +110,7 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
 
 
 def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequence[str]) -> str:
-    status, said = error.status_code, _said(error)
+    status, said = error.status_code, _said(error, settings)
     answer = f"({status}: {said})" if said else f"({status})"
     if status in (401, 403):
         need = "refuses the key" if api_key() else "wants a key"
@@ -111,7 +118,8 @@ def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequen
     if is_unknown_model(error):
         if models and settings.llm not in models:
             more = ", …" if len(models) > _NAMED_MODELS else ""
-            return f"has no model '{settings.llm}', but {', '.join(models[:_NAMED_MODELS])}{more}. Correct llm"
+            named = ", ".join(_masked(model, settings)[:_NAME_LENGTH] for model in models[:_NAMED_MODELS])
+            return f"has no model '{settings.llm}', but {named}{more}. Correct llm"
         return (
             f"has no such page, or no model '{settings.llm}' {answer}. "
             "Correct llm_base_url, which mostly ends with /v1, or llm"
@@ -126,18 +134,18 @@ def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequen
     return f"refuses the requests {answer}. " + (f"Set {setting}" if setting else "Correct llm_base_url, llm or llm_*")
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, settings: PreprocessSettings | None = None) -> str:
     """What the server said, in one line; nothing of the pages that proxies send."""
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    text = _masked(str(body or ""))
+    text = _masked(str(body or ""), settings)
     return "" if text.startswith("<") else text
 
 
-def _masked(text: str) -> str:
-    """One line without the key, which servers like to repeat."""
-    return without_key(text)[:_SAID]
+def _masked(text: str, settings: PreprocessSettings | None) -> str:
+    """One line without the key and the login, which servers like to repeat."""
+    return without_key(text, settings and settings.llm_base_url)[:_SAID]
 
 
 def _shown(url: str) -> str:
