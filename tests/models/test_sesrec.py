@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers import co_attention
 from recbole_gserec.models.sesrec import SIDES
 from tests.plain_alignment import pairs_of, plain_alignment
 
@@ -290,3 +291,36 @@ def test_searches_must_be_loaded(make_sesrec):
         make_sesrec(additional_feat_suffix=["search"])
     with pytest.raises(SettingError, match="SESRec also reads 'search' and 'query'$"):
         make_sesrec(additional_feat_suffix=[])
+
+
+def with_other_last_bits(model, seed):
+    """All weights one step up or down, as another machine might have rounded them."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            up = torch.rand(parameter.shape, generator=generator) < 0.5
+            moved = torch.nextafter(parameter, torch.where(up, torch.inf, -torch.inf))
+            parameter.copy_(moved.where(parameter != 0, 0.0))
+
+
+@pytest.mark.parametrize("tolerance", [co_attention.TOLERANCE, 0.0])
+def test_rounding_does_not_split_events_that_weigh_the_same(make_sesrec, monkeypatch, tolerance):
+    """Where the tanh is saturated all events of a history may weigh the same; without a tolerance scores then jump."""
+    monkeypatch.setattr(co_attention, "TOLERANCE", tolerance)
+    model, _, batch = make_sesrec(n=1000)
+    with torch.no_grad():
+        model.co_attention.weight.mul_(1e4)
+        state = model.encode(batch)
+        of_side = state.sides["recommendation"]
+        n = of_side.mask.sum(1, keepdim=True)
+        even = ((of_side.weights * n - 1).abs() < 1e-4).where(of_side.mask, True).all(1) & (n > 1).squeeze(1)
+        assert even.sum() > 10
+        batch = batch[even]
+        expected = model.full_sort_predict(batch)
+        order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(1))
+        moves = [(model.full_sort_predict(batch[order]) - expected[order]).abs().max()]
+        for seed in range(5):
+            with_other_last_bits(model, seed)
+            moves.append((model.full_sort_predict(batch) - expected).abs().max())
+    assert (max(moves) < 1e-5 * expected.abs().max().clamp_min(1)) == (tolerance > 0), moves
+    assert tolerance > 0 or max(moves) > 0.01
