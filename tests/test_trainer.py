@@ -92,8 +92,10 @@ def test_the_learning_rate_falls_on_a_plateau_as_by_torchs_own_scheduler(make_mo
     plateau = {"factor": 0.5, "patience": 1, "min_lr": 0.0002, "cooldown": 1}
     scores = [0.1, 0.3, 0.3, 0.30001, 0.29, 0.2, 0.31, 0.1, 0.1, 0.1, 0.1, 0.1]
     for bigger in (True, False):
-        _, trainer, _ = build(make_model, reduce_lr_on_plateau=plateau, valid_metric_bigger=bigger)
-        trainer.valid_metric_bigger = bigger
+        model, config, _, _ = make_model("GSERec", reduce_lr_on_plateau=plateau)
+        # RecBole finds this out by the metric; those of rankings are all better where they are bigger.
+        config["valid_metric_bigger"] = bigger
+        trainer = SearchTrainer(config, model)
         left = iter(scores)
         monkeypatch.setattr(Trainer, "_valid_epoch", lambda *_, left=left, **__: (next(left), {}))
         weight = torch.nn.Parameter(torch.zeros(1))

@@ -63,7 +63,7 @@ def _tested(table: ResultTable, dataset: str) -> str:
     told = f"tests are of {printed_name(reference)} against each other model"
     if table.counts_training[dataset] or len(table.rows) == 1:
         return told
-    return f"{told}; each was trained with one seed in common, and the luck of training is not counted"
+    return f"{told}, over users alone: with one seed in common the luck of training is not counted"
 
 
 def _ranked(mode: str) -> str:

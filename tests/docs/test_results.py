@@ -37,7 +37,7 @@ def test_tables_of_the_pages(reports, dataset):
     comparisons = [each for each in report.comparisons if each.metric == "ndcg@5"]
     for text in (tables.markdown(report.table), significance_table.markdown(comparisons)):
         rows = rows_of(text)
-        assert len(rows) > 5 and set(rows) <= shown
+        assert len(rows) >= 5 and set(rows) <= shown
 
 
 def test_the_table_of_the_readme(reports):
@@ -70,8 +70,8 @@ def test_what_is_claimed_of_three_seeds(reports):
     (unisar,) = (each for each in comparisons if (each.metric, each.model) == ("ndcg@5", "UniSAR"))
     page = " ".join(page_of("ml-100k-search").split())
     for each in (unisar, sesrec):
-        numbers = f"{each.two_way_low:+.3f} to {each.two_way_high:+.3f}, two-way p {each.two_way_p_holm:.3f}"
-        assert numbers.replace("0.", ".").replace("-", "−") in page
+        interval = f"{each.two_way_low:+.3f} to {each.two_way_high:+.3f}".replace("-", "−")
+        assert f"{interval}, two-way p {each.two_way_p_holm:.3f}".replace("0.", ".") in page
 
 
 def test_one_seed_is_told_on_the_page(reports):
