@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from recbole.config import Config
@@ -26,7 +26,7 @@ class SearchTrainer(Trainer):
         self.scheduler: ReduceLROnPlateau | None = None
         plateau = config["reduce_lr_on_plateau"]
         if plateau is not None:
-            mode = "max" if self.valid_metric_bigger else "min"
+            mode: Literal["max", "min"] = "max" if self.valid_metric_bigger else "min"
             self.scheduler = ReduceLROnPlateau(self.optimizer, mode, **plateau)
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
