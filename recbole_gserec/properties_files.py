@@ -51,7 +51,7 @@ def _own_settings(model: str) -> dict[str, Any]:
     """What the file of a model says; for a registered one, also what follows from the files of the dataset it reads."""
     if model not in _MODEL_FILES:
         return _read(properties_folder() / "model" / f"{model}.yaml")
-    own = {"additional_feat_suffix": ["search", "query"], **_read(_MODEL_FILES[model])}
+    own = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None, **_read(_MODEL_FILES[model])}
     suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
     if "search" in suffixes:

@@ -1,8 +1,9 @@
 """A training that was killed goes on from its last stored epoch, to the numbers of one that was not.
 
 RecBole's own checkpoints hold the weights of the best epoch and not what the next epochs depend on besides: the random
-states, all optimisers, the number of epochs without a better result, and what a model counts or collects. Gradient
-scaling (``enable_scaler``) begins anew in each epoch, as RecBole has it, and leaves nothing to keep.
+states, all optimisers and schedules of learning rates, the number of epochs without a better result, and what a model
+counts or collects. Gradient scaling (``enable_scaler``) begins anew in each epoch, as RecBole has it, and leaves
+nothing to keep.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.trainer import Trainer
+from torch.optim.lr_scheduler import LRScheduler
 
 from recbole_gserec import torch_files
 from recbole_gserec.checkpoint import check_checkpoint
@@ -106,6 +108,7 @@ class ResumableTraining(_Trainer):
             "other_parameter": {name: value for name, value in others.items() if f".{name}" not in unsaved},
             "unsaved": unsaved,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers().items()},
+            "schedulers": {name: scheduler.state_dict() for name, scheduler in self.schedulers().items()},
             "random": global_states(),
             "own_random": own_states(train_data, self.model),
             "noted": self.noted(),
@@ -119,6 +122,10 @@ class ResumableTraining(_Trainer):
         if any(found["optimizer"] is value for name, value in found.items() if name != "optimizer"):
             del found["optimizer"]
         return found
+
+    def schedulers(self) -> dict[str, LRScheduler]:
+        """All schedules of learning rates by the names of their attributes."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, LRScheduler)}
 
     def noted(self) -> dict[str, Any]:
         """What else a trainer wants to remember, as plain data."""
@@ -141,6 +148,8 @@ class ResumableTraining(_Trainer):
         self._unsaved.take(state["unsaved"], self.device)
         for name, optimizer_state in state["optimizers"].items():
             getattr(self, name).load_state_dict(optimizer_state)
+        for name, scheduler_state in state.get("schedulers", {}).items():
+            getattr(self, name).load_state_dict(scheduler_state)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
         self.take_noted(state["noted"])

@@ -34,6 +34,8 @@ _COUNTS = """
 # RecBole takes these in several forms. The evaluation has a check of its own.
 _OF_RECBOLE = "load_col metrics topk additional_feat_suffix".split()
 
+_OF_PLATEAUS = ("factor", "patience", "threshold", "cooldown", "min_lr")
+
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 
@@ -169,6 +171,20 @@ def _clip_grad_norm(value: Any) -> str | None:
     return None if value is None or fits else "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"
 
 
+def _reduce_lr_on_plateau(value: Any) -> str | None:
+    example = "nothing, or a dict such as {'factor': 0.1, 'patience': 3, 'min_lr': 0.000001}"
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not set(value) <= set(_OF_PLATEAUS):
+        return f"{example}; there are {', '.join(_OF_PLATEAUS)}"
+    for name, part in value.items():
+        whole = name in ("patience", "cooldown")
+        if not (_is_whole(part, 0) if whole else is_number(part) and part >= 0):
+            return f"a {name} that is a {'whole ' * whole}number of at least 0"
+    # PyTorch takes no factor that would not lower the rate; 0 would end the training without a word.
+    return None if 0 < value.get("factor", 0.1) < 1 else "a factor above 0 and below 1"
+
+
 def _encoding(value: Any) -> str | None:
     try:
         codecs.lookup(value or "utf-8")
@@ -199,6 +215,7 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
     "loss_decimal_place": _loss_decimal_place,
     "learner": _learner,
     "clip_grad_norm": _clip_grad_norm,
+    "reduce_lr_on_plateau": _reduce_lr_on_plateau,
     "encoding": _encoding,
     "train_neg_sample_args": _train_neg_sample_args,
 }

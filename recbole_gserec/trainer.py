@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from recbole.config import Config
 from recbole.trainer import Trainer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class SearchTrainer(Trainer):
@@ -13,7 +15,29 @@ class SearchTrainer(Trainer):
 
     The penalty is the coupled one of Adam: it adds ``weight_decay * theta`` to the gradient, half of what Eq. 17 of
     GSERec writes, as its authors' code does.
+
+    Attributes:
+        scheduler: Lowers the learning rate where validation stops to improve, by the setting ``reduce_lr_on_plateau``;
+            None without it.
     """
+
+    def __init__(self, config: Config, model: torch.nn.Module):
+        super().__init__(config, model)
+        self.scheduler: ReduceLROnPlateau | None = None
+        plateau = config["reduce_lr_on_plateau"]
+        if plateau is not None:
+            mode: Literal["max", "min"] = "max" if self.valid_metric_bigger else "min"
+            self.scheduler = ReduceLROnPlateau(self.optimizer, mode, **plateau)
+
+    def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+        """RecBole's; the score, by which the best epoch is chosen, also decides the learning rate of the next epoch."""
+        score, result = super()._valid_epoch(*args, **kwargs)
+        if self.scheduler is not None:
+            before = self.optimizer.param_groups[0]["lr"]
+            self.scheduler.step(score)
+            if (after := self.optimizer.param_groups[0]["lr"]) < before:
+                self.logger.info(f"{self.valid_metric} is on a plateau: learning_rate is {after:g} from now on")
+        return score, result
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         """RecBole's, by a model that knows which epoch it is."""

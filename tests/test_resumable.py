@@ -105,6 +105,35 @@ def test_numbers_are_those_of_an_uninterrupted_training(start, model):
     assert len({str(loss) for loss in expected[0]}) == SMALL["epochs"]
 
 
+def test_a_schedule_of_learning_rates_goes_on(start, monkeypatch):
+    # Scores that never get better: each epoch without one counts, also over an interruption.
+    plain = SearchTrainer._valid_epoch
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda self, *_, **__: (0.5, {"ndcg@5": 0.5}))
+    settings = {"epochs": 6, "reduce_lr_on_plateau": {"factor": 0.5, "patience": 1}}
+    rates = []
+    monkeypatch.setattr(
+        SearchTrainer,
+        "_valid_epoch",
+        lambda self, *given, **named: (
+            plain(self, *given, **named),
+            rates.append(self.optimizer.param_groups[0]["lr"]),
+        )[0],
+    )
+    expected = fit(*start("SESRec", "whole", **settings))
+    assert rates == [0.001, 0.001, 0.0005, 0.0005, 0.00025, 0.00025]
+    # In the middle of the patience, and where the rate has just fallen.
+    for epoch in (1, 2, 3):
+        with pytest.raises(Killed):
+            trainer, train, valid, _ = start("SESRec", **settings)
+            trainer.fit(train, valid, verbose=False, callback_fn=kill_after(epoch))
+    rates.clear()
+    trainer, *loaders = start("SESRec", **settings)
+    assert fit(trainer, *loaders) == expected
+    assert trainer.resumed_epochs == 4 and rates == [0.00025, 0.00025]
+    without = fit(*start("SESRec", "without", epochs=6))
+    assert without[0] != expected[0]
+
+
 def test_vectors_kept_for_evaluation_are_stored_once(start):
     trainer, train, valid, _ = start("LightGCN", epochs=1)
     trainer.fit(train, valid, verbose=False)

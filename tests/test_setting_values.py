@@ -70,6 +70,18 @@ def test_values_of_the_right_kind_pass(name, value):
         ("show_progress", ["maybe"], "True or False"),
         ("learner", ["foo", 3, "sparse_adam"], "'adam' or 'adamw' or 'sgd' or 'adagrad' or 'rmsprop'"),
         ("clip_grad_norm", [5, {"norm": 5}, {}], "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"),
+        (
+            "reduce_lr_on_plateau",
+            [True, 3, {"mode": "max"}],
+            "nothing, or a dict such as {'factor': 0.1, 'patience': 3",
+        ),
+        ("reduce_lr_on_plateau", [{"factor": 1.0}, {"factor": 0}], "a factor above 0 and below 1"),
+        (
+            "reduce_lr_on_plateau",
+            [{"patience": 1.5}, {"patience": "3"}],
+            "a patience that is a whole number of at least 0",
+        ),
+        ("reduce_lr_on_plateau", [{"min_lr": -1}, {"min_lr": "low"}], "a min_lr that is a number of at least 0"),
         ("encoding", ["latin9x", 8], "the name of an encoding, such as 'utf-8'"),
         ("train_neg_sample_args", [{"sample_num": 0}, {"sample_num": "4"}], "a sample_num that is a whole number"),
         (
@@ -106,6 +118,7 @@ def test_what_a_setting_takes_is_said(name, values, wanted):
         ("loss_decimal_place", [None, 0, 6]),
         ("learner", ["AdamW", "sgd"]),
         ("clip_grad_norm", [None, {"max_norm": 5}, {"max_norm": 5, "norm_type": 2}]),
+        ("reduce_lr_on_plateau", [None, {}, {"factor": 0.1, "patience": 3, "min_lr": 1e-6}, {"cooldown": 0}]),
         ("encoding", [None, "utf-8-sig", "gbk"]),
         ("train_neg_sample_args", [{"sample_num": 1}, {"distribution": "popularity", "alpha": 0.5}]),
         ("rq_epochs", [1, 500]),

@@ -88,6 +88,38 @@ def test_the_line_about_an_epoch_names_the_losses(make_model, settings, names):
     assert line == f"epoch 3 training [time: 1.50s, {shown}]"
 
 
+def test_the_learning_rate_falls_on_a_plateau_as_by_torchs_own_scheduler(make_model, monkeypatch):
+    plateau = {"factor": 0.5, "patience": 1, "min_lr": 0.0002, "cooldown": 1}
+    scores = [0.1, 0.3, 0.3, 0.30001, 0.29, 0.2, 0.31, 0.1, 0.1, 0.1, 0.1, 0.1]
+    for bigger in (True, False):
+        model, config, _, _ = make_model("GSERec", reduce_lr_on_plateau=plateau)
+        # RecBole finds this out by the metric; those of rankings are all better where they are bigger.
+        config["valid_metric_bigger"] = bigger
+        trainer = SearchTrainer(config, model)
+        left = iter(scores)
+        monkeypatch.setattr(Trainer, "_valid_epoch", lambda *_, left=left, **__: (next(left), {}))
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimiser = torch.optim.SGD([weight], lr=0.001)
+        mode = "max" if bigger else "min"
+        by_hand = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode=mode, **plateau)
+        rates = []
+        for score in scores:
+            assert trainer._valid_epoch(None) == (score, {})
+            optimiser.step()
+            by_hand.step(score)
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            assert {group["lr"] for group in trainer.optimizer.param_groups} == {optimiser.param_groups[0]["lr"]}
+        assert rates[0] == 0.001 and min(rates) == rates[-1] < 0.001 and len(set(rates)) > 2
+
+
+def test_without_the_setting_the_learning_rate_stays(make_model, monkeypatch):
+    _, trainer, _ = build(make_model)
+    monkeypatch.setattr(Trainer, "_valid_epoch", lambda *_, **__: (0.1, {}))
+    for _ in range(30):
+        trainer._valid_epoch(None)
+    assert trainer.scheduler is None and trainer.optimizer.param_groups[0]["lr"] == 0.001
+
+
 def test_other_optimisers_are_those_of_recbole(make_model):
     _, trainer, _ = build(make_model, learner="sgd", weight_decay=0.5, learning_rate=0.25)
     assert type(trainer.optimizer) is torch.optim.SGD

@@ -10,13 +10,14 @@ from recbole_gserec import escaping
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.result_cells import rounded_mean
-from recbole_gserec.benchmark.significance import SIGNIFICANT, Comparison
+from recbole_gserec.benchmark.significance import Comparison
 from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 LEGEND = (
     "Mean over users and seeds, ± standard deviation over seeds where there are several; the best in bold. \\*: the "
-    "full model differs significantly from the variant: paired t-test over users, p < 0.05 after Holm's correction for "
-    "the number of variants."
+    "full model differs significantly from the variant, p < 0.05 after Holm's correction for the number of variants: "
+    "by the two-way test over users and seeds, or where all have one seed by the paired t-test over users, which does "
+    "not count the luck of training."
 )
 
 
@@ -41,7 +42,7 @@ def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons:
             text = f"{means.mean():.4f}"
             text = f"**{text}**" if rounded_mean(cell, metric) == best[metric] else text
             comparison = found.get((cell.model, metric.name))
-            text += r"\*" if comparison and comparison.t_p_holm < SIGNIFICANT else ""
+            text += r"\*" if comparison and comparison.beyond_chance else ""
             row.append(text + (f" ± {means.std(ddof=1):.4f}" if len(means) > 1 else ""))
         rows.append([*row, ", ".join(map(str, cell.finished)) or NO_VALUE])
     return markdown_table(rows) + "\n\n" + LEGEND

@@ -22,7 +22,7 @@ _FEW_GROUPS = 5
 
 
 def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
-    """Bars with 95 % intervals over users, blue above 0 and orange below; hatched where there is no interval.
+    """Bars with 95 % intervals, blue above 0 and orange below; hatched where there is no interval.
 
     Args:
         results: The comparisons; at least one model is compared.

@@ -12,13 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recbole_gserec.analyze.group_borders import Group
-from recbole_gserec.benchmark.bootstrap import percentile_intervals, resampled_means
+from recbole_gserec.benchmark.bootstrap import crossed_means, percentile_intervals
 from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.paired_tests import holm
 from recbole_gserec.benchmark.ranks_file import TestRanks
-from recbole_gserec.benchmark.significance import compare, comparisons_frame
+from recbole_gserec.benchmark.significance import TESTS, compare, comparisons_frame
 from recbole_gserec.errors import DataError
 
 ALL = "all users"
@@ -125,16 +125,17 @@ def _means(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[
 def _relative_intervals(
     reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric]
 ) -> dict[str, NDArray[np.float64]]:
-    """Percentiles of the relative improvement in percent over resamples of users, in the order of comparisons.
+    """Percentiles of the relative improvement in percent over resamples, in the order of comparisons.
+
+    Users are drawn, and with several seeds each model's seeds too.
 
     A resample that gives the other model a mean of 0 is one of an improvement without bound; where both have 0 it may
     be any, and counts at each end. NaN where there are so many that the interval has no bound.
     """
     pairs = [(metric, other, common_seeds(reference, other)) for metric in metrics for other in others]
-    ours = np.stack([reference.per_user(metric, seeds) for metric, _, seeds in pairs], axis=1)
-    theirs = np.stack([other.per_user(metric, seeds) for metric, other, seeds in pairs], axis=1)
-    means = resampled_means(np.concatenate([ours, theirs], axis=1))
-    ours, theirs = means[:, : len(pairs)], means[:, len(pairs) :]
+    ours, theirs = crossed_means(
+        [(reference.per_seed(metric, seeds), other.per_seed(metric, seeds)) for metric, other, seeds in pairs]
+    )
     improvement = np.full(ours.shape, np.inf)
     np.divide(ours, theirs, out=improvement, where=theirs > 0)
     improvement = 100 * (improvement - 1)
@@ -148,6 +149,6 @@ def _relative_intervals(
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     for metric in table["metric"].unique() if len(table) else ():
         rows = (table["metric"] == metric) & (table["group"] != ALL)
-        for test in ("t_p", "wilcoxon_p"):
+        for test in TESTS:
             table.loc[rows, f"{test}_holm"] = holm(table.loc[rows, test].to_numpy())
     return table

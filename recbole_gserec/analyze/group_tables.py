@@ -18,11 +18,13 @@ from recbole_gserec.benchmark.significance_table import p_text
 HOW_TO_READ = (
     "Improvement: the reference's mean over users less the other's, and in percent of the other's. Each user's values "
     "are averaged over the seeds that both models have, and paired by user. Intervals hold 95 % of 10,000 resamples of "
-    "the group's users, drawn with a fixed seed; – where too many resamples give the other model a mean of 0 for the "
-    "relative improvement to have a bound: hatched in the figure. Tests are "
-    "two-sided; corrected p-values are Holm's: within groups for all groups and models by a metric, among all users "
-    "for all models. Each group is tested by itself: that one group's improvement is significant and another's is not "
-    "does not say that the two improvements differ; look at the intervals."
+    "the group's users, and of each model's seeds where there are several, drawn with a fixed seed; – where too many "
+    "resamples give the other model a mean of 0 for the relative improvement to have a bound: hatched in the figure. "
+    "Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that decides; it "
+    "takes several seeds, and without it the luck of training is not counted. Corrected p-values are Holm's: within "
+    "groups for all groups and models by a metric, among all users for all models. Each group is tested by itself: "
+    "that one group's improvement is significant and another's is not does not say that the two improvements differ; "
+    "look at the intervals."
 )
 _HEAD = (
     "other",
@@ -31,11 +33,14 @@ _HEAD = (
     "95 % interval",
     "relative",
     "95 % interval",
+    "two-way p",
+    "corrected",
     "t-test p",
     "corrected",
     "Wilcoxon p",
     "corrected",
 )
+_TESTS = ("two_way_p", "two_way_p_holm", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")
 
 
 def means_markdown(results: GroupResults, metric: Metric) -> str:
@@ -61,10 +66,10 @@ def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
                 printed_name(row.model),
                 row.group,
                 f"{row.difference:+.4f}",
-                interval(row.low, row.high),
+                interval(*((row.two_way_low, row.two_way_high) if " " in row.seeds else (row.low, row.high))),
                 number(row.relative_percent, "+.2f") + (" %" if row.relative_percent == row.relative_percent else ""),
                 interval(row.relative_low, row.relative_high, "+.2f", " %"),
-                *(p_text(p) for p in (row.t_p, row.t_p_holm, row.wilcoxon_p, row.wilcoxon_p_holm)),
+                *(p_text(getattr(row, test)) for test in _TESTS),
             ]
         )
     return text_table(rows)
@@ -85,7 +90,7 @@ def group_frame(results: GroupResults) -> pd.DataFrame:
     frame = results.means.assign(fewest=[bounds[name].fewest for name in results.means["group"]])
     frame = frame.assign(most=pd.array(most, dtype="Int64"), reference=results.reference)
     columns = ["difference", "low", "high", "relative_percent", "relative_low", "relative_high"]
-    columns += ["n_nonzero", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"]
+    columns += ["two_way_low", "two_way_high", "n_nonzero", *_TESTS]
     if len(results.comparisons):
         own = results.comparisons[["group", "metric", "model", *columns]].astype({"n_nonzero": "Int64"})
         frame = frame.merge(own, how="left", on=["group", "metric", "model"])

@@ -20,7 +20,8 @@ MOST_VALUES = 12
 N_BINS = 6
 HOW_TO_READ = (
     "Held: the score of the value with all other settings at the best trial's values, as in the paper; – where no such "
-    "trial was made. Mean, lowest and highest are over all trials with the value, whatever their other settings."
+    "trial was made. Mean, lowest and highest are over all trials with the value, whatever their other settings. "
+    "A trial of a sweep is one training: the luck of training is not counted, and small differences are within it."
 )
 
 

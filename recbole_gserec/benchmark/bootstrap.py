@@ -1,6 +1,8 @@
-"""Percentile intervals of means over users, by the bootstrap."""
+"""Percentile intervals of means over users, or over users and seeds, by the bootstrap."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,9 @@ from numpy.typing import NDArray
 RESAMPLES = 10_000
 SEED = 2025
 _ELEMENTS = 1 << 22  # 32 MiB of counts at a time.
+_STACKED = 1 << 25  # 256 MiB of values at a time.
+
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def bootstrap_intervals(
@@ -24,6 +29,57 @@ def bootstrap_intervals(
         ``[n_columns, 2]``: lower and upper end.
     """
     return percentile_intervals(resampled_means(values, n_resamples=n_resamples), level)
+
+
+def crossed_intervals(pairs: Sequence[Pair], *, n_resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """Percentile intervals of differences of means over users and seeds: users are drawn, and each model's seeds.
+
+    Args:
+        pairs: Two models' values, ``[n_seeds, n_users]`` each, all of the same users.
+        n_resamples: How many resamples.
+
+    Returns:
+        ``[n_pairs, 2]``: lower and upper end.
+    """
+    intervals = []
+    n_elements = sum(values.size for values in pairs[0])
+    step = max(1, _STACKED // n_elements)
+    for start in range(0, len(pairs), step):
+        ours, theirs = crossed_means(pairs[start : start + step], n_resamples=n_resamples)
+        intervals.append(percentile_intervals(ours - theirs))
+    return np.concatenate(intervals)
+
+
+def crossed_means(
+    pairs: Sequence[Pair], *, n_resamples: int = RESAMPLES
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means over resamples of the users and of each model's seeds; see :func:`crossed_intervals`.
+
+    The two models of a pair draw their seeds apart: the same seed means nothing for two models. With one seed, only
+    users are drawn. A pair's result does not depend on which others there are.
+
+    Returns:
+        ``[n_resamples, n_pairs]`` of the first of each pair, and of the second.
+    """
+    # A model that is in many pairs is resampled once.
+    distinct = {id(values): values for pair in pairs for values in pair}
+    means = resampled_means(np.concatenate(list(distinct.values())).T, n_resamples=n_resamples)
+    ends = np.cumsum([len(values) for values in distinct.values()])
+    of_model = {key: means[:, end - len(distinct[key]) : end] for key, end in zip(distinct, ends, strict=True)}
+    sides = []
+    for side in (0, 1):
+        results = [
+            np.einsum("rs,rs->r", _resampled_seeds(len(pair[side]), side, n_resamples), of_model[id(pair[side])])
+            for pair in pairs
+        ]
+        sides.append(np.stack(results, axis=1))
+    return sides[0], sides[1]
+
+
+def _resampled_seeds(n_seeds: int, side: int, n_resamples: int) -> NDArray[np.float64]:
+    """The share of each seed in each resample, ``[n_resamples, n_seeds]``; other draws for each side of a pair."""
+    drawn = np.random.default_rng([SEED, 1 + side]).integers(n_seeds, size=(n_resamples, n_seeds))
+    return (drawn[:, :, None] == np.arange(n_seeds)).mean(1)
 
 
 def percentile_intervals(resampled: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The figure: each model's result with an interval over users, in the width of a paper's column."""
+"""The figure: each model's result with an interval over users and seeds, in the width of a paper's column."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from recbole_gserec.benchmark.metrics import Metric, main_metric
 from recbole_gserec.benchmark.model_names import GROUPS
 from recbole_gserec.benchmark.model_runs import ModelRuns
+from recbole_gserec.benchmark.paired_tests import crossed_variance
 from recbole_gserec.benchmark.result_table import ResultTable
 from recbole_gserec.figure_files import plain_text
 from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels
@@ -98,13 +99,16 @@ def _draw_panel(
 
 
 def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, float]:
-    """Mean over users and seeds, and half the width of its 95 % interval over users.
+    """Mean over users and seeds, and half the width of its 95 % interval over users, and several seeds too.
 
-    With many users a mean is normally distributed. Users count once, whatever the number of seeds.
+    With one seed and many users a mean is normally distributed; with few seeds it follows Student's t.
     """
     # Seeds may have different users, in damaged folders; the interval is then that of the first.
     runs = list(cell.finished.values())
     seeds = [run.seed for run in runs if run.test_ranks.same_targets(runs[0].test_ranks)]
+    if len(seeds) > 1 and len(runs[0].test_ranks.users) > 1:
+        half = crossed_variance(cell.per_seed(metric, seeds)).half_interval()
+        return float(cell.means(metric).mean()), half
     values = cell.per_user(metric, seeds)
     half = _NORMAL_95 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(cell.means(metric).mean()), float(half)

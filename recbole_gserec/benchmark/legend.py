@@ -20,14 +20,24 @@ def legend(table: ResultTable) -> list[str]:
     lines = [f"{what}; HR is Hit; best in bold, second underlined."]
     lines += [_amounts(table, dataset) for dataset in table.datasets]
     lines += _once({dataset: f"targets are ranked {_ranked(table.modes[dataset])}" for dataset in done})
-    lines += _once({dataset: _tested(table.references[dataset]) for dataset in done})
+    lines += _once({dataset: _tested(table, dataset) for dataset in done})
     lines += table.remarks
-    if any(cell.star for row in table.rows for cells in row.cells.values() for cell in cells):
+    tests = {
+        table.counts_training[dataset]
+        for row in table.rows
+        for dataset, cells in row.cells.items()
+        if any(cell.star for cell in cells)
+    }
+    if tests:
+        test = " or, with one seed, ".join(_TESTS[counted] for counted in sorted(tests, reverse=True))
         lines.append(
-            "* better than the best other model: paired t-test over users, p < 0.05 after Holm's correction for the "
-            "number of models compared."
+            f"* better than the best other model: {test}, p < 0.05 after Holm's correction for the number of models "
+            "compared."
         )
     return lines
+
+
+_TESTS = {True: "two-way test over users and seeds", False: "paired t-test over users"}
 
 
 def _amounts(table: ResultTable, dataset: str) -> str:
@@ -46,8 +56,14 @@ def _once(facts: Mapping[str, str]) -> list[str]:
     return [f"{dataset}: {fact}." for dataset, fact in facts.items()]
 
 
-def _tested(reference: str | None) -> str:
-    return f"tests are of {printed_name(reference)} against each other model" if reference else "no reference, no tests"
+def _tested(table: ResultTable, dataset: str) -> str:
+    reference = table.references[dataset]
+    if not reference:
+        return "no reference, no tests"
+    told = f"tests are of {printed_name(reference)} against each other model"
+    if table.counts_training[dataset] or len(table.rows) == 1:
+        return told
+    return f"{told}, over users alone: with one seed in common the luck of training is not counted"
 
 
 def _ranked(mode: str) -> str:

@@ -41,6 +41,11 @@ class ModelRuns:
         """Mean over users of each finished run, ``[n_seeds]``."""
         return np.array([metric.of_ranks(run.test_ranks.ranks).mean() for run in self.finished.values()])
 
+    def per_seed(self, metric: Metric, seeds: Collection[int]) -> NDArray[np.float64]:
+        """Each user's value in the finished run of each of these seeds, ascending; ``[n_seeds, n_users]``."""
+        runs = self.finished
+        return np.stack([metric.of_ranks(runs[seed].test_ranks.ranks) for seed in sorted(seeds)])
+
     def per_user(self, metric: Metric, seeds: Collection[int]) -> NDArray[np.float64]:
         """Each user's mean over the finished runs of these seeds, which must have the same users; ``[n_users]``."""
         runs = self.finished

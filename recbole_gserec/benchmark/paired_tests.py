@@ -1,6 +1,12 @@
-"""Tests on pairs of values, one of each of two models for the same user."""
+"""Tests on pairs of values, one of each of two models for the same user; with several trainings of each, on those too.
+
+Results vary with the users there are and with the luck of training. A test over users alone takes the trained models as
+given, and calls a lucky training a better model.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +34,77 @@ def t_test(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     if len(difference) < 2 or np.ptp(difference) == 0:
         return float("nan")
     return float(stats.ttest_rel(reference, other).pvalue)
+
+
+class Variance(NamedTuple):
+    """The variance of a mean over users and seeds, by what it comes from.
+
+    Attributes:
+        total: All of it.
+        degrees: Its degrees of freedom, by Satterthwaite.
+    """
+
+    total: float
+    degrees: float
+
+    def half_interval(self, level: float = 0.95) -> float:
+        """Half the width of the interval of the mean, by Student's t."""
+        return float(stats.t.ppf((1 + level) / 2, self.degrees) * np.sqrt(self.total)) if self.total > 0 else 0.0
+
+
+def crossed_variance(*models: NDArray[np.float64]) -> Variance:
+    r"""Variance of a model's mean, or of the difference of two models' means, where users and seeds are both drawn.
+
+    Every seed has the same users, so the two are crossed. The variance over users of a user's mean (or difference of
+    means) holds their share and that of the noise of single values. The variance over a model's seeds of their means,
+    ``seeds``, holds the share of training and once more that noise, which is taken out:
+
+    .. math::
+        V = V_{users} + \sum_{models} \max(0, V_{seeds} - V_{noise}), \qquad
+        \nu = V^2 \Big/ \Big(\frac{V_{users}^2}{U - 1} + \sum_{models} \frac{V_{seeds}^2}{S - 1}\Big)
+
+    Seeds of two models are not paired: the same seed means nothing for two architectures.
+
+    Args:
+        models: ``[n_seeds, n_users]`` each, one or two, of the same users in the same order; at least two seeds and
+            two users.
+    """
+    signs = (1, -1)[: len(models)]
+    over_users = sum(sign * values.mean(0) for sign, values in zip(signs, models, strict=True))
+    n_users = models[0].shape[1]
+    of_users = float(np.var(over_users, ddof=1)) / n_users
+    total, spread = of_users, of_users**2 / (n_users - 1)
+    for values in models:
+        n_seeds = len(values)
+        of_seeds = float(values.mean(1).var(ddof=1)) / n_seeds
+        noise = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+        of_noise = float(np.square(noise).sum()) / ((n_seeds - 1) * (n_users - 1)) / (n_seeds * n_users)
+        total += max(0.0, of_seeds - of_noise)
+        spread += of_seeds**2 / (n_seeds - 1)
+    return Variance(total, total**2 / spread if spread > 0 else np.inf)
+
+
+def two_way_test(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Two-sided p-value: would the difference of the means hold for other users and other trainings?
+
+    Args:
+        reference: ``[n_seeds, n_users]``.
+        other: The same of another model, whose number of seeds may differ.
+
+    Returns:
+        The p-value: 1 where the means are equal, NaN where it cannot be told, since there is one seed or one user, or
+        nothing varies.
+    """
+    if min(len(reference), len(other)) < 2 or reference.shape[1] < 2:
+        return float("nan")
+    difference = float(differences(reference.mean(0), other.mean(0)).mean())
+    if difference == 0:
+        return 1.0
+    variance = crossed_variance(reference, other)
+    # A variance that is a matter of rounding errors is none.
+    if variance.total <= 10.0 ** (-2 * _DECIMALS):
+        return float("nan")
+    return float(2 * stats.t.sf(abs(difference) / np.sqrt(variance.total), variance.degrees))
 
 
 def wilcoxon_test(difference: NDArray[np.float64]) -> float:

@@ -45,6 +45,7 @@ class ResultTable:
         n_users: By dataset; 0 without a finished run.
         modes: By dataset, how targets are ranked, such as ``uni99``; empty without a finished run.
         references: By dataset, the model that others are compared with; None where it has no finished run.
+        counts_training: By dataset, whether tests count the luck of training, which takes several seeds.
         remarks: Sentences on the results of a whole dataset.
         notes: Texts that rows refer to.
     """
@@ -56,6 +57,7 @@ class ResultTable:
     n_users: Mapping[str, int]
     modes: Mapping[str, str]
     references: Mapping[str, str | None]
+    counts_training: Mapping[str, bool]
     remarks: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -113,5 +115,6 @@ def build_table(
         )
         for model in models
     ]
-    by_dataset = (seeds, n_users, modes, references)
+    several = {each.dataset for each in comparisons if each.counts_training}
+    by_dataset = (seeds, n_users, modes, references, {dataset: dataset in several for dataset in datasets})
     return ResultTable(tuple(datasets), metrics, tuple(rows), *by_dataset, tuple(remarks), tuple(texts))

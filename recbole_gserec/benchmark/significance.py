@@ -1,4 +1,4 @@
-"""The reference model against every other: are differences more than the chance of which users there are?"""
+"""The reference model against every other: are differences more than the chance of which users, and which trainings?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from recbole_gserec.benchmark.bootstrap import bootstrap_intervals
+from recbole_gserec.benchmark.bootstrap import Pair, bootstrap_intervals, crossed_intervals
 from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
-from recbole_gserec.benchmark.paired_tests import differences, holm, t_test, wilcoxon_test
+from recbole_gserec.benchmark.paired_tests import differences, holm, t_test, two_way_test, wilcoxon_test
 
 SIGNIFICANT = 0.05
+TESTS = ("t_p", "wilcoxon_p", "two_way_p")
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,18 @@ class Comparison:
         difference: Reference less model.
         low: Lower end of the 95 % interval of the difference, by the bootstrap over users.
         high: Its upper end.
+        two_way_low: Lower end of that by the bootstrap over users and each model's seeds; NaN with one seed.
+        two_way_high: Its upper end.
         relative_percent: The difference in percent of the model's mean; NaN if that is 0.
         t_p: p-value of the paired t-test.
         t_p_holm: The same, corrected for the number of models compared on this dataset by this metric.
         wilcoxon_p: p-value of Wilcoxon's signed-rank test.
         wilcoxon_p_holm: The same, corrected alike.
+        two_way_p: p-value of the test over users and seeds; NaN with one seed.
+        two_way_p_holm: The same, corrected alike for the models that have several seeds.
+        beyond_chance: Whether the difference is significant by the corrected test that decides: the one over users
+            and seeds, and where no model has several seeds the paired t-test. Where some have, the luck of the single
+            trainings of others is known to matter and not known in size: those are never beyond chance.
     """
 
     dataset: str
@@ -55,16 +63,26 @@ class Comparison:
     difference: float = np.nan
     low: float = np.nan
     high: float = np.nan
+    two_way_low: float = np.nan
+    two_way_high: float = np.nan
     relative_percent: float = np.nan
     t_p: float = np.nan
     t_p_holm: float = np.nan
     wilcoxon_p: float = np.nan
     wilcoxon_p_holm: float = np.nan
+    two_way_p: float = np.nan
+    two_way_p_holm: float = np.nan
+    beyond_chance: bool = False
+
+    @property
+    def counts_training(self) -> bool:
+        """Whether the luck of training is counted, which takes several seeds."""
+        return len(self.seeds) > 1
 
     @property
     def is_better(self) -> bool:
-        """Whether the reference is better, and significantly so by the corrected t-test."""
-        return self.difference > 0 and self.t_p_holm < SIGNIFICANT
+        """Whether the reference is better beyond chance."""
+        return self.difference > 0 and self.beyond_chance
 
 
 def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric]) -> list[Comparison]:
@@ -82,14 +100,21 @@ def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence
     names = {"dataset": reference.dataset, "reference": reference.model}
     results: dict[tuple[str, str], dict] = {}
     columns: dict[tuple[str, str], np.ndarray] = {}
+    pairs: dict[tuple[str, str], Pair] = {}
     for metric in metrics:
+        ours_of: dict[tuple[int, ...], np.ndarray] = {}
         for other in others:
             place = (metric.name, other.model)
             results[place] = {**names, "metric": metric.name, "model": other.model, "refused": reasons[other.model]}
             if reasons[other.model] is None:
-                columns[place], tested = _test(reference, other, metric)
+                seeds = common_seeds(reference, other)
+                columns[place], tested = _test(reference, other, metric, seeds)
                 results[place] |= tested
-        for test in ("t_p", "wilcoxon_p"):
+                if len(seeds) > 1:
+                    ours = ours_of.setdefault(seeds, reference.per_seed(metric, seeds))
+                    pairs[place] = ours, other.per_seed(metric, seeds)
+                    results[place]["two_way_p"] = two_way_test(*pairs[place])
+        for test in TESTS:
             p_values = [results[metric.name, other.model].get(test, np.nan) for other in others]
             for other, corrected in zip(others, holm(np.array(p_values)).tolist(), strict=True):
                 results[metric.name, other.model][f"{test}_holm"] = corrected
@@ -98,11 +123,16 @@ def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence
         intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1)).tolist()
         for place, (low, high) in zip(columns, intervals, strict=True):
             results[place] |= {"low": low, "high": high}
-    return [Comparison(**result) for result in results.values()]
+    if pairs:
+        for place, (low, high) in zip(pairs, crossed_intervals(list(pairs.values())).tolist(), strict=True):
+            results[place] |= {"two_way_low": low, "two_way_high": high}
+    decisive = "two_way_p_holm" if pairs else "t_p_holm"
+    return [Comparison(**result, beyond_chance=result[decisive] < SIGNIFICANT) for result in results.values()]
 
 
-def _test(reference: ModelRuns, other: ModelRuns, metric: Metric) -> tuple[np.ndarray, Mapping[str, object]]:
-    seeds = common_seeds(reference, other)
+def _test(
+    reference: ModelRuns, other: ModelRuns, metric: Metric, seeds: tuple[int, ...]
+) -> tuple[np.ndarray, Mapping[str, object]]:
     ours, theirs = reference.per_user(metric, seeds), other.per_user(metric, seeds)
     difference = differences(ours, theirs)
     mean = float(theirs.mean())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from recbole_gserec import escaping
@@ -11,20 +11,9 @@ from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.significance import Comparison
 from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
-_HEAD = (
-    "model",
-    "mean",
-    "difference",
-    "95 % interval",
-    "relative",
-    "t-test p",
-    "corrected",
-    "Wilcoxon p",
-    "corrected",
-    "users",
-    "differ",
-    "seeds",
-)
+_HEAD = ("model", "mean", "difference", "95 % interval", "relative")
+_TWO_WAY_HEAD = ("with seeds", "two-way p", "corrected")
+_TESTS_HEAD = ("t-test p", "corrected", "Wilcoxon p", "corrected", "users", "differ", "seeds")
 # A smaller p-value would be a matter of rounding errors.
 _SMALLEST = 1e-99
 
@@ -32,9 +21,23 @@ HOW_TO_READ = (
     "Difference: reference less model; above 0 the reference is better. Each user's values are averaged over the seeds "
     "that both models have, and paired by user. Interval: of the mean difference, by the bootstrap over users. Tests "
     "are two-sided, and corrected by Holm's method for the number of models compared by a metric on a dataset. Differ: "
-    "users for whom the two models' values differ. The tests say whether the difference would hold for other users, "
-    "with the models as they were trained; how much training changes a result, the deviation over seeds says."
+    "users for whom the two models' values differ. The t-test and Wilcoxon's ask whether the difference would hold for "
+    "other users, with the models as they were trained."
 )
+WITH_SEEDS = (
+    "With seeds: the interval by the bootstrap over users and over each model's seeds. The two-way test asks whether "
+    "the difference would hold for other users and other trainings: it is the one that decides."
+)
+NO_LUCK = (
+    "The luck of training is not counted where two models have one seed in common: training again may turn their order "
+    "round, whatever the p-value. Take several seeds."
+)
+
+
+def how_to_read(comparisons: Iterable[Comparison]) -> str:
+    """What the numbers of these comparisons mean, and whether they count the luck of training."""
+    seeds = [each.counts_training for each in comparisons if each.refused is None]
+    return " ".join([HOW_TO_READ, *[WITH_SEEDS] * any(seeds), *[NO_LUCK] * (not all(seeds))])
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
@@ -45,9 +48,12 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
         title = f"{dataset}, {parse_metric(metric).label}: {printed_name(members[0].reference)} against the others"
         parts.append(f"### {escaping.markdown(title)}")
         if tested := [each for each in members if each.refused is None]:
-            parts.append(markdown_table([_HEAD, *map(_row, tested)]))
+            # Without several seeds there is nothing to show.
+            two_way = any(each.counts_training for each in tested)
+            head = (*_HEAD, *_TWO_WAY_HEAD * two_way, *_TESTS_HEAD)
+            parts.append(markdown_table([head, *(_row(each, two_way) for each in tested)]))
         parts += refusals_markdown({each.model: each.refused for each in members if each.refused})
-    return "\n\n".join([*parts, HOW_TO_READ] if parts else ["There is nothing to compare."]) + "\n"
+    return "\n\n".join([*parts, how_to_read(comparisons)] if parts else ["There is nothing to compare."]) + "\n"
 
 
 def refusals_markdown(refused: Mapping[str, str]) -> list[str]:
@@ -62,7 +68,7 @@ def refusals_markdown(refused: Mapping[str, str]) -> list[str]:
     return [escaping.markdown(f"Not compared: {', '.join(names)} ({reason}).") for reason, names in reasons.items()]
 
 
-def _row(comparison: Comparison) -> list[str]:
+def _row(comparison: Comparison, two_way: bool) -> list[str]:
     relative = f"{comparison.relative_percent:+.2f} %"
     return [
         escaping.markdown(printed_name(comparison.model)),
@@ -70,11 +76,18 @@ def _row(comparison: Comparison) -> list[str]:
         f"{comparison.difference:+.4f}",
         f"{comparison.low:+.4f} to {comparison.high:+.4f}",
         relative if comparison.relative_percent == comparison.relative_percent else NO_VALUE,
+        *_two_way(comparison) * two_way,
         *(p_text(getattr(comparison, name)) for name in ("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")),
         f"{comparison.n_users:,}",
         f"{comparison.n_nonzero:,}",
         " ".join(map(str, comparison.seeds)),
     ]
+
+
+def _two_way(comparison: Comparison) -> list[str]:
+    low, high = comparison.two_way_low, comparison.two_way_high
+    interval = f"{low:+.4f} to {high:+.4f}" if comparison.counts_training else NO_VALUE
+    return [interval, p_text(comparison.two_way_p), p_text(comparison.two_way_p_holm)]
 
 
 def p_text(p_value: float) -> str:

@@ -13,7 +13,9 @@ MAX_SIMILARITIES = 1 << 24
 def most_similar(vectors: Tensor, is_candidate: Tensor, n_similar: int) -> Tensor:
     """The users most similar to each by the cosine of their vectors, the user itself left out.
 
-    Every pair is compared, some rows at a time: memory does not grow with the square of the users.
+    Every pair is compared, some rows at a time: memory does not grow with the square of the users. Users with the very
+    same vector, as those with the same events have, are equally similar to all others, and are named in the order of
+    their ids: they are compared as one, so that neither rounding nor the luck of sorting chooses among them.
 
     Args:
         vectors: ``[n_users, D]``; a zero vector is similar to none.
@@ -27,11 +29,41 @@ def most_similar(vectors: Tensor, is_candidate: Tensor, n_similar: int) -> Tenso
     users = (is_candidate & vectors.any(1)).nonzero().squeeze(1)
     if n_similar == 0 or len(users) < 2:
         return found
-    units = F.normalize(vectors[users], dim=1)
-    n_named = min(n_similar, len(users) - 1)
-    step = max(1, MAX_SIMILARITIES // len(users))
+    distinct, of_user, sizes = vectors[users].unique(dim=0, return_inverse=True, return_counts=True)
+    units = F.normalize(distinct, dim=1)
+    # Users by their vector, each group in the order of ids.
+    grouped, starts = users[of_user.argsort(stable=True)], sizes.cumsum(0) - sizes
+    n_named, n_groups = min(n_similar, len(users) - 1), min(n_similar + 1, len(distinct))
+    step = max(1, MAX_SIMILARITIES // max(len(distinct), (n_named + 1) * n_groups))
     for places in torch.arange(len(users), device=users.device).split(step):
-        similarities = units[places] @ units.T
-        similarities.scatter_(1, places.unsqueeze(1), -torch.inf)
-        found[users[places], :n_named] = users[similarities.topk(n_named, dim=1).indices]
+        similarities = units[of_user[places]] @ units.T
+        # A vector is most similar to itself, which rounding must not put behind a near one.
+        similarities.scatter_(1, of_user[places].unsqueeze(1), torch.inf)
+        groups = similarities.topk(n_groups, dim=1).indices
+        named = _members(groups, starts, sizes, n_named + 1)
+        named = grouped[named]
+        others = named != users[places].unsqueeze(1)
+        # The user itself is left out, or the last where it is not among them.
+        others &= others.cumsum(1) <= n_named
+        found[users[places], :n_named] = named[others].view(len(places), n_named)
     return found
+
+
+def _members(groups: Tensor, starts: Tensor, sizes: Tensor, n_members: int) -> Tensor:
+    """Places of the first members of groups taken one after the other.
+
+    Args:
+        groups: ``[B, G]``, with at least ``n_members`` members together.
+        starts: ``[n_groups]`` place of each group's first member.
+        sizes: ``[n_groups]`` how many it has.
+        n_members: How many are wanted of each row.
+
+    Returns:
+        ``[B, n_members]``.
+    """
+    ends = sizes[groups].cumsum(1)
+    wanted = torch.arange(n_members, device=groups.device).expand(len(groups), -1).contiguous()
+    rank = torch.searchsorted(ends, wanted, right=True)
+    group = groups.gather(1, rank)
+    before = ends.gather(1, rank) - sizes[group]
+    return starts[group] + wanted - before

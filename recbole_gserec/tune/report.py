@@ -39,6 +39,9 @@ validation part, at their best epoch. The test part was looked at once, for the 
 Winner: trial `{winner["trial"]}`, {metric} {winner["score"]:.4f} (validation). Test: {test}.
 Its settings: `run_recbole --config_files=best.yaml`.
 
+Every trial is one training with one seed. The best of many owes part of its score to luck, and trials that differ by
+less than trainings with other seeds do are equally good as far as this sweep can tell.
+
 {markdown_table(_rows(trials, names, metric))}
 
 `stopped`: by the scheduler, before its end. `failed`: see the reason below and the trial's `log.txt`.

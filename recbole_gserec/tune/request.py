@@ -131,6 +131,8 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
             f"--scheduler pbt: {request.model} is trained in a way of its own, which cannot be handed on from trial to "
             "trial. Choose asha or fifo"
         )
+    if request.scheduler == "pbt" and (config["reduce_lr_on_plateau"] or "reduce_lr_on_plateau" in sweep.space):
+        raise SettingError("--scheduler pbt sets learning rates itself: leave out reduce_lr_on_plateau")
     return sweep, replace(job, bigger=bool(config["valid_metric_bigger"]), n_epochs=config["epochs"])
 
 

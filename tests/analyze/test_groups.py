@@ -55,9 +55,19 @@ def test_a_groups_improvement_by_hand(tmp_path, data):
         # By other random numbers: ends agree as far as 10,000 resamples do.
         generator = np.random.default_rng(5)
         picks = generator.integers(chosen.sum(), size=(10_000, chosen.sum()))
-        below = b[chosen][picks].mean(1)
+        above, below = (
+            # Of two seeds each resample has both, or one of them twice.
+            sum(
+                np.stack([ndcg(run[chosen])[picks].mean(1) for run in runs])[
+                    generator.integers(2, size=10_000), range(10_000)
+                ]
+                for _ in range(2)
+            )
+            / 2
+            for runs in (ours, theirs)
+        )
         if (below > 0).all():
-            ratios = 100 * (a[chosen][picks].mean(1) / below - 1)
+            ratios = 100 * (above / below - 1)
             ends = np.percentile(ratios, [2.5, 97.5])
             assert [row["relative_low"], row["relative_high"]] == pytest.approx(ends, rel=0.1, abs=3)
             assert f"{row['relative_low']:+.2f} to {row['relative_high']:+.2f} %" in text
@@ -160,8 +170,9 @@ def test_the_interval_of_a_ratio_has_bounds_if_few_resamples_have_none(monkeypat
     theirs = np.concatenate([np.ones(n_known), np.zeros(n_unbounded + n_nothing)])
     order = np.random.default_rng(2).permutation(1001)
     means = np.stack([ours, theirs], axis=1)[order]
-    monkeypatch.setattr("recbole_gserec.analyze.group_results.resampled_means", lambda values: means)
-    cell = SimpleNamespace(finished={1: None}, per_user=lambda metric, seeds: np.ones(3))
+    sides = means[:, :1], means[:, 1:]
+    monkeypatch.setattr("recbole_gserec.analyze.group_results.crossed_means", lambda pairs: sides)
+    cell = SimpleNamespace(finished={1: None}, per_seed=lambda metric, seeds: np.ones((1, 3)))
     found = _relative_intervals(cell, [cell], [NDCG])
     ends = [found["relative_low"][0], found["relative_high"][0]]
     if expected is None:

@@ -83,6 +83,13 @@ def test_a_setting_reaches_the_models_that_read_it():
     assert [entry.given["epochs"] for entry in made] == [3, 3, 3]
 
 
+def test_a_falling_learning_rate_reaches_the_models_that_have_one():
+    plateau = {"patience": 3, "min_lr": 0.000001}
+    made = entries(models=("SASRec", "UniSAR", "SimGCL", "KAR"), settings={"reduce_lr_on_plateau": plateau})
+    found = {entry.model: entry.given.get("reduce_lr_on_plateau") for entry in made}
+    assert found == {"SASRec": None, "UniSAR": plateau, "SimGCL": None, "KAR": plateau}
+
+
 def test_where_a_run_is_made_is_no_part_of_it():
     (entry,) = entries(settings={"gpu_id": (0, 1), "show_progress": True, "epochs": 1})
     assert entry.given == {**PROTOCOL, "epochs": 1}

@@ -260,12 +260,21 @@ def test_one_run_after_the_other_is_not_at_the_same_time(tmp_path):
 
 def test_the_interval_of_the_figure_is_that_of_a_mean(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 1, [1, 3, 11, 1])
-    store_run(tmp_path, "toys", "GSERec", 2, [1, 1, 11, 3])
     cell = make_report(tmp_path).cells["toys", "GSERec"]
     mean, half = figure.mean_and_half_interval(cell, parse_metric("ndcg@10"))
-    values = [1, 0.75, 0, 0.75]
+    values = [1, 0.5, 0, 1]
     assert mean == pytest.approx(2.5 / 4)
     assert half == pytest.approx(stats.norm.ppf(0.975) * np.std(values, ddof=1) / 2, rel=1e-6)
+
+
+def test_the_interval_of_the_figure_counts_seeds(tmp_path):
+    # All users alike: each has 1 by one seed and 1/2 by the other.
+    store_run(tmp_path, "toys", "GSERec", 1, [1, 1, 1, 1])
+    store_run(tmp_path, "toys", "GSERec", 2, [3, 3, 3, 3])
+    cell = make_report(tmp_path).cells["toys", "GSERec"]
+    mean, half = figure.mean_and_half_interval(cell, parse_metric("ndcg@10"))
+    low, high = stats.t.interval(0.95, df=1, loc=0.75, scale=stats.sem([1, 0.5]))
+    assert (mean - half, mean + half) == pytest.approx((low, high))
 
 
 def test_the_figure_has_a_panel_for_each_dataset_and_a_row_for_each_model(tmp_path):

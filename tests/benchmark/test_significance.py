@@ -6,11 +6,18 @@ import pytest
 from scipy import stats
 
 from recbole_gserec.benchmark import bootstrap
-from recbole_gserec.benchmark.bootstrap import bootstrap_intervals
+from recbole_gserec.benchmark.bootstrap import bootstrap_intervals, crossed_intervals
 from recbole_gserec.benchmark.comparable import why_not_comparable
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
-from recbole_gserec.benchmark.paired_tests import differences, holm, t_test, wilcoxon_test
+from recbole_gserec.benchmark.paired_tests import (
+    crossed_variance,
+    differences,
+    holm,
+    t_test,
+    two_way_test,
+    wilcoxon_test,
+)
 from recbole_gserec.benchmark.results import load_runs
 from recbole_gserec.benchmark.significance import compare, comparisons_frame
 from recbole_gserec.benchmark.significance_table import markdown, p_text
@@ -118,6 +125,141 @@ def test_bootstrap_does_not_depend_on_how_much_is_done_at_once(monkeypatch):
     at_once = bootstrap_intervals(values, n_resamples=101)
     monkeypatch.setattr(bootstrap, "_ELEMENTS", 350)
     np.testing.assert_allclose(bootstrap_intervals(values, n_resamples=101), at_once, rtol=1e-12)
+
+
+def trained(generator, n_seeds, n_users, of_seeds, of_users=1.0, noise=1.0):
+    """Values ``[n_seeds, n_users]`` around 0 of a model whose users, trainings and single values all vary."""
+    users = of_users * generator.normal(size=n_users)
+    return users + of_seeds * generator.normal(size=(n_seeds, 1)) + noise * generator.normal(size=(n_seeds, n_users))
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+@pytest.mark.parametrize("of_seeds", [0.0, 0.3])
+def test_without_a_difference_the_two_way_test_rejects_about_one_in_twenty(n_seeds, of_seeds):
+    """Models that are equally good on average: the test over users takes a lucky training for a better model."""
+    generator = np.random.default_rng([n_seeds, int(100 * of_seeds)])
+    two_way, over_users = [], []
+    for _ in range(800):
+        ours, theirs = (trained(generator, n_seeds, 150, of_seeds) for _ in range(2))
+        two_way.append(two_way_test(ours, theirs) < 0.05)
+        over_users.append(t_test(ours.mean(0), theirs.mean(0)) < 0.05)
+    # Of 800 the share is within .023 of the true one, but for three in a thousand.
+    assert 0.01 < np.mean(two_way) < 0.08
+    if of_seeds == 0.3:
+        assert np.mean(over_users) > 0.2
+
+
+def test_the_two_way_test_finds_a_difference():
+    generator = np.random.default_rng(0)
+    found = [two_way_test(trained(generator, 3, 500, 0.05) + 0.4, trained(generator, 3, 500, 0.05)) for _ in range(200)]
+    assert np.mean(np.array(found) < 0.05) > 0.9
+
+
+def test_crossed_variance_is_that_of_the_mean_over_repeated_experiments():
+    generator = np.random.default_rng(5)
+    pairs = [[trained(generator, n_seeds, 40, 0.2) for n_seeds in (4, 3)] for _ in range(2000)]
+    means = [ours.mean() - theirs.mean() for ours, theirs in pairs]
+    # Leaving out that a share of seeds is never below 0 makes no difference: here it rarely would be.
+    assert np.mean([crossed_variance(*pair).total for pair in pairs]) == pytest.approx(np.var(means), rel=0.08)
+
+
+def test_users_who_are_all_alike_leave_welchs_test_of_seeds():
+    ours, theirs = np.array([0.2, 0.5, 0.3]), np.array([0.9, 0.4, 0.8, 0.7])
+    alike = [np.repeat(values[:, None], 50, axis=1) for values in (ours, theirs)]
+    assert two_way_test(*alike) == pytest.approx(stats.ttest_ind(ours, theirs, equal_var=False).pvalue)
+
+
+def test_trainings_that_are_all_alike_leave_the_paired_test_of_users():
+    generator = np.random.default_rng(6)
+    ours, theirs = generator.random(60), generator.random(60)
+    alike = [np.repeat(values[None], 3, axis=0) for values in (ours, theirs)]
+    assert two_way_test(*alike) == pytest.approx(t_test(ours, theirs))
+
+
+def test_seeds_of_two_models_are_not_paired():
+    generator = np.random.default_rng(7)
+    ours, theirs = trained(generator, 4, 80, 0.3), trained(generator, 4, 80, 0.3)
+    assert two_way_test(ours, theirs) == pytest.approx(two_way_test(ours, theirs[[2, 0, 3, 1]]), rel=1e-12)
+    assert two_way_test(ours, theirs) == pytest.approx(two_way_test(theirs, ours), rel=1e-12)
+
+
+def test_what_the_two_way_test_cannot_tell():
+    values = np.random.default_rng(8).random((3, 10))
+    assert math.isnan(two_way_test(values[:1], values))
+    assert math.isnan(two_way_test(values[:, :1], values[:, :1]))
+    assert math.isnan(two_way_test(np.ones((2, 10)), np.zeros((2, 10))))
+    assert two_way_test(values, values[::-1]) == 1
+
+
+def test_crossed_bootstrap_is_that_of_a_plain_loop():
+    generator = np.random.default_rng(9)
+    ours, theirs = trained(generator, 3, 30, 0.3), trained(generator, 4, 30, 0.3) - 0.2
+    means = []
+    for _ in range(4000):
+        users = generator.integers(30, size=30)
+        sides = (values[generator.integers(len(values), size=len(values))][:, users] for values in (ours, theirs))
+        means.append(next(sides).mean() - next(sides).mean())
+    expected = np.percentile(means, [2.5, 97.5])
+    np.testing.assert_allclose(crossed_intervals([(ours, theirs)]), [expected], atol=0.08 * np.ptp(expected))
+
+
+def test_crossed_bootstrap_of_one_seed_is_that_over_users():
+    values = np.random.default_rng(10).random((2, 1, 50))
+    expected = bootstrap_intervals((values[0] - values[1]).T)
+    np.testing.assert_allclose(crossed_intervals([(values[0], values[1])]), expected, rtol=1e-9)
+
+
+def test_crossed_bootstrap_of_a_pair_does_not_depend_on_others(monkeypatch):
+    generator = np.random.default_rng(11)
+    first, second, third = (trained(generator, n_seeds, 40, 0.3) for n_seeds in (3, 2, 5))
+    together = crossed_intervals([(first, second), (first, third)])
+    monkeypatch.setattr(bootstrap, "_STACKED", 1)
+    apart = crossed_intervals([(first, second), (first, third)])
+    np.testing.assert_allclose(apart, together, rtol=1e-9)
+    np.testing.assert_allclose(crossed_intervals([(first, third), (first, second)]), together[::-1], rtol=1e-9)
+
+
+def lucky(folder, n_seeds=3, others=("UniSAR",)):
+    """GSERec is ahead among all users, and only by one of its trainings."""
+    generator = np.random.default_rng(0)
+    bases = generator.integers(1, 30, size=300)
+    for seed in range(1, n_seeds + 1):
+        gained = 12 if seed == 1 else 0
+        store_run(folder, "toys", "GSERec", seed, np.maximum(1, bases - gained))
+        for model in others:
+            store_run(folder, "toys", model, seed, np.maximum(1, bases + generator.integers(-1, 2, size=300)))
+    return cells_of(folder)
+
+
+def test_a_lucky_training_is_not_beyond_chance(tmp_path):
+    cells = lucky(tmp_path)
+    (found,) = compare(cells["GSERec"], [cells["UniSAR"]], [NDCG])
+    assert found.difference > 0 and found.low > 0 and found.t_p_holm < 1e-6
+    assert found.two_way_low < 0 and found.two_way_p > 0.1
+    assert not found.beyond_chance and not found.is_better
+    assert "The two-way test asks" in markdown([found]) and "not counted" not in markdown([found])
+
+
+def test_with_one_seed_the_page_says_that_training_is_not_counted(tmp_path):
+    cells = lucky(tmp_path, n_seeds=1)
+    (found,) = compare(cells["GSERec"], [cells["UniSAR"]], [NDCG])
+    assert math.isnan(found.two_way_p) and math.isnan(found.two_way_low)
+    assert found.is_better
+    page = markdown([found])
+    assert "The luck of training is not counted" in page and "two-way" not in page
+
+
+def test_beside_models_with_several_seeds_a_single_training_is_never_beyond_chance(tmp_path):
+    lucky(tmp_path, others=("SASRec",))
+    store_run(tmp_path, "toys", "UniSAR", 1, np.full(300, 99))
+    cells = cells_of(tmp_path)
+    several, single = compare(cells["GSERec"], [cells["SASRec"], cells["UniSAR"]], [NDCG])
+    assert several.counts_training and not single.counts_training
+    assert single.t_p_holm < 1e-6 and not single.is_better
+    page = markdown([several, single])
+    assert "The two-way test asks" in page and "The luck of training is not counted" in page
+    # Those without a two-way test are not counted among its tests.
+    assert several.two_way_p_holm == several.two_way_p
 
 
 def test_a_comparison_worked_by_hand(tmp_path):

@@ -58,24 +58,25 @@ def test_models_stand_in_the_order_of_the_paper():
 
 
 def test_best_and_second_are_marked_with_mean_and_deviation(tmp_path):
-    for model, shares in {"SASRec": (0.2, 0.3), "UniSAR": (0.4, 0.5), "GSERec": (0.6, 0.7)}.items():
+    for model, shares in {"SASRec": (0.2, 0.21), "UniSAR": (0.4, 0.41), "GSERec": (0.6, 0.61)}.items():
         for seed, share in enumerate(shares):
             store_run(tmp_path, "toys", model, seed, ranks_with(share))
     table = table_of(tmp_path)
     assert [row.model for row in table.rows] == ["SASRec", "UniSAR", "GSERec"]
     best = cell(table, "GSERec")
     # A deviation over two seeds is their difference over the square root of 2.
-    assert (best.mean, best.deviation) == (pytest.approx(0.65), pytest.approx(0.1 / 2**0.5))
+    assert (best.mean, best.deviation) == (pytest.approx(0.605), pytest.approx(0.01 / 2**0.5))
     assert [cell(table, model).place for model in ("SASRec", "UniSAR", "GSERec")] == [0, 2, 1]
     page = tables.markdown(table)
-    assert re.search(r"\| GSERec +\| +\*\*0\.6500\*\*\\\* ± 0\.0707 \|", page)
-    assert re.search(r"\| UniSAR +\| +<u>0\.4500</u> ± 0\.0707 \|", page)
-    assert re.search(r"\| SASRec +\| +0\.2500 ± 0\.0707 \|", page)
+    assert re.search(r"\| GSERec +\| +\*\*0\.6050\*\*\\\* ± 0\.0071 \|", page)
+    assert re.search(r"\| UniSAR +\| +<u>0\.4050</u> ± 0\.0071 \|", page)
+    assert re.search(r"\| SASRec +\| +0\.2050 ± 0\.0071 \|", page)
     assert "toys: 400 users, seeds 0, 1." in page
     latex = tables.latex(table)
-    assert r"GSERec & \textbf{0.6500}*\deviation{.0707} \\" in latex
-    assert r"UniSAR & \underline{0.4500}\deviation{.0707} \\" in latex
-    assert "0.6500* ± 0.0707" in rendered(table)
+    assert r"GSERec & \textbf{0.6050}*\deviation{.0071} \\" in latex
+    assert r"UniSAR & \underline{0.4050}\deviation{.0071} \\" in latex
+    assert "0.6050* ± 0.0071" in rendered(table)
+    assert "better than the best other model: two-way test over users and seeds, p" in page
     assert not table.notes
 
 

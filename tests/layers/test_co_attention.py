@@ -56,6 +56,19 @@ def test_split_at_even_weight():
     assert split.dissimilar.int().tolist() == [[0, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("n", [2, 3, 7, 20, 150])
+def test_rounding_errors_do_not_split_events_that_weigh_the_same(n):
+    generator = torch.Generator().manual_seed(n)
+    weights, mask = torch.full((200, n), 1 / n), torch.ones(200, n, dtype=torch.bool)
+    weights = weights * (1 + 1e-5 * torch.randn(200, n, generator=generator))
+    assert all(part.all() for part in split_by_weight(weights, mask))
+    # One that does weigh less, by half a percent, is told from the others.
+    weights[:, 0] *= 0.995
+    split = split_by_weight(weights, mask)
+    assert not split.similar[:, 0].any() and split.similar[:, 1:].all()
+    assert split.dissimilar[:, 0].all() and not split.dissimilar[:, 1:].any()
+
+
 @pytest.mark.parametrize("n", range(1, 33))
 def test_without_another_history_all_events_are_of_both_kinds(n):
     layer, mask = CoAttention(6), mask_of([n, 40])[:1]

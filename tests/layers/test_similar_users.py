@@ -51,6 +51,21 @@ def test_equal_vectors_name_each_other(users):
         assert set(found[user].tolist()) == {3, 5, 20, 30} - {user}
 
 
+@pytest.mark.parametrize("n_at_once", [1, 1 << 24])
+def test_equal_vectors_are_named_in_the_order_of_users(monkeypatch, n_at_once):
+    monkeypatch.setattr(similar_users, "MAX_SIMILARITIES", n_at_once)
+    # Three kinds of users, of whom the first are nearer to the second than to the third.
+    kinds = torch.nn.functional.normalize(torch.randn(3, 64, generator=torch.Generator().manual_seed(1)), dim=1)
+    kinds[1] = kinds[0] + 0.5 * kinds[1]
+    of_user = torch.tensor([0, 0, 2, 1, 0, 1, 2, 0, 1, 0, 0, 2, 1])
+    found = most_similar(kinds[of_user], torch.ones(13, dtype=torch.bool), 8)
+    first, second, third = ([user for user in range(13) if of_user[user] == kind] for kind in range(3))
+    for user in first:
+        assert found[user].tolist() == [*(other for other in first if other != user), *second, *third][:8]
+    for user in second:
+        assert found[user].tolist() == [*(other for other in second if other != user), *first, *third][:8]
+
+
 @pytest.mark.parametrize("n_candidates", [0, 1])
 def test_too_few_users(n_candidates):
     found = most_similar(torch.ones(4, 2), torch.arange(4) < n_candidates, 2)

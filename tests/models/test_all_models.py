@@ -293,6 +293,19 @@ def test_order_of_rows_permutes_scores(ready):
     torch.testing.assert_close(scores(ready.model, ready.batch[:1]), scores(ready.model, ready.batch)[:1])
 
 
+def test_the_last_bits_of_weights_change_nothing(ready):
+    """As another machine would round them: no score hangs on which of two equal numbers is the larger."""
+    expected = scores(ready.model, ready.batch)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in ready.model.parameters():
+            up = torch.rand(parameter.shape, generator=generator) < 0.5
+            parameter.copy_(
+                torch.nextafter(parameter, torch.where(up, torch.inf, -torch.inf)).where(parameter != 0, 0.0)
+            )
+    torch.testing.assert_close(scores(ready.model, ready.batch), expected, rtol=1e-4, atol=1e-5)
+
+
 def widened(batch: Interaction, n: int = 3) -> Interaction:
     """The batch with more padding, as if it had come with a row of longer histories."""
 

@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers import co_attention
 from recbole_gserec.models.sesrec import SIDES
 from tests.plain_alignment import pairs_of, plain_alignment
 
@@ -98,8 +99,9 @@ def groups_of(weights, n):
     everything = list(range(n))
     if weights is None:
         return everything, everything
-    similar = [j for j in everything if weights[j] >= 1 / n]
-    dissimilar = [j for j in everything if weights[j] < 1 / n]
+    even = (1 - 2**-11.5) / n
+    similar = [j for j in everything if weights[j] >= even]
+    dissimilar = [j for j in everything if weights[j] < even]
     return similar or everything, dissimilar or everything
 
 
@@ -290,3 +292,36 @@ def test_searches_must_be_loaded(make_sesrec):
         make_sesrec(additional_feat_suffix=["search"])
     with pytest.raises(SettingError, match="SESRec also reads 'search' and 'query'$"):
         make_sesrec(additional_feat_suffix=[])
+
+
+def with_other_last_bits(softmax, seed):
+    """The same softmax as another machine, or another place in a batch, might round it."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rounded(logits, mask):
+        weights = softmax(logits, mask)
+        up = torch.rand(weights.shape, generator=generator) < 0.5
+        return torch.nextafter(weights, torch.where(up, torch.inf, -torch.inf)).where(mask, 0.0)
+
+    return rounded
+
+
+@pytest.mark.parametrize("tolerance", [co_attention.TOLERANCE, 0.0])
+def test_rounding_does_not_split_events_that_weigh_the_same(make_sesrec, monkeypatch, tolerance):
+    """Events weigh the same without another history, and where the tanh is saturated: then scores must not jump."""
+    monkeypatch.setattr(co_attention, "TOLERANCE", tolerance)
+    model, _, batch = make_sesrec(n=1000)
+    with torch.no_grad():
+        model.co_attention.weight.mul_(1e4)
+        part = model.encode(batch).sides["recommendation"]
+        n = part.mask.sum(1, keepdim=True)
+        is_even = ((part.weights * n - 1).abs() < 1e-4).where(part.mask, True).all(1) & (n > 1).squeeze(1)
+        batch = batch[is_even]
+        assert len(batch) > 10 and len(set(batch["search_length"].tolist())) > 1
+        expected = model.full_sort_predict(batch)
+        moves = []
+        for seed in range(5):
+            with monkeypatch.context() as patch:
+                patch.setattr(co_attention, "masked_softmax", with_other_last_bits(co_attention.masked_softmax, seed))
+                moves.append((model.full_sort_predict(batch) - expected).abs().max().item())
+    assert max(moves) < 1e-5 if tolerance else min(moves) > 0.01

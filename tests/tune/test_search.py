@@ -426,6 +426,14 @@ def test_two_machines(data, tmp_path):
         ),
         ({"settings": {"eval_step": 0}}, "eval_step is 0; it takes 1 or more"),
         (
+            {"model": "NRHUB", "scheduler": "pbt", "settings": {"reduce_lr_on_plateau": {"patience": 1}}},
+            "pbt sets learning rates itself",
+        ),
+        (
+            {"model": "NRHUB", "scheduler": "pbt", "space": {"reduce_lr_on_plateau": [None, {"patience": 1}]}},
+            "pbt sets learning rates itself",
+        ),
+        (
             {"model": "GSERec", "space": {"lambda_rq_cl": [1, 2]}, "settings": {"code_path": "a.code"}},
             "code_path names one file of codes, and lambda_rq_cl",
         ),
@@ -448,6 +456,15 @@ def test_requests_that_cannot_be_run(data, tmp_path, changes, problem):
 def test_settings_given_are_not_tried(data, tmp_path):
     sweep, job = plan(TuneRequest("SASRec", "toy", data, tmp_path, settings={"learning_rate": 0.01}))
     assert set(sweep.space) == {"hidden_dropout_prob", "weight_decay"} and job.given == {"learning_rate": 0.01}
+
+
+def test_a_falling_learning_rate_can_be_tried(data, tmp_path):
+    space = space_file(tmp_path, {"reduce_lr_on_plateau": [None, {"factor": 0.5, "patience": 1}]})
+    sweep, _ = plan(TuneRequest("NRHUB", "toy", data, tmp_path, space))
+    assert sorted(map(str, (point["reduce_lr_on_plateau"] for point in sweep.points()))) == [
+        "None",
+        "{'factor': 0.5, 'patience': 1}",
+    ]
 
 
 def test_hyper_tuning_of_recbole(data, tmp_path, monkeypatch):

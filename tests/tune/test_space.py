@@ -1,17 +1,20 @@
 """Search spaces: files, grids and random points."""
 
 import math
+import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
+import recbole as recbole_package
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.properties_files import properties_folder
+from recbole_gserec.properties_files import model_settings, properties_folder
 from recbole_gserec.setting_values import check_values
 from recbole_gserec.settings import known_settings
 from recbole_gserec.tune.space import Choice, Range, grid, grid_size, random_points, read_space, space_of
@@ -148,19 +151,58 @@ def test_random_points_of_a_large_grid_and_of_ranges():
     assert {point["c"] for point in points} == {1, 2, 3} and {type(point["a"]) for point in points} == {float}
 
 
-@pytest.mark.parametrize("path", sorted((properties_folder() / "tune").glob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted((properties_folder() / "tune").glob("*.yaml"))
+RATES, PENALTIES, DROPOUTS = (0.001, 0.0003, 0.0001), (0.0, 1e-6, 1e-5, 1e-4), (0.1, 0.2, 0.3, 0.5)
+WITHOUT_DROPOUT = {"LightGCN", "SGL", "SimGCL"}
+"""Models of graphs, which regularise by a penalty of their own."""
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_spaces_that_ship(path):
     """Every setting is one that the model reads, and every value one that it takes."""
-    model, space = path.stem, space_of(path.stem)
+    model, space = path.stem.partition("-")[0], read_space(path)
     assert set(space) <= known_settings(model)
     for name, values in space.items():
+        assert len(set(values.values)) == len(values.values) > 1
         for value in values.values:
             check_values({name: value}, model)
     assert yaml.safe_load(path.read_text()).keys() == space.keys()
 
 
-def test_every_model_of_table_2_has_a_space():
-    for model in read_preset("table2").models:
-        assert space_of(model)
+def defaults_of(model):
+    """What a model is trained with where nothing is given: RecBole's defaults below those of this package."""
+    recbole = Path(recbole_package.__file__).parent / "properties"
+    files = (recbole / "overall.yaml", recbole / "model" / f"{model}.yaml")
+    # RecBole takes 1e-5, without a point, for a number; plain YAML does not.
+    of_recbole = {
+        name: float(value) if isinstance(value, str) and re.fullmatch(r"\d+e-\d+", value) else value
+        for file in files
+        if file.is_file()
+        for name, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()
+    }
+    return {**of_recbole, **model_settings(model)}
+
+
+@pytest.mark.parametrize("model", read_preset("table2").models)
+def test_spaces_reach_equally_far(model):
+    """The same learning rates, penalties and dropouts for all, and at most two settings of a model's own."""
+    space = {name: values.values for name, values in space_of(model).items()}
+    penalty = "reg_weight" if model in WITHOUT_DROPOUT else "weight_decay"
+    dropout = "dropout_prob" if model == "GRU4Rec" else "hidden_dropout_prob"
+    shared = {"learning_rate": RATES, penalty: PENALTIES, dropout: DROPOUTS}
+    defaults = defaults_of(model)
+    assert (dropout in defaults) == (model not in WITHOUT_DROPOUT)
+    assert ("reg_weight" in defaults) == (model in WITHOUT_DROPOUT)
+    for name, values in shared.items():
+        assert name not in defaults or space.pop(name) == values
+    assert len(space) <= 2
+    assert all(len(values) <= 3 for values in space.values())
+    for name, values in {name: values.values for name, values in space_of(model).items()}.items():
+        assert defaults[name] in values, name
+
+
+def test_only_models_of_table_2_and_the_papers_grid_ship():
+    assert {path.stem for path in SHIPPED} == {*read_preset("table2").models, "GSERec-paper"}
+    assert grid_size(read_space(properties_folder() / "tune" / "GSERec-paper.yaml")) == 5**3 * 3**2
     with pytest.raises(SettingError, match="no search space for BPR: give one with --space"):
         space_of("BPR")
