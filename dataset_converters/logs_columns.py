@@ -58,21 +58,21 @@ _CLICKED_LISTS = _names(
     "clickeditems clickeditemids clickeditemlist clickedids clickedproducts clickedproductids clickedarticles "
     "clickedarticleids clickedgoods clickedskus clickedasins clickeddocs clickednotes clickednoteids clickedvideos "
     "clickeditemsids itemsclicked itemidsclicked productsclicked skusclicked clickitems clickitemids clicklist "
-    "clickedlist clickids clickproducts clickskus"
+    "clickedlist clickproducts clickskus"
 )
 _OWN_LIST = "search_item_ids:token_seq"
 # These may list the clicked items, count the clicks, or say whether there was one: their values tell.
 _CLICKS = _names("click clicked clicks")
-_CLICK_COUNTS = _CLICKS | _names(
-    "isclick isclicked wasclicked hasclick hasclicked clickflag clickedflag clickcount clickscount clickcnt clicknum "
-    "clickno nclick nclicks nclicked numclick numclicks numclicked numberofclicks totalclicks"
+_CLICK_FLAGS = _CLICKS | _names("isclick isclicked wasclicked")
+_CLICK_COUNTS = _CLICK_FLAGS | _names(
+    "hasclick hasclicked clickflag clickedflag clickcount clickcnt nclicks nclicked numclick numclicks numclicked"
 )
 # Items that were found, shown or clicked: nothing but the user can tell.
-_LISTS_OF_ITEMS = _names(
-    "items itemids itemlist products productids productlist articles articleids goods skus skuids asins docs docids "
-    "searchitems searchitemids results resultids resultitems resultitemids resultlist searchresults impressions "
-    "impressionids impressionlist shown shownitems shownitemids shownproducts displayed displayeditems viewed "
-    "vieweditems candidates candidateids hits ranking recommendations"
+_LISTS_OF_ITEMS = _names("items itemids searchitems searchitemids products productids skus")
+_RESULTS = _names(
+    "itemlist productlist articles articleids goods skuids asins docs docids results resultids resultitems "
+    "resultitemids resultlist searchresults impressions impressionids impressionlist shown shownitems shownitemids "
+    "shownproducts displayed displayeditems viewed vieweditems candidates candidateids hits ranking recommendations"
 )
 # Columns that say of a row with an item that it may be no click.
 _KINDS_OF_ROWS = _names(
@@ -80,10 +80,7 @@ _KINDS_OF_ROWS = _names(
     "interactiontype rowtype shown isshown impression isimpression viewed isviewed"
 )
 _SEARCH_IDS = _names("searchid searchidx searchno searchnumber searchuuid serpid serpidx")
-_SESSIONS = _names(
-    "session sessionid sessionidx sessionno sessionuuid searchsession searchsessionid querysession querysessionid sid "
-    "visit visitid visitidx visitno"
-)
+_SESSIONS = _names("session sessionid sessionidx searchsession searchsessionid querysession querysessionid")
 _USUAL: dict[str, dict[str, frozenset[str]]] = {
     "interactions": {"user": _USERS, "item": _ITEMS, "time": _TIMES},
     "searches": {
@@ -93,7 +90,7 @@ _USUAL: dict[str, dict[str, frozenset[str]]] = {
             "searchtext searchstring searchphrase searchkeyword searchkeywords term terms phrase q"
         ),
         "time": _TIMES,
-        "items": _CLICKED_LISTS | _CLICKS | _LISTS_OF_ITEMS,
+        "items": _CLICKED_LISTS | _CLICKS | _LISTS_OF_ITEMS | _RESULTS,
         "item": _ITEMS | _CLICKED_ITEM,
         "click": _CLICK_COUNTS,
         "search": _SEARCH_IDS | _SESSIONS,
@@ -209,7 +206,12 @@ def resolve(role: str, path: Path, found: Sequence[str], given: Columns) -> dict
 
 def _surest(meaning: str, fitting: list[str]) -> list[str]:
     """Those of some columns of usual names that are the likeliest by their names."""
-    ranks = {"items": (says_clicked, _may_be_clicks), "item": (says_clicked,), "search": (_is_search_id,)}
+    ranks = {
+        "items": (says_clicked, _may_be_clicks),
+        "item": (says_clicked,),
+        "click": (_is_flag,),
+        "search": (_is_search_id,),
+    }
     for is_surer in ranks.get(meaning, ()):
         surer = [column for column in fitting if is_surer(column)]
         if surer:
@@ -236,6 +238,10 @@ def _may_be_clicks(column: str) -> bool:
     return _plain(column) in _CLICKS
 
 
+def _is_flag(column: str) -> bool:
+    return _plain(column) in _CLICK_FLAGS
+
+
 def _is_search_id(column: str) -> bool:
     return _plain(column) in _SEARCH_IDS
 
@@ -251,7 +257,7 @@ def _usual(role: str, given: Columns, free: Sequence[str]) -> dict[str, frozense
     )
     if by_click:
         # Beside a column of one item each, a column named "clicked" says whether it was clicked.
-        usual["items"] = usual.get("items", frozenset()) - _CLICK_COUNTS
+        usual["items"] = usual.get("items", frozenset()) - _CLICK_COUNTS - _RESULTS
         if plain & _CLICKED_ITEM:
             # Beside the clicked one, others were shown.
             usual["items"] -= _LISTS_OF_ITEMS
@@ -274,7 +280,7 @@ def _require(role: str, path: Path, found: Sequence[str], resolved: Columns, giv
         remedy = f"Say which, like {option} items={resolved['items'][0]},item=-."
         raise DataError(path, f"clicked items could be in two columns: {names}", remedy)
     listed = resolved.get("items", ("",))[0]
-    if "items" not in given and _plain(listed) in _LISTS_OF_ITEMS and not says_clicked(listed):
+    if "items" not in given and _plain(listed) in _LISTS_OF_ITEMS | _RESULTS and not says_clicked(listed):
         remedy = (
             f"Say which: {option} items={shown(listed)} if they were clicked; items=COLUMN for the column of those "
             "clicked; items=- if clicks are not known."

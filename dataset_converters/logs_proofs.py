@@ -276,15 +276,16 @@ def check_no_counts(connection: duckdb.DuckDBPyConnection, table: str, name: str
         CASE WHEN regexp_full_match(entry, {literal(_NUMBER)}) THEN try_cast(entry AS DOUBLE)
             WHEN lower(entry) IN ({logs_clicks.FLAGS}) THEN 1 END
     """
-    others, n, lists, least, most, known, examples = only_row(
+    texts, n, lists, least, most, known, examples = only_row(
         connection,
         f"""
-        SELECT count(*) FILTER (number IS NULL), count(*), count(*) FILTER (is_list), min(number), max(number),
-            count(id), min(entry, 3)
+        SELECT count(id) FILTER (number IS NULL), count(number), count(number) FILTER (is_list), min(number),
+            max(number), count(id), min(entry, 3) FILTER (number IS NOT NULL)
         FROM (SELECT *, {number} AS number FROM {entries}) LEFT JOIN known_items ON {_comparable("entry")} = id
         """,
     )
-    if others or not n:
+    # One word that is a known item proves that the numbers beside it are ids too.
+    if texts or not n:
         return
     if not lists:
         # Greater than any number of clicks and, for the most part, known.

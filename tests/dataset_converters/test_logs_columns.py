@@ -42,6 +42,8 @@ def resolved(role: str, found: str, given: str = "") -> str:
          "user=user query=query time=ts item=clicked_item_id"),
         ("searches", "user query ts search_item_ids:token_seq", "",
          "user=user query=query time=ts items=search_item_ids:token_seq"),
+        ("searches", "user query ts item_id clicked click_count results shown", "",
+         "user=user query=query time=ts item=item_id click=clicked"),
         ("searches", "user query ts products", "items=products", "user=user query=query time=ts items=products"),
         ("searches", "user keyword ts item_id clicked", "",
          "user=user query=keyword time=ts item=item_id click=clicked"),

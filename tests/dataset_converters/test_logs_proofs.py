@@ -65,6 +65,8 @@ def test_numbers_of_clicks_are_no_ids(read, kind, name, cells):
 
 def test_numbers_that_are_known_and_too_great_for_counts_are_ids(read):
     rows = searches_of([40017, 40019, None])
+    with pytest.raises(DataError, match="holds numbers .0, 3.: numbers of clicks"):
+        read("user query time clicks", searches_of([3, 0, "many"]))
     assert clicks(read("user query time clicks", rows, items="40017 40018 40019")) == [["40017"], ["40019"], []]
     with pytest.raises(DataError, match="numbers of clicks, or item ids"):
         read("user query time clicks", rows, items="a b c")
@@ -161,7 +163,7 @@ def test_a_click_on_nothing_is_a_bad_row(read, click):
     assert found.bad("searches") == {"clicked item is missing": 1} and clicks(found) == [["b"]]
 
 
-@pytest.mark.parametrize("name", ["session_id", "visit_id", "search_session_id"])
+@pytest.mark.parametrize("name", ["session_id", "search_session_id"])
 def test_a_session_is_no_search(read, name):
     names = f"user {name} query time item_id clicked"
     apart = [("u", "s", "shoe", T, "a", 1), ("u", "s", "shoe", T + 172_800, "c", 1), ("u", "s", "hat", T, "b", 1)]
@@ -175,6 +177,8 @@ def test_a_session_is_no_search(read, name):
         read(names, near)
     assert clicks(read(names, near, given=f"search={name}")) == [["a", "c"]]
     assert clicks(read(names, near, given="search=-")) == [["a"], ["c"]]
+    # Other names are not guessed at all.
+    assert clicks(read("user visit_id query time item_id clicked", near)) == [["a"], ["c"]]
     # The id of the search is what counts.
     both = [(*row[:2], "q1", *row[2:]) for row in near]
     assert clicks(read(f"user {name} search_id query time item_id clicked", both)) == [["a", "c"]]
