@@ -29,7 +29,7 @@ from dataset_converters import filters as filtering
 from dataset_converters.atomic_writer import Stream, already_made, check_name, write_dataset
 from dataset_converters.bad_rows import BadRows, check_action
 from dataset_converters.filters import Filters, Step
-from dataset_converters.query_words import words_of_texts
+from dataset_converters.query_words import split_queries, words_of_texts
 from dataset_converters.statistics import collect
 from dataset_converters.statistics_report import print_report, write_report
 from dataset_converters.table_checks import check_tables
@@ -119,10 +119,11 @@ def convert(
     with workspace(folder.parent, options.memory, options.threads) as connection:
         bad_rows = read(connection)
         check_tables(connection, _common_folder(sources.values()), mixed_units=mixed_units)
-        steps = filtering.apply(connection, options.filters, searches_follow=searches_follow)
+        steps = filtering.apply(connection, options.filters, searches_follow=searches_follow, words=options.words)
         if not steps[-1].interactions:
             raise DataError(folder, f"no interaction is left ({_told(steps)})", "Loosen the filters.")
-        _split_queries(connection, options.words)
+        split_queries(connection, "searches", options.words)
+        _number_queries(connection)
         statistics = collect(connection)
         report = {
             "steps": [dataclasses.asdict(step) for step in steps],
@@ -149,24 +150,19 @@ def _digests(sources: Mapping[str, Path], digest: Callable[[Path], str]) -> dict
     return {name: digest(path) for name, path in sources.items()}
 
 
-def _split_queries(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
-    """Fill the table ``queries`` (``query_id, words``) and give each search the id of its words.
+def _number_queries(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make ``queries`` (``query_id, words``) of the kept searches, and ``query_ids`` with the id of each query's words.
 
     Queries of the same words are one query. Ids are numbers in the order of the words, so that the order of the rows
     in the source does not decide them.
     """
-    connection.execute("CREATE TABLE query_texts (query VARCHAR, words VARCHAR)")
-    texts = connection.cursor().sql("SELECT DISTINCT coalesce(query, '') AS query FROM searches")
-    for batch in texts.to_arrow_reader(_ROWS_AT_ONCE):
-        query = batch.column(0)
-        words = pa.array(words_of_texts(query.to_pylist(), kind), pa.string())
-        connection.register("split", pa.table({"query": query, "words": words}))
-        connection.execute("INSERT INTO query_texts SELECT query, words FROM split")
     run(
         connection,
         """
         CREATE TABLE queries AS
-        SELECT row_number() OVER (ORDER BY words) AS query_id, words FROM (SELECT DISTINCT words FROM query_texts)
+        SELECT row_number() OVER (ORDER BY words) AS query_id, words FROM (
+            SELECT DISTINCT words FROM query_texts WHERE query IN (SELECT coalesce(query, '') FROM searches)
+        )
         """,
         label="Numbering queries",
     )

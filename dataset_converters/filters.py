@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from dataset_converters.query_words import split_queries
 from dataset_converters.workspace import count, run
 from recbole_gserec.errors import SettingError
 
@@ -20,7 +21,8 @@ class Filters:
     Args:
         since: Earliest time kept, of interactions and searches, in the unit of the logs' times; none by default.
         until: Time from which on nothing is kept; none by default.
-        drop_duplicates: Keep one of interactions, or searches, that are equal in everything, their time included.
+        drop_duplicates: Keep one of interactions, or searches, that are equal in everything, their time included;
+            queries of the same words are equal too.
         min_searches: Fewest searches of a user.
         k_core: Fewest interactions of a user and of an item, both at once; 0 leaves items as they are.
         min_interactions: Fewest interactions of a user who has any, also within the core. Evaluation needs 3: training,
@@ -67,7 +69,13 @@ class Step:
     searches: int
 
 
-def apply(connection: duckdb.DuckDBPyConnection, filters: Filters, *, searches_follow: bool = False) -> list[Step]:
+def apply(
+    connection: duckdb.DuckDBPyConnection,
+    filters: Filters,
+    *,
+    searches_follow: bool = False,
+    words: str | None = None,
+) -> list[Step]:
     """Remove from the tables ``interactions`` and ``searches`` what the filters do not keep.
 
     Args:
@@ -75,6 +83,8 @@ def apply(connection: duckdb.DuckDBPyConnection, filters: Filters, *, searches_f
         filters: What to keep.
         searches_follow: Whether searches were made from interactions of the same user, item and time, and go with them
             where the core leaves single interactions out.
+        words: How queries become words (:func:`dataset_converters.query_words.words_of_texts`), by which duplicates are
+            told; None to compare the queries as they are.
 
     Returns:
         The counts at the start and after each step that was asked for.
@@ -94,7 +104,9 @@ def apply(connection: duckdb.DuckDBPyConnection, filters: Filters, *, searches_f
                 *(f"DELETE FROM {table} WHERE NOT (time {keeps} {bound!r})" for table in _EVENTS),
             )
     if filters.drop_duplicates:
-        step("without duplicates", *(_without_duplicates(connection, table) for table in _EVENTS))
+        if words is not None:
+            split_queries(connection, "searches", words)
+        step("without duplicates", *(_without_duplicates(connection, table, words) for table in _EVENTS))
     if not filters.search_only_users:
         # First, so that the users of the steps below are those that the steps speak of.
         step(
@@ -135,13 +147,17 @@ def _delete_removed_users() -> list[str]:
     return [f"DELETE FROM {table} WHERE user IN (SELECT user FROM removed)" for table in _EVENTS]
 
 
-def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str, words: str | None) -> str:
     """Statement that keeps the first of rows that are equal in everything but their place."""
     columns = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall() if name != "place"]
     same = ", ".join(f'"{column}"' for column in columns)
-    return f"""
-        DELETE FROM {table} WHERE rowid NOT IN (SELECT arg_min(rowid, place) FROM {table} GROUP BY {same})
-    """
+    rows = f"(SELECT *, rowid AS row FROM {table})"
+    if table == "searches" and words is not None:
+        rows = """
+            (SELECT searches.* REPLACE (words AS query), searches.rowid AS row
+            FROM searches JOIN query_texts ON coalesce(searches.query, '') = query_texts.query)
+        """
+    return f"DELETE FROM {table} WHERE rowid NOT IN (SELECT arg_min(row, place) FROM {rows} GROUP BY {same})"
 
 
 def _k_core(connection: duckdb.DuckDBPyConnection, k: int, k_users: int) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
@@ -62,12 +61,13 @@ def convert_logs(
         def settle(table: str, log: Log) -> list[BadRows]:
             return bad_rows.settle(connection, table, log.paths, options.bad_rows, REMEDIES)
 
-        understood = logs_steps.read(connection, logs, settings, settle)
-        for log in understood:
-            logger.info("%s", log)
-        for warning in logs_steps.check(connection, logs, understood, settings):
-            logger.warning("%s", warning)
-        logs_steps.fill(connection, understood, settings)
+        understood = logs_steps.read(connection, logs, settings, settle, options.words)
+        warnings = logs_steps.check(connection, logs, understood, settings)
+        longest = logs_steps.fill(connection, understood, settings)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", describe(connection, understood, longest))
+        for warning in warnings:
+            logger.warning("warning: %s", warning)
         logs_steps.drop(connection)
         return [bad for log in understood for bad in log.bad_rows]
 
@@ -78,7 +78,7 @@ def convert_logs(
         {f"{log.role}/{file}": path for log in logs for file, path in log.paths.items()},
         read,
         options,
-        settings=asdict(settings) | {"columns": {log.role: log.named_columns() for log in logs}},
+        settings=settings.recorded() | {"columns": {log.role: log.named_columns() for log in logs}},
     )
 
 
@@ -111,13 +111,15 @@ def explain_logs(
     settings, options = settings or LogSettings(), options or Options()
     logs = inspect_logs(interactions, searches, items, settings)
     with workspace(folder or tempfile.gettempdir(), options.memory, options.threads) as connection:
-        understood = logs_steps.read(connection, logs, settings, lambda table, _: bad_rows.take_out(connection, table))
+        understood = logs_steps.read(
+            connection, logs, settings, lambda table, _: bad_rows.take_out(connection, table), options.words
+        )
         try:
             problems = [f"warning: {text}" for text in logs_steps.check(connection, logs, understood, settings)]
         except GSERecError as error:
             problems = [f"would be refused: {error}"]
-        logs_steps.fill(connection, understood, settings)
-        told = describe(connection, understood)
+        longest = logs_steps.fill(connection, understood, settings)
+        told = describe(connection, understood, longest)
     bad = sum(log.bad for log in understood)
     if bad and options.bad_rows == "error":
         problems.append(f"would be refused: {bad:,} bad rows. Mend them, or leave them out: --bad-rows skip.")

@@ -53,7 +53,35 @@ _TIMES = _names(
     "searchedat orderdate ordertime orderedat purchasedate purchasetime purchasedat clicktime clickedat viewtime "
     "viewedat interactiontime interactiontimestamp logtime requesttime requesttimestamp searchsessiontimestamp"
 )
-_CLICK_COUNTS = _names("click clicked clicks isclick isclicked wasclicked clickcount clickcnt nclicks numclicks")
+_CLICKED_ITEM = frozenset(f"{verb}{name}" for verb in ("click", "clicked") for name in _ITEMS)
+# Their names say that they list the clicked items; so does the type, of a column of our own files.
+_CLICKED_LISTS = _names(
+    "clickeditems clickeditemids clickeditemlist clickedids clickedproducts clickedproductids clickedarticles "
+    "clickedarticleids clickedgoods clickedskus clickedasins clickeddocs clickednotes clickednoteids clickedvideos "
+    "clickeditemsids itemsclicked itemidsclicked productsclicked skusclicked clickitems clickitemids clicklist "
+    "clickedlist clickproducts clickskus"
+)
+_OWN_LIST = "search_item_ids:token_seq"
+# These may list the clicked items, count the clicks, or say whether there was one: their values tell.
+_CLICKS = _names("click clicked clicks")
+_CLICK_FLAGS = _CLICKS | _names("isclick isclicked wasclicked")
+_CLICK_COUNTS = _CLICK_FLAGS | _names(
+    "hasclick hasclicked clickflag clickedflag clickcount clickcnt nclicks nclicked numclick numclicks numclicked"
+)
+# Items that were found, shown or clicked: nothing but the user can tell.
+_LISTS_OF_ITEMS = _names("items itemids searchitems searchitemids products productids skus")
+_RESULTS = _names(
+    "itemlist productlist articles articleids goods skuids asins docs docids results resultids resultitems "
+    "resultitemids resultlist searchresults impressions impressionids impressionlist shown shownitems shownitemids "
+    "shownproducts displayed displayeditems viewed vieweditems candidates candidateids hits ranking recommendations"
+)
+# Columns that say of a row with an item that it may be no click.
+_KINDS_OF_ROWS = _names(
+    "event events eventtype eventname action actiontype actionname behavior behaviour behaviortype behaviourtype "
+    "interactiontype rowtype shown isshown impression isimpression viewed isviewed"
+)
+_SEARCH_IDS = _names("searchid searchidx searchno searchnumber searchuuid serpid serpidx")
+_SESSIONS = _names("session sessionid sessionidx searchsession searchsessionid querysession querysessionid")
 _USUAL: dict[str, dict[str, frozenset[str]]] = {
     "interactions": {"user": _USERS, "item": _ITEMS, "time": _TIMES},
     "searches": {
@@ -63,13 +91,10 @@ _USUAL: dict[str, dict[str, frozenset[str]]] = {
             "searchtext searchstring searchphrase searchkeyword searchkeywords term terms phrase q"
         ),
         "time": _TIMES,
-        "items": _names(
-            "items itemids clicked clicks clickeditems clickeditemids clickedids clickedproducts clickedproductids "
-            "clickedskus searchitems searchitemids products productids skus clicklist"
-        ),
-        "item": _ITEMS | {f"clicked{name}" for name in _ITEMS} | {f"click{name}" for name in _ITEMS},
+        "items": _CLICKED_LISTS | _CLICKS | _LISTS_OF_ITEMS | _RESULTS,
+        "item": _ITEMS | _CLICKED_ITEM,
         "click": _CLICK_COUNTS,
-        "search": _names("searchid searchidx searchsessionid sessionid sessionidx session serpid querysessionid"),
+        "search": _SEARCH_IDS | _SESSIONS,
     },
     "items": {
         "item": _ITEMS | {"id"},
@@ -168,7 +193,7 @@ def resolve(role: str, path: Path, found: Sequence[str], given: Columns) -> dict
     taken = {column for columns in resolved.values() for column in columns}
     free = [column for column in found if column not in taken]
     for meaning, names in _usual(role, given, free).items():
-        fitting = [column for column in free if _plain(column) in names]
+        fitting = _surest(meaning, [column for column in free if _plain(column) in names])
         if len(fitting) > 1:
             option = f"{OPTIONS[role]} {meaning}={fitting[0]}"
             problem = f"{meaning} could be any of the columns {', '.join(map(shown, fitting))}"
@@ -181,17 +206,63 @@ def resolve(role: str, path: Path, found: Sequence[str], given: Columns) -> dict
     return {meaning: resolved[meaning] for meaning in MEANINGS[role] if meaning in resolved}
 
 
+def _surest(meaning: str, fitting: list[str]) -> list[str]:
+    """Those of some columns of usual names that are the likeliest by their names."""
+    ranks = {
+        "items": (says_clicked, _may_be_clicks),
+        "item": (says_clicked,),
+        "click": (_is_flag,),
+        "search": (_is_search_id,),
+    }
+    for is_surer in ranks.get(meaning, ()):
+        surer = [column for column in fitting if is_surer(column)]
+        if surer:
+            return surer
+    return fitting
+
+
+def says_clicked(column: str) -> bool:
+    """Whether a column's name says that it holds clicked items, so that its values need not."""
+    return _plain(column) in _CLICKED_LISTS | _CLICKED_ITEM or column == _OWN_LIST
+
+
+def is_session(column: str) -> bool:
+    """Whether a column's name says that it holds sessions, in which there may be several searches."""
+    return _plain(column) in _SESSIONS
+
+
+def kinds_of_rows(columns: Iterable[str]) -> list[str]:
+    """The columns whose names say that not every row may be a click."""
+    return [column for column in columns if _plain(column) in _KINDS_OF_ROWS]
+
+
+def _may_be_clicks(column: str) -> bool:
+    return _plain(column) in _CLICKS
+
+
+def _is_flag(column: str) -> bool:
+    return _plain(column) in _CLICK_FLAGS
+
+
+def _is_search_id(column: str) -> bool:
+    return _plain(column) in _SEARCH_IDS
+
+
 def _usual(role: str, given: Columns, free: Sequence[str]) -> dict[str, frozenset[str]]:
     """The names to look for, of the meanings that are not given."""
     usual = {meaning: names for meaning, names in _USUAL[role].items() if meaning not in given}
     if role != "searches":
         return usual
+    plain = set(map(_plain, free))
     by_click = given.get("item", (_NONE,)) != (_NONE,) or (
-        "items" not in given and "item" in usual and any(_plain(column) in usual["item"] for column in free)
+        "items" not in given and "item" in usual and bool(plain & usual["item"])
     )
     if by_click:
         # Beside a column of one item each, a column named "clicked" says whether it was clicked.
-        usual["items"] = usual.get("items", frozenset()) - _CLICK_COUNTS
+        usual["items"] = usual.get("items", frozenset()) - _CLICK_COUNTS - _RESULTS
+        if plain & _CLICKED_ITEM:
+            # Beside the clicked one, others were shown.
+            usual["items"] -= _LISTS_OF_ITEMS
         return usual
     # A search in one row needs no id, and sessions, which hold several, would join them.
     return {meaning: names for meaning, names in usual.items() if meaning not in ("item", "click", "search")}
@@ -205,16 +276,26 @@ def _require(role: str, path: Path, found: Sequence[str], resolved: Columns, giv
             raise DataError(path, f"no column is known to be the {meaning}", remedy)
     if role != "searches":
         return
+    option = OPTIONS[role]
     if "items" in resolved and "item" in resolved:
         names = f"{shown(resolved['items'][0])} as a list of items and {shown(resolved['item'][0])} as one item"
-        remedy = f"Say which, like {OPTIONS[role]} items={resolved['items'][0]},item=-."
+        remedy = f"Say which, like {option} items={resolved['items'][0]},item=-."
         raise DataError(path, f"clicked items could be in two columns: {names}", remedy)
-    if not {"items", "item"} & set(resolved) and (_NONE,) not in (given.get("items"), given.get("item")):
+    listed = resolved.get("items", ("",))[0]
+    if "items" not in given and _plain(listed) in _LISTS_OF_ITEMS | _RESULTS and not says_clicked(listed):
         remedy = (
-            f"{columns} Name it: {OPTIONS[role]} items=COLUMN for a list of the clicked items, item=COLUMN for a row "
+            f"Say which: {option} items={shown(listed)} if they were clicked; items=COLUMN for the column of those "
+            "clicked; items=- if clicks are not known."
+        )
+        raise DataError(path, f"column '{shown(listed)}' may hold the items that were shown, or clicked", remedy)
+    if not {"items", "item"} & set(resolved) and (_NONE,) not in (given.get("items"), given.get("item")):
+        counts = [shown(column) for column in found if _plain(column) in _CLICK_COUNTS]
+        more = f" ('{counts[0]}' only counts clicks)" if counts else ""
+        remedy = (
+            f"{columns} Name it: {option} items=COLUMN for a list of the clicked items, item=COLUMN for a row "
             "a click, items=- if there is none."
         )
-        raise DataError(path, "no column is known to be the clicked items", remedy)
+        raise DataError(path, f"no column is known to be the clicked items{more}", remedy)
     if "click" in resolved and "item" not in resolved:
         raise DataError(path, "click needs a column of one item", f"Name it, like {OPTIONS[role]} item=COLUMN.")
 

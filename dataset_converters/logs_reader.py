@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TextIO
@@ -17,6 +17,7 @@ from dataset_converters import logs_csv, logs_json
 from dataset_converters.logs_columns import Columns
 from dataset_converters.logs_files import opened
 from dataset_converters.logs_layout import Layout, damaged_parquet, place_of
+from dataset_converters.sql_text import literal
 from dataset_converters.text_lines import batches_of
 from dataset_converters.workspace import one_file, run
 from recbole_gserec.errors import DataError
@@ -44,7 +45,12 @@ class Chunk:
 
 
 def load(
-    connection: duckdb.DuckDBPyConnection, table: str, layouts: Sequence[Layout], columns: Columns, encoding: str
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    layouts: Sequence[Layout],
+    columns: Columns,
+    encoding: str,
+    no_query: Collection[str] = (),
 ) -> None:
     """Make a table of some files.
 
@@ -55,26 +61,34 @@ def load(
         layouts: Of the files.
         columns: Of the meanings.
         encoding: Of texts.
+        no_query: Texts that stand for no query, in any case; they are no part of a query of several columns.
 
     Raises:
         DataError: If a file cannot be read or lacks a column.
     """
     meanings = ", ".join(f"{meaning} VARCHAR" for meaning in columns)
     connection.execute(f"CREATE TABLE {table} (file VARCHAR, line BIGINT, problem VARCHAR, {meanings})")
+    nothing = frozenset(text.strip().lower() for text in ("", *no_query))
     for layout in layouts:
         if layout.types:
-            _load_parquet(connection, table, layout, columns)
+            _load_parquet(connection, table, layout, columns, nothing)
         else:
-            _load_text(connection, table, layout, columns, encoding)
+            _load_text(connection, table, layout, columns, encoding, nothing)
 
 
 def _load_text(
-    connection: duckdb.DuckDBPyConnection, table: str, layout: Layout, columns: Columns, encoding: str
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    layout: Layout,
+    columns: Columns,
+    encoding: str,
+    nothing: frozenset[str],
 ) -> None:
     size, name = layout.file.path.stat().st_size, layout.file.name
     shown = tqdm(total=size, desc=f"Reading {name}", unit="B", unit_scale=True, leave=False, disable=_hidden())
     with shown as bar, opened(layout.file, encoding) as (text, raw):
-        chunks = _json_chunks(text, columns) if layout.dialect is None else _csv_chunks(text, layout, columns)
+        is_json = layout.dialect is None
+        chunks = _json_chunks(text, columns, nothing) if is_json else _csv_chunks(text, layout, columns, nothing)
         for chunk in chunks:
             connection.register("chunk", _arrow(name, chunk, list(columns), encoding))
             connection.execute(f"INSERT INTO {table} SELECT * FROM chunk")
@@ -86,15 +100,39 @@ def _hidden() -> bool:
     return not sys.stderr.isatty()
 
 
-def _csv_chunks(text: TextIO, layout: Layout, columns: Columns) -> Iterator[Chunk]:
-    places = {meaning: [place_of(layout, column) for column in names] for meaning, names in columns.items()}
+@dataclass(frozen=True)
+class _Joining:
+    """How the texts of several columns become one.
+
+    Attributes:
+        skipped: Texts in lower case that are no part of it.
+        whole: Whether it needs all of them.
+    """
+
+    skipped: frozenset[str]
+    whole: bool
+
+    def __call__(self, texts: Sequence[str | None]) -> str | None:
+        if self.whole and not all(text and not text.isspace() for text in texts):
+            return None
+        return " ".join(text for text in texts if text and text.strip().lower() not in self.skipped)
+
+
+def _joining(meaning: str, nothing: frozenset[str]) -> _Joining:
+    return _Joining(nothing if meaning == "query" else frozenset([""]), meaning in _WHOLE)
+
+
+def _csv_chunks(text: TextIO, layout: Layout, columns: Columns, nothing: frozenset[str]) -> Iterator[Chunk]:
+    places = [
+        ([place_of(layout, column) for column in names], _joining(meaning, nothing))
+        for meaning, names in columns.items()
+    ]
     width = len(layout.columns)
     header = layout.header
     for block in logs_csv.blocks(text, not_none(layout.dialect), _ROWS_AT_ONCE):
         # Most blocks hold nothing but good rows. A blank line has the width 0, or 1.
         if not block.problems and not header and width > 1 and set(map(len, block.rows)) == {width}:
-            good = [_cells(block.rows, each, meaning in _WHOLE) for meaning, each in places.items()]
-            yield Chunk(block.lines, good, [None] * len(block.rows))
+            yield Chunk(block.lines, [_cells(block.rows, *each) for each in places], [None] * len(block.rows))
             continue
         lines: list[int] = []
         rows: list[list[str] | None] = []
@@ -112,24 +150,18 @@ def _csv_chunks(text: TextIO, layout: Layout, columns: Columns) -> Iterator[Chun
             problems.append(problem)
             rows.append(cells if problem is None else None)
         if rows:
-            yield Chunk(lines, [_cells(rows, each, meaning in _WHOLE) for meaning, each in places.items()], problems)
+            yield Chunk(lines, [_cells(rows, *each) for each in places], problems)
 
 
-def _cells(rows: Sequence[list[str] | None], places: list[int], whole: bool) -> list[str | None]:
-    """The cells in some columns, several joined by spaces; those that have to be whole need all of them."""
+def _cells(rows: Sequence[list[str] | None], places: list[int], joined: _Joining) -> list[str | None]:
+    """The cells in some columns, several joined by spaces."""
     good = [row for row in rows if row is not None]
     if len(places) == 1 and len(good) == len(rows):
         return list(map(itemgetter(places[0]), good))
-    return [None if row is None else _joined([row[place] for place in places], whole) for row in rows]
+    return [None if row is None else joined([row[place] for place in places]) for row in rows]
 
 
-def _joined(cells: Sequence[str | None], whole: bool) -> str | None:
-    if whole and not all(cell and not cell.isspace() for cell in cells):
-        return None
-    return " ".join(filter(None, cells))
-
-
-def _json_chunks(text: TextIO, columns: Columns) -> Iterator[Chunk]:
+def _json_chunks(text: TextIO, columns: Columns, nothing: frozenset[str]) -> Iterator[Chunk]:
     first = 1
     for batch in batches_of(text, _ROWS_AT_ONCE):
         chunk = list(logs_json.records(batch, first))
@@ -137,17 +169,19 @@ def _json_chunks(text: TextIO, columns: Columns) -> Iterator[Chunk]:
         if not chunk:
             continue
         lines, objects, problems = zip(*chunk, strict=True)
-        values = [_values(objects, names, meaning) for meaning, names in columns.items()]
-        yield Chunk(lines, values, problems)
+        cells = [
+            _values(objects, names, meaning in _LISTS, _joining(meaning, nothing)) for meaning, names in columns.items()
+        ]
+        yield Chunk(lines, cells, problems)
 
 
-def _values(objects: Sequence[dict | None], names: Sequence[str], meaning: str) -> list[str | None]:
+def _values(objects: Sequence[dict | None], names: Sequence[str], is_list: bool, joined: _Joining) -> list[str | None]:
     """The values of some names as text, several joined by spaces."""
     if len(names) > 1:
-        texts = [_values(objects, [name], meaning) for name in names]
-        return [_joined(row, meaning in _WHOLE) for row in zip(*texts, strict=True)]
+        texts = [_values(objects, [name], is_list, joined) for name in names]
+        return [joined(row) for row in zip(*texts, strict=True)]
     values = [None if found is None else found.get(names[0]) for found in objects]
-    return [value if type(value) is str else logs_json.as_text(value, meaning in _LISTS) for value in values]
+    return [value if type(value) is str else logs_json.as_text(value, is_list) for value in values]
 
 
 def _arrow(name: str, chunk: Chunk, meanings: list[str], encoding: str) -> pa.Table:
@@ -179,13 +213,18 @@ def _is_text(cell: str | None) -> bool:
         return False
 
 
-def _load_parquet(connection: duckdb.DuckDBPyConnection, table: str, layout: Layout, columns: Columns) -> None:
+def _load_parquet(
+    connection: duckdb.DuckDBPyConnection, table: str, layout: Layout, columns: Columns, nothing: frozenset[str]
+) -> None:
     cells = []
     for meaning, names in columns.items():
         texts = [_as_text(layout, name, meaning in _LISTS) for name in names if place_of(layout, name) >= 0]
-        if meaning in _WHOLE and len(texts) > 1:
+        joined = _joining(meaning, nothing)
+        if joined.whole and len(texts) > 1:
             texts = [" || ' ' || ".join(f"nullif(trim({text}), '')" for text in texts)]
-        cells.append(texts[0] if len(texts) == 1 else f"concat_ws(' ', {', '.join(texts)})")
+        skipped = ", ".join(map(literal, sorted(joined.skipped)))
+        said = (f"CASE WHEN lower(trim({text})) NOT IN ({skipped}) THEN {text} END" for text in texts)
+        cells.append(texts[0] if len(texts) == 1 else f"concat_ws(' ', {', '.join(said)})")
     # Rows are counted from 1, as lines are.
     select = f"""
         SELECT ?, row_number() OVER (), NULL, {", ".join(cells)} FROM read_parquet(?, hive_partitioning = false)
@@ -222,6 +261,9 @@ def _scalar(value: str, kind: str, layout: Layout, name: str) -> str:
             CASE WHEN isfinite({value}) AND {value} = trunc({value}) AND abs({value}) < 1e18
                 THEN {value}::BIGINT::VARCHAR WHEN NOT isnan({value}) THEN {value}::VARCHAR END
         """
+    if kind.startswith("DECIMAL") and not kind.endswith(",0)"):
+        # 17.00 is the id 17, and 17.50 is 17.5, as in a column of floats.
+        return f"regexp_replace({value}::VARCHAR, '\\.?0+$', '')"
     if kind == "BLOB":
         # A text without a mark that it is one; bytes that are none become no value.
         return f"try(decode({value}))"

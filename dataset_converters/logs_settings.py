@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dataset_converters import logs_tables
 from dataset_converters.logs_columns import Columns, known_names, resolve
 from dataset_converters.logs_files import find, is_empty
 from dataset_converters.logs_layout import Layout, inspect
+from dataset_converters.logs_text import NO_QUERY
 from dataset_converters.logs_time import TimeSettings
 from recbole_gserec.errors import DataError, SettingError
 
@@ -29,6 +30,7 @@ class LogSettings:
         time_unit: Of numbers (:data:`dataset_converters.logs_time.UNITS`).
         time_format: Of dates, as for ``strptime``.
         time_zone: Of dates that name none.
+        no_query: Texts that stand for no query, in any case.
         replace_spaces: Replace white space in item ids by ``_``.
         allow_disjoint_times: Accept logs that do not overlap in time.
     """
@@ -41,6 +43,7 @@ class LogSettings:
     time_unit: str | None = None
     time_format: str | None = None
     time_zone: str = "UTC"
+    no_query: tuple[str, ...] = NO_QUERY
     replace_spaces: bool = False
     allow_disjoint_times: bool = False
 
@@ -53,7 +56,13 @@ class LogSettings:
         """What is said of the cells of some columns."""
         joined = len(columns.get("time", ())) > 1
         times = TimeSettings(self.time_unit, self.time_format, self.time_zone, joined)
-        return logs_tables.Settings(times, self.click_separator, self.replace_spaces)
+        return logs_tables.Settings(times, self.click_separator, self.replace_spaces, self.no_query)
+
+    def recorded(self) -> dict[str, object]:
+        """What determines the result but for the columns, as plain values; older records have no ``no_query``."""
+        values = {name: value for name, value in asdict(self).items() if name != "columns"}
+        no_query = values.pop("no_query")
+        return values if self.no_query == NO_QUERY else values | {"no_query": list(no_query)}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ import duckdb
 
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.logs_checks import time_range, told_time
+from dataset_converters.logs_clicks import told_separator
 from dataset_converters.logs_columns import Columns, shown
 from dataset_converters.logs_layout import Layout
+from dataset_converters.logs_proofs import told_span
 from dataset_converters.logs_tables import SearchForm
 from dataset_converters.logs_time import Clock
 from dataset_converters.workspace import count
@@ -32,6 +34,7 @@ class Understood:
         bad_rows: Those that cannot be used.
         clock: What its times are.
         form: How it tells searches.
+        warnings: Of what is doubtful.
     """
 
     role: str
@@ -41,6 +44,7 @@ class Understood:
     bad_rows: Sequence[BadRows]
     clock: Clock | None = None
     form: SearchForm | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def bad(self) -> int:
@@ -61,12 +65,11 @@ class Understood:
         if self.form is not None:
             facts["searches"] = str(self.form)
             if "items" in self.columns:
-                separator = "space" if self.form.separator == " " else self.form.separator
-                facts["clicked items"] = f"lists, separated by {separator} where they are not in brackets"
+                facts["clicked items"] = "one in a cell that is no list in brackets"
+                if self.form.separator:
+                    separator = told_separator(self.form.separator)
+                    facts["clicked items"] = f"lists, separated by {separator} where they are not in brackets"
         return facts | {"rows": f"{self.rows:,}, {self.bad:,} of them bad"}
-
-    def __str__(self) -> str:
-        return f"{self.role}: " + "; ".join(f"{what}: {told}" for what, told in self.facts().items())
 
 
 def told_columns(names: Sequence[str]) -> str:
@@ -74,17 +77,20 @@ def told_columns(names: Sequence[str]) -> str:
     return "+".join(map(shown, names))
 
 
-def describe(connection: duckdb.DuckDBPyConnection, understood: Sequence[Understood]) -> str:
+def describe(
+    connection: duckdb.DuckDBPyConnection, understood: Sequence[Understood], longest: float | None = None
+) -> str:
     """Everything understood, several lines for each log, and what they say together.
 
     Args:
-        connection: Of the workspace, with the good rows in ``read_interactions``, ``searches`` and ``read_items``.
+        connection: Of the workspace, with the good rows that were read, the tables made of them, and ``known_items``.
         understood: Of the logs.
+        longest: Time that one search of several rows takes; None if each row is a search.
     """
     lines = []
     for log in understood:
         lines.append(log.role)
-        lines += _table(log.facts() | _counts(connection, log))
+        lines += _table(log.facts() | _counts(connection, log, longest))
         lines += [f"  bad rows: {bad.rows:,}: {_told(bad)}" for bad in log.bad_rows]
         lines += [*_sample(connection, log), ""]
     return "\n".join([*lines, "together", *_table(_together(connection))])
@@ -100,7 +106,7 @@ def _told(bad: BadRows) -> str:
     return f"{bad.problem} ({bad.file}, line {', '.join(map(str, bad.lines))}{more})"
 
 
-def _counts(connection: duckdb.DuckDBPyConnection, log: Understood) -> dict[str, str]:
+def _counts(connection: duckdb.DuckDBPyConnection, log: Understood, longest: float | None) -> dict[str, str]:
     if log.role == "items":
         return {}
     between = time_range(connection, f"read_{log.role}")
@@ -113,6 +119,13 @@ def _counts(connection: duckdb.DuckDBPyConnection, log: Understood) -> dict[str,
             "SELECT count(*), avg((len(items) > 0)::INTEGER), count(*) FILTER (query = '') FROM searches"
         ).fetchall()[0]
         counts |= {"searches made": f"{searches:,}, {clicks:.1%} of them with clicks, {empty:,} without a query"}
+        mean, most, none = connection.execute(
+            "SELECT avg(len(items)), max(len(items)), count(*) FILTER (len(items) = 0) FROM searches"
+        ).fetchall()[0]
+        counts |= {"clicks of a search": f"{mean:.2f} on average, {most:,} at most; none in {none:,} searches"}
+        if longest is not None:
+            is_position = log.clock is not None and log.clock.is_position
+            counts |= {"longest search": told_span(longest, is_position)}
     return counts
 
 
@@ -151,12 +164,13 @@ def _short(value: str | None) -> str:
 def _together(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """How much the logs have in common, which is little where their ids are written in different ways."""
     shares = {
-        "searching users who interact": ("SELECT user FROM searches", "SELECT user FROM read_interactions"),
+        "searching users who interact": ("SELECT user FROM searches", "SELECT user FROM interactions"),
         "clicked items that are interacted with": (
             "SELECT unnest(items) FROM searches",
-            "SELECT item FROM read_interactions",
+            "SELECT item FROM interactions",
         ),
-        "interacted items with a row of texts": ("SELECT item FROM read_interactions", "SELECT item FROM read_items"),
+        "clicked items that are known": ("SELECT unnest(items) FROM searches", "SELECT id FROM known_items"),
+        "interacted items with a row of texts": ("SELECT item FROM interactions", "SELECT item FROM items"),
     }
     told = {}
     for what, (some, others) in shares.items():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from dataset_converters import logs_clicks, logs_time
-from dataset_converters.logs_columns import MEANINGS, OPTIONS, Columns
-from dataset_converters.logs_text import item_problem, present, query, trimmed, user_problem
+from dataset_converters import logs_clicks, logs_proofs, logs_time
+from dataset_converters.logs_columns import MEANINGS, OPTIONS, Columns, says_clicked, shown
+from dataset_converters.logs_text import NO_QUERY, SPACED, item_problem, present, query, trimmed, user_problem
 from dataset_converters.logs_time import Clock, TimeSettings
-from dataset_converters.workspace import count, run
+from dataset_converters.workspace import count, only_row, run
 from recbole_gserec.errors import DataError
 
 _ROWS_GROUPED_AT_ONCE = 1_000_000
@@ -36,6 +36,8 @@ REMEDIES = {
     "item holds": "Give --replace-spaces; a column that lists several items is named by items=COLUMN.",
     "clicked item holds": "Give --replace-spaces, or say what separates the items: --click-separator.",
     "item is there": "Keep one row for each item.",
+    "item is a list": "Give a row for each item; in a log of searches, name the column items=COLUMN.",
+    "clicked items are torn": "Say what separates the items: --click-separator.",
 }
 
 
@@ -47,11 +49,13 @@ class Settings:
         time: Of times.
         click_separator: Between the clicked items in a cell; found if it is None.
         replace_spaces: Whether white space in item ids becomes ``_``.
+        no_query: Texts that stand for no query, in any case.
     """
 
     time: TimeSettings
     click_separator: str | None = None
     replace_spaces: bool = False
+    no_query: tuple[str, ...] = NO_QUERY
 
 
 def read_interactions(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Clock | None:
@@ -117,16 +121,24 @@ class SearchForm:
 
 
 def search_form(
-    connection: duckdb.DuckDBPyConnection, columns: Columns, given: Columns, settings: Settings, path: Path
+    connection: duckdb.DuckDBPyConnection,
+    columns: Columns,
+    given: Columns,
+    found: Sequence[str],
+    settings: Settings,
+    path: Path,
+    problems: Collection[str] = (),
 ) -> tuple[SearchForm, Columns]:
     """Find out how ``text_searches`` tells searches.
 
     Args:
-        connection: Of the workspace.
+        connection: Of the workspace, with ``known_items``.
         columns: Of each meaning.
         given: Those that the user names.
+        found: All columns of the file.
         settings: As given.
         path: The file, for messages.
+        problems: Of rows of the other logs.
 
     Returns:
         How, and the columns of each meaning, since what looks like one item by its name may turn out to be a list.
@@ -134,23 +146,39 @@ def search_form(
     Raises:
         DataError: If the clicked items cannot be understood.
     """
-    option = OPTIONS["searches"]
-    if "item" in columns and logs_clicks.holds_lists(connection, "text_searches"):
-        if "item" in given:
-            remedy = f"Name it so: {option} items={columns['item'][0]}."
-            raise DataError(path, f"column '{columns['item'][0]}' holds lists of items, not one item", remedy)
-        connection.execute("ALTER TABLE text_searches RENAME COLUMN item TO items")
+    table, option = "text_searches", OPTIONS["searches"]
+    if "item" in columns and logs_clicks.holds_lists(connection, table):
+        (name,) = columns["item"]
+        if "item" in given or not says_clicked(name):
+            remedy = f"Name it, if they were clicked: {option} items={shown(name)}."
+            raise DataError(path, f"column '{shown(name)}' holds lists of items, not one item", remedy)
+        connection.execute(f"ALTER TABLE {table} RENAME COLUMN item TO items")
         columns = {"items" if meaning == "item" else meaning: names for meaning, names in columns.items()}
         for meaning in ("click", "search"):
             if meaning in columns and meaning not in given:
                 columns = {other: names for other, names in columns.items() if other != meaning}
     by_click = "item" in columns
-    if "items" in columns and "items" not in given and logs_clicks.holds_flags(connection, "text_searches"):
-        problem = f"column '{columns['items'][0]}' tells only whether there was a click, not the clicked items"
-        raise DataError(path, problem, f"Name the column of the items: {option} item=COLUMN or items=COLUMN.")
     separator = " "
     if "items" in columns:
-        separator = logs_clicks.separator_of(connection, "text_searches", path, settings.click_separator)
+        (name,) = columns["items"]
+        is_guess = "items" not in given and not says_clicked(name)
+        if is_guess:
+            logs_proofs.check_no_flags(connection, table, name, path)
+        separator = logs_proofs.separator_of(
+            connection,
+            table,
+            path,
+            settings.click_separator,
+            replace_spaces=settings.replace_spaces,
+            ids_hold_spaces=settings.replace_spaces or SPACED in problems,
+        )
+        if is_guess:
+            logs_proofs.check_no_counts(connection, table, name, separator, path)
+    elif by_click and "item" not in given:
+        (name,) = columns["item"]
+        logs_proofs.check_one_item(connection, table, name, path)
+        if "click" not in columns:
+            logs_proofs.check_clicked(connection, table, name, found, path)
     one_search = ("user", "query", "search" if "search" in columns else "time")
     grouped_by = one_search if by_click or "search" in columns else ()
     return SearchForm(by_click, separator, grouped_by), {m: columns[m] for m in MEANINGS["searches"] if m in columns}
@@ -167,16 +195,20 @@ def read_searches(
         What the times are; None if there are none.
     """
     texts = _trimmed_columns("text_searches", list(columns))
+    if "items" in columns:
+        texts = f"(SELECT * REPLACE ({logs_clicks.unwrapped('items')} AS items) FROM {texts})"
     clock = logs_time.detect(connection, texts, settings.time)
     problems = ["form", user_problem("user"), "time_problem"]
     if "items" in columns:
-        problems.append(logs_clicks.cell_problem("items"))
+        problems.append(logs_clicks.cell_problem("items", form.separator))
         items = logs_clicks.list_of_cell("items", form.separator)
     elif "item" in columns:
         condition = f"{present('item')} IS NOT NULL"
         if "click" in columns:
             problems.append(logs_clicks.click_problem("click"))
-            condition += f" AND coalesce({logs_clicks.clicked('click')}, false)"
+            is_clicked = f"coalesce({logs_clicks.clicked('click')}, false)"
+            problems.append(f"CASE WHEN {is_clicked} AND {present('item')} IS NULL THEN 'clicked item is missing' END")
+            condition += f" AND {is_clicked}"
         items = f"CASE WHEN {condition} THEN [item] ELSE []::VARCHAR[] END"
     else:
         items = "[]::VARCHAR[]"
@@ -188,7 +220,7 @@ def read_searches(
         SELECT place, file, line, user, query, seconds, items, search,
             coalesce(problem, {logs_clicks.items_problem("items", settings.replace_spaces)}) AS problem
         FROM (
-            SELECT place, file, line, user, {query("query")} AS query, seconds, {search} AS search,
+            SELECT place, file, line, user, {query("query", settings.no_query)} AS query, seconds, {search} AS search,
                 coalesce({", ".join(problems)}) AS problem, CASE WHEN problem IS NULL THEN {items} END AS items
             FROM ({logs_time.timed(texts, clock, settings.time)})
         )
@@ -205,25 +237,28 @@ def _trimmed_columns(table: str, columns: Sequence[str]) -> str:
     return f"(SELECT rowid AS place, file, line, problem AS form, {cells} FROM {table})"
 
 
-def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item: str) -> None:
+def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item: str) -> float | None:
     """Make ``searches`` of the good rows of ``read_searches``.
 
     Args:
-        connection: Of the workspace.
+        connection: Of the workspace, with the words of the queries in ``query_texts``.
         form: How the rows tell searches.
         item: SQL of the id that is written for an ``entry`` of the items.
+
+    Returns:
+        The longest time from the first to the last row of one search; None if each row is a search.
     """
     items = f"list_transform(items, lambda entry: {item})" if item != "entry" else "items"
     label = "Putting searches together"
     if not form.grouped_by:
         select = f"SELECT user, query, seconds AS time, {items} AS items, place FROM read_searches"
         run(connection, f"CREATE TABLE searches AS {select}", label=label)
-        return
+        return None
     connection.execute(
-        "CREATE TABLE searches (user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT)"
+        "CREATE TABLE searches (user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT, span DOUBLE)"
     )
-    # Without an id, rows are of one search if they share its time.
-    shared = "user, query, search, CASE WHEN search IS NULL THEN seconds END"
+    # Rows of one search may write its query in other case or with other marks. Without an id, they share its time.
+    shared = "user, lower(words), search, CASE WHEN search IS NULL THEN seconds END"
     # A model that sees a search sees all its clicks, so it is not seen before the last of them.
     # Lists that are being put together stay in memory, so searches are made in parts.
     parts = max(1, math.ceil(count(connection, "SELECT count(*) FROM read_searches") / _ROWS_GROUPED_AT_ONCE))
@@ -232,9 +267,14 @@ def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item
             connection,
             f"""
             INSERT INTO searches
-            SELECT user, query, coalesce(max(seconds) FILTER (len(items) > 0), min(seconds)),
-                flatten(list({items} ORDER BY seconds, place)), min(place)
-            FROM read_searches WHERE hash({shared}) % {parts} = {part} GROUP BY {shared}
+            SELECT user, arg_min(query, row(seconds, place)),
+                coalesce(max(seconds) FILTER (len(items) > 0), min(seconds)),
+                flatten(list({items} ORDER BY seconds, place)), min(place), max(seconds) - min(seconds)
+            FROM read_searches JOIN query_texts USING (query)
+            WHERE hash({shared}) % {parts} = {part} GROUP BY {shared}
             """,
             label=label,
         )
+    (longest,) = only_row(connection, "SELECT max(span) FROM searches")
+    connection.execute("ALTER TABLE searches DROP COLUMN span")
+    return longest

@@ -6,11 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+import duckdb
+import pyarrow as pa
 import rjieba
 
 from recbole_gserec.errors import SettingError
 
 WORDS = ("text", "spaces")
+_ROWS_AT_ONCE = 65536
 # Vowel signs and accents, which Python does not count among letters; selectors of emoji are marks of another kind.
 _MARKS = "".join(mark for mark in map(chr, range(0x300, 0xFE00)) if unicodedata.category(mark) in ("Mn", "Mc"))
 _RUN = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
@@ -37,6 +40,32 @@ def words_of_texts(texts: Iterable[str], kind: str = "text") -> list[str]:
         raise SettingError(f"words can be {' or '.join(WORDS)}, not '{kind}'.")
     split = str.split if kind == "spaces" else _words
     return [" ".join(split(text)) for text in texts]
+
+
+def split_queries(connection: duckdb.DuckDBPyConnection, table: str, kind: str) -> None:
+    """Put the queries of a table that are not there yet into ``query_texts`` (``query, words``).
+
+    Args:
+        connection: Of the workspace.
+        table: Has the column ``query``; without a value it is the empty text.
+        kind: As for :func:`words_of_texts`, and the same each time.
+    """
+    connection.execute("CREATE TABLE IF NOT EXISTS query_texts (query VARCHAR, words VARCHAR)")
+    connection.execute(
+        f"""
+        CREATE TABLE new_queries AS
+        SELECT DISTINCT coalesce(query, '') AS query FROM {table} ANTI JOIN query_texts
+            ON coalesce({table}.query, '') = query_texts.query
+        """
+    )
+    texts = connection.cursor().sql("FROM new_queries")
+    for batch in texts.to_arrow_reader(_ROWS_AT_ONCE):
+        query = batch.column(0)
+        words = pa.array(words_of_texts(query.to_pylist(), kind), pa.string())
+        connection.register("split", pa.table({"query": query, "words": words}))
+        connection.execute("INSERT INTO query_texts SELECT query, words FROM split")
+        connection.unregister("split")
+    connection.execute("DROP TABLE new_queries")
 
 
 def _words(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from dataset_converters import logs_tables
 from dataset_converters.conversion import Options
 from dataset_converters.logs import convert_logs, explain_logs
 from dataset_converters.logs_settings import LogSettings
+from dataset_converters.logs_text import NO_QUERY
 from recbole_gserec.cli.convert.logs import logs
 from recbole_gserec.errors import DataError, SettingError
 from tests.dataset_converters.logs_helpers import FORMATS, INTERACTIONS, SEARCHES, Read, written
@@ -32,7 +33,7 @@ app.command()(logs)
 MISSING = {"nan", "null", "none", "na", "n/a", "undefined"}
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
 IDS = st.text(st.characters(exclude_categories=["Z", "C"], codec="utf-8"), min_size=1, max_size=5).filter(
-    lambda text: text[0] not in '"#<[{' and text.lower() not in MISSING and not text.startswith(("\\N", "-", "1."))
+    lambda text: text[0] not in '"#<[{(' and text.lower() not in MISSING and not text.startswith(("\\N", "-", "1."))
 )
 
 
@@ -101,7 +102,7 @@ def test_the_documented_columns(tmp_path):
     text = re.search(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL).group(1)
     (tmp_path / "columns.yaml").write_text(text)
     (tmp_path / "interactions.csv").write_text(f"wer,was,wann\nann,a,{T}\nann,b,{T}\nann,c,{T}\n")
-    (tmp_path / "searches.tsv").write_text(f"user\ttitle\tbrand\ttime\titems\nann\tred shoe\tacme\t{T}\ta\n")
+    (tmp_path / "searches.tsv").write_text(f"user\ttitle\tbrand\ttime\tclicked_items\nann\tred shoe\tacme\t{T}\ta\n")
     (tmp_path / "items.jsonl").write_text('{"sku": "a", "name": "Shoe", "level1": "Wear", "level2": "Shoes"}\n')
     done = run("--input", tmp_path, "--columns", tmp_path / "columns.yaml", "--output", tmp_path / "out", "--name", "x")
     assert done.exit_code == 0, done.output
@@ -127,9 +128,10 @@ def test_every_format_gives_the_events_that_were_written(tmp_path, kind, interac
     )
     assert read.bad() == read.bad("searches") == {}
     assert read.interactions == interactions
-    nothing = {"", "\\N", "NULL", "NaN", "<NA>"}
+    nothing = {"", *map(str.lower, NO_QUERY)}
     assert read.searches == [
-        (user, "" if query.strip() in nothing else query.strip(), time, items) for user, query, time, items in searches
+        (user, "" if query.strip().lower() in nothing else query.strip(), time, items)
+        for user, query, time, items in searches
     ]
     if not kind.startswith("parquet"):
         assert read.lines["interactions"] == list(
@@ -174,7 +176,7 @@ def test_bad_rows_are_counted_with_their_true_lines(tmp_path, kinds, breaks, bla
             bad.append(line)
             counts[problem] = counts.get(problem, 0) + 1
     (tmp_path / "a.csv").write_text(text)
-    (tmp_path / "b.csv").write_text(f"user,query,time,items\nu,q,{T},i\n")
+    (tmp_path / "b.csv").write_text(f"user,query,time,clicked_items\nu,q,{T},i\n")
     read = Read(tmp_path / "a.csv", tmp_path / "b.csv")
     assert read.bad() == counts
     assert read.lines["interactions"] == good
@@ -239,7 +241,7 @@ def test_parquet_types(tmp_path, files):
         pq.write_table(pa.table(table), tmp_path / "a.parquet")
         assert Read(tmp_path / "a.parquet", searches).interactions == [("1", str(10**18), T), ("2", "2", T + 1)]
     clicks = pa.array([[1, 2], [], None], pa.list_(pa.int64()))
-    log = {"user": ["1", "2", "3"], "query": ["a", None, "c"], "time": [T, T, T], "clicks": clicks}
+    log = {"user": ["1", "2", "3"], "query": ["a", None, "c"], "time": [T, T, T], "clicked_items": clicks}
     pq.write_table(pa.table(log), tmp_path / "b.parquet")
     assert [row[1::2] for row in Read(tmp_path / "a.parquet", tmp_path / "b.parquet").searches] == [
         ("a", ["1", "2"]), ("", []), ("c", []),
@@ -248,7 +250,7 @@ def test_parquet_types(tmp_path, files):
 
 def test_a_row_a_click(files):
     text = (
-        "user,query,time,item_id\n"
+        "user,query,time,clicked_item_id\n"
         f"ann,shoe,{T},b\nbob,shoe,{T},c\nann,shoe,{T},a\nann,shoe,{T + 1},a\nann,hat,{T + 1},\nann,shoe,{T},b\n"
     )
     read = Read(*files(searches=text))
@@ -281,18 +283,20 @@ def test_a_row_a_result_with_an_id_of_the_search(files, monkeypatch, rows_at_onc
 
 
 def test_lists_by_the_name_of_one_item_and_flags_by_the_name_of_a_list(files):
-    read = Read(*files(searches=f"user,query,time,item_id\nann,shoe,{T},\"['a', 'b']\"\n"))
+    text = f"user,query,time,{{}}\nann,shoe,{T},\"['a', 'b']\"\n"
+    read = Read(*files(searches=text.format("clicked_item_id")))
     assert read.searches == [("ann", "shoe", T, ["a", "b"])]
-    assert read.understood["searches"].columns["items"] == ("item_id",)
-    columns = {"searches": {"item": ("item_id",)}}
-    with pytest.raises(DataError, match="holds lists of items"):
-        Read(*files(searches=f"user,query,time,item_id\nann,shoe,{T},\"['a', 'b']\"\n"), columns=columns)
+    assert read.understood["searches"].columns["items"] == ("clicked_item_id",)
+    # They may have been shown.
+    for columns in ({}, {"searches": {"item": ("item_id",)}}):
+        with pytest.raises(DataError, match="holds lists of items.* items=item_id"):
+            Read(*files(searches=text.format("item_id")), columns=columns)
     with pytest.raises(DataError, match="tells only whether there was a click"):
         Read(*files(searches=f"user,query,time,clicked\nann,shoe,{T},1\nann,hat,{T},0\n"))
 
 
 def test_clicks_taken_for_searches_are_warned_of(files):
-    read = Read(*files(searches=f"user,query,time,items\nann,shoe,{T},a\nann,shoe,{T},b\n"))
+    read = Read(*files(searches=f"user,query,time,clicked_items\nann,shoe,{T},a\nann,shoe,{T},b\n"))
     assert len(read.searches) == 2 and "if each row is a click" in read.warnings[0]
 
 
@@ -302,7 +306,7 @@ def test_searches_without_clicks(files):
 
 
 def test_no_search_at_all(files, tmp_path):
-    interactions, searches = files(searches="user,query,time,items\n")
+    interactions, searches = files(searches="user,query,time,clicked_items\n")
     assert Read(interactions, searches).warnings == ["There is no search."]
     made = convert_logs(tmp_path / "out", "x", interactions, searches)
     assert (made / "x.search").read_text().count("\n") == 1
@@ -311,7 +315,7 @@ def test_no_search_at_all(files, tmp_path):
 
 
 def test_units_of_both_files_become_seconds(files):
-    read = Read(*files(searches=f"user,query,time,items\nann,shoe,{T}500,a\n"))
+    read = Read(*files(searches=f"user,query,time,clicked_items\nann,shoe,{T}500,a\n"))
     assert read.searches[0][2] == T + 0.5
     assert [str(read.understood[role].clock) for role in ("interactions", "searches")] == [
         "seconds since 1970", "milliseconds since 1970",
@@ -321,8 +325,11 @@ def test_units_of_both_files_become_seconds(files):
 @pytest.mark.parametrize(
     ("searches", "problem"),
     [
-        (f"user,query,time,items\nann,shoe,{T + 10**6},a\n", "do not overlap in time: interactions from 2023-11-14"),
-        ("user,query,time,items\nann,shoe,5,a\n", "cannot be compared: .* searches have positions"),
+        (
+            f"user,query,time,clicked_items\nann,shoe,{T + 10**6},a\n",
+            "do not overlap in time: interactions from 2023-11-14",
+        ),
+        ("user,query,time,clicked_items\nann,shoe,5,a\n", "cannot be compared: .* searches have positions"),
     ],
 )
 def test_times_that_do_not_fit_together_are_refused(files, searches, problem):
@@ -333,26 +340,26 @@ def test_times_that_do_not_fit_together_are_refused(files, searches, problem):
 
 
 def test_disjoint_and_unlikely_times_can_be_accepted(files):
-    late = files(searches="user,query,time,items\nann,shoe,2100-01-01,a\nann,shoe,1980-01-01,a\n")
+    late = files(searches="user,query,time,clicked_items\nann,shoe,2100-01-01,a\nann,shoe,1980-01-01,a\n")
     assert Read(*late).warnings == [
         "1 times of searches lie before 1990: check units and time zones.",
         "1 times of searches lie in the future: check units and time zones.",
     ]
-    read = Read(*files(searches="user,query,time,items\nann,shoe,1995-01-01,a\n"), allow_disjoint_times=True)
+    read = Read(*files(searches="user,query,time,clicked_items\nann,shoe,1995-01-01,a\n"), allow_disjoint_times=True)
     assert read.warnings[0].startswith("The two logs do not overlap")
-    positions = "user,item,time\nann,a,1\nann,b,2\n", "user,query,time,items\nann,shoe,2,a\n"
+    positions = "user,item,time\nann,a,1\nann,b,2\n", "user,query,time,clicked_items\nann,shoe,2,a\n"
     assert Read(*files(*positions)).interactions == [("ann", "a", 1), ("ann", "b", 2)]
 
 
 def test_users_in_common_are_none(files):
-    assert Read(*files(searches=f"user,query,time,items\n17,shoe,{T},a\n")).warnings == [
+    assert Read(*files(searches=f"user,query,time,clicked_items\n17,shoe,{T},a\n")).warnings == [
         "No user searches and interacts: check that both logs write user ids alike."
     ]
 
 
 def test_white_space_in_item_ids(files, tmp_path):
     interactions = f"user,item,time\nann,red shoe,{T}\nann, hat ,{T}\nann,a\u00a0b,{T}\n"
-    searches = f'user,query,time,items\nann,shoe,{T},"[""red shoe"", ""hat""]"\n'
+    searches = f'user,query,time,clicked_items\nann,shoe,{T},"[""red shoe"", ""hat""]"\n'
     paths = files(interactions, searches)
     read = Read(*paths)
     assert read.interactions == [("ann", "hat", T)] and read.bad() == {"item holds white space": 2}
@@ -531,9 +538,9 @@ def test_texts_without_names_of_columns(files):
 
 def test_dialects_can_be_said(files):
     text = f"user#item#time\nann#'a#b'#{T}\n"
-    assert Read(*files(text, f"user#query#time#items\nann#x#{T}#a\n"), delimiter="#", quote="'").interactions == [
-        ("ann", "a#b", T)
-    ]
+    assert Read(
+        *files(text, f"user#query#time#clicked_items\nann#x#{T}#a\n"), delimiter="#", quote="'"
+    ).interactions == [("ann", "a#b", T)]
     with pytest.raises(SettingError, match="not one character"):
         LogSettings(delimiter="::")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -11,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.logs_clicks import cell_problem, items_problem, list_of_cell, separator_of
-from recbole_gserec.errors import DataError
+from dataset_converters.logs_clicks import cell_problem, items_problem, list_of_cell, named_separator, unwrapped
+from recbole_gserec.errors import SettingError
 
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6).filter(
-    lambda text: text[0] != '"' and text.lower() not in ("nan", "null", "none", "na", "n/a") and text[0] not in "#<[{"
+    lambda text: text[0] != '"' and text.lower() not in ("nan", "null", "none", "na", "n/a") and text[0] not in "#<[{("
 )
-PATH = Path("searches.csv")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +29,11 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
     connection.register("cells", pa.table({"place": range(len(cells)), "cell": pa.array(cells, pa.string())}))
     rows = connection.execute(
         f"""
-        SELECT items, coalesce({cell_problem("cell")}, {items_problem("items", False)}) AS problem
-        FROM (SELECT *, {list_of_cell("cell", separator)} AS items FROM cells) ORDER BY place
+        SELECT items, coalesce({cell_problem("cell", separator)}, {items_problem("items", False)}) AS problem
+        FROM (
+            SELECT *, {list_of_cell("cell", separator)} AS items
+            FROM (SELECT place, {unwrapped("cell")} AS cell FROM cells)
+        ) ORDER BY place
         """
     ).fetchall()
     return [problem or items for items, problem in rows]
@@ -74,6 +75,49 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
         ('["a b"]', "clicked item holds white space"),
         ('["a\\tb"]', "clicked item holds white space"),
         ('["\\"a"]', "clicked item begins with a quotation mark"),
+        ("('a', 'b')", ["a", "b"]),
+        ("('a',)", ["a"]),
+        ("(1, 2)", ["1", "2"]),
+        ("()", []),
+        ("set()", []),
+        ("frozenset()", []),
+        ("{'a'}", ["a"]),
+        ("frozenset({'a'})", ["a"]),
+        ("set(['a'])", ["a"]),
+        ("array(['a', 'b'], dtype=object)", ["a", "b"]),
+        ("array(['a',\n       'b'], dtype='<U1')", ["a", "b"]),
+        ("array([], dtype=float64)", []),
+        ("Index(['a', 'b'], dtype='object')", ["a", "b"]),
+        ("deque(['a'], maxlen=3)", ["a"]),
+        ("dict_keys(['a', 'b'])", ["a", "b"]),
+        ("ARRAY['a','b']", ["a", "b"]),
+        ("[1. 2.]", ["1", "2"]),
+        ("[np.int64(1), np.int64(2)]", ["1", "2"]),
+        ("[np.str_('a'), np.str_(\"it's\")]", ["a", "it's"]),
+        ("[Decimal('17')]", ["17"]),
+        ("[u'a', b'b']", ["a", "b"]),
+        ("[a, b,]", ["a", "b"]),
+        ("-", []),
+        ("(not set)", []),
+        ("(abc)", ["(abc)"]),
+        ("[None]", "clicked item is missing"),
+        ("[   0    1 ...  998  999]", "clicked items are a list cut short"),
+        ("a b ...", "clicked items are a list cut short"),
+        ("('a', 'b'", "clicked items are a list cut short"),
+        ("set(['a'", "clicked items are a list cut short"),
+        ("0    a\n1    b\ndtype: object", "clicked items are no list of ids"),
+        ("<StringArray>\n['a']\nLength: 1, dtype: string", "clicked items are no list of ids"),
+        ("<generator object clicks at 0x7f0>", "clicked items are no list of ids"),
+        ("{'a': 1}", "clicked items are no list of ids"),
+        ("{a: 1}", "clicked items are no list of ids"),
+        ("[[a, b]]", "clicked items are no list of ids"),
+        ("WrappedArray(a, b)", "clicked items are no list of ids"),
+        ("[('a', 1)]", "clicked items are a list whose quotation marks do not fit together"),
+        ("[Item('a')]", "clicked items are a list whose quotation marks do not fit together"),
+        ("[u'caf\\xe9']", "clicked items are a list with escapes such as \\x, \\u or \\n"),
+        ("[a|b]", "clicked items are a list without commas"),
+        ("'a', 'b'", "clicked items are torn apart by their separator"),
+        ("lamp(1.7 l)", "clicked items are torn apart by their separator"),
     ],
 )
 def test_lists(connection, cell, items):
@@ -82,7 +126,14 @@ def test_lists(connection, cell, items):
 
 @pytest.mark.parametrize(
     ("cell", "separator", "items"),
-    [("a;b; c", ";", ["a", "b", "c"]), ("a|b||", "|", ["a", "b"]), ("a,b", ",", ["a", "b"]), ("a;b", "|", ["a;b"])],
+    [
+        ("a;b; c", ";", ["a", "b", "c"]),
+        ("a|b||", "|", ["a", "b"]),
+        ("a,b", ",", ["a", "b"]),
+        ("a;b", "|", ["a;b"]),
+        ("a b,c", "", "clicked item holds white space"),
+        ("p,1.html", "", ["p,1.html"]),
+    ],
 )
 def test_separators(connection, cell, separator, items):
     assert read(connection, [cell], separator) == [items]
@@ -96,24 +147,7 @@ def test_what_programs_write_is_read_back(connection, lists):
     assert read(connection, [repr(items) for items in lists]) == lists
 
 
-@pytest.mark.parametrize(
-    ("cells", "separator"),
-    [
-        (["a b", "c"], " "),
-        (["a,b"], ","),
-        (["a; b", '["c,d"]'], ";"),
-        (["a|b", ""], "|"),
-        (["['a', 'b']"], " "),
-    ],
-)
-def test_separators_are_found(connection, cells, separator):
-    connection.execute("CREATE OR REPLACE TABLE found AS SELECT unnest(?) AS items", [cells])
-    assert separator_of(connection, "found", PATH, None) == separator
-
-
-def test_several_separators_are_refused(connection):
-    connection.execute("CREATE OR REPLACE TABLE found AS SELECT unnest(['a,b', 'c;d']) AS items")
-    with pytest.raises(DataError, match="could be separated by ',' in 1 rows and ';' in 1 rows"):
-        separator_of(connection, "found", PATH, None)
-    assert separator_of(connection, "found", PATH, "semicolon") == ";"
-    assert separator_of(connection, "found", PATH, "#") == "#"
+def test_separators_have_names():
+    assert list(map(named_separator, ("semicolon", "none", "#"))) == [";", "", "#"]
+    with pytest.raises(SettingError, match="the separator of clicks is empty"):
+        named_separator("")

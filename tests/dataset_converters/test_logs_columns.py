@@ -33,11 +33,23 @@ def resolved(role: str, found: str, given: str = "") -> str:
          "user=user query=query time=ts items=clicked_items search=session_id"),
         ("searches", "user session_id keyword ts item_id", "",
          "user=user query=keyword time=ts item=item_id search=session_id"),
+        ("searches", "user session_id search_id keyword ts item_id", "",
+         "user=user query=keyword time=ts item=item_id search=search_id"),
+        ("searches", "user query ts products clicked clicked_items", "",
+         "user=user query=query time=ts items=clicked_items"),
+        ("searches", "user query ts products clicked", "", "user=user query=query time=ts items=clicked"),
+        ("searches", "user query ts products clicked_item_id item_id", "",
+         "user=user query=query time=ts item=clicked_item_id"),
+        ("searches", "user query ts search_item_ids:token_seq", "",
+         "user=user query=query time=ts items=search_item_ids:token_seq"),
+        ("searches", "user query ts item_id clicked click_count results shown", "",
+         "user=user query=query time=ts item=item_id click=clicked"),
+        ("searches", "user query ts products", "items=products", "user=user query=query time=ts items=products"),
         ("searches", "user keyword ts item_id clicked", "",
          "user=user query=keyword time=ts item=item_id click=clicked"),
         ("searches", "user keyword ts position", "items=-", "user=user query=keyword time=ts"),
-        ("searches", "user title brand ts items", "query=title+brand",
-         "user=user query=title+brand time=ts items=items"),
+        ("searches", "user title brand ts clicks", "query=title+brand",
+         "user=user query=title+brand time=ts items=clicks"),
         ("items", "id name category brand", "", "item=id title=name categories=category brand=brand"),
         ("items", "sku name c1 c2", "categories=c1+c2,title=-", "item=sku categories=c1+c2"),
     ],
@@ -55,10 +67,31 @@ def test_columns_are_named_or_guessed(role, found, given, expected):
         ("searches", "uid query ts", "", "no column is known to be the clicked items"),
         ("searches", "uid query ts item_id clicked_items", "", "could be in two columns"),
         ("searches", "uid query ts clicked_items n", "click=n", "click needs a column of one item"),
+        ("searches", "uid query ts n_clicks", "", r"clicked items \('n_clicks' only counts clicks\)"),
+        ("searches", "uid query ts products item_id clicked", "", "could be in two columns"),
+        *[
+            (
+                "searches",
+                f"uid query ts {name}",
+                "",
+                f"'{name}' may hold the items that were shown, or clicked.*"
+                f"--search-columns items={name} if they were clicked.*items=- if clicks are not known",
+            )
+            for name in (
+                "items",
+                "products",
+                "skus",
+                "Product_IDs",
+                "results",
+                "impressions",
+                "shown_items",
+                "search_item_ids",
+            )
+        ],
         ("items", "sku title name", "", "title could be any of the columns title, name"),
     ],
 )
-def test_what_is_not_clear_is_refused(role, found, given, problem):
+def test_what_is_not_clear_is_asked(role, found, given, problem):
     with pytest.raises(DataError, match=problem):
         resolved(role, found, given)
 

@@ -13,6 +13,7 @@ from dataset_converters.logs_clicks import SEPARATORS
 from dataset_converters.logs_columns import MEANINGS, read_file, read_option
 from dataset_converters.logs_files import find_in_folder
 from dataset_converters.logs_settings import LogSettings
+from dataset_converters.logs_text import NO_QUERY
 from dataset_converters.logs_time import UNITS
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
 from recbole_gserec.errors import SettingError
@@ -71,6 +72,10 @@ def logs(
     click_separator: Annotated[
         str | None, _option(f"Between clicked items in a cell: {', '.join(SEPARATORS)} or the mark itself.", _FORM)
     ] = None,
+    no_query: Annotated[
+        str,
+        _option("Texts, separated by commas, that stand for no query, in any case; '' if none does.", _FORM),
+    ] = ",".join(NO_QUERY),
     encoding: Annotated[str, _option("Of texts.", _FORM)] = "utf-8",
     delimiter: Annotated[str | None, _option(r"Between cells of separated text; '\t' is a tab.", _FORM)] = None,
     quote: Annotated[str | None, _option("Around cells of separated text; 'none' if there is none.", _FORM)] = None,
@@ -93,6 +98,7 @@ def logs(
         time_unit=time_unit,
         time_format=time_format,
         time_zone=time_zone,
+        no_query=tuple(filter(None, map(str.strip, no_query.split(",")))),
         replace_spaces=replace_spaces,
         allow_disjoint_times=allow_disjoint_times,
     )
