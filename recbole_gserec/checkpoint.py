@@ -15,7 +15,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_co
 
 from recbole_gserec import torch_files
 from recbole_gserec.data.file_record import file_record
-from recbole_gserec.errors import CheckpointError
+from recbole_gserec.errors import CheckpointError, GSERecError
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 from recbole_gserec.saved_pickles import NO_FILE
 
@@ -70,7 +70,7 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"the settings in the checkpoint are damaged: {error!r}") from error
     try:
         config.model_class = get_model(config.model)
-    except (ValueError, ImportError, AttributeError):
+    except (ValueError, ImportError, AttributeError, GSERecError):
         config.model_class = None  # A class given by the user; only the user can give it again.
     return config
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.errors import SettingError
 from recbole_gserec.freed_memory import keep_freed_memory
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
@@ -13,14 +21,62 @@ __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "r
 STOCK: dict[str, Callable[..., Any]] = {}
 
 
+@dataclass
+class Evaluated:
+    """What the trainer of this process has evaluated last.
+
+    Attributes:
+        checkpoint: The file of the best weights.
+    """
+
+    checkpoint: str | None = None
+
+
+evaluated = Evaluated()
+
+
 def run(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run``."""
-    return STOCK["run"](*args, **kwargs)
+    """See ``recbole.quick_start.run``.
+
+    Raises:
+        SettingError: If more than one process is asked for, and they would not have a GPU each.
+    """
+    given = inspect.signature(STOCK["run"]).bind(*args, **kwargs)
+    given.apply_defaults()
+    options = given.arguments
+    n_gpus = torch.cuda.device_count()
+    if options["nproc"] > n_gpus and max(options["nproc"], options["world_size"]) > 1:
+        if n_gpus or options["world_size"] not in (-1, options["nproc"]):
+            raise SettingError(
+                f"--nproc={options['nproc']}: RecBole trains in several processes on GPUs alone, one each, and PyTorch "
+                f"finds {n_gpus} here. Give no more processes than that"
+            )
+        getLogger().warning(
+            f"--nproc={options['nproc']}: PyTorch finds no GPU, and RecBole trains in several processes on GPUs alone, "
+            "so this run is one process on the processor"
+        )
+        options.update(nproc=1, world_size=-1)
+    return STOCK["run"](*given.args, **given.kwargs)
 
 
 def run_recbole(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run_recbole``."""
-    return STOCK["run_recbole"](*args, **kwargs)
+    """See ``recbole.quick_start.run_recbole``. The log ends with the checkpoint, and what can be done with it."""
+    evaluated.checkpoint = None
+    result = STOCK["run_recbole"](*args, **kwargs)
+    if evaluated.checkpoint and Path(evaluated.checkpoint).is_file():
+        getLogger().info(next_steps(evaluated.checkpoint))
+    return result
+
+
+def next_steps(checkpoint: str | Path) -> str:
+    """Where a checkpoint is, and the commands that take it."""
+    name = shlex.quote(str(checkpoint))
+    steps = [
+        ("the best items of every user", f"gserec recommend --checkpoint {name}"),
+        ("one user's history and recommendations", f"gserec analyze user USER --checkpoint {name}"),
+        ("vectors for other systems", f"gserec export --checkpoint {name} --out FOLDER"),
+    ]
+    return "\n".join([f"Checkpoint: {Path(checkpoint).absolute()}", *(f"  {what}: {how}" for what, how in steps)])
 
 
 def run_recboles(rank: int, *args: Any) -> Any:

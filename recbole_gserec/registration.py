@@ -19,7 +19,7 @@ import numpy as np
 import recbole
 import torch
 
-from recbole_gserec.errors import DataError, SettingError, VersionError
+from recbole_gserec.errors import SettingError, VersionError
 
 if TYPE_CHECKING:
     from recbole_gserec.models.search_recommender import SearchRecommender
@@ -48,6 +48,9 @@ RECOMMENDATION_MODELS = {
 }
 """Our models that need no searches and are RecBole's in all else: its datasets, dataloaders and trainer."""
 
+_LIBRARIES_OF_TREES = ("lightgbm", "xgboost")
+"""What RecBole's models of decision trees import, each of them both."""
+
 MODELS_OF_OTHERS = "recbole_gserec.models"
 """Group of entry points by which other packages name their search-aware models."""
 
@@ -72,11 +75,13 @@ def register() -> None:
     _clean_worker_arguments()
     _add_settings()
     _add_models()
+    _name_missing_models()
     _add_dataset_downloads()
     _check_search_data()
     _unpickle_only_when_asked()
     _replace_evaluation()
     _replace_checkpoints()
+    _tell_why_training_fails()
     _replace_entry_points()
     _let_exhaustive_search_draw()
     recbole._gserec_registered = True
@@ -264,10 +269,41 @@ def _add_search_aware(name: str, model: type) -> None:
     setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
 
 
+def _name_missing_models() -> None:
+    """A model that there is none of is told with the name that it is a slip of.
+
+    RecBole looks for it among the models of LightGBM and XGBoost last, and fails for want of these libraries.
+    """
+    import recbole.config.configurator
+    import recbole.quick_start.quick_start
+    import recbole.utils.utils
+
+    from recbole_gserec.optional import missing_library
+    from recbole_gserec.settings import check_model
+
+    find_stock = recbole.utils.utils.get_model
+
+    def get_model(model_name: str) -> type:
+        try:
+            return find_stock(model_name)
+        except (ImportError, ValueError, AttributeError) as error:
+            library = isinstance(error, ModuleNotFoundError) and error.name
+            if isinstance(error, ImportError) and library not in _LIBRARIES_OF_TREES:
+                raise  # A fault inside a model's own module.
+            check_model(model_name)
+            if isinstance(error, ImportError):
+                raise missing_library(error, model_name) from error
+            raise
+
+    for module in (recbole.utils.utils, recbole.utils, recbole.config.configurator, recbole.quick_start.quick_start):
+        module.get_model = get_model
+
+
 def _add_dataset_downloads() -> None:
     """RecBole downloads a known dataset whose folder is missing; the default dataset is made at that moment."""
     from recbole.data.dataset import Dataset
 
+    from recbole_gserec.data.dataset_paths import no_such_dataset
     from recbole_gserec.default_dataset import make_default_dataset
 
     download_stock = Dataset._download
@@ -278,8 +314,7 @@ def _add_dataset_downloads() -> None:
         try:
             download_stock(self)
         except ValueError as error:
-            remedy = "Put its files there, set data_path to another folder, or make it with gserec convert."
-            raise DataError(self.dataset_path, "no such dataset", remedy) from error
+            raise no_such_dataset(Path(self.dataset_path).absolute()) from error
 
     Dataset._download = _download
 
@@ -395,6 +430,7 @@ def _replace_checkpoints() -> None:
     """
     from recbole.trainer import Trainer
 
+    from recbole_gserec import entry_points
     from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
 
     allow_config_in_checkpoints()
@@ -413,11 +449,37 @@ def _replace_checkpoints() -> None:
     ) -> Any:
         if eval_data and load_best_model:
             check_checkpoint(model_file or self.saved_model_file)
+        if load_best_model:
+            entry_points.evaluated.checkpoint = model_file or self.saved_model_file
         return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
 
     Trainer._save_checkpoint = save_checkpoint
     Trainer.resume_checkpoint = resume_checkpoint
     Trainer.evaluate = evaluate
+
+
+def _tell_why_training_fails() -> None:
+    """A diverging loss, and a user without negatives, are told with what to do; RecBole does not say who or when."""
+    from recbole.sampler import Sampler
+    from recbole.trainer import Trainer
+
+    from recbole_gserec.run_checks import check_negatives_left
+
+    draw_stock = Sampler.get_used_ids
+
+    def _check_nan(self: Any, loss: Any) -> None:
+        if torch.isnan(loss):
+            raise SettingError(
+                f"the training loss became NaN: {self.config['model']} diverges. Lower learning_rate, which is "
+                f"{self.config['learning_rate']}, or set clip_grad_norm, for instance to {{'max_norm': 5}}"
+            )
+
+    def get_used_ids(self: Any) -> Any:
+        check_negatives_left(self.datasets)
+        return draw_stock(self)
+
+    Trainer._check_nan = _check_nan
+    Sampler.get_used_ids = get_used_ids
 
 
 def _replace_entry_points() -> None:
@@ -430,7 +492,10 @@ def _replace_entry_points() -> None:
     import recbole.quick_start.quick_start as stock
 
     from recbole_gserec import entry_points
+    from recbole_gserec.run_checks import begin_run
 
+    # What is wrong is told before two hundred lines of settings.
+    stock.init_logger = begin_run
     for name in entry_points.__all__:
         entry_points.STOCK[name] = getattr(stock, name)
         for module in (stock, recbole.quick_start):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings
 from recbole_gserec.config import split_machine
+from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, preset_file
 from recbole_gserec.settings import check_dataset_name, check_model, read_settings
@@ -86,8 +87,9 @@ def entries_of(request: Request) -> list[Entry]:
             own = canonical(request.settings_of(model, dataset))
             check_given(own, [model])
             # A setting of one model does not make other runs of the others.
-            read = {name: value for name, value in common.items() if name in read_settings(model)}
-            entries.append(Entry(dataset, model, *split_machine({**usual, **read, **own})))
+            known = read_settings(model)
+            read = {name: value for name, value in {**common, **own}.items() if name in known}
+            entries.append(Entry(dataset, model, *split_machine({**usual, **read})))
     return entries
 
 
@@ -99,6 +101,7 @@ def _check(request: Request) -> None:
         check_model(model)
     for dataset in request.datasets:
         check_dataset_name(dataset)
+        check_dataset(request.data_path, dataset, request.settings.get("benchmark_filename"))
     for seed in request.seeds:
         if not 0 <= seed < 2**32:
             raise SettingError(f"a seed is {seed}; it takes a whole number from 0 to 4294967295")

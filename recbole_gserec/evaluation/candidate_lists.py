@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 
+_FEW = 2
+"""A catalogue with fewer times the items of a list is small: it is that, and not the users, that leaves too few."""
+
+
 class CandidateLists:
     """Draws the negatives of every row of an evaluation split.
 
@@ -100,8 +104,14 @@ class CandidateLists:
             result[rows] = ids[drawn[places[rows]]]
         short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
         if short:
+            few = len(self._items) < _FEW * self._n_candidates
+            why = (
+                f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
+                f'--eval_args="{{'mode': 'uni{max(1, len(self._items) // _FEW)}'}}", or rank all items, 'mode': 'full''
+                if few
+                else "their users interacted with almost all items"
+            )
             getLogger().warning(
-                f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: "
-                "their users interacted with almost all items."
+                f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: {why}"
             )
         return torch.from_numpy(result)

@@ -11,11 +11,12 @@ from recbole.config import Config
 
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, check_dataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.item_texts import read_item_texts
-from recbole_gserec.preprocess.pipeline import make_codes
+from recbole_gserec.preprocess.pipeline import check_parts, make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
 from recbole_gserec.preprocess.settings import PreprocessSettings
 
@@ -34,6 +35,7 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
         GSERecError: For settings, files and data that cannot be used.
     """
     given, here = split_machine({"show_progress": True, **settings})
+    check_dataset(given.get("data_path") or DEFAULT_DATA_PATH, dataset, given.get("benchmark_filename"))
     return make_codes_from_config(make_config("GSERec", dataset, given, here))
 
 
@@ -90,6 +92,7 @@ class _TrainingPart(NamedTuple):
 
 def _training_part(config: Config) -> _TrainingPart:
     settings = PreprocessSettings.from_config(config.final_config_dict)
+    check_parts(settings)
     plain = copy.copy(config)
     suffixes = [suffix for suffix in config["additional_feat_suffix"] or [] if suffix != "code"]
     if "query" not in suffixes:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from recbole_gserec.entry_points import next_steps
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.tune.place import Place
@@ -15,7 +16,14 @@ from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import run_trials
 from recbole_gserec.tune.training import SweepJob, given_of
-from recbole_gserec.tune.trial_record import TrialRecord, damaged_trials, failed_trials, read_trials, trials_folder
+from recbole_gserec.tune.trial_record import (
+    CHECKPOINT_FILE,
+    TrialRecord,
+    damaged_trials,
+    failed_trials,
+    read_trials,
+    trials_folder,
+)
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
 from recbole_gserec.tune.winner_test import finish_winner
 
@@ -80,6 +88,9 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
         logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
     given = given_of(job, winner["settings"])
     found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
+    checkpoint = trials_folder(folder) / winner["trial"] / CHECKPOINT_FILE
+    if checkpoint.is_file():
+        logger.info(next_steps(checkpoint))
     if job.data_path != Path("dataset").absolute():
         given["data_path"] = str(job.data_path)
     return SweepResult(
