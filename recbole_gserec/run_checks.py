@@ -84,10 +84,10 @@ def check_negatives_left(datasets: Sequence[Dataset]) -> None:
     full = np.flatnonzero(counts >= n_items)
     if len(full):
         user = whole.id2token(uid, full[0])
+        who, what = plural("user", len(full)), plural("item", n_items)
         raise SettingError(
-            f"{len(full):,} {plural('user', len(full))} interacted with all {n_items} {plural('item', n_items)} (for one: "
-            f"'{user}'), so that no item is left to draw as a negative. "
-            f'Leave such users out, --user_inter_num_interval="[0,{n_items})", or add items'
+            f"{len(full):,} {who} interacted with all {n_items} {what} (for one: '{user}'), so that no item is left to "
+            f'draw as a negative. Leave such users out, --user_inter_num_interval="[0,{n_items})", or add items'
         )
 
 
@@ -145,8 +145,8 @@ def _check_pretraining(config: Config) -> None:
     stage, epochs, step = (config[name] for name in ("train_stage", "pretrain_epochs", "save_step"))
     if str(stage).endswith("pretrain") and epochs and step and epochs < step:
         raise SettingError(
-            f"pretrain_epochs is {epochs}, and {config['model']} saves what it has learnt every {step} epochs (save_step): "
-            f"nothing would be left of it. Set save_step to {epochs} or less"
+            f"pretrain_epochs is {epochs}, and {config['model']} saves what it has learnt every {step} epochs "
+            f"(save_step): nothing would be left of it. Set save_step to {epochs} or less"
         )
 
 

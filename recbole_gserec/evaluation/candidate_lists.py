@@ -104,13 +104,14 @@ class CandidateLists:
             result[rows] = ids[drawn[places[rows]]]
         short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
         if short:
-            few = len(self._items) < _FEW * self._n_candidates
-            why = (
-                f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
-                f'--eval_args="{{'mode': 'uni{max(1, len(self._items) // _FEW)}'}}", or rank all items, 'mode': 'full''
-                if few
-                else "their users interacted with almost all items"
-            )
+            why = "their users interacted with almost all items"
+            if len(self._items) < _FEW * self._n_candidates:
+                fewer = {"mode": f"uni{max(1, len(self._items) // _FEW)}"}
+                whole = {"mode": "full"}
+                why = (
+                    f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
+                    f'--eval_args="{fewer}", or rank all items, --eval_args="{whole}"'
+                )
             getLogger().warning(
                 f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: {why}"
             )
