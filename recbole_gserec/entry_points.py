@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,22 +40,22 @@ def run(*args: Any, **kwargs: Any) -> Any:
     Raises:
         SettingError: If more than one process is asked for, and they would not have a GPU each.
     """
-    given = inspect.signature(STOCK["run"]).bind(*args, **kwargs)
-    given.apply_defaults()
-    options = given.arguments
+    # Five arguments stand before them.
+    places = zip(("nproc", "world_size"), (1, -1), range(5, 7), strict=True)
+    n, world = (kwargs.get(name, args[at] if len(args) > at else default) for name, default, at in places)
     n_gpus = torch.cuda.device_count()
-    if options["nproc"] > n_gpus and max(options["nproc"], options["world_size"]) > 1:
-        if n_gpus or options["world_size"] not in (-1, options["nproc"]):
+    if n > n_gpus and max(n, world) > 1:
+        if n_gpus or world not in (-1, n):
             raise SettingError(
-                f"--nproc={options['nproc']}: RecBole trains in several processes on GPUs alone, one each, and PyTorch "
-                f"finds {n_gpus} here. Give no more processes than that"
+                f"--nproc={n}: RecBole trains in several processes on GPUs alone, one each, and PyTorch finds {n_gpus} "
+                "here. Give no more processes than that"
             )
         getLogger().warning(
-            f"--nproc={options['nproc']}: PyTorch finds no GPU, and RecBole trains in several processes on GPUs alone, "
-            "so this run is one process on the processor"
+            f"--nproc={n}: PyTorch finds no GPU, and RecBole trains in several processes on GPUs alone, so this run is "
+            "one process on the processor"
         )
-        options.update(nproc=1, world_size=-1)
-    return STOCK["run"](*given.args, **given.kwargs)
+        args, kwargs = args[:5], {**kwargs, "nproc": 1, "world_size": -1}
+    return STOCK["run"](*args, **kwargs)
 
 
 def run_recbole(*args: Any, **kwargs: Any) -> Any:

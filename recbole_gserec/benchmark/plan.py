@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from recbole_gserec.benchmark.given import SettingsOf, canonical, check_given, no_settings
 from recbole_gserec.config import split_machine
-from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, preset_file
 from recbole_gserec.settings import check_dataset_name, check_model, read_settings
@@ -101,7 +100,6 @@ def _check(request: Request) -> None:
         check_model(model)
     for dataset in request.datasets:
         check_dataset_name(dataset)
-        check_dataset(request.data_path, dataset, request.settings.get("benchmark_filename"))
     for seed in request.seeds:
         if not 0 <= seed < 2**32:
             raise SettingError(f"a seed is {seed}; it takes a whole number from 0 to 4294967295")
