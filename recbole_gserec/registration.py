@@ -216,6 +216,9 @@ def _add_settings() -> None:
         check_names(given, model, lenient=self.cmd_config_dict)
         warn_of_unread(given, model)
         check_values(given, model)
+        if given.get("use_gpu") is False and "local_rank" not in given:
+            # RecBole asks for the number of a GPU alone, and would use the first.
+            given["gpu_id"] = ""
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)

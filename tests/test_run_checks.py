@@ -3,7 +3,9 @@
 import logging
 
 import pytest
+from recbole.config import Config
 
+from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.run_checks import begin_run, check_run, check_writable
 
@@ -180,3 +182,12 @@ def test_a_single_item_leaves_no_negative(write_files, tmp_path, prepare, model)
     write_files(tmp_path / "dataset", "toy", inter=inter)
     with pytest.raises(SettingError, match=r"^3 users interacted with all 1 item \(for one: 'u0'\)"):
         prepare(model, eval_args={"split": {"LS": "valid_and_test"}, "order": "TO"})
+
+
+@pytest.mark.parametrize(("given", "device"), [({"use_gpu": False}, "cpu"), ({"use_gpu": True}, "cuda"), ({}, "cuda")])
+def test_no_gpu_is_used_where_none_is_wanted(random_dataset, monkeypatch, given, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with without_arguments():
+        config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **given})
+    assert config["device"].type == device

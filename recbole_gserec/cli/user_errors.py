@@ -45,7 +45,7 @@ def is_the_users(error: BaseException) -> bool:
     if not ours_or_recbole or ours_or_recbole[-1].startswith("recbole_gserec"):
         return False
     is_innermost = names[-1] == ours_or_recbole[-1]
-    if is_innermost and _is_refusal(*frames[-1]):
+    if is_innermost and str(error) and _is_refusal(*frames[-1]):
         return True
     if not ours_or_recbole[-1].startswith(_READERS):
         return False

@@ -11,7 +11,7 @@ from recbole.config import Config
 
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, check_dataset
+from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, check_dataset, dataset_path
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.errors import SettingError
@@ -19,6 +19,7 @@ from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import check_parts, make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.run_checks import check_writable
 
 
 def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
@@ -41,6 +42,7 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
 
 def make_codes_from_config(config: Config) -> Path:
     """Make the codes of a configured dataset from its training part; returns the ``.code`` file."""
+    check_writable(dataset_path(config, "code").parent, "name a file in another folder by code_path")
     part = _training_part(config)
     return make_codes(
         part.histories,
