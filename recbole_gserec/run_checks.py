@@ -104,7 +104,8 @@ def check_writable(folder: str | Path, remedy: str) -> None:
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
-        raise SettingError(f"{folder}: cannot be made, because {there} is a file; {remedy}")
+        what = "is a file, and no folder" if there == folder else f"cannot be made, because {there} is a file"
+        raise SettingError(f"{folder}: {what}; {remedy}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingError(f"{folder}: no permission to write there; {remedy}")
 
