@@ -14,6 +14,7 @@ import torch
 from recbole_gserec.checkpoint import check_checkpoint
 from recbole_gserec.errors import SettingError
 from recbole_gserec.freed_memory import keep_freed_memory
+from recbole_gserec.properties_files import is_search_aware
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 
@@ -26,9 +27,11 @@ class Evaluated:
 
     Attributes:
         checkpoint: The file of the best weights.
+        model: Name of the model.
     """
 
     checkpoint: str | None = None
+    model: str = ""
 
 
 evaluated = Evaluated()
@@ -63,18 +66,19 @@ def run_recbole(*args: Any, **kwargs: Any) -> Any:
     evaluated.checkpoint = None
     result = STOCK["run_recbole"](*args, **kwargs)
     if evaluated.checkpoint and Path(evaluated.checkpoint).is_file():
-        getLogger().info(next_steps(evaluated.checkpoint))
+        getLogger().info(next_steps(evaluated.checkpoint, evaluated.model))
     return result
 
 
-def next_steps(checkpoint: str | Path) -> str:
-    """Where a checkpoint is, and the commands that take it."""
+def next_steps(checkpoint: str | Path, model: str) -> str:
+    """Where the checkpoint of a model is, and the commands that take it."""
     name = shlex.quote(str(checkpoint))
     steps = [
         ("the best items of every user", f"gserec recommend --checkpoint {name}"),
-        ("one user's history and recommendations", f"gserec analyze user USER --checkpoint {name}"),
         ("vectors for other systems", f"gserec export --checkpoint {name} --out FOLDER"),
     ]
+    if is_search_aware(model):
+        steps.append(("one user's events and recommendations", f"gserec analyze user USER --checkpoint {name}"))
     return "\n".join([f"Checkpoint: {Path(checkpoint).absolute()}", *(f"  {what}: {how}" for what, how in steps)])
 
 

@@ -453,7 +453,8 @@ def _replace_checkpoints() -> None:
         if eval_data and load_best_model:
             check_checkpoint(model_file or self.saved_model_file)
         if load_best_model:
-            entry_points.evaluated.checkpoint = model_file or self.saved_model_file
+            evaluated = entry_points.evaluated
+            evaluated.checkpoint, evaluated.model = model_file or self.saved_model_file, self.config["model"]
         return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
 
     Trainer._save_checkpoint = save_checkpoint

@@ -150,8 +150,9 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         SettingError: With the nearest known name.
     """
     ours, known = model_settings(model), known_settings(model)
+    of_others = settings_of_others(model)
     for name in given:
-        if name in known or models_reading(name):
+        if name in known or name in of_others:
             continue
         error = SettingError.unknown(name, sorted(known))
         if ours and name not in lenient:

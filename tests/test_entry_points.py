@@ -72,8 +72,8 @@ def test_the_log_ends_with_the_checkpoint_and_what_to_do_next(random_dataset, tm
     (checkpoint,) = (tmp_path / "saved").glob("*.pth")
     assert last.splitlines()[0] == f"Checkpoint: {checkpoint}"
     assert f"gserec recommend --checkpoint saved/{checkpoint.name}" in last.replace("./", "")
-    for command in ("gserec analyze user USER", "gserec export"):
-        assert command in last
+    assert "gserec export" in last and "gserec analyze user" not in last
+    assert "gserec analyze user USER --checkpoint 'a b.pth'" in entry_points.next_steps("a b.pth", "GSERec")
 
 
 def test_several_processes_without_a_gpu_are_one_with_a_warning(monkeypatch, caplog):

@@ -1,5 +1,6 @@
 """What is wrong with a run is told before its settings are, in one line, with the way out."""
 
+import ast
 import logging
 
 import pytest
@@ -67,7 +68,7 @@ def test_the_columns_that_a_message_names_are_enough(with_items, make_config):
     given = {"load_col": {"inter": ["user_id", "item_id"]}, "selected_features": ["genre"]}
     for _ in range(2):
         told = refusal(make_config("FDSA", **given))
-        given["load_col"] = eval(told.partition("--load_col=")[2].strip('"'))
+        given["load_col"] = ast.literal_eval(told.partition("--load_col=")[2].strip('"'))
     assert given["load_col"] == {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}
     check_run(make_config("FDSA", **given))
 
@@ -150,13 +151,12 @@ def test_a_dataset_of_another_place_is_checked_there(random_dataset, make_config
         ({}, None),
     ],
 )
-def test_a_gpu_that_is_not_there_is_told_once(random_dataset, make_config, caplog, monkeypatch, given, told):
+def test_a_gpu_that_is_not_there_is_told_once(random_dataset, caplog, monkeypatch, given, told):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("recbole_gserec.run_checks.init_logger", lambda config: None)
-    given = {"use_gpu": None, **given} if "use_gpu" not in given else given
-    config = make_config("BPR", **given)
-    if config["use_gpu"] is None:
-        config["use_gpu"] = True
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with without_arguments():
+        config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **given})
     with caplog.at_level(logging.WARNING):
         begin_run(config)
     found = [record.getMessage() for record in caplog.records if "GPU" in record.getMessage()]

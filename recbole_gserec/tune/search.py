@@ -90,7 +90,7 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
     found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
     checkpoint = trials_folder(folder) / winner["trial"] / CHECKPOINT_FILE
     if checkpoint.is_file():
-        logger.info(next_steps(checkpoint))
+        logger.info(next_steps(checkpoint, sweep.model))
     if job.data_path != Path("dataset").absolute():
         given["data_path"] = str(job.data_path)
     return SweepResult(
