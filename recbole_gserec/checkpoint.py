@@ -17,7 +17,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_co
 from recbole_gserec import torch_files
 from recbole_gserec.config import without_login
 from recbole_gserec.data.file_record import file_record
-from recbole_gserec.errors import CheckpointError, DataError
+from recbole_gserec.errors import CheckpointError, DataError, GSERecError
 from recbole_gserec.files import is_plain_name
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 from recbole_gserec.saved_pickles import NO_FILE
@@ -76,7 +76,7 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"the settings in the checkpoint are damaged: {error!r}") from error
     try:
         config.model_class = get_model(config.model)
-    except (ValueError, ImportError, AttributeError):
+    except (ValueError, ImportError, AttributeError, GSERecError):
         config.model_class = None  # A class given by the user; only the user can give it again.
     return config
 

@@ -73,4 +73,8 @@ def make_config(
         temporary.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
     gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
     with without_arguments():
-        return Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **here})
+        config = Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **here})
+    if "gpu_id" not in {**given, **here}:
+        # Nobody asked for it, and nobody is to be told that it is not there.
+        config.external_config_dict.pop("gpu_id", None)
+    return config

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from recbole_gserec import interruptions
 from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.errors import SettingError
 from recbole_gserec.freed_memory import keep_freed_memory
 from recbole_gserec.narrowing import not_none
+from recbole_gserec.properties_files import is_search_aware
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]
 
@@ -18,8 +26,43 @@ _SECONDS_TO_END = 10
 STOCK: dict[str, Callable[..., Any]] = {}
 
 
+@dataclass
+class Evaluated:
+    """What the trainer of this process has evaluated last.
+
+    Attributes:
+        checkpoint: The file of the best weights.
+        model: Name of the model.
+    """
+
+    checkpoint: str | None = None
+    model: str = ""
+
+
+evaluated = Evaluated()
+
+
 def run(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run``; the processes that it starts end with it."""
+    """See ``recbole.quick_start.run``; the processes that it starts end with it.
+
+    Raises:
+        SettingError: If more than one process is asked for, and they would not have a GPU each.
+    """
+    # Five arguments stand before them.
+    places = zip(("nproc", "world_size"), (1, -1), range(5, 7), strict=True)
+    n, world = (kwargs.get(name, args[at] if len(args) > at else default) for name, default, at in places)
+    n_gpus = torch.cuda.device_count()
+    if n > n_gpus and max(n, world) > 1:
+        if n_gpus or world not in (-1, n):
+            raise SettingError(
+                f"--nproc={n}: RecBole trains in several processes on GPUs alone, one each, and PyTorch finds {n_gpus} "
+                "here. Give no more processes than that"
+            )
+        getLogger().warning(
+            f"--nproc={n}: PyTorch finds no GPU, and RecBole trains in several processes on GPUs alone, so this run is "
+            "one process on the processor"
+        )
+        args, kwargs = args[:5], {**kwargs, "nproc": 1, "world_size": -1}
     before = set(multiprocessing.active_children())
     try:
         return STOCK["run"](*args, **kwargs)
@@ -36,8 +79,24 @@ def run(*args: Any, **kwargs: Any) -> Any:
 
 
 def run_recbole(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run_recbole``."""
-    return STOCK["run_recbole"](*args, **kwargs)
+    """See ``recbole.quick_start.run_recbole``. The log ends with the checkpoint, and what can be done with it."""
+    evaluated.checkpoint = None
+    result = STOCK["run_recbole"](*args, **kwargs)
+    if evaluated.checkpoint and Path(evaluated.checkpoint).is_file():
+        getLogger().info(next_steps(evaluated.checkpoint, evaluated.model))
+    return result
+
+
+def next_steps(checkpoint: str | Path, model: str) -> str:
+    """Where the checkpoint of a model is, and the commands that take it."""
+    name = shlex.quote(str(checkpoint))
+    steps = [
+        ("the best items of every user", f"gserec recommend --checkpoint {name}"),
+        ("vectors for other systems", f"gserec export --checkpoint {name} --out FOLDER"),
+    ]
+    if is_search_aware(model):
+        steps.append(("one user's events and recommendations", f"gserec analyze user USER --checkpoint {name}"))
+    return "\n".join([f"Checkpoint: {Path(checkpoint).absolute()}", *(f"  {what}: {how}" for what, how in steps)])
 
 
 def run_recboles(rank: int, *args: Any) -> Any:

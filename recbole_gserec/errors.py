@@ -6,6 +6,8 @@ The command line catches :class:`GSERecError` once, prints it and exits with sta
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,19 @@ from typing import Any
 from recbole_gserec.files import NO_ROOM
 
 _LONGEST_NAME = 100
+
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+_NEAR, _NEAR_OF_SHORT = 0.72, 0.6
+"""How alike a name and its correction are at least; one slip in a short name is a larger part of it."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that a name is most likely a slip of, in whatever case; None where none is really near."""
+    by_lower = {str(one).lower(): str(one) for one in known}
+    text = str(name).lower()
+    near = difflib.get_close_matches(text, by_lower, n=1, cutoff=_NEAR_OF_SHORT if len(text) <= 4 else _NEAR)
+    return by_lower[near[0]] if near else None
 
 
 class GSERecError(Exception):
@@ -39,15 +54,39 @@ class DataError(GSERecError):
         return type(self), (self.path, self.problem, self._remedy, self.line)
 
 
+_OF_DEVICES = ("device", "cuda", "gpu", "gpus", "cpu")
+_MEANT = {
+    "lr": "learning_rate",
+    "batch_size": "train_batch_size",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "optimizer": "learner",
+    "patience": "stopping_step",
+    "early_stop": "stopping_step",
+    "output": "checkpoint_dir",
+    "save_dir": "checkpoint_dir",
+    "k": "topk",
+    "top_k": "topk",
+    "num_workers": "worker",
+    "log_level": "state",
+}
+"""Names that other programs have for settings of RecBole."""
+
+
 class SettingError(GSERecError):
     """A setting has a wrong name or value."""
 
     @classmethod
     def unknown(cls, name: str, known: Iterable[str]) -> SettingError:
-        """Error for a setting nobody reads, with the nearest known name as a hint."""
+        """Error for a setting nobody reads, with the known name that it is a slip of as a hint."""
+        known = list(known)
         name = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}\u2026"
-        near = difflib.get_close_matches(name, list(known), n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else "See the model's YAML for the settings it reads."
+        meant = _MEANT.get(name)
+        near = meant if meant in known else nearest(name, known)
+        hint = f"Did you mean '{near}'?" if near else "See the model's YAML for the settings it reads."
+        if name in _OF_DEVICES and "use_gpu" in known:
+            hint = "Set gpu_id to choose a GPU (--gpu_id=0), or use_gpu to use none (--use_gpu=False)."
         return cls(f"unknown setting '{name}'. {hint}")
 
 
@@ -67,8 +106,37 @@ class InterruptedWorkError(GSERecError):
     """Long work could not go on; what was finished is kept, and the same command goes on from there."""
 
 
+_PACKAGES = {
+    "faiss": "faiss-cpu",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    # RecBole's models of decision trees import both.
+    "lightgbm": "lightgbm xgboost",
+    "xgboost": "lightgbm xgboost",
+}
+"""Packages that have another name than the library in them."""
+_OWN = ("recbole_gserec", "dataset_converters", "recbole")
+
+
+def packages_of(library: str | None) -> str:
+    """What to install to have a library."""
+    top = str(library).partition(".")[0]
+    return _PACKAGES.get(top, top)
+
+
+def is_missing_library(error: BaseException) -> bool:
+    """Whether an error says that a library of others is not installed; without a part of our own it is a defect."""
+    return isinstance(error, ModuleNotFoundError) and bool(error.name) and str(error.name).split(".")[0] not in _OWN
+
+
 def one_line(error: BaseException) -> str:
     """The error's message in one line."""
+    if is_missing_library(error):
+        name = getattr(error, "name", "")
+        return f"the library '{name}' is needed for this and not installed: pip install {packages_of(name)}"
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PERMISSION:
+        path = os.path.abspath(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else error.filename
+        return f"{path}: {error.strerror}. Choose a place that you may read and write, or change its permissions"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
         return f"{error.filename}: {error.strerror}{remedy}"
@@ -80,5 +148,9 @@ def message_of(error: Exception) -> str:
     """The reason of a failure, in one line."""
     if isinstance(error, MemoryError):
         return f"out of memory {one_line(error)}".strip()
-    is_the_users = isinstance(error, GSERecError) or (isinstance(error, OSError) and error.filename is not None)
+    is_the_users = (
+        isinstance(error, GSERecError)
+        or is_missing_library(error)
+        or (isinstance(error, OSError) and error.filename is not None)
+    )
     return one_line(error) if is_the_users else f"{type(error).__name__}: {one_line(error)}"

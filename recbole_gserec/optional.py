@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from recbole_gserec.errors import MissingDependencyError
+from recbole_gserec.errors import MissingDependencyError, packages_of
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
@@ -24,6 +24,18 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise MissingDependencyError(
-            f"{purpose} needs the library '{error.name}', which is not installed: pip install 'recbole-gserec[{extra}]'"
-        ) from error
+        raise missing_library(error, purpose, extra) from error
+
+
+def missing_library(error: ImportError, purpose: str, extra: str | None = None) -> MissingDependencyError:
+    """The error for a library that is not installed, with what to install.
+
+    Args:
+        error: Of its import.
+        purpose: What needs it.
+        extra: The extra of ``recbole-gserec`` that has it, if any.
+    """
+    what = f"'recbole-gserec[{extra}]'" if extra else packages_of(error.name)
+    return MissingDependencyError(
+        f"{purpose} needs the library '{error.name}', which is not installed: pip install {what}"
+    )

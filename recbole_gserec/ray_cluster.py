@@ -8,7 +8,7 @@ import os
 import torch
 
 from recbole_gserec import interruptions
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import SettingError, one_line
 from recbole_gserec.processors import chosen_threads, usable_cores, warn_if_busy
 
 
@@ -41,9 +41,9 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
                 logging_level=logging.ERROR,
                 include_dashboard=False,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray says in many ways that it does not start, in plain exceptions too.
         where = f"{option}: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"
-        raise SettingError(f"{where} ({' '.join(str(error).split())})") from error
+        raise SettingError(f"{where} ({one_line(error) or type(error).__name__})") from error
 
 
 def connect_with_share(

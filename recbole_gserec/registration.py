@@ -50,6 +50,9 @@ RECOMMENDATION_MODELS = {
 }
 """Our models that need no searches and are RecBole's in all else: its datasets, dataloaders and trainer."""
 
+_LIBRARIES_OF_TREES = ("lightgbm", "xgboost")
+"""What RecBole's models of decision trees import, each of them both."""
+
 MODELS_OF_OTHERS = "recbole_gserec.models"
 """Group of entry points by which other packages name their search-aware models."""
 
@@ -75,12 +78,14 @@ def register() -> None:
     _evaluate_nothing()
     _add_settings()
     _add_models()
+    _name_missing_models()
     _add_dataset_downloads()
     _check_search_data()
     _unpickle_only_when_asked()
     _keep_runs_apart()
     _replace_evaluation()
     _replace_checkpoints()
+    _tell_why_training_fails()
     _replace_entry_points()
     _let_exhaustive_search_draw()
     recbole._gserec_registered = True
@@ -266,6 +271,9 @@ def _add_settings() -> None:
         warn_of_unread(given, model)
         check_values(given, model)
         check_pretrained(given)
+        if given.get("use_gpu") is False and "local_rank" not in given:
+            # RecBole asks for the number of a GPU alone, and would use the first.
+            given["gpu_id"] = ""
         data_path = given.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)
@@ -328,10 +336,41 @@ def _add_search_aware(name: str, model: type) -> None:
     setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
 
 
+def _name_missing_models() -> None:
+    """A model that there is none of is told with the name that it is a slip of.
+
+    RecBole looks for it among the models of LightGBM and XGBoost last, and fails for want of these libraries.
+    """
+    import recbole.config.configurator
+    import recbole.quick_start.quick_start
+    import recbole.utils.utils
+
+    from recbole_gserec.optional import missing_library
+    from recbole_gserec.settings import check_model
+
+    find_stock = recbole.utils.utils.get_model
+
+    def get_model(model_name: str) -> type:
+        try:
+            return find_stock(model_name)
+        except (ImportError, ValueError, AttributeError) as error:
+            library = isinstance(error, ModuleNotFoundError) and error.name
+            if isinstance(error, ImportError) and library not in _LIBRARIES_OF_TREES:
+                raise  # A fault inside a model's own module.
+            check_model(model_name)
+            if isinstance(error, ImportError):
+                raise missing_library(error, model_name) from error
+            raise
+
+    for module in (recbole.utils.utils, recbole.utils, recbole.config.configurator, recbole.quick_start.quick_start):
+        module.get_model = get_model
+
+
 def _add_dataset_downloads() -> None:
     """RecBole downloads a known dataset whose folder is missing; the default dataset is made at that moment."""
     from recbole.data.dataset import Dataset
 
+    from recbole_gserec.data.dataset_paths import no_such_dataset
     from recbole_gserec.default_dataset import make_default_dataset
 
     download_stock = Dataset._download
@@ -342,8 +381,7 @@ def _add_dataset_downloads() -> None:
         try:
             download_stock(self)
         except ValueError as error:
-            remedy = "Put its files there, set data_path to another folder, or make it with gserec convert."
-            raise DataError(self.dataset_path, "no such dataset", remedy) from error
+            raise no_such_dataset(Path(self.dataset_path).absolute()) from error
 
     Dataset._download = _download
 
@@ -551,6 +589,7 @@ def _replace_checkpoints() -> None:
     """
     from recbole.trainer import PretrainTrainer, Trainer
 
+    from recbole_gserec import entry_points
     from recbole_gserec.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
     from recbole_gserec.own_files import wait_for_all
 
@@ -571,6 +610,9 @@ def _replace_checkpoints() -> None:
         if eval_data and load_best_model:
             wait_for_all(self.config)
             check_checkpoint(model_file or self.saved_model_file)
+        if load_best_model:
+            evaluated = entry_points.evaluated
+            evaluated.checkpoint, evaluated.model = model_file or self.saved_model_file, self.config["model"]
         return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
 
     def save_pretrained_model(self: Any, epoch: int, saved_model_file: str) -> None:
@@ -584,6 +626,30 @@ def _replace_checkpoints() -> None:
     Trainer.evaluate = evaluate
 
 
+def _tell_why_training_fails() -> None:
+    """A diverging loss, and a user without negatives, are told with what to do; RecBole does not say who or when."""
+    from recbole.sampler import Sampler
+    from recbole.trainer import Trainer
+
+    from recbole_gserec.run_checks import check_negatives_left
+
+    draw_stock = Sampler.get_used_ids
+
+    def _check_nan(self: Any, loss: Any) -> None:
+        if torch.isnan(loss):
+            raise SettingError(
+                f"the training loss became NaN: {self.config['model']} diverges. Lower learning_rate, which is "
+                f"{self.config['learning_rate']}, or set clip_grad_norm, for instance to {{'max_norm': 5}}"
+            )
+
+    def get_used_ids(self: Any) -> Any:
+        check_negatives_left(self.datasets)
+        return draw_stock(self)
+
+    Trainer._check_nan = _check_nan
+    Sampler.get_used_ids = get_used_ids
+
+
 def _replace_entry_points() -> None:
     """RecBole's entry points by way of functions of ours.
 
@@ -594,7 +660,10 @@ def _replace_entry_points() -> None:
     import recbole.quick_start.quick_start as stock
 
     from recbole_gserec import entry_points
+    from recbole_gserec.run_checks import begin_run
 
+    # What is wrong is told before two hundred lines of settings.
+    stock.init_logger = begin_run
     for name in entry_points.__all__:
         entry_points.STOCK[name] = getattr(stock, name)
         for module in (stock, recbole.quick_start):

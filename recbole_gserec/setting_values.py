@@ -42,9 +42,9 @@ _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 def check_values(given: Mapping[str, Any], model: str) -> None:
     """Refuse values that a model cannot work with.
 
-    For RecBole's own models these are the settings of the protocol alone; for ours also the model's, those of the
-    offline stage, and those of RecBole that every run reads. Of a registered model's own settings only the kind is
-    known: a number, True or False, a list or a dict.
+    These are the settings of the protocol, those of RecBole that every run reads, the model's, and for ours those of
+    the offline stage. Of the own settings of RecBole's models and of registered ones only the kind is known: a number,
+    True or False, a list or a dict.
 
     Args:
         given: Settings.
@@ -55,16 +55,19 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     """
     ours = model_settings(model)
     offline = _offline_readers() if ours else {}
-    shared = {**(_recbole_defaults() if ours else {}), **protocol_settings()}
-    if model in registered_models():
-        # What RecBole and the protocol know is judged by their defaults, however this file writes its own: 0 or 0.0.
-        shared = {name: default for name, default in shared.items() if default is not None}
-        defaults, of_others = {**ours, **shared}, ours.keys() - shared.keys()
+    shared = {**_recbole_defaults(), **protocol_settings()}
+    if ours and model not in registered_models():
+        defaults, of_others = {**shared, **ours}, set[str]()
     else:
-        defaults, of_others = {**shared, **ours}, set()
-    special = dict(_SPECIAL) if ours else {}
-    if ours and not is_search_aware(model):
+        # What RecBole and the protocol know is judged by their defaults, however a file writes its own: 0 or 0.0.
+        own = ours or _defaults_of_recbole(model)
+        shared = {name: default for name, default in shared.items() if default is not None}
+        defaults, of_others = {**own, **shared}, own.keys() - shared.keys()
+    special = dict(_SPECIAL)
+    if not is_search_aware(model):
         special["train_neg_sample_args"] = _train_neg_sample_args_or_none
+    if not ours:
+        special["learner"] = _learner_of_recbole
     for name, value in given.items():
         if name in offline:
             wanted = _wanted_offline(value, *offline[name])
@@ -125,6 +128,15 @@ def _recbole_defaults() -> dict[str, Any]:
     return read_yaml(path.read_text(encoding="utf-8"))
 
 
+@cache
+def _defaults_of_recbole(model: str) -> dict[str, Any]:
+    """RecBole's defaults for one of its models, where these tell what a setting takes."""
+    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
+    content = read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
+    # Where RecBole has 0 for none, or a list of one, it takes other kinds too.
+    return {name: value for name, value in (content or {}).items() if is_number(value)}
+
+
 def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:
     """The readers of the offline stage's own settings, and what they say they take."""
     # Imported here: what lies below the command line's help knows nothing of the stage.
@@ -163,6 +175,15 @@ def _loss_decimal_place(value: Any) -> str | None:
 def _learner(value: Any) -> str | None:
     fits = isinstance(value, str) and value.lower() in OPTIMIZERS
     return None if fits else " or ".join(f"'{name}'" for name in OPTIMIZERS)
+
+
+def _learner_of_recbole(value: Any) -> str | None:
+    """RecBole takes Adam, with a warning, for a name that it does not know."""
+    return None if isinstance(value, str) else "the name of an optimiser, such as 'adam'"
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "a text; quote what would be read as a number"
 
 
 def _clip_grad_norm(value: Any) -> str | None:
@@ -217,6 +238,9 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
     "clip_grad_norm": _clip_grad_norm,
     "reduce_lr_on_plateau": _reduce_lr_on_plateau,
     "encoding": _encoding,
+    "data_path": _text,
+    "checkpoint_dir": _text,
+    "state": _text,
     "train_neg_sample_args": _train_neg_sample_args,
 }
 

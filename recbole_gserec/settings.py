@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Container, Iterable
 from functools import cache
 from itertools import chain
@@ -14,7 +13,7 @@ from typing import Any
 import recbole
 from recbole.utils import argument_list
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.files import is_plain_name
 from recbole_gserec.properties_files import (
     dataset_settings,
@@ -28,6 +27,10 @@ from recbole_gserec.yaml_values import read_yaml
 
 DEFAULT_DATASET = "ml-100k-search"
 _MOST_TOLD = 20
+_LOWER_FILES = ("LightGBM", "XGBoost")
+"""Models whose files RecBole names in lower case."""
+_MOST_NAMED = 3
+"""Models that a message names one by one."""
 
 # Settings that RecBole or its launcher reads and none of its YAML files has; the last three are those of a transform.
 _UNLISTED = """
@@ -39,6 +42,10 @@ _UNLISTED = """
 _UNLISTED_OF_MODELS = """
     loss_type neg_sampling training_neg_sample_num reg_weight train_rec_step train_kg_step
 """.split()
+# What RecBole's models read besides the settings in their files.
+_UNLISTED_BY_MODEL = {"FEARec": {"tau", "contrast", "sim", "use_filter"}, "HRM": {"reg_weight"}}
+_OF_ALL_LOSSES = {"loss_type", "neg_sampling", "training_neg_sample_num"}
+"""Settings of RecBole's models that its Config looks at, whatever the model."""
 
 
 def has_searches(folder: str | Path, dataset: str) -> bool:
@@ -101,7 +108,8 @@ def _unread_settings(model: str) -> frozenset[str]:
 @cache
 def _settings_of_recbole(model: str) -> frozenset[str]:
     """Names in RecBole's own file about a model; none where it has no such file."""
-    return frozenset(_names_in_files(f"model/{model}.yaml"))
+    file = model.lower() if model in _LOWER_FILES else model
+    return frozenset(_names_in_files(f"model/{file}.yaml"))
 
 
 @cache
@@ -132,7 +140,8 @@ def _names_in_files(pattern: str) -> set[str]:
 def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
     """Refuse a setting that nothing reads, most often a typing error.
 
-    For RecBole's own models and users' of its kind, which may read settings of their own, it is only warned of.
+    For RecBole's own models and users' of its kind, which may read settings of their own, it is only warned of. Of a
+    setting that another model reads, :func:`warn_of_unread` tells.
 
     Args:
         given: Names of settings.
@@ -143,7 +152,8 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         SettingError: With the nearest known name.
     """
     ours, known = model_settings(model), known_settings(model)
-    unknown = [name for name in given if name not in known]
+    of_others = settings_of_others(model)
+    unknown = [name for name in given if name not in known and name not in of_others]
     refused = [name for name in unknown if ours and name not in lenient]
     told = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
     if refused:
@@ -155,10 +165,39 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
 
 
 def warn_of_unread(given: Iterable[str], model: str) -> None:
-    """Warn of settings that other models read and this one of ours does not: files of settings serve several models."""
+    """Warn of settings that other models read and this one does not: files of settings serve several models."""
+    for name in sorted(set(given) & settings_of_others(model)):
+        getLogger().warning(unread(name, model))
+
+
+def unread(name: str, model: str) -> str:
+    """What to tell of a setting that a model does not read, and others do."""
+    readers = models_reading(name)
+    whose = f"a setting of {', '.join(readers)}" if len(readers) <= _MOST_NAMED else "a setting of other models"
     why = "it has no default for it" if model in registered_models() else "it changes nothing"
-    for name in sorted(_unread_settings(model).intersection(given)):
-        getLogger().warning(f"{model} does not read '{name}', a setting of other models: {why}")
+    return f"{model} does not read '{name}', {whose}: {why}"
+
+
+def settings_of_others(model: str) -> set[str]:
+    """Settings that some model reads and this one does not."""
+    if model not in known_models():
+        # One of RecBole's kind that nothing is known of.
+        return set()
+    own = {*model_settings(model), *_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
+    if not model_settings(model):
+        own |= _OF_ALL_LOSSES
+    others = set().union(*map(_listed, known_models()), _UNLISTED_OF_MODELS)
+    return others - own - _settings_of_all() - protocol_settings().keys()
+
+
+def models_reading(name: str) -> list[str]:
+    """Names of the models that list a setting as theirs, in alphabetical order."""
+    return sorted(model for model in known_models() if name in _listed(model))
+
+
+def _listed(model: str) -> set[str]:
+    """Settings that the files about a model list: those of the package for ours, else RecBole's."""
+    return {*model_settings(model)} or {*_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
 
 
 def known_models() -> set[str]:
@@ -166,7 +205,7 @@ def known_models() -> set[str]:
     folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
     known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")} | registered_models()
     # The first has no settings, the files of the others are not named like them.
-    return known - {"lightgbm", "xgboost"} | {"Random", "LightGBM", "XGBoost"}
+    return known - {name.lower() for name in _LOWER_FILES} | {"Random", *_LOWER_FILES}
 
 
 def check_model(model: str) -> None:
@@ -177,10 +216,9 @@ def check_model(model: str) -> None:
     """
     known = known_models()
     if model not in known:
-        by_lower = {name.lower(): name for name in known}
-        near = difflib.get_close_matches(str(model).lower(), by_lower, n=1)
+        near = nearest(model, sorted(known))
         own = "One of your own has to be registered (register_model)."
-        hint = f"Did you mean '{by_lower[near[0]]}'?" if near else own
+        hint = f"Did you mean '{near}'?" if near else own
         raise SettingError(f"there is no model '{model}'. {hint}")
 
 

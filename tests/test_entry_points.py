@@ -1,5 +1,6 @@
 """RecBole's entry points pass by this package, so that any process that unpickles one knows it."""
 
+import logging
 import multiprocessing
 import pickle
 import signal
@@ -10,7 +11,8 @@ import recbole.quick_start
 import recbole.quick_start.quick_start as stock
 
 from recbole_gserec import entry_points
-from recbole_gserec.errors import CheckpointError
+from recbole_gserec.config import without_arguments
+from recbole_gserec.errors import CheckpointError, SettingError
 
 
 @pytest.mark.parametrize("name", entry_points.__all__)
@@ -91,3 +93,34 @@ def _never_ends(seconds, ready):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ready.set()
     time.sleep(seconds)
+
+
+def test_the_log_ends_with_the_checkpoint_and_what_to_do_next(random_dataset, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    settings = {"data_path": "dataset", "epochs": 1, "show_progress": False}
+    with caplog.at_level(logging.INFO), without_arguments():
+        recbole.quick_start.run_recbole("BPR", "toy", config_dict=settings)
+    last = caplog.records[-1].getMessage()
+    (checkpoint,) = (tmp_path / "saved").glob("*.pth")
+    assert last.splitlines()[0] == f"Checkpoint: {checkpoint}"
+    assert f"gserec recommend --checkpoint saved/{checkpoint.name}" in last.replace("./", "")
+    assert "gserec export" in last and "gserec analyze user" not in last
+    assert "gserec analyze user USER --checkpoint 'a b.pth'" in entry_points.next_steps("a b.pth", "GSERec")
+
+
+def test_several_processes_without_a_gpu_are_one_with_a_warning(monkeypatch, caplog):
+    calls = []
+    monkeypatch.setitem(entry_points.STOCK, "run", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    entry_points.run("BPR", "toy", None, None, True, 2)
+    entry_points.run("BPR", "toy", nproc=2, world_size=2)
+    alone = {"nproc": 1, "world_size": -1}
+    assert calls == [(("BPR", "toy", None, None, True), alone), (("BPR", "toy"), alone)]
+    assert caplog.text.count("--nproc=2: PyTorch finds no GPU") == 2
+    with pytest.raises(SettingError, match="--nproc=1: RecBole trains in several processes on GPUs alone"):
+        entry_points.run("BPR", "toy", nproc=1, world_size=2)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(SettingError, match="PyTorch finds 2 here"):
+        entry_points.run("BPR", "toy", nproc=3)
+    entry_points.run("BPR", "toy", nproc=2)
+    assert calls[-1] == (("BPR", "toy"), {"nproc": 2})

@@ -1,8 +1,13 @@
 """Errors come whole out of other processes."""
 
+import errno
+import os
 import pickle
 
-from recbole_gserec.errors import DataError
+import pytest
+
+from recbole_gserec.errors import DataError, SettingError, is_missing_library, message_of, nearest, one_line
+from recbole_gserec.settings import known_settings
 
 
 def test_an_error_about_a_file_survives_pickling():
@@ -10,3 +15,64 @@ def test_an_error_about_a_file_survives_pickling():
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is DataError
     assert (str(copy), copy.path, copy.line) == (str(error), error.path, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("modle", ["model", "metrics"], "model"),
+        ("GSERecc", ["GSERec", "JSR"], "GSERec"),
+        ("shopp", ["shop", "toys"], "shop"),
+        ("Hat", ["Hit", "NDCG"], "Hit"),
+        ("bpr", ["BPR", "FM"], "BPR"),
+        ("lambda_u_cl", ["lambda_coeff", "learning_rate"], None),
+        ("device", ["dense", "seed"], None),
+        ("x", ["k"], None),
+        (7, ["seven"], None),
+    ],
+)
+def test_only_a_name_that_is_really_near_is_suggested(name, known, meant):
+    assert nearest(name, known) == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("device", "Set gpu_id to choose a GPU"),
+        ("cuda", "Set gpu_id to choose a GPU"),
+        ("lr", "Did you mean 'learning_rate'?"),
+        ("batch_size", "Did you mean 'train_batch_size'?"),
+        ("patience", "Did you mean 'stopping_step'?"),
+        ("xyzzy", "See the model's YAML"),
+    ],
+)
+def test_names_of_other_programs_are_known(given, hint):
+    assert hint in str(SettingError.unknown(given, known_settings("BPR")))
+
+
+@pytest.mark.parametrize(
+    ("library", "install"),
+    [
+        ("faiss", "faiss-cpu"),
+        ("dgl", "dgl"),
+        ("xgboost", "lightgbm xgboost"),
+        ("sklearn.cluster", "scikit-learn"),
+        ("vllm", "vllm"),
+    ],
+)
+def test_a_missing_library_is_told_with_what_to_install(library, install):
+    error = ModuleNotFoundError(f"No module named '{library}'", name=library)
+    line = f"the library '{library}' is needed for this and not installed: pip install {install}"
+    assert one_line(error) == message_of(error) == line
+
+
+@pytest.mark.parametrize("module", ["recbole_gserec.nothing", "recbole.nothing", "dataset_converters.x"])
+def test_a_missing_part_of_our_own_is_a_defect(module):
+    assert not is_missing_library(ModuleNotFoundError("x", name=module))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_place_without_permission_is_told_in_full(tmp_path, monkeypatch, number):
+    monkeypatch.chdir(tmp_path)
+    error = OSError(number, os.strerror(number), "saved/model.pth")
+    assert one_line(error).startswith(f"{tmp_path}/saved/model.pth: {os.strerror(number)}. Choose a place")

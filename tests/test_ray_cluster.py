@@ -85,3 +85,15 @@ def test_workers_are_not_put_behind_other_programs(chosen, niceness):
         environment["RAY_worker_niceness"] = chosen
     told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert int(told.stdout.splitlines()[-1]) == niceness
+
+
+@pytest.mark.parametrize(
+    "error", [Exception("The current node timed out during startup"), OSError(28, "No space"), TimeoutError()]
+)
+def test_a_ray_that_does_not_start_is_told_whatever_it_raises(monkeypatch, error):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    with pytest.raises(SettingError, match=r"^Ray does not start on this machine \(.+\)$"):
+        connect(None, 1)

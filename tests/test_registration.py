@@ -21,7 +21,7 @@ from recbole.utils.argument_list import dataset_arguments
 import recbole_gserec
 from recbole_gserec import registration
 from recbole_gserec.config import without_arguments
-from recbole_gserec.errors import DataError
+from recbole_gserec.errors import DataError, MissingDependencyError, SettingError
 from recbole_gserec.models.gserec import GSERec
 
 SMALL = {"epochs": 1, "embedding_size": 8, "inner_size": 8, "mlp_hidden_size": [8], "train_batch_size": 256}
@@ -255,3 +255,40 @@ def test_arguments_of_other_programs_stay(monkeypatch):
 
 def test_supported_version_is_in_use():
     assert recbole.__version__ in registration.SUPPORTED_VERSIONS
+
+
+@pytest.mark.parametrize(("given", "meant"), [("GSERecc", "GSERec"), ("gserec", "GSERec"), ("SASrec", "SASRec")])
+def test_a_model_that_there_is_none_of_is_told_with_a_near_name(make_config, given, meant):
+    message = f"there is no model '{given}'. Did you mean '{meant}'?"
+    for find in (recbole.utils.get_model, make_config, run_recbole_model):
+        with pytest.raises(SettingError) as raised:
+            find(given)
+        assert str(raised.value) == message
+
+
+def run_recbole_model(model):
+    from recbole_gserec.config import without_arguments
+
+    with without_arguments():
+        recbole.quick_start.run_recbole(model=model, dataset="toy")
+
+
+@pytest.mark.parametrize("model", ["XGBoost", "LightGBM"])
+def test_a_model_of_a_missing_library_says_what_to_install(monkeypatch, model):
+    for name in ("lightgbm", "xgboost"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("recbole.model.exlib")]:
+        monkeypatch.delitem(sys.modules, name)
+    message = f"^{model} needs the library 'lightgbm'.*pip install lightgbm xgboost"
+    with pytest.raises(MissingDependencyError, match=message):
+        recbole.utils.get_model(model)
+
+
+def test_a_diverging_loss_is_told_with_what_to_do(random_dataset, make_model):
+    from recbole.utils import get_trainer
+
+    model, config, _, _ = make_model("BPR", learning_rate=0.5)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer._check_nan(torch.tensor(1.0))
+    with pytest.raises(SettingError, match="loss became NaN: BPR diverges. Lower learning_rate, which is 0.5"):
+        trainer._check_nan(torch.tensor(float("nan")))

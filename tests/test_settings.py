@@ -6,14 +6,17 @@ import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import dataset_settings, model_settings, properties_folder, protocol_settings
+from recbole_gserec.registration import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings import (
     DEFAULT_DATASET,
     check_model,
     check_names,
     dataset_defaults,
     known_settings,
+    models_reading,
     plugin_defaults,
     read_settings,
+    settings_of_others,
     warn_of_unread,
 )
 
@@ -202,3 +205,42 @@ def test_every_model_of_recbole_passes_by_name():
 def test_an_unknown_model_is_refused_with_the_nearest_name(given, meant):
     with pytest.raises(SettingError, match=f"there is no model '{given}'. Did you mean '{meant}'?"):
         check_model(given)
+
+
+OURS = sorted({*MODELS, *RECOMMENDATION_MODELS})
+
+
+@pytest.mark.parametrize("model", [*OURS, "BPR", "SASRec", "FM", "CKE"])
+def test_settings_of_every_other_model_are_warned_of(caplog, model):
+    """One or more settings of each model, given to every other one."""
+    for other in [*OURS, "LightGCN", "SASRec", "NeuMF"]:
+        own = settings_of_others(model) & settings_that_are_listed(other)
+        if other == model:
+            assert not own
+            continue
+        for name in sorted(own):
+            caplog.clear()
+            check_names([name], model)
+            warn_of_unread([name], model)
+            (record,) = caplog.records
+            assert record.getMessage().startswith(f"{model} does not read '{name}', a setting of ")
+            # A benchmark gives it to those that read it.
+            if model in OURS:
+                assert name not in read_settings(model)
+    assert {"GSERec", "UniSAR"} == {"GSERec", "UniSAR"} - set(models_reading("learning_rate"))
+
+
+def settings_that_are_listed(model):
+    return {name for name in known_settings(model) | settings_of_others(model) if model in models_reading(name)}
+
+
+def test_whose_a_setting_is(caplog):
+    check_names(["lambda_u_cl"], "NRHUB")
+    warn_of_unread(["lambda_u_cl"], "NRHUB")
+    assert caplog.text.strip().endswith("NRHUB does not read 'lambda_u_cl', a setting of GSERec: it changes nothing")
+
+
+def test_what_recboles_models_read_unlisted_is_not_warned_of():
+    assert "reg_weight" not in settings_of_others("HRM") and "tau" not in settings_of_others("FEARec")
+    assert "loss_type" not in settings_of_others("BPR")
+    assert not settings_of_others("ModelOfAUser")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
@@ -23,7 +22,7 @@ from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
 from recbole_gserec.benchmark.results import load_runs
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError, SettingError, nearest
 from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 logger = getLogger(__name__)
@@ -158,8 +157,8 @@ def _datasets(cells: Mapping[tuple[str, str], ModelRuns], model: str, wanted: Se
     there = [dataset for dataset, name in cells if name == model and cells[dataset, name].finished]
     if not there:
         known = sorted({name for (_, name), cell in cells.items() if cell.finished})
-        near = difflib.get_close_matches(model, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are finished runs of {', '.join(known) or 'none'}"
+        near = nearest(model, known)
+        hint = f"did you mean '{near}'?" if near else f"there are finished runs of {', '.join(known) or 'none'}"
         raise SettingError(f"--model is '{model}', of which {runs} has no finished run: {hint}")
     for dataset in wanted:
         if dataset not in there:

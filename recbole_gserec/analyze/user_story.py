@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from recbole_gserec.data.atomic_files import read_columns
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.training_histories import TrainingHistories
 from recbole_gserec.data.user_codes import CODES_OF_SIDE
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.models.gserec import SIDES
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.recommend.recommender import Recommender
@@ -112,8 +111,8 @@ def tell(
     names = dataset.field2id_token[dataset.uid_field]
     place = np.flatnonzero(names[1:] == user)
     if not len(place):
-        near = difflib.get_close_matches(user, names[1:].tolist(), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "check the id"
+        near = nearest(user, names[1:].tolist())
+        hint = f"did you mean '{near}'?" if near else "check the id"
         raise SettingError(f"there is no user '{user}' in the dataset '{trained.config['dataset']}': {hint}")
     internal = int(place[0]) + 1
     options = {"separator": trained.config["field_separator"], "encoding": trained.config["encoding"] or "utf-8"}

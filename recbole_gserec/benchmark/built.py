@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from recbole.config import Config
 from recbole.data import data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import get_flops, get_model, init_logger, init_seed
+from recbole.utils import get_flops, get_model, init_seed
 
 from recbole_gserec.freed_memory import keep_freed_memory
+from recbole_gserec.run_checks import begin_run
 
 
 class Built(NamedTuple):
@@ -49,7 +50,7 @@ def build(config: Config, make_dataset: Callable[[], Any], trainer_class: type) 
     keep_freed_memory()
     logger = getLogger()
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    begin_run(config)
     logger.info(config)
     dataset = make_dataset()
     logger.info(dataset)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from recbole_gserec.config import gpu_ids
 from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.json_files import plain
-from recbole_gserec.settings import check_model, read_settings
+from recbole_gserec.settings import check_model, models_reading, read_settings, unread
+
+logger = getLogger(__name__)
 
 SettingsOf = Callable[[str, str], Mapping[str, Any]]
 """Settings of one model on one dataset, by the names of both; a search for good settings is one."""
@@ -81,7 +83,7 @@ def _literal(text: str) -> Any:
 
 
 def check_given(names: Iterable[str], models: Iterable[str]) -> None:
-    """Refuse settings that the command decides, and those that none of the models reads.
+    """Refuse settings that the command decides, and those that no model reads; warn of those of other models.
 
     Raises:
         SettingError: Naming the setting.
@@ -91,9 +93,12 @@ def check_given(names: Iterable[str], models: Iterable[str]) -> None:
     for name in names:
         if name in OPTIONS:
             raise SettingError(f"'{name}' is no setting of a benchmark's runs: it is given by {OPTIONS[name]}")
-        if name not in known:
-            near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.75)
-            raise SettingError.unknown(name, near or sorted(known))
+        if name in known:
+            continue
+        if not models_reading(name):
+            raise SettingError.unknown(name, [*_NAMES, *sorted(known)])
+        for model in models:
+            logger.warning(unread(name, model))
 
 
 def of_config_files(files: Sequence[Path], models: Iterable[str], datasets: Iterable[str]) -> dict[str, Any]:

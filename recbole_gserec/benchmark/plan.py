@@ -86,8 +86,9 @@ def entries_of(request: Request) -> list[Entry]:
             own = canonical(request.settings_of(model, dataset))
             check_given(own, [model])
             # A setting of one model does not make other runs of the others.
-            read = {name: value for name, value in common.items() if name in read_settings(model)}
-            entries.append(Entry(dataset, model, *split_machine({**usual, **read, **own})))
+            known = read_settings(model)
+            read = {name: value for name, value in {**common, **own}.items() if name in known}
+            entries.append(Entry(dataset, model, *split_machine({**usual, **read})))
     return entries
 
 

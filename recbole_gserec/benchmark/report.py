@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,8 +20,13 @@ from recbole_gserec.benchmark.result_cells import reference_model
 from recbole_gserec.benchmark.result_table import ResultTable, build_table
 from recbole_gserec.benchmark.results import StoredRun, load_runs
 from recbole_gserec.benchmark.significance import Comparison, compare, comparisons_frame
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError, SettingError, nearest
+from recbole_gserec.json_files import write_json
 from recbole_gserec.report_files import write_csv, write_figure, write_text
+
+_logger = getLogger(__name__)
+
+OPTIONS_FILE = "options.json"
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,10 +63,14 @@ def write_report(
 ) -> Path:
     """Write ``<output>/report/`` from the runs stored in ``<output>/runs/``.
 
+    The reference and the metrics that were asked for are kept in ``report/options.json``; later reports have them too.
+
     Args:
         output: The benchmark's folder.
-        reference: The model that all others are compared with; GSERec by default, and without runs of it the best.
-        metrics: Such as ``NDCG@10``; those of the paper's Table 2 by default.
+        reference: The model that all others are compared with; by default that of the last report that named one, else
+            GSERec, and without runs of it the best.
+        metrics: Such as ``NDCG@10``; by default those of the last report that named some, else those of the paper's
+            Table 2.
         models: Rows of the table, whether there are runs of them or not; by default all that there are runs of.
         datasets: Its columns, alike.
         keys: Consider runs with these keys alone; by default the newest settings of a model on a dataset count.
@@ -74,10 +83,41 @@ def write_report(
         DataError: If there are no such runs.
         SettingError: For a metric that there is not, or a reference that is not in the table.
     """
-    report = make_report(output, reference=reference, metrics=metrics, models=models, datasets=datasets, keys=keys)
+    folder = Path(output) / "report"
+    kept = _kept_options(folder / OPTIONS_FILE)
+    asked = {"reference": reference, "metrics": metrics}
+    options = {**kept, **{name: value for name, value in asked.items() if value is not None}}
+    if again := {name: value for name, value in options.items() if asked[name] is None}:
+        told = ", ".join(f"{name} {value}" for name, value in again.items())
+        _logger.info(f"As in the last report: {told}. For the defaults, delete {folder / OPTIONS_FILE}")
+    try:
+        report = make_report(output, **options, models=models, datasets=datasets, keys=keys)
+    except SettingError:
+        if "reference" not in again:
+            raise
+        # It was asked for among other models than these.
+        _logger.warning(f"{again['reference']} is not among these models, and not the reference of this report")
+        report = make_report(output, metrics=options.get("metrics"), models=models, datasets=datasets, keys=keys)
     if console:
         console.print(tables.terminal(report.table))
-    return save_report(report, Path(output) / "report")
+    page = save_report(report, folder)
+    if options:
+        write_json(folder / OPTIONS_FILE, options)
+    return page
+
+
+def _kept_options(path: Path) -> dict[str, Any]:
+    """What was asked for of an earlier report; nothing where that cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    content = content if isinstance(content, dict) else {}
+    reference, metrics = content.get("reference"), content.get("metrics")
+    options: dict[str, Any] = {"reference": reference} if isinstance(reference, str) else {}
+    if isinstance(metrics, list) and all(isinstance(metric, str) for metric in metrics):
+        options["metrics"] = metrics
+    return options
 
 
 def make_report(
@@ -99,8 +139,8 @@ def make_report(
     if not runs:
         raise DataError(Path(output) / "runs", "holds no runs of these models on these datasets", "Run the benchmark")
     if reference is not None and reference not in rows:
-        near = difflib.get_close_matches(reference, rows, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(rows)}."
+        near = nearest(reference, rows)
+        hint = f"Did you mean '{near}'?" if near else f"There are {', '.join(rows)}."
         raise SettingError(f"the reference '{reference}' is not among the models. {hint}")
     chosen = choose_runs(runs)
     cells = {
@@ -113,7 +153,7 @@ def make_report(
         own = {model: cells[dataset, model] for model in rows}
         references[dataset] = reference_model(own.values(), wanted, reference)
         if (name := references[dataset]) is not None:
-            getLogger(__name__).info(f"{dataset}: comparing {name} with the others ({len(rows) - 1})")
+            _logger.info(f"{dataset}: comparing {name} with the others ({len(rows) - 1})")
             comparisons += compare(own[name], [cell for model, cell in own.items() if model != name], wanted)
             if reference is None and name != OURS and len(rows) > 1:
                 best = f"{printed_name(name)} is the reference because it is the best by {main_metric(wanted).label}"

@@ -16,9 +16,11 @@ from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, entries_of
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, damage_of, read_run, status_of
+from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.interruptions import is_heeded
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.processors import warn_if_busy
+from recbole_gserec.run_checks import check_writable
 from recbole_gserec.wording import plural
 
 logger = logging.getLogger(__name__)
@@ -150,6 +152,9 @@ def plan(request: Request, output: Path) -> list[Spec]:
         GSERecError: For a request that cannot be run as it stands.
     """
     entries = entries_of(request)
+    for dataset, parts in {entry.dataset: entry.given.get("benchmark_filename") for entry in entries}.items():
+        check_dataset(request.data_path, dataset, parts)
+    check_writable(output, "set --output to another folder")
     data_path, output = request.data_path.absolute(), output.absolute()
     prepared = prepare_all(entries, data_path)
     specs = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,10 @@ def benchmark(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Model that the others are compared with.", show_default="GSERec, or the best"),
+        typer.Option(
+            help="Model that the others are compared with.",
+            show_default="as in the last report, else GSERec, or the best",
+        ),
     ] = None,
     report_only: Annotated[bool, typer.Option("--report-only", help="Report on the stored runs; train none.")] = False,
     retry_failed: Annotated[
@@ -117,6 +121,10 @@ def benchmark(
         console=Console(),
     )
     typer.echo(report)
+    if outcome is not None:
+        place = output.absolute() / "runs" / "DATASET" / "MODEL" / "SEED-KEY" / "checkpoint.pth"
+        steps = f"gserec recommend --checkpoint FILE; gserec analyze groups --runs {output}"
+        getLogger(__name__).info(f"Checkpoints: {place}\nNext: {steps}")
     _tell_what_is_missing(outcome)
 
 

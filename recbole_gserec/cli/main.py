@@ -10,8 +10,9 @@ import typer
 
 from recbole_gserec.cli import analyze, benchmark, convert, export, preprocess, recommend, tune
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
-from recbole_gserec.cli.user_errors import is_the_users
-from recbole_gserec.errors import one_line
+from recbole_gserec.cli.parsing import check_dashes
+from recbole_gserec.cli.user_errors import line_of
+from recbole_gserec.errors import nearest
 from recbole_gserec.interruptions import INTERRUPTED, heeded
 
 # The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
@@ -66,23 +67,35 @@ def _run() -> None:
     logging.getLogger("recbole_gserec").setLevel(logging.INFO)
     logging.getLogger("dataset_converters").setLevel(logging.INFO)
     try:
+        check_dashes(sys.argv[1:])
         status = app(standalone_mode=False)
     except USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
         else:
-            typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
+            typer.echo(f"error: {' '.join(error.format_message().split())}{_hint(error)}", err=True)
         raise SystemExit(2) from None
     except Exception as error:
-        if not is_the_users(error):
+        line = line_of(error)
+        if line is None:
             raise
-        typer.echo(f"error: {one_line(error)}", err=True)
+        typer.echo(line, err=True)
         raise SystemExit(2) from None
     if status == INTERRUPTED:
         # Typer's word for it.
         raise KeyboardInterrupt
     # Commands return nothing; the status is that of an early exit, such as after --help.
     raise SystemExit(status or 0)
+
+
+def _hint(error: Any) -> str:
+    """For a missing option, the argument that was perhaps meant as it."""
+    wanted = getattr(getattr(error, "param", None), "opts", ())
+    if type(error).__name__ != "MissingParameter":
+        return ""
+    given = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
+    slips = [name for name in given if name not in wanted and nearest(name, wanted)]
+    return f" Is '{slips[0]}' meant as it?" if slips else ""
 
 
 if __name__ == "__main__":

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.yaml_values import read_value
+
+_ONE_DASH = re.compile(r"-([A-Za-z_][\w-]+)(=.*)?", re.DOTALL)
+_NAMES = "model dataset config_files config-files checkpoint user users seeds output data_path data-path".split()
+"""Names that are often given with one dash, and then read as a short option and its value: ``-m odel``."""
+
+
+def check_dashes(arguments: Iterable[str]) -> None:
+    """Refuse a long name after one dash.
+
+    Raises:
+        SettingError: Saying how it is written.
+    """
+    for argument in arguments:
+        found = _ONE_DASH.fullmatch(argument)
+        if found and (found[2] or found[1] in _NAMES):
+            raise SettingError(f"argument '{argument}': long names take two dashes. Did you mean '-{argument}'?")
 
 
 def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
@@ -19,7 +36,9 @@ def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
     for argument in arguments:
         name, equals, value = argument.removeprefix("--").partition("=")
         if not (argument.startswith("--") and name and equals):
-            raise SettingError(f"'{argument}' is not understood. Give settings as --name=value.")
+            near = nearest(name, _NAMES) if argument.startswith("--") else None
+            hint = f" Did you mean '--{near}'?" if near and near != name else ""
+            raise SettingError(f"'{argument}' is not understood. Give settings as --name=value.{hint}")
         settings[name] = read_value(name, value)
     return settings
 

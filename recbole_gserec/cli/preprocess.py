@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from logging import getLogger
 from pathlib import Path
 from typing import Annotated
 
@@ -65,4 +67,7 @@ def preprocess(
     # Imported here: --help needs none of it.
     from recbole_gserec.preprocess.run import preprocess_dataset
 
-    typer.echo(preprocess_dataset(dataset, {**read_config_files(files), **settings}))
+    given = {**read_config_files(files), **settings}
+    typer.echo(preprocess_dataset(dataset, given))
+    place = f" --data_path={shlex.quote(str(given['data_path']))}" if given.get("data_path") else ""
+    getLogger(__name__).info(f"Next: run_recbole --model=GSERec --dataset={shlex.quote(dataset)}{place}")

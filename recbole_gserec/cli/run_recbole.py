@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from typing import Any, NoReturn
 
-from recbole_gserec.cli.user_errors import is_the_users
+from recbole_gserec.cli.parsing import check_dashes
+from recbole_gserec.cli.user_errors import line_of
 from recbole_gserec.config_files import read_config_files
-from recbole_gserec.errors import SettingError, one_line
+from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.freed_memory import keep_freed_memory
 from recbole_gserec.interruptions import heeded
 from recbole_gserec.processors import warn_if_busy
-from recbole_gserec.properties_files import is_search_aware
+from recbole_gserec.properties_files import is_search_aware, model_settings
 from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
@@ -26,9 +26,10 @@ def main() -> None:
         try:
             run(sys.argv[1:])
         except Exception as error:
-            if not is_the_users(error):
+            line = line_of(error)
+            if line is None:
                 raise
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            print(line, file=sys.stderr)
             sys.exit(2)
 
 
@@ -40,7 +41,9 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     model = args.model or in_files.get("model") or RECBOLE_MODEL
     check_model(model)
     _check_flags(args.settings, model)
-    check_names(args.settings, model)
+    if model_settings(model):
+        # Config, which reads the arguments too, only warns of them.
+        check_names(args.settings, model)
     default = DEFAULT_DATASET if is_search_aware(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
 
@@ -89,6 +92,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", default="5678", help="port of the master node")
     parser.add_argument("--world_size", type=int, default=-1, help="total number of processes")
     parser.add_argument("--group_offset", type=int, default=0, help="global rank of this group's first process")
+    check_dashes(arguments)
     args, settings = parser.parse_known_args(arguments)
     for flag in FLAGS:
         if getattr(args, flag) == "":
@@ -105,7 +109,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for setting in settings:
         name, equals, value = setting.removeprefix("--").partition("=")
         if not (setting.startswith("--") and name and equals):
-            raise SettingError(f"argument '{setting}': settings are written --name=value")
+            near = nearest(name, FLAGS) if setting.startswith("--") else None
+            hint = f". Did you mean '--{near}'?" if near else ""
+            raise SettingError(f"argument '{setting}': settings are written --name=value{hint}")
         if "=" in value:
             raise SettingError(f"argument '{setting}': RecBole reads no value with '=' in it; use --config_files")
         args.settings.append(name)
@@ -116,7 +122,7 @@ def _check_flags(names: list[str], model: str) -> None:
     """Refuse a mistyped flag, which would be passed on as a setting: the default model would be trained instead."""
     unknown = [name for name in names if name not in known_settings(model)]
     for name in unknown:
-        if difflib.get_close_matches(name, FLAGS, n=1, cutoff=0.75):
+        if nearest(name, FLAGS):
             raise SettingError.unknown(name, FLAGS)
 
 

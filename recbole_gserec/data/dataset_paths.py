@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import recbole
+
+from recbole_gserec.errors import DataError, nearest
+from recbole_gserec.settings import DEFAULT_DATASET
+from recbole_gserec.yaml_values import read_yaml
 
 SUFFIXES = ("inter", "search", "query", "item", "user", "kg", "link")
 """Of the files that a dataset is made of."""
 VECTORS = ("user.vectors.parquet", "item.vectors.parquet")
 """Of those that the offline stage makes for models that read the vectors of texts."""
+
+DEFAULT_DATA_PATH = "dataset"
+"""Folder of all datasets where none is given."""
+_OF_RECBOLE = "ml-100k"
+"""The dataset that RecBole has inside itself, and reads from there whatever the folder of all datasets."""
+_REMEDY = "Put its files there, set data_path to another folder, or make it with gserec convert."
+_MOST_NAMED = 5
 
 
 def dataset_path(config: Mapping[str, Any], suffix: str) -> Path:
@@ -43,3 +57,54 @@ def vectors_read(config: Mapping[str, Any]) -> tuple[str, ...]:
 def beside(prefix: Path, suffix: str) -> Path:
     """``prefix`` with ``suffix`` at its end; a dot in the dataset's name does no harm."""
     return prefix.with_name(prefix.name + suffix)
+
+
+def check_dataset(data_path: str | Path, name: str, parts: Sequence[str] | None = None) -> None:
+    """Refuse a dataset that is not there, before anything else is done for it.
+
+    The default dataset is made, and those that RecBole knows an address of are downloaded, when they are read.
+
+    Args:
+        data_path: Folder of all datasets.
+        name: Of the dataset.
+        parts: RecBole's ``benchmark_filename``.
+
+    Raises:
+        DataError: Naming the folder in full, and a dataset whose name is near.
+    """
+    folder = Path(data_path, name).absolute()
+    if name == _OF_RECBOLE:
+        return
+    if not folder.exists():
+        if name != DEFAULT_DATASET and name not in _downloads():
+            raise no_such_dataset(folder)
+        return
+    for part in parts or [""]:
+        path = folder / ".".join(filter(None, (name, part, "inter")))
+        if not path.is_file():
+            found = (
+                ", ".join(sorted(file.name for file in folder.glob("*.inter"))[:_MOST_NAMED]) if folder.is_dir() else ""
+            )
+            there = f"There is {found}: the files of a dataset are named like its folder." if found else _REMEDY
+            raise DataError(path, "file not found", there)
+
+
+def no_such_dataset(folder: Path) -> DataError:
+    """The error for a dataset without a folder."""
+    all_of_them = folder.parent
+    if not all_of_them.is_dir():
+        return DataError(
+            all_of_them,
+            f"no such folder, where the dataset '{folder.name}' was to be",
+            "Set data_path to another folder.",
+        )
+    there = sorted(path.name for path in all_of_them.iterdir() if path.is_dir() and not path.name.startswith("."))
+    near = nearest(folder.name, there)
+    return DataError(folder, "no such dataset", f"Did you mean '{near}'?" if near else _REMEDY)
+
+
+@cache
+def _downloads() -> frozenset[str]:
+    """Datasets that RecBole downloads."""
+    files = (Path(recbole.__file__).parent / "properties" / "dataset").glob("*url.yaml")
+    return frozenset(name for file in files for name in read_yaml(file.read_text(encoding="utf-8")))

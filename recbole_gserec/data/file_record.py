@@ -50,4 +50,18 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
         problem = f"file not found, and {checkpoint} was trained on it"
     elif suffix not in record:
         problem = f"not there when {checkpoint} was trained"
-    raise DataError(dataset_path(config, suffix), problem, "Bring back the files of that time, or train again.")
+    remedy = "Bring back the files of that time, or train again."
+    if suffix in _OPTIONS:
+        remedy = (
+            "If it has new rows, the model can have them without training again: bring back the file of that time, and "
+            f"give the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
+        )
+    raise DataError(dataset_path(config, suffix), problem, remedy)
+
+
+_OPTIONS = {
+    "inter": "gserec recommend --new-interactions FILE",
+    "search": "gserec recommend --new-searches FILE",
+    "query": "gserec recommend --new-searches FILE --new-queries FILE",
+}
+"""How what has happened since a training is given to its model, by the file that it would else be added to."""

@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 from recbole.config import Config
 
+from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH
 from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS
 from recbole_gserec.properties_files import preprocess_settings, protocol_settings
 from recbole_gserec.yaml_values import read_value, read_yaml
-
-_DEFAULT_DATA_PATH = "dataset"
 
 
 def make_again(config: Config) -> str:
@@ -35,7 +34,7 @@ def preprocess_command(config: Config) -> str:
     words = ["gserec", "preprocess", "--dataset", config["dataset"]]
     # RecBole has put the dataset's own name at the end.
     data_path = Path(config["data_path"]).parent
-    if data_path.resolve() != Path(_DEFAULT_DATA_PATH).resolve():
+    if data_path.resolve() != Path(DEFAULT_DATA_PATH).resolve():
         words += ["--data-path", str(data_path)]
     # An address can hold a login, and no error shows one.
     names = [*SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]

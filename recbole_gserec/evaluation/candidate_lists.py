@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 
+_FEW = 2
+"""A catalogue with fewer times the items of a list is small: it is that, and not the users, that leaves too few."""
+
+
 class CandidateLists:
     """Draws the negatives of every row of an evaluation split.
 
@@ -100,8 +104,15 @@ class CandidateLists:
             result[rows] = ids[drawn[places[rows]]]
         short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
         if short:
+            why = "their users interacted with almost all items"
+            if len(self._items) < _FEW * self._n_candidates:
+                fewer = {"mode": f"uni{max(1, len(self._items) // _FEW)}"}
+                whole = {"mode": "full"}
+                why = (
+                    f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
+                    f'--eval_args="{fewer}", or rank all items, --eval_args="{whole}"'
+                )
             getLogger().warning(
-                f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: "
-                "their users interacted with almost all items."
+                f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: {why}"
             )
         return torch.from_numpy(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from recbole.evaluator import metric_types
 from recbole.evaluator.register import metrics_dict
 from recbole.utils import EvaluatorType
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import SettingError, nearest
 
 _PARTS = ("split", "order", "group_by", "mode")
 _PHASES = ("valid", "test")
@@ -50,8 +49,8 @@ def check_evaluation(settings: Mapping[str, Any], *, is_ours: bool) -> None:
 def _check_keys(name: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"It takes {', '.join(known)}."
+            near = nearest(key, known)
+            hint = f"Did you mean '{near}'?" if near else f"It takes {', '.join(known)}."
             raise SettingError(f"{name} has an unknown key '{key}'. {hint}")
 
 
@@ -72,9 +71,8 @@ def _check_metrics(metrics: Any, is_ours: bool) -> None:
     for metric in metrics:
         kind = metric_types.get(str(metric).lower())
         if kind is None:
-            by_lower = {name: cls.__name__ for name, cls in metrics_dict.items()}
-            near = difflib.get_close_matches(str(metric).lower(), by_lower, n=1)
-            hint = f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+            near = nearest(metric, [cls.__name__ for cls in metrics_dict.values()])
+            hint = f" Did you mean '{near}'?" if near else ""
             raise SettingError(f"metrics has '{metric}', and there is no metric of this name.{hint}")
         if is_ours and kind == EvaluatorType.VALUE:
             raise SettingError(f"metrics has '{metric}': search-aware models are evaluated by ranking metrics")

@@ -19,7 +19,14 @@ from recbole_gserec.preprocess.code_file import codes_are_current, write_code_fi
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.missing_side import fill_missing, has_codes
-from recbole_gserec.preprocess.prompts import SIDES, HistoriesWithItems, Prompt, build_prompts
+from recbole_gserec.preprocess.prompts import (
+    SIDES,
+    HistoriesWithItems,
+    Prompt,
+    build_prompts,
+    read_template,
+    template_path,
+)
 from recbole_gserec.preprocess.report import SideReport, save_report
 from recbole_gserec.preprocess.runners import Runner
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -38,6 +45,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MANY_FAILURES = 0.1
+
+
+def check_parts(settings: PreprocessSettings) -> None:
+    """Refuse what needs no data to be found wrong: settings of the parts, and prompt templates.
+
+    Raises:
+        SettingError: For a setting that a part does not take.
+        DataError: For a prompt template that is missing or damaged.
+    """
+    # Both load their models when these are used.
+    SUMMARIZERS[settings.summarizer](settings)
+    make_encoder(settings)
+    settings.rqvae_settings()
+    for side in SIDES:
+        read_template(template_path(side, settings.prompt_language, settings.prompt_templates))
 
 
 def make_codes(

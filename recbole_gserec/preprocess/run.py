@@ -11,15 +11,16 @@ from recbole.config import Config
 
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, beside, check_dataset, dataset_path
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.alone import alone
 from recbole_gserec.preprocess.item_texts import read_item_texts
-from recbole_gserec.preprocess.pipeline import make_codes
+from recbole_gserec.preprocess.pipeline import check_parts, make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
 from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.run_checks import check_writable
 
 
 def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
@@ -36,6 +37,7 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
         GSERecError: For settings, files and data that cannot be used.
     """
     given, here = split_machine({"show_progress": True, **settings})
+    check_dataset(given.get("data_path") or DEFAULT_DATA_PATH, dataset, given.get("benchmark_filename"))
     return make_codes_from_config(make_config("GSERec", dataset, given, here))
 
 
@@ -46,6 +48,7 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
         config: RecBole's settings.
         only_missing: Whether codes that another process has made meanwhile stay, whatever they were made with.
     """
+    check_writable(dataset_path(config, "code").parent, "name a file in another folder by code_path")
     part = _training_part(config)
     path = beside(part.code_prefix, ".code")
     with alone(path):
@@ -101,6 +104,7 @@ class _TrainingPart(NamedTuple):
 
 def _training_part(config: Config) -> _TrainingPart:
     settings = PreprocessSettings.from_config(config.final_config_dict)
+    check_parts(settings)
     plain = copy.copy(config)
     suffixes = [suffix for suffix in config["additional_feat_suffix"] or [] if suffix != "code"]
     if "query" not in suffixes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.preprocess.encoders import ENCODERS, NAMELESS
 from recbole_gserec.preprocess.missing_side import MISSING_SIDE_POLICIES
 from recbole_gserec.preprocess.prompts import LANGUAGES
@@ -29,6 +30,8 @@ OPERATIONAL = frozenset(
 """Settings that do not change the codes."""
 _OF_CODES = frozenset("n_codebooks codebook_size code_dim lambda_rq lambda_rq_cl tau_1 missing_side".split())
 """Settings that change the codes and no vector of a text; besides those of the RQ-VAE, which begin alike."""
+_WARMUP_EPOCHS = 50
+"""Epochs of warm-up by default; half of all where these are no more."""
 _OF_LANGUAGE_MODELS = ("plain_answers", "failed_summary")
 _OF_FLAG_EMBEDDING = ("encoder_pooling", "encoder_dtype")
 
@@ -211,7 +214,7 @@ class PreprocessSettings:
     rq_batch_size: int = _integer(1024, 1)
     rq_learning_rate: float = _number(1e-3, positive=True)
     rq_weight_decay: float = _number(1e-7)
-    rq_warmup_epochs: int = _integer(50, 0)
+    rq_warmup_epochs: int | None = _optional(_integer(0, 0))
     rq_clip_grad_norm: float = _number(1.0, positive=True)
     rq_kmeans_init: bool = _switch(True)
     rq_sinkhorn: bool = _switch(True)
@@ -236,7 +239,10 @@ class PreprocessSettings:
             raise SettingError("summarizer 'openai' needs the setting llm_base_url, the address of the server")
         if self.llm_top_p > 1:
             raise SettingError(f"llm_top_p is {self.llm_top_p}; it takes a number above 0, and at most 1")
-        if self.rq_warmup_epochs >= self.rq_epochs:
+        if self.rq_warmup_epochs is None:
+            usual = _WARMUP_EPOCHS if self.rq_epochs > _WARMUP_EPOCHS else self.rq_epochs // 2
+            object.__setattr__(self, "rq_warmup_epochs", usual)
+        if not_none(self.rq_warmup_epochs) >= self.rq_epochs:
             raise SettingError(
                 f"rq_warmup_epochs is {self.rq_warmup_epochs}; it takes less than rq_epochs, which is {self.rq_epochs}"
             )

@@ -104,7 +104,7 @@ def _find_dataset(config: Config, data_path: str | Path | None, checkpoint: Path
     name = config["dataset"]
     if data_path is not None:
         config["data_path"] = os.path.join(data_path, name)
-    folder = Path(config["data_path"])
+    folder = Path(config["data_path"]).absolute()
     if not folder.is_dir():
         raise DataError(folder, f"no such dataset; {checkpoint} was trained on it", "Tell its place by --data-path.")
     made_for = ("save_dataset", "save_dataloaders", "preprocess_missing_codes", "preprocess_missing_vectors")

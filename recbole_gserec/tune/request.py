@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from recbole_gserec.benchmark.model_code import code_digest
 from recbole_gserec.benchmark.plan import Entry
 from recbole_gserec.benchmark.prepare import prepare_all
 from recbole_gserec.config import make_config, split_machine
+from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.code_record import read_code_record
 from recbole_gserec.preprocess.settings import PreprocessSettings, absolute_folders
 from recbole_gserec.properties_files import model_settings
 from recbole_gserec.resumable import is_resumable
 from recbole_gserec.setting_values import check_values
-from recbole_gserec.settings import check_dataset_name, check_model, read_settings
+from recbole_gserec.settings import check_dataset_name, check_model, models_reading, read_settings, unread
 from recbole_gserec.tune.searchers import check_search
 from recbole_gserec.tune.space import Choice, Range, read_space, space_of
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
 from recbole_gserec.tune.training import SweepJob, first_codes, given_of
+
+logger = getLogger(__name__)
 
 _OPTIONS = {**OPTIONS, "seed": "--seed"}
 """Settings that the command decides."""
@@ -74,6 +78,7 @@ def check_names(request: TuneRequest) -> None:
     """
     check_model(request.model)
     check_dataset_name(request.dataset)
+    check_dataset(request.data_path, request.dataset, request.settings.get("benchmark_filename"))
 
 
 def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
@@ -90,6 +95,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     if "gpu_id" in machine:
         raise SettingError("gpu_id: GPUs are given out by Ray; see --gpus")
     space = _space(request, given)
+    given = {name: value for name, value in given.items() if name in read_settings(request.model)}
     data_path = request.data_path.absolute()
     offline = _offline(request.model, given, space)
     made_with = _made_with(request.dataset, data_path, {**given, **space}) if offline else {}
@@ -143,8 +149,13 @@ def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice |
     for name in [*given, *space]:
         if name in _OPTIONS:
             raise SettingError(f"'{name}' is no setting of a sweep's trials: it is given by {_OPTIONS[name]}")
-        if name not in known:
+        if name in known:
+            continue
+        if not models_reading(name):
             raise SettingError.unknown(name, sorted(known))
+        if name in space:
+            raise SettingError(f"{unread(name, request.model)}. Take it out of the space")
+        logger.warning(unread(name, request.model))
     for name, values in space.items():
         for value in values.values if isinstance(values, Choice) else values.numbers[:2]:
             check_values({name: value}, request.model)

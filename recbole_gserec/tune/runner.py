@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.errors import DataError, GSERecError, message_of
+from recbole_gserec.errors import DataError, GSERecError, message_of, one_line
 from recbole_gserec.files import remove_abandoned
 from recbole_gserec.tune.place import Place
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
@@ -82,7 +82,7 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         # What Progress raises comes out as a page of text.
         if isinstance(error.__context__, (OSError, GSERecError)):
             raise error.__context__ from None
-        raise
+        raise GSERecError(f"Ray Tune failed: {one_line(error)}. What it keeps is in {path}") from error
     for record in read_trials(job.folder):
         if record.status == RUNNING:
             record.status = STOPPED

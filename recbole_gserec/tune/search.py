@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from recbole_gserec.benchmark.runs import refuse_links
+from recbole_gserec.entry_points import next_steps
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.tune.place import Place
@@ -18,6 +19,7 @@ from recbole_gserec.tune.runner import run_trials
 from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.training import SweepJob, given_of
 from recbole_gserec.tune.trial_record import (
+    CHECKPOINT_FILE,
     TrialRecord,
     damaged_trials,
     failed_trials,
@@ -91,6 +93,9 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
         logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
     given = given_of(job, winner["settings"])
     found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
+    checkpoint = trial_folder(folder, winner["trial"]) / CHECKPOINT_FILE
+    if checkpoint.is_file():
+        logger.info(next_steps(checkpoint, sweep.model))
     if job.data_path != Path("dataset").absolute():
         given["data_path"] = str(job.data_path)
     return SweepResult(

@@ -109,8 +109,7 @@ def test_where_a_run_is_made_is_no_part_of_it():
         ({"settings": {"checkpoint_dir": "x"}}, "it is given by --output"),
         ({"settings": {"epoch": 3}}, "unknown setting 'epoch'. Did you mean 'epochs'?"),
         ({"settings": {"modle": "SASRec"}}, "unknown setting 'modle'. Did you mean 'model'?"),
-        ({"settings": {"lambda_u_cl": 1}}, "unknown setting 'lambda_u_cl'"),
-        ({"settings_of": lambda model, dataset: {"lambda_u_cl": 1}}, "unknown setting 'lambda_u_cl'"),
+        ({"settings_of": lambda model, dataset: {"lambda_u_clx": 1}}, "unknown setting 'lambda_u_clx'"),
     ],
 )
 def test_what_cannot_be_run_is_refused(options, message):
@@ -230,3 +229,12 @@ def test_codes_and_vectors_belong_to_the_models_that_read_them(config, random_da
     (random_dataset / "toy" / "toy.item.vectors.parquet").write_bytes(b"vectors")
     assert derived_digests(reads_both) == {"toy.item.vectors.parquet": hashlib.sha256(b"vectors").hexdigest()}
     assert missing_derived(reads_both) == ["code", "user.vectors.parquet"]
+
+
+def test_a_setting_of_another_model_is_warned_of_and_makes_no_other_run(caplog):
+    (usual,) = entries()
+    for given in ({"settings": {"lambda_u_cl": 1}}, {"settings_of": lambda model, dataset: {"lambda_u_cl": 1}}):
+        caplog.clear()
+        (entry,) = entries(**given)
+        assert entry == usual
+        assert f"{entry.model} does not read 'lambda_u_cl', a setting of GSERec: it changes nothing" in caplog.text

@@ -313,3 +313,32 @@ def test_the_python_of_the_documentation_runs(tmp_path, no_figure, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(code, {})
     assert "NDCG@20" in Path("benchmark/report/report.md").read_text()
+
+
+def test_what_was_asked_for_holds_for_later_reports(tmp_path, caplog):
+    store_all(tmp_path, datasets=("toys",))
+    first = write_report(tmp_path, reference="NRHUB", metrics=["HR@3"])
+    asked = [path.read_bytes() for path in (first, first.with_name("significance.csv"))]
+    with caplog.at_level("INFO"):
+        write_report(tmp_path)
+    assert [path.read_bytes() for path in (first, first.with_name("significance.csv"))] == asked
+    assert "As in the last report: reference NRHUB, metrics ['HR@3']. For the defaults, delete" in caplog.text
+    # Among others than these it cannot be, and it is not forgotten.
+    write_report(tmp_path, models=["GSERec", "SASRec"])
+    assert "NRHUB is not among these models" in caplog.text
+    write_report(tmp_path)
+    assert first.read_bytes() == asked[0]
+    write_report(tmp_path, reference="SASRec")
+    assert first.read_bytes() != asked[0]
+    (first.parent / "options.json").unlink()
+    write_report(tmp_path)
+    assert not (first.parent / "options.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"reference": 3, "metrics": "HR@3"}', "\x00"])
+def test_damaged_options_are_none(tmp_path, text):
+    store_all(tmp_path, datasets=("toys",))
+    page = write_report(tmp_path)
+    before = page.read_bytes()
+    (page.parent / "options.json").write_text(text)
+    assert write_report(tmp_path).read_bytes() == before

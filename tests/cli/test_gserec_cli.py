@@ -81,7 +81,7 @@ def test_settings_are_yaml(argument, value):
 
 @pytest.mark.parametrize("argument", ["rq_epochs=60", "--rq_epochs", "60", "-x=1", "--=1"])
 def test_arguments_of_another_form_are_refused(argument):
-    with pytest.raises(SettingError, match="Give settings as --name=value"):
+    with pytest.raises(SettingError, match="Give settings as --name=value|long names take two dashes"):
         parse_settings([argument])
 
 

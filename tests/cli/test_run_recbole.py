@@ -1,6 +1,8 @@
 """The command ``run_recbole``, called as the console script calls it."""
 
+import logging
 import math
+import sys
 
 import pytest
 
@@ -172,6 +174,12 @@ def test_options_of_distributed_training(command, started):
         (["--group_offset=-1"], "argument --group_offset: it takes a whole number of at least 0"),
         (["--config_files="], "argument --config_files: no value given"),
         (["--port"], "argument --port: expected one argument"),
+        (["-dataset=toy"], "argument '-dataset=toy': long names take two dashes. Did you mean '--dataset=toy'?"),
+        (["-learning_rate=1"], "argument '-learning_rate=1': long names take two dashes"),
+        (["--modle", "GSERec"], "argument '--modle': settings are written --name=value. Did you mean '--model'?"),
+        (["--device=cuda"], "unknown setting 'device'. Set gpu_id to choose a GPU (--gpu_id=0), or use_gpu"),
+        (["--checkpoint_dir=2024"], "checkpoint_dir is 2024; it takes a text"),
+        (["--load_col={'inter': ['user_id', 'item_id']}"], "reads the column 'timestamp' of .inter (TIME_FIELD)"),
     ],
 )
 def test_wrong_arguments_end_with_one_line(random_dataset, command, capsys, arguments, message):
@@ -302,3 +310,40 @@ def test_help(command, capsys):
 
 def test_defaults_named_are_those_used():
     assert (run_recbole.RECBOLE_MODEL, run_recbole.RECBOLE_DATASET) == ("BPR", "ml-100k")
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "message"),
+    [
+        ("SASRec", "--epochs=abc", "epochs is 'abc'; it takes a whole number of at least 0"),
+        ("BPR", "--train_batch_size=0", "train_batch_size is 0; it takes a whole number of at least 1"),
+        ("BPR", "--learning_rate=fast", "learning_rate is 'fast'; it takes a number of at least 0"),
+        ("Pop", "--use_gpu=maybe", "use_gpu is 'maybe'; it takes True or False"),
+        ("SASRec", "--n_layers=two", "n_layers is 'two'; it takes a number"),
+        ("FM", "--embedding_size=large", "embedding_size is 'large'; it takes a"),
+        ("SASRec", "--hidden_size=65", "The hidden size (65) is not a multiple of the number of attention heads (2)"),
+        (
+            "SASRec",
+            "--hidden_act=foo",
+            "a model of RecBole's own fails on this data or with these settings: KeyError: ",
+        ),
+        ("NeuMF", "--mlp_hidden_size=12", "fails on this data or with these settings: TypeError: "),
+        ("NCL", "--epochs=1", "the library 'faiss' is needed for this and not installed: pip install faiss-cpu"),
+    ],
+)
+def test_recboles_models_tell_in_one_line(random_dataset, command, capsys, model, argument, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert message in failure(capsys, command, f"--model={model}", "--dataset=toy", "--state=ERROR", argument)
+
+
+def test_a_missing_dataset_is_told_before_any_setting(random_dataset, command, capsys, tmp_path):
+    line = failure(capsys, command, "--model=BPR", "--dataset=toyy")
+    assert line == f"error: {tmp_path}/dataset/toyy: no such dataset. Did you mean 'toy'?"
+
+
+def test_the_traceback_of_recboles_model_is_in_the_log_file(random_dataset, command, capsys, tmp_path):
+    for handler in logging.getLogger().handlers[:]:
+        logging.getLogger().removeHandler(handler)
+    failure(capsys, command, "--model=SASRec", "--dataset=toy", "--hidden_act=foo")
+    (log,) = (tmp_path / "log" / "SASRec").glob("*.log")
+    assert "Traceback" in log.read_text() and "KeyError: 'foo'" in log.read_text()

@@ -189,7 +189,13 @@ def test_users_who_know_almost_all_items_have_shorter_lists(prepare, write_files
         for mode in ("uni9", "pop9"):
             caplog.clear()
             _, _, loaders = prepare(model, eval_args={**LEAVE_ONE_OUT, "mode": mode})
-            assert "2 test targets have fewer than 9 candidates" in caplog.text
+            assert (
+                "2 test targets have fewer than 9 candidates: the catalogue is small, 12 items. Take fewer"
+                in caplog.text
+            )
+            assert (
+                "--eval_args=\"{'mode': 'uni6'}\", or rank all items, --eval_args=\"{'mode': 'full'}\"" in caplog.text
+            )
             lists = {user: items for (user, _), items in lists_of(loaders[2]).items()}
             for user, items in lists.items():
                 given = items[: len(expected[user])]
@@ -230,3 +236,12 @@ def test_targets_of_users_with_one_interaction_are_refused(prepare, random_rows,
     with pytest.raises(SettingError, match=r"valid targets are of users with a single interaction.*\[2,inf\)"):
         prepare("BPR", short_users="keep", eval_args=ratio)
     prepare("BPR", short_users="keep", eval_args={**ratio, "order": "TO", "group_by": "user"})
+
+
+def test_a_large_catalogue_is_not_blamed(prepare, write_files, tmp_path, caplog):
+    items = [f"i{index}" for index in range(30)]
+    inter = [("all", item, time) for time, item in enumerate(items[:25])]
+    inter += [(f"u{index}", item, time) for index in range(10) for time, item in enumerate(items[index : index + 20])]
+    write_files(tmp_path / "dataset", "toy", inter=inter, search=[("all", "q", 5, "i1")], query=[("q", "word")])
+    prepare("SASRec", eval_args={**LEAVE_ONE_OUT, "mode": "uni9"})
+    assert "1 test targets have fewer than 9 candidates: their users interacted with almost all items" in caplog.text

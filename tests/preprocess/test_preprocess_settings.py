@@ -238,5 +238,14 @@ def test_what_decides_can_be_kept_as_json():
 
 def test_warm_up_must_end_before_training():
     with pytest.raises(SettingError, match="rq_warmup_epochs is 50; it takes less than rq_epochs, which is 50"):
-        PreprocessSettings(rq_epochs=50)
-    assert PreprocessSettings(rq_epochs=51).rqvae_settings().warmup_epochs == 50
+        PreprocessSettings(rq_epochs=50, rq_warmup_epochs=50)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup"), [(500, 50), (60, 50), (51, 50), (50, 25), (40, 20), (3, 1), (2, 1), (1, 0)]
+)
+def test_the_usual_warm_up_follows_few_epochs(epochs, warmup):
+    for given in ({}, {"rq_warmup_epochs": None}):
+        settings = PreprocessSettings.from_config({"rq_epochs": epochs, **given})
+        assert settings.rqvae_settings().warmup_epochs == settings.deciding()["rq_warmup_epochs"] == warmup
+    assert PreprocessSettings(rq_epochs=epochs, rq_warmup_epochs=0).rq_warmup_epochs == 0

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from recbole_gserec.errors import GSERecError
 from recbole_gserec.preprocess import run
 
 
@@ -40,3 +41,25 @@ def test_the_gpu_is_that_of_the_process(configured, monkeypatch):
 def test_progress_is_shown_unless_it_is_not_wanted(configured):
     assert configured()["show_progress"] is True
     assert configured(show_progress=False)["show_progress"] is False
+
+
+def test_what_needs_no_data_is_checked_before_it_is_read(random_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "SearchDataset", lambda config: pytest.fail("the dataset is read"))
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "file").write_text("")
+    for settings, message in (
+        (
+            {"rq_epochs": 40, "rq_warmup_epochs": 60},
+            "rq_warmup_epochs is 60; it takes less than rq_epochs",
+        ),
+        ({"summarizer": "vllm"}, "summarizer 'vllm' needs the setting llm"),
+        ({"summarizer": "transformers", "llm": "x", "llm_json_schema": True}, "llm_json_schema is for the summarizers"),
+        ({"prompt_templates": "prompts"}, "prompts/search.txt: file not found"),
+        ({"code_path": "file/x.code"}, "file: is a file, and no folder; name a file in"),
+    ):
+        with pytest.raises(GSERecError) as raised:
+            run.preprocess_dataset("toy", {"data_path": str(random_dataset), "show_progress": False, **settings})
+        assert message in str(raised.value)
+    with pytest.raises(GSERecError, match="toyy: no such dataset. Did you mean 'toy'?"):
+        run.preprocess_dataset("toyy", {"data_path": str(random_dataset)})

@@ -70,8 +70,11 @@ def test_a_changed_dataset_is_refused(data, model, suffix):
     last = path.read_text().splitlines()[-1]
     with open(path, "a") as file:
         file.write(last.replace("i", "i9", 1) + "\n" if suffix == "item" else last + "\n")
-    with pytest.raises(DataError, match=rf"toy\.{suffix}: not the file that .*{model}.*was trained on"):
+    with pytest.raises(DataError, match=rf"toy\.{suffix}: not the file that .*{model}.*was trained on") as raised:
         load_trained(checkpoint)
+    option = {"inter": "--new-interactions FILE", "search": "--new-searches FILE"}.get(suffix)
+    assert ("without training again" in str(raised.value)) == (option is not None)
+    assert (option or "Bring back the files of that time, or train again") in str(raised.value)
 
 
 def test_a_lost_file_is_refused(data):

@@ -22,13 +22,15 @@ def stats(
 ) -> None:
     """Count a dataset: its row of Table 1, and its users by number of searches (Figure 1)."""
     borders = _borders(groups)
-    if not dataset or Path(dataset).name != dataset:
-        raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")
     # Imported here: --help needs none of it.
     from dataset_converters.statistics_folder import collect_from_folder
     from dataset_converters.statistics_report import print_report
     from recbole_gserec.analyze.stats import write_statistics
+    from recbole_gserec.data.dataset_paths import check_dataset
+    from recbole_gserec.settings import check_dataset_name
 
+    check_dataset_name(dataset)
+    check_dataset(data_path, dataset)
     found = collect_from_folder(data_path / dataset, borders, memory=memory)
     print_report(dataset, found)
     typer.echo(write_statistics(output, dataset, found))
