@@ -1,5 +1,7 @@
 """Which defaults apply when, and which settings are refused."""
 
+from pathlib import Path
+
 import pytest
 import recbole
 import yaml
