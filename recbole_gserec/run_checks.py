@@ -190,11 +190,12 @@ def warn_without_gpu(config: Config) -> None:
     """Warn of settings that ask for a GPU where there is none; the settings then say that none is used."""
     if config["device"].type != "cpu":
         return
-    given = {name: config.external_config_dict.get(name) for name in _OF_GPUS}
+    # As RecBole writes them: a list of numbers is a text.
+    given = {name: config[name] for name in _OF_GPUS if name in config.external_config_dict}
     asked = [
         f"{name}={value}" for name, value in given.items() if value is not None and value is not False and value != ""
     ]
     config["use_gpu"] = False
     if asked:
-        half = ", in bfloat16 because of enable_amp" if given["enable_amp"] else ""
+        half = ", in bfloat16 because of enable_amp" if given.get("enable_amp") else ""
         getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the processor{half}")

@@ -168,7 +168,7 @@ def test_a_gpu_that_is_not_there_is_told_once(random_dataset, caplog, monkeypatc
 def test_users_who_have_all_items_are_told(write_files, tmp_path, prepare):
     items = [f"i{index}" for index in range(5)]
     inter = [("all", item, time) for time, item in enumerate(items)]
-    inter += [(f"u{index}", item, time) for index in range(3) for time, item in enumerate(items[:4])]
+    inter += [(f"u{first}", item, time) for first in range(3) for time, item in enumerate(items[first : first + 3])]
     write_files(tmp_path / "dataset", "toy", inter=inter)
     with pytest.raises(SettingError, match=r"^1 user interacted with all 5 items \(for one: 'all'\)") as raised:
         prepare("BPR", eval_args={"split": {"LS": "valid_and_test"}, "order": "TO"})

@@ -9,7 +9,7 @@ import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import model_settings, protocol_settings
-from recbole_gserec.setting_values import check_values
+from recbole_gserec.setting_values import _defaults_of_recbole, _recbole_defaults, check_values
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_values_of_the_right_kind_pass(name, value):
         ("train_neg_sample_args", [{"alpha": -1}], "an alpha that is a number of at least 0"),
         # Of the offline stage: as its own settings say.
         ("codebook_size", ["abc", 0], "a whole number of at least 1"),
-        ("rq_warmup_epochs", ["abc", -1], "a whole number of at least 0"),
+        ("rq_warmup_epochs", ["abc", -1], "a whole number of at least 0, or nothing"),
         ("tau_1", [0], "a number above 0"),
         ("rq_hidden_sizes", [[0], 8], "a list of whole numbers of at least 1"),
         ("missing_side", ["none"], "'copy_rec' or 'empty' or 'no_edges'"),
@@ -139,6 +139,47 @@ def test_every_default_passes():
 
 
 def test_settings_of_recboles_models_are_theirs():
-    check_values({"seed": "abc", "mlp_hidden_size": "[64]", "learner": "foo", "codebook_size": "abc"}, "BPR")
+    check_values({"mlp_hidden_size": "[64]", "learner": "foo", "codebook_size": "abc"}, "BPR")
     with pytest.raises(SettingError, match="^MAX_SEARCH_LIST_LENGTH is 0; it takes a whole number of at least 1$"):
         check_values({"MAX_SEARCH_LIST_LENGTH": 0}, "BPR")
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "FM", "Pop"])
+@pytest.mark.parametrize(
+    ("name", "values", "wanted"),
+    [
+        ("epochs", ["abc", -1, 2.5, True, None], "a whole number of at least 0"),
+        ("seed", ["abc", -1], "a whole number from 0 to"),
+        ("eval_batch_size", [0, "x"], "a whole number of at least 1"),
+        ("learning_rate", ["fast", -0.1], "a number of at least 0"),
+        ("enable_amp", ["maybe", 1], "True or False"),
+        ("clip_grad_norm", [5], "nothing, or a dict"),
+        ("checkpoint_dir", [2024, None], "a text"),
+        ("train_neg_sample_args", [3], "a dict"),
+    ],
+)
+def test_what_every_run_reads_is_checked_for_recboles_models(model, name, values, wanted):
+    for value in values:
+        with pytest.raises(SettingError, match=f"^{name} is .*; it takes {wanted}"):
+            check_values({name: value}, model)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "fine", "wrong"),
+    [
+        ("SASRec", "n_layers", [1, 2, 3.0], ["two", [1], True]),
+        ("BPR", "embedding_size", [8, 64], ["large", None]),
+        ("LightGCN", "reg_weight", [0, 1e-4], ["1e", {}]),
+    ],
+)
+def test_own_settings_of_recboles_models_are_numbers_where_their_defaults_are(model, name, fine, wrong):
+    for value in fine:
+        check_values({name: value}, model)
+    for value in wrong:
+        with pytest.raises(SettingError, match=f"^{name} is .*; it takes a "):
+            check_values({name: value}, model)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "NeuMF", "FISM", "GRU4RecF", "BERT4Rec", "MultiVAE"])
+def test_the_defaults_of_recboles_models_pass(model):
+    check_values({**_recbole_defaults(), **_defaults_of_recbole(model)}, model)
