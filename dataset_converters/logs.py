@@ -78,7 +78,7 @@ def convert_logs(
         {f"{log.role}/{file}": path for log in logs for file, path in log.paths.items()},
         read,
         options,
-        settings=settings.recorded() | {"columns": {log.role: log.named_columns() for log in logs}},
+        settings=settings.recorded({log.role: log.named_columns() for log in logs}),
     )
 
 

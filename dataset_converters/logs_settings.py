@@ -58,9 +58,17 @@ class LogSettings:
         times = TimeSettings(self.time_unit, self.time_format, self.time_zone, joined)
         return logs_tables.Settings(times, self.click_separator, self.replace_spaces, self.no_query)
 
-    def recorded(self) -> dict[str, object]:
-        """What determines the result but for the columns, as plain values; older records have no ``no_query``."""
-        values = {name: value for name, value in asdict(self).items() if name != "columns"}
+    def recorded(self, columns: Mapping[str, object]) -> dict[str, object]:
+        """What determines the result, as plain values.
+
+        Args:
+            columns: Those of each log.
+
+        Returns:
+            All settings, in their order; records of former versions have no ``no_query``, which is left out if it is
+            the default.
+        """
+        values = asdict(self) | {"columns": dict(columns)}
         no_query = values.pop("no_query")
         return values if self.no_query == NO_QUERY else values | {"no_query": list(no_query)}
 

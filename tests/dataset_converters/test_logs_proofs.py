@@ -244,8 +244,10 @@ def test_texts_that_mean_no_query_can_be_named(read):
     rows = [("u", "keine", T, "a"), ("u", "NA", T + 1, "a"), ("u", "KEINE", T + 2, "a")]
     found = read("user query time clicked", rows, no_query=("keine",))
     assert [query for _, query, *_ in found.searches] == ["", "NA", ""]
-    assert LogSettings().recorded() == LogSettings(columns={"searches": {}}).recorded()
-    assert LogSettings(no_query=("keine",)).recorded()["no_query"] == ["keine"]
+    # Records of former versions are told from others by their text.
+    assert list(LogSettings().recorded({}))[:2] == ["columns", "encoding"]
+    assert "no_query" not in LogSettings().recorded({})
+    assert LogSettings(no_query=("keine",)).recorded({})["no_query"] == ["keine"]
 
 
 def test_duplicates_have_the_same_words(tmp_path):
