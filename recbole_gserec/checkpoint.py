@@ -22,6 +22,9 @@ from recbole_gserec.files import is_plain_name
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 from recbole_gserec.saved_pickles import NO_FILE
 
+READING = 2
+"""Version of how a dataset's files are read; the first left out items and users that ``.item`` or ``.user`` lacks."""
+
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _SHOWN = 5
 _REMEDY = "Train again, or bring back a copy"
@@ -40,7 +43,8 @@ _PARTS = (
 class CheckpointConfig:
     """Stands for a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config.
 
-    The Config it is loaded as has one attribute more, ``dataset_files``: see :func:`file_record`.
+    The Config it is loaded as has two attributes more: ``dataset_files``, see :func:`file_record`, and ``reading``, the
+    version of how the dataset's files were read.
     """
 
     def __init__(self, config: Config):
@@ -50,7 +54,7 @@ class CheckpointConfig:
         config = self._config
         plain = {part: _encode(without_login(getattr(config, part))) for part in _PARTS}
         names = {"model": config.model, "dataset": config.dataset}
-        return restore_config, ({**plain, **names, "dataset_files": file_record(config)},)
+        return restore_config, ({**plain, **names, "dataset_files": file_record(config), "reading": READING},)
 
 
 def restore_config(plain: Mapping[str, Any]) -> Config:
@@ -68,7 +72,7 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
             setattr(config, part, _decode(plain[part]))
         config.model, config.dataset = plain["model"], plain["dataset"]
         # Checkpoints of earlier versions do not tell.
-        config.dataset_files = plain.get("dataset_files")
+        config.dataset_files, config.reading = plain.get("dataset_files"), plain.get("reading", 1)
         _check_model(config)
         # RecBole would unpickle the files these name.
         config.final_config_dict.update(dataset_save_path=NO_FILE, dataloaders_save_path=NO_FILE)

@@ -144,7 +144,8 @@ def read_value(name: str, text: str) -> Any:
             is_text = node.tag == "tag:yaml.org,2002:str"
             is_value = node.value == text.strip() and not is_text if node.style is None else node.style in "'\""
         else:
-            is_value = node is not None and bool(node.flow_style) and not _INTERVALS.fullmatch(text)
+            is_list = isinstance(node, yaml.CollectionNode) and bool(node.flow_style)
+            is_value = is_list and not _INTERVALS.fullmatch(text)
         if is_value or not text:
             return loader.construct_document(node) if node is not None else None
     except YAMLLimitError as error:

@@ -91,18 +91,23 @@ def test_another_dataset_of_the_same_name_is_refused(data, tmp_path):
         load_trained(checkpoint, other)
 
 
-def test_without_a_record_of_files_sizes_are_compared(data, tmp_path, caplog):
-    """Checkpoints of earlier versions."""
-    checkpoint = store_model(data, "SASRec")
+def save_without(checkpoint, *names):
+    """Make a checkpoint one of an earlier version."""
     state = torch.load(checkpoint, weights_only=True)
     restore, (plain,) = CheckpointConfig(state["config"]).__reduce__()
-    del plain["dataset_files"]
+    for name in names:
+        del plain[name]
 
     class Old:
         def __reduce__(self):
             return restore, (plain,)
 
     torch.save({**state, "config": Old()}, checkpoint)
+
+
+def test_without_a_record_of_files_sizes_are_compared(data, tmp_path, caplog):
+    checkpoint = store_model(data, "SASRec")
+    save_without(checkpoint, "dataset_files", "reading")
     assert load_trained(checkpoint).dataset.user_num == 41
     assert "does not tell which files it was trained on" in caplog.text
     other = write_dataset(tmp_path / "other", "toy", **random_files(seed=1, n_items=80))
@@ -110,6 +115,15 @@ def test_without_a_record_of_files_sizes_are_compared(data, tmp_path, caplog):
         CheckpointError, match=r"does not fit the dataset in .*other/toy .*it was trained on other data"
     ):
         load_trained(checkpoint, other)
+
+
+def test_ids_of_an_earlier_reading_of_side_files_are_not_trusted(data):
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "title"]}
+    checkpoint = store_model(data, "BPR", load_col=columns)
+    assert load_trained(checkpoint).dataset.item_feat is not None
+    save_without(checkpoint, "reading")
+    with pytest.raises(CheckpointError, match=r"of an earlier version, which read \.item otherwise: .*Train again$"):
+        load_trained(checkpoint)
 
 
 def test_other_codes_are_refused(data):
