@@ -166,10 +166,12 @@ def _doubts(connection: duckdb.DuckDBPyConnection, log: Understood, settings: Lo
     if not count(connection, "SELECT count(*) FROM read_searches"):
         return ["There is no search."]
     others = "SELECT user FROM read_searches INTERSECT SELECT user FROM read_interactions"
+    doubts = []
     if not count(connection, f"SELECT count(*) FROM ({others})"):
-        return ["No user searches and interacts: check that both logs write user ids alike."]
-    clicks = _doubtful_clicks(connection, settings.replace_spaces) if {"items", "item"} & set(log.columns) else []
-    return [*clicks, *_doubtful_rows(connection, log)]
+        doubts.append("No user searches and interacts: check that both logs write user ids alike.")
+    if {"items", "item"} & set(log.columns):
+        doubts += _doubtful_clicks(connection, settings.replace_spaces)
+    return doubts + _doubtful_rows(connection, log)
 
 
 def _doubtful_clicks(connection: duckdb.DuckDBPyConnection, replace_spaces: bool) -> list[str]:
