@@ -66,7 +66,7 @@ def inspect(
         return _inspect_parquet(file)
     with opened(file, encoding) as (text, _):
         # Separated rows are read to the end of a line, so that the sample cuts none.
-        sample = text.read(_SAMPLE_CHARACTERS) + text.readline(_SAMPLE_CHARACTERS)
+        sample = text.read(_SAMPLE_CHARACTERS) + text.readline()
     refuse_utf16(file, encoding)
     if not sample.strip():
         raise DataError(file.path, "the file is empty", "Give a file with rows.")

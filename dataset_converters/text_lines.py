@@ -32,6 +32,7 @@ class _Bounded(io.RawIOBase):
         super().__init__()
         self._stream, self._path = stream, path
         self._line, self._length = 1, 0
+        self._end, self._after_return = b"\r", False
 
     def readable(self) -> bool:
         return True
@@ -39,7 +40,12 @@ class _Bounded(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         chunk = self._stream.read(min(len(buffer), LONGEST_LINE))
         # Old texts end their lines by a carriage return alone.
-        end = b"\n" if b"\n" in chunk else b"\r"
+        if b"\n" in chunk:
+            self._end = b"\n"
+        end = self._end
+        if self._after_return and chunk.startswith(b"\n"):
+            self._line -= 1
+        self._after_return = end == b"\r" and chunk.endswith(b"\r")
         first = chunk.find(end)
         if self._length + (len(chunk) if first < 0 else first) > LONGEST_LINE:
             problem = f"a line longer than {LONGEST_LINE >> 20} MiB"

@@ -519,8 +519,8 @@ def test_two_columns_are_named_by_a_plus_and_proposed(files, tmp_path):
 def test_hours_that_clocks_show_twice_are_warned_of(files, caplog, tmp_path):
     hours = ["2024-10-27 02:30:00", "2024-10-27 02:40:00", "2024-10-27 04:00:00", "2024-10-27T02:50:00+02:00"]
     logs = files(
-        "user,item,time\n" + "".join(f"ann,{n},{hour}\n" for n, hour in enumerate(hours)),
-        f"user,query,time,clicked\nann,q,{hours[0]},1\n",
+        "user,item,time\n" + "".join(f"ann,i{n},{hour}\n" for n, hour in enumerate(hours)),
+        f"user,query,time,clicked\nann,q,{hours[0]},i1\n",
     )
     convert_logs(tmp_path / "out", "x", *logs, settings=LogSettings(time_zone="Europe/Berlin"))
     warnings = [message for message in caplog.messages if "Europe/Berlin" in message and "twice" in message]

@@ -83,7 +83,7 @@ def hostile(tmp_path_factory):
         ("convert_logs(out, 'x', here / 'log.csv.gz', here / 'searches.csv.gz')", "log.csv.gz", 3),
         ("convert_logs(out, 'x', here / 'log.jsonl.gz', here / 'searches.csv.gz')", "log.jsonl.gz", 2),
         ("convert_logs(out, 'x', here / 'header.csv.gz', here / 'searches.csv.gz')", "header.csv.gz", 1),
-        ("convert_amazon(out, here / 'amazon')", "meta_Toys.json.gz", 2),
+        ("convert_amazon(here / 'amazon', out)", "meta_Toys.json.gz", 2),
         ("convert_kuaisar(out, here / 'kuaisar')", "rec_inter.csv.gz", 3),
     ],
 )
