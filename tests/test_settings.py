@@ -156,8 +156,10 @@ def test_settings_of_other_models_are_warned_of(caplog):
     assert read_settings("GSERec").isdisjoint(["hidden_size", "loss_type"])
     caplog.clear()
     warn_of_unread({"loss_type": "BCE", "n_heads": 2}, "QuerySeqRec")
-    warn_of_unread({"loss_type": "CE", "hidden_size": 32}, "BPR")
+    warn_of_unread({"loss_type": "CE"}, "BPR")
     assert not caplog.records
+    warn_of_unread({"hidden_size": 32}, "BPR")
+    assert "BPR does not read 'hidden_size', a setting of other models" in caplog.text
     assert {"loss_type", "hidden_size"} <= read_settings("BPR")
 
 
