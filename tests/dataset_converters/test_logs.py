@@ -436,7 +436,7 @@ def test_parts_are_one_log(files, tmp_path):
     ("name", "content"),
     [
         *((f"part-0.{suffix}", b"") for suffix in ("csv", "jsonl", "csv.gz", "csv.zst", "parquet")),
-        *(("part-0.csv.gz", gzip.compress(content)) for content in (b"", b" \n\n")),
+        *(("part-0.csv.gz", gzip.compress(content, mtime=0)) for content in (b"", b" \n\n")),
         *(("part-0.csv", content) for content in (b"\n", b"\xef\xbb\xbf", b"\xff\xfe")),
     ],
 )
@@ -583,7 +583,7 @@ def test_files_that_are_not_there(files, tmp_path):
     for arguments in (["--input", tmp_path], ["--interactions", interactions]):
         done = run(*arguments)
         assert isinstance(done.exception, SettingError) and "Give --searches FILE" in str(done.exception)
-    (tmp_path / "interactions.csv.gz").write_bytes(gzip.compress(b"x"))
+    (tmp_path / "interactions.csv.gz").write_bytes(gzip.compress(b"x", mtime=0))
     assert "several files of interactions" in str(run("--input", tmp_path).exception)
 
 
