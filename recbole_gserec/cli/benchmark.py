@@ -122,9 +122,9 @@ def benchmark(
     )
     typer.echo(report)
     if outcome is not None:
-        place = output.absolute() / "runs" / "DATASET" / "MODEL" / "SEED-KEY" / "checkpoint.pth"
+        checkpoints = output.absolute() / "runs" / "DATASET" / "MODEL" / "SEED-KEY" / "checkpoint.pth"
         steps = f"gserec recommend --checkpoint FILE; gserec analyze groups --runs {output}"
-        getLogger(__name__).info(f"Checkpoints: {place}\nNext: {steps}")
+        getLogger(__name__).info(f"Checkpoints: {checkpoints}\nNext: {steps}")
     _tell_what_is_missing(outcome)
 
 

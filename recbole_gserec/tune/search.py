@@ -72,8 +72,8 @@ def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed:
     check_names(request)
     folder = request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    for place in (folder, trials_folder(folder)):
-        refuse_links(place)
+    for path in (folder, trials_folder(folder)):
+        refuse_links(path)
     try:
         with FileLock(folder / _LOCK_FILE, timeout=0):
             return _search(request, place, max(1, n_kept), retry_failed)

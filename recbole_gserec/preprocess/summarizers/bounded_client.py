@@ -32,7 +32,7 @@ def bounded_client(seconds: float, login: tuple[str, str] | None = None) -> Any:
     # httpx or httpx2, by the version of openai, which catches the errors of its own alone.
     library = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
-    class BoundedClient(DefaultAsyncHttpxClient):  # type: ignore[misc, valid-type]
+    class BoundedClient(DefaultAsyncHttpxClient):
         """Raises :class:`ForeignRedirectError`, or :class:`BrokenAnswerError` for a body that is too large."""
 
         async def send(self, request: Any, **options: Any) -> Any:

@@ -145,7 +145,7 @@ def _said(error: Exception, settings: PreprocessSettings | None = None) -> str:
 
 def _masked(text: str, settings: PreprocessSettings | None) -> str:
     """One line without the key and the login, which servers like to repeat."""
-    return without_key(text, settings and settings.llm_base_url)[:_SAID]
+    return without_key(text, settings.llm_base_url if settings else None)[:_SAID]
 
 
 def _shown(url: str) -> str:
