@@ -12,9 +12,10 @@ from logging import getLogger
 from pathlib import Path
 
 import numpy as np
+import recbole.utils
 from recbole.config import Config
 from recbole.data.dataset import Dataset
-from recbole.utils import ModelType, init_logger
+from recbole.utils import ModelType
 
 from recbole_gserec.data.atomic_files import field_types
 from recbole_gserec.data.dataset_paths import check_dataset, dataset_path
@@ -42,7 +43,8 @@ def begin_run(config: Config) -> None:
     # Settings of a checkpoint have it. They are those of a run that was, and nothing is written for them.
     if "dataset_files" not in vars(config):
         check_run(config)
-    init_logger(config)
+    # By its module, where it may have been replaced since this one was imported.
+    recbole.utils.init_logger(config)
     warn_without_gpu(config)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import recbole.data.dataset.dataset
 import recbole.data.utils
+import recbole.quick_start.quick_start
 import recbole.trainer.trainer
 import recbole.utils
 import torch
@@ -110,7 +111,7 @@ def test_runs_of_a_process_log_apart(bare_logger, make_config, tmp_path, dataset
     write_files(tmp_path / "dataset", dataset, inter=[("u", "i", 1)])
     logger, folders = bare_logger(), []
     for number in range(3):
-        recbole.utils.init_logger(make_config("BPR", dataset))
+        recbole.quick_start.quick_start.init_logger(make_config("BPR", dataset))
         logger.info(f"line of run {number}")
         writer = recbole.trainer.trainer.get_tensorboard(logger)
         folders.append(Path(writer.log_dir).name)

@@ -153,7 +153,7 @@ def test_a_dataset_of_another_place_is_checked_there(random_dataset, make_config
 )
 def test_a_gpu_that_is_not_there_is_told_once(random_dataset, caplog, monkeypatch, given, told):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("recbole_gserec.run_checks.init_logger", lambda config: None)
+    monkeypatch.setattr("recbole.utils.init_logger", lambda config: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with without_arguments():
         config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **given})
