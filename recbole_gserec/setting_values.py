@@ -6,6 +6,7 @@ Most kinds follow from the defaults in the YAML files, and those of the offline 
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -186,6 +187,11 @@ def _text(value: Any) -> str | None:
     return None if isinstance(value, str) else "a text; quote what would be read as a number"
 
 
+def _folder(value: Any) -> str | None:
+    """Programs give paths too."""
+    return None if isinstance(value, os.PathLike) else _text(value)
+
+
 def _clip_grad_norm(value: Any) -> str | None:
     names = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
     fits = isinstance(value, dict) and "max_norm" in value and set(value) <= names
@@ -238,8 +244,8 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
     "clip_grad_norm": _clip_grad_norm,
     "reduce_lr_on_plateau": _reduce_lr_on_plateau,
     "encoding": _encoding,
-    "data_path": _text,
-    "checkpoint_dir": _text,
+    "data_path": _folder,
+    "checkpoint_dir": _folder,
     "state": _text,
     "train_neg_sample_args": _train_neg_sample_args,
 }

@@ -37,7 +37,7 @@ def test_a_missing_dataset_is_told_with_its_place_and_a_near_name(random_dataset
     assert refusal(make_config(model, "toyy")) == f"{random_dataset}/toyy: no such dataset. Did you mean 'toy'?"
     assert "Put its files there" in refusal(make_config(model, "elephants"))
     nowhere = refusal(make_config(model, data_path="nowhere"))
-    assert nowhere.startswith(f"{random_dataset.parent}/nowhere: no such folder, in which the dataset 'toy'")
+    assert nowhere.startswith(f"{random_dataset.parent}/nowhere: no such folder, where the dataset 'toy' was to be")
 
 
 def test_a_folder_without_interactions(random_dataset, make_config):
@@ -165,15 +165,21 @@ def test_a_gpu_that_is_not_there_is_told_once(random_dataset, caplog, monkeypatc
     assert config["use_gpu"] is False
 
 
+LAST_OF_EACH = {
+    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"},
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+}
+
+
 def test_users_who_have_all_items_are_told(write_files, tmp_path, prepare):
     items = [f"i{index}" for index in range(5)]
     inter = [("all", item, time) for time, item in enumerate(items)]
     inter += [(f"u{first}", item, time) for first in range(3) for time, item in enumerate(items[first : first + 3])]
     write_files(tmp_path / "dataset", "toy", inter=inter)
     with pytest.raises(SettingError, match=r"^1 user interacted with all 5 items \(for one: 'all'\)") as raised:
-        prepare("BPR", eval_args={"split": {"LS": "valid_and_test"}, "order": "TO"})
+        prepare("BPR", **LAST_OF_EACH)
     assert '--user_inter_num_interval="[0,5)"' in str(raised.value)
-    prepare("BPR", eval_args={"split": {"LS": "valid_and_test"}, "order": "TO"}, user_inter_num_interval="[0,5)")
+    prepare("BPR", **LAST_OF_EACH, user_inter_num_interval="[0,5)")
 
 
 @pytest.mark.parametrize("model", ["BPR", "SimGCL", "LightGCN"])
@@ -181,7 +187,7 @@ def test_a_single_item_leaves_no_negative(write_files, tmp_path, prepare, model)
     inter = [(f"u{user}", "i", time) for user in range(3) for time in range(4)]
     write_files(tmp_path / "dataset", "toy", inter=inter)
     with pytest.raises(SettingError, match=r"^3 users interacted with all 1 item \(for one: 'u0'\)"):
-        prepare(model, eval_args={"split": {"LS": "valid_and_test"}, "order": "TO"})
+        prepare(model, **LAST_OF_EACH)
 
 
 @pytest.mark.parametrize(("given", "device"), [({"use_gpu": False}, "cpu"), ({"use_gpu": True}, "cuda"), ({}, "cuda")])

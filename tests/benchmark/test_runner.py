@@ -83,7 +83,7 @@ class FakePool:
 
 @pytest.fixture
 def make(monkeypatch, tmp_path, caplog):
-    """Runs the benchmark of two models with two seeds by a pool, on a dataset that need not exist."""
+    """Runs the benchmark of two models with two seeds by a pool, on a dataset without content."""
     digests = {"toy": "d1"}
     caplog.set_level(logging.INFO, "recbole_gserec")
 
@@ -97,6 +97,10 @@ def make(monkeypatch, tmp_path, caplog):
     def run(pool, retry_failed=True, **changes):
         request = {"datasets": ["toy"], "models": ["SASRec", "GSERec"], "seeds": [1, 2]}
         request = Request(**{**request, "data_path": tmp_path / "dataset", **changes})
+        for dataset in request.datasets:
+            # That it is there is all that is looked at.
+            (request.data_path / dataset).mkdir(parents=True, exist_ok=True)
+            (request.data_path / dataset / f"{dataset}.inter").touch()
         return run_benchmark(request, tmp_path / "out", lambda: pool, retry_failed=retry_failed)
 
     run.digests = digests

@@ -381,7 +381,7 @@ def test_killed_in_the_middle(tmp_path, step, left):
     assert list(output.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("step", ["apply", "_split_queries", "collect", "_tables", "write_report"])
+@pytest.mark.parametrize("step", ["apply", "split_queries", "collect", "_tables", "write_report"])
 def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, step):
     """At whatever step; a complete dataset beside it stays."""
     (tmp_path / "dataset" / "other").mkdir(parents=True)

@@ -123,7 +123,7 @@ def test_columns_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "problem"),
     [
-        ("interactions: {user: 2024-13-45}", DataError, "not YAML"),
+        ("interactions: {user: !!int x}", DataError, "not YAML"),
         ("[" * 3000, DataError, "not YAML"),
         ("interaction: {user: a}", SettingError, "Did you mean 'interactions'"),
         ("searches: {qery: a}", SettingError, "Did you mean 'query'"),
