@@ -139,7 +139,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     checkpoint = _read_weights(path)
     if not {"config", "state_dict"} <= set(checkpoint):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
+    _check_reading(path, checkpoint["config"])
     return checkpoint
+
+
+def _check_reading(path: str | Path, config: Any) -> None:
+    """Raise CheckpointError where the ids of the training could be those of other items or users now."""
+    columns = config["load_col"] if isinstance(config, Config) else None
+    described = [suffix for suffix in ("item", "user", "kg") if suffix in (columns or ())]
+    if described and config.reading != READING:
+        raise CheckpointError(
+            f"{path}: of an earlier version, which read .{described[0]} otherwise: its ids could be those of "
+            "other items or users. Train again"
+        )
 
 
 def check_pretrained(settings: Mapping[str, Any]) -> None:

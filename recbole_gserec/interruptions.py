@@ -65,7 +65,7 @@ def heeded(remark: Callable[[], str] | None = None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _leave_interrupted(interrupt, remark)
-    except Exception:
+    except (Exception, SystemExit):
         # Cleaning up in haste may fail.
         if interrupt.number is None:
             raise

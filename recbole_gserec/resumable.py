@@ -27,7 +27,7 @@ from recbole_gserec.portable_values import load_other_parameter, portable_other_
 from recbole_gserec.random_states import global_states, own_states, set_global_states, set_own_states
 from recbole_gserec.unsaved_state import UnsavedState
 
-FORMAT = 2
+FORMAT = 3
 _ANEW = "The training starts from the beginning"
 
 logger = logging.getLogger(__name__)

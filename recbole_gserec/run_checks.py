@@ -21,6 +21,7 @@ from recbole_gserec.data.atomic_files import field_types
 from recbole_gserec.data.dataset_paths import check_dataset, dataset_path
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.properties_files import model_settings
+from recbole_gserec.settings import listed_settings
 from recbole_gserec.wording import plural
 
 _KNOWLEDGE = ("kg", "link")
@@ -137,7 +138,8 @@ def _check_columns(config: Config) -> None:
     for name in names:
         if config[name]:
             _check_column(config, "inter", header, config[name], name)
-    for name in _FEATURES:
+    # Files of settings serve several models: what this one does not read need not be there.
+    for name in listed_settings(config["model"]).intersection(_FEATURES):
         given = config[name] or []
         for column in [given] if isinstance(given, str) else given:
             _check_column(config, "item", _header(config, "item"), column, name)
@@ -145,6 +147,8 @@ def _check_columns(config: Config) -> None:
 
 def _check_pretraining(config: Config) -> None:
     """Refuse a pretraining that ends before its first checkpoint."""
+    if "pretrain_epochs" not in listed_settings(config["model"]):
+        return
     stage, epochs, step = (config[name] for name in ("train_stage", "pretrain_epochs", "save_step"))
     if str(stage).endswith("pretrain") and epochs and step and epochs < step:
         raise SettingError(

@@ -186,26 +186,31 @@ def settings_of_others(model: str) -> set[str]:
     own = {*model_settings(model), *_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
     if not model_settings(model):
         own |= _OF_ALL_LOSSES
-    others = set().union(*map(_listed, known_models()), _UNLISTED_OF_MODELS)
+    others = set().union(*map(listed_settings, known_models()), _UNLISTED_OF_MODELS)
     return others - own - _settings_of_all() - protocol_settings().keys()
 
 
 def models_reading(name: str) -> list[str]:
     """Names of the models that list a setting as theirs, in alphabetical order."""
-    return sorted(model for model in known_models() if name in _listed(model))
+    return sorted(model for model in known_models() if name in listed_settings(model))
 
 
-def _listed(model: str) -> set[str]:
+def listed_settings(model: str) -> set[str]:
     """Settings that the files about a model list: those of the package for ours, else RecBole's."""
     return {*model_settings(model)} or {*_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
 
 
-def known_models() -> set[str]:
+def known_models() -> frozenset[str]:
     """Names of all models that RecBole or this package has, or that were registered."""
+    return _shipped_models() | registered_models()
+
+
+@cache
+def _shipped_models() -> frozenset[str]:
     folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
-    known = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")} | registered_models()
+    shipped = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")}
     # The first has no settings, the files of the others are not named like them.
-    return known - {name.lower() for name in _LOWER_FILES} | {"Random", *_LOWER_FILES}
+    return frozenset(shipped - {name.lower() for name in _LOWER_FILES} | {"Random", *_LOWER_FILES})
 
 
 def check_model(model: str) -> None:

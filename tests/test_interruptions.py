@@ -88,8 +88,9 @@ def test_where_cleaning_up_hangs_another_signal_ends_it():
     assert end(process) == (143, "", "interrupted again: ended at once\n")
 
 
-def test_an_error_while_it_cleans_up_is_no_traceback():
-    process = start(WORK.replace('print("clean", flush=True)', "raise OSError('gone')"))
+@pytest.mark.parametrize("ending", ["raise OSError('gone')", "sys.exit(2)"])
+def test_an_error_while_it_cleans_up_is_no_traceback(ending):
+    process = start(WORK.replace('print("clean", flush=True)', ending))
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert end(process) == (130, "ready\n", "interrupted; work is kept\n")

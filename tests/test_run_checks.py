@@ -32,6 +32,12 @@ def test_a_run_that_can_be_made_passes(random_dataset, make_config, model):
     check_run(make_config(model))
 
 
+@pytest.mark.parametrize("model", ["GSERec", "BPR", "SASRec", "FM"])
+def test_settings_of_other_models_name_nothing_that_has_to_be_there(random_dataset, make_config, model):
+    others = {"selected_features": ["genre"], "item_attribute": "genre", "train_stage": "pretrain"}
+    check_run(make_config(model, **others, pretrain_epochs=3, save_step=10))
+
+
 @pytest.mark.parametrize("model", ["GSERec", "BPR", "SASRec"])
 def test_a_missing_dataset_is_told_with_its_place_and_a_near_name(random_dataset, make_config, model):
     assert refusal(make_config(model, "toyy")) == f"{random_dataset}/toyy: no such dataset. Did you mean 'toy'?"

@@ -134,6 +134,13 @@ def align_features(dataset: Dataset) -> None:
         tokens = [pd.unique(column.dropna()).astype(object) for column in (dataset.inter_feat[field], *others)]
         known = pd.DataFrame({field: pd.unique(np.concatenate(tokens))}, dtype=object)
         rows = known.merge(feat.astype({field: object}), on=field, how="left", indicator="added")
+        n_added = int((rows["added"] == "left_only").sum())
+        filtered = [name for name in dataset.config["val_interval"] or () if name in feat and name != field]
+        if n_added and filtered:
+            dataset.logger.warning(
+                f"{n_added:,} ids of {field} have no row in their file, and so no {filtered[0]}: val_interval leaves "
+                "out their interactions"
+            )
         _fill_sequences(rows, dataset.field2type)
         setattr(dataset, name, rows.drop(columns="added"))
 

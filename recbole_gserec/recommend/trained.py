@@ -18,7 +18,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, get_model, init_seed
 
-from recbole_gserec.checkpoint import READING, read_checkpoint
+from recbole_gserec.checkpoint import read_checkpoint
 from recbole_gserec.data.file_record import check_file_record
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
 from recbole_gserec.portable_values import load_other_parameter
@@ -110,12 +110,6 @@ def _find_dataset(config: Config, data_path: str | Path | None, checkpoint: Path
     made_for = ("save_dataset", "save_dataloaders", "preprocess_missing_codes", "preprocess_missing_vectors")
     # Codes and vectors made now would not be those of the training. Models without a setting do not read them.
     config.final_config_dict.update({setting: False for setting in made_for if config[setting] is not None})
-    described = [suffix for suffix in ("item", "user", "kg") if suffix in (config["load_col"] or ())]
-    if config.reading != READING and described:
-        raise CheckpointError(
-            f"{checkpoint}: of an earlier version, which read .{described[0]} otherwise: its ids could be those of "
-            "other items or users. Train again"
-        )
     record = config.dataset_files
     if isinstance(record, Mapping):
         check_file_record(record, config, checkpoint)

@@ -119,7 +119,7 @@ def append_repeated(folder):
 
 
 @pytest.mark.parametrize("model", ["FM", "UniSAR", "SASRec"])
-def test_interactions_are_filtered_by_a_value_of_their_item_where_that_is_asked_for(prepare, side_files, model):
+def test_interactions_are_filtered_by_a_value_of_their_item_where_that_is_asked_for(prepare, side_files, model, caplog):
     settings = {"val_interval": {"price": "[20,inf)"}, "short_users": "keep"}
     parts, _, _, _ = view(prepare, model, "item", **settings)
     rows = [line.split("\t") for line in (side_files / "toy.item").read_text().splitlines()[1:]]
@@ -127,6 +127,7 @@ def test_interactions_are_filtered_by_a_value_of_their_item_where_that_is_asked_
     found = {item for part in parts for _, item in part}
     assert found
     assert found <= kept
+    assert "have no row in their file, and so no price: val_interval leaves out their interactions" in caplog.text
 
 
 def test_missing_values_of_items_without_a_row(prepare, side_files):
