@@ -130,6 +130,11 @@ def _bare_entries(cell: str) -> str:
     return f"list_transform({parts}, lambda entry: {trimmed('entry')})"
 
 
+def is_broken_list(cell: str) -> str:
+    """SQL of whether a trimmed cell that is no list in brackets holds one cut short, or what is printed for one."""
+    return f"(regexp_matches({cell}, {literal(_CUT)}) OR regexp_full_match({cell}, {literal(_PRINTED)}))"
+
+
 def cell_problem(cell: str, separator: str = " ") -> str:
     """SQL of what is wrong with the form of a trimmed and :func:`unwrapped` cell of several items; NULL if nothing is.
 

@@ -105,7 +105,8 @@ def proven_separator(connection: duckdb.DuckDBPyConnection, table: str, column: 
     """What separates the items in those cells that are no lists in brackets.
 
     Both readings of a cell, one id or several, are compared with the known items: that reading is proven which alone
-    knows an entry of every cell in which any knows one, and all entries where any knows all.
+    knows an entry of every cell in which any knows one, and all entries where any knows all. A list that is cut short
+    or printed says nothing of the others: its row is bad.
 
     Args:
         connection: Of the workspace, with ``known_items``.
@@ -116,9 +117,11 @@ def proven_separator(connection: duckdb.DuckDBPyConnection, table: str, column: 
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE cells AS SELECT DISTINCT cell
-        FROM (SELECT {trimmed(column)} AS cell FROM {table} WHERE problem IS NULL)
-        WHERE cell NOT IN ({MISSING}) AND NOT regexp_full_match(cell, {literal(IS_LIST)})
-            AND regexp_matches(cell, '[^\\pL\\pN]')
+        FROM (
+            SELECT {trimmed(column)} AS cell FROM (SELECT DISTINCT {column} FROM {table} WHERE problem IS NULL)
+        )
+        WHERE cell NOT IN ({MISSING}) AND regexp_matches(cell, '[^\\pL\\pN]')
+            AND NOT regexp_full_match(cell, {literal(IS_LIST)}) AND NOT {logs_clicks.is_broken_list("cell")}
         """
     )
     usual = [mark for mark in SEPARATORS.values() if mark]

@@ -124,6 +124,13 @@ def test_one_id_or_several_is_asked_for_where_they_do_not_tell(read, items, cell
     assert clicks(said) == [[cell] for cell in cells]
 
 
+@pytest.mark.parametrize("torn", ['["a", "b', 'a", "b"]', "['a', 'b'", "<generator object a, b>", "set(['a', 'b'"])
+def test_one_broken_list_is_one_bad_row(read, torn):
+    found = read("user query time clicked_items", searches_of([*['["a", "b"]'] * 5, torn]))
+    assert clicks(found) == [["a", "b"]] * 5
+    assert found.bad_lines("searches") == [7]
+
+
 def test_spaces_in_ids_are_replaced_alike_in_both_logs(read):
     items = "red shoe\nhat\ncap"
     rows = searches_of(["red shoe", "hat", '["red shoe", "cap"]'])
