@@ -26,6 +26,9 @@ _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)"
 _WHOLE_FLOAT = r"\d+\.0*"
 # No search has so many clicks, nor so many results that are looked at.
 _MOST_CLICKS, _MOST_RESULTS = 1000, 100
+# Clicked ids are spread over all ids; numbers that all lie in so small a part of them are places.
+_SMALL_PART = 10
+_THOUSANDS = r"\d{1,3}(,\d{3})+"
 # Marks that separate items now and then, and are parts of ids and addresses more often.
 _RARE_SEPARATORS = ("/", "+", "&", "~", ":", "#", "^", "@", "_", "-")
 # Beside another mark, a space is a part of the separator.
@@ -262,43 +265,56 @@ def check_no_flags(connection: duckdb.DuckDBPyConnection, table: str, name: str,
         )
 
 
-def check_no_counts(connection: duckdb.DuckDBPyConnection, table: str, name: str, separator: str, path: Path) -> None:
+def check_no_counts(
+    connection: duckdb.DuckDBPyConnection, table: str, name: str, separator: str, path: Path, *, is_given: bool
+) -> None:
     """Check that the column ``items`` is proven to hold ids, not numbers of clicks, or places or marks in a list.
+
+    Args:
+        connection: Of the workspace, with ``known_items``.
+        table: Has the text column ``items``.
+        name: Of the column.
+        separator: Of the items in a cell.
+        path: The file, for messages.
+        is_given: Whether the user says the separator; otherwise ``1,204`` is one number.
 
     Raises:
         DataError: If it is not.
     """
     cells = f"(SELECT DISTINCT {unwrapped(trimmed('items'))} AS cell FROM {table} WHERE problem IS NULL)"
+    is_number = "false" if is_given else f"regexp_full_match(cell, {literal(_THOUSANDS)})"
+    several = f"CASE WHEN {is_number} THEN [cell] ELSE {list_of_cell('cell', separator)} END"
     entries = f"""
-        (SELECT DISTINCT entry, is_list FROM (
-            SELECT unnest(entries) AS entry, len(entries) > 1 OR regexp_full_match(cell, {literal(IS_LIST)}) AS is_list
-            FROM (SELECT cell, {list_of_cell("cell", separator)} AS entries FROM {cells}))
+        (SELECT DISTINCT entry, has_several, is_list FROM (
+            SELECT unnest(entries) AS entry, len(entries) > 1 AS has_several,
+                len(entries) > 1 OR regexp_full_match(cell, {literal(IS_LIST)}) AS is_list
+            FROM (SELECT cell, {several} AS entries FROM {cells}))
         WHERE entry IS NOT NULL)
     """
     number = f"""
         CASE WHEN regexp_full_match(entry, {literal(_NUMBER)}) THEN try_cast(entry AS DOUBLE)
+            WHEN regexp_full_match(entry, {literal(_THOUSANDS)}) THEN try_cast(replace(entry, ',', '') AS DOUBLE)
             WHEN lower(entry) IN ({logs_clicks.FLAGS}) THEN 1 END
     """
-    texts, n, lists, least, most, known, examples = only_row(
+    texts, n, several, lists, least, most, known, examples = only_row(
         connection,
         f"""
-        SELECT count(id) FILTER (number IS NULL), count(number), count(number) FILTER (is_list), min(number),
-            max(number), count(id), min(entry, 3) FILTER (number IS NOT NULL)
+        SELECT count(id) FILTER (number IS NULL), count(number), count(number) FILTER (has_several),
+            count(number) FILTER (is_list), min(number), max(number), count(id), min(entry, 3) FILTER (number IS NOT NULL)
         FROM (SELECT *, {number} AS number FROM {entries}) LEFT JOIN known_items ON {_comparable("entry")} = id
         """,
     )
     # One word that is a known item proves that the numbers beside it are ids too.
     if texts or not n:
         return
-    if not lists:
+    other = "places in a list of results, or marks of those clicked" if lists else "numbers of clicks"
+    if not several:
         # Greater than any number of clicks and, for the most part, known.
         meant = least > _MOST_CLICKS and 2 * known >= n
-        other = "numbers of clicks"
     else:
         (highest,) = only_row(connection, "SELECT max(try_cast(id AS DOUBLE)) FROM known_items")
-        small = most <= _MOST_RESULTS and (highest or 0) > _MOST_CLICKS
+        small = most <= _MOST_RESULTS and (highest or 0) > _SMALL_PART * most
         meant = not (most <= 1 or small or (not known and most <= _MOST_CLICKS))
-        other = "places in a list of results, or marks of those clicked"
     if not meant:
         problem = f"column '{shown(name)}' holds numbers ({', '.join(examples)}): {other}, or item ids"
         remedy = (

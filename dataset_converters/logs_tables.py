@@ -173,7 +173,8 @@ def search_form(
             ids_hold_spaces=settings.replace_spaces or SPACED in problems,
         )
         if is_guess:
-            logs_proofs.check_no_counts(connection, table, name, separator, path)
+            is_given = settings.click_separator is not None
+            logs_proofs.check_no_counts(connection, table, name, separator, path, is_given=is_given)
     elif by_click and "item" not in given:
         (name,) = columns["item"]
         logs_proofs.check_one_item(connection, table, name, path)

@@ -72,6 +72,25 @@ def test_numbers_that_are_known_and_too_great_for_counts_are_ids(read):
         read("user query time clicks", rows, items="a b c")
 
 
+@pytest.mark.parametrize(
+    "cells", [["3", "1,204", "2"], ["[3]", "[2]"], ["1,3", "2", "1,2"], ["3", "", "12,204"], ["1,234,200"]]
+)
+def test_small_numbers_are_no_ids_though_items_have_them(read, cells):
+    rows, known = searches_of(cells), " ".join(map(str, range(1, 301)))
+    with pytest.raises(DataError, match="'clicked' holds numbers .*, or item ids.* items=clicked if"):
+        read("user query time clicked", rows, items=known)
+    assert clicks(read("user query time clicked", rows, items=known, given="items=clicked"))[0]
+
+
+def test_lists_of_small_known_numbers_are_ids(read):
+    rows = searches_of(["17 201", "250", "5 6"])
+    known = " ".join(map(str, range(1, 301)))
+    assert clicks(read("user query time clicked", rows, items=known)) == [["17", "201"], ["250"], ["5", "6"]]
+    assert clicks(read("user query time clicked", searches_of(["1193 3"]), items="3 1193")) == [["1193", "3"]]
+    told = read("user query time clicked", searches_of(["1,204"]), items=known, click_separator="comma")
+    assert clicks(told) == [["1", "204"]]
+
+
 @pytest.mark.parametrize("cells", [["[1, 3]", "[2]"], ["1 3", "2"], ["[0, 1, 0]", "[1, 1]"], ["[true, false]", "[]"]])
 def test_places_and_marks_in_a_list_are_no_ids(read, cells):
     with pytest.raises(DataError, match="'clicks' holds numbers .*: places in a list of results, or marks"):
