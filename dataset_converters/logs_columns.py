@@ -78,7 +78,8 @@ _RESULTS = _names(
 # Columns that say of a row with an item that it may be no click.
 _KINDS_OF_ROWS = _names(
     "event events eventtype eventname action actiontype actionname behavior behaviour behaviortype behaviourtype "
-    "interactiontype rowtype shown isshown impression isimpression viewed isviewed"
+    "interactiontype rowtype shown isshown impression isimpression viewed isviewed label type target clk isclk ctr "
+    "iclick op operation operationtype kind status position pos rank rating relevance"
 )
 _SEARCH_IDS = _names("searchid searchidx searchno searchnumber searchuuid serpid serpidx")
 _SESSIONS = _names("session sessionid sessionidx searchsession searchsessionid querysession querysessionid")

@@ -335,7 +335,7 @@ def check_clicked(
         connection: Of the workspace.
         table: Has the text columns ``user``, ``query``, ``time`` and ``item``.
         name: Of the column of the item.
-        found: All columns.
+        found: All columns that have no meaning yet.
         path: The file, for messages.
 
     Raises:

@@ -179,7 +179,9 @@ def search_form(
         (name,) = columns["item"]
         logs_proofs.check_one_item(connection, table, name, path)
         if "click" not in columns:
-            logs_proofs.check_clicked(connection, table, name, found, path)
+            used = {column for names in columns.values() for column in names}
+            unused = [column for column in found if column not in used]
+            logs_proofs.check_clicked(connection, table, name, unused, path)
     one_search = ("user", "query", "search" if "search" in columns else "time")
     grouped_by = one_search if by_click or "search" in columns else ()
     return SearchForm(by_click, separator, grouped_by), {m: columns[m] for m in MEANINGS["searches"] if m in columns}

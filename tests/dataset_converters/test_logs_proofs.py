@@ -182,6 +182,17 @@ def test_results_are_not_taken_for_clicks(read, name):
         read(f"user query time {name}", [("u", "shoe", T, "a|b")])
 
 
+def test_columns_that_may_tell_clicks_from_results(read):
+    rows = [("u", "shoe", T, "a", 1), ("u", "hat", T + 5, "b", 0)]
+    names = "label type target clk ctr iclick op operation kind status Position rank rating relevance"
+    for name in names.split():
+        with pytest.raises(DataError, match=f"column '{name}' may tell.* click=COLUMN"):
+            read(f"user query time item_id {name}", rows)
+    assert clicks(read("user query time item_id label", rows, given="click=label")) == [["a"], []]
+    assert clicks(read("user query time clicked_item_id position", rows)) == [["a"], ["b"]]
+    assert clicks(read("user type time item_id", [row[:4] for row in rows], given="query=type")) == [["a"], ["b"]]
+
+
 @pytest.mark.parametrize("click", ["1", "1.0", "true", "Y", "3"])
 def test_a_click_on_nothing_is_a_bad_row(read, click):
     rows = [("u", "q", T, None, click), ("u", "q", T, "a", "0.00"), ("u", "q", T, None, "0"), ("u", "q", T, "b", click)]
