@@ -23,6 +23,8 @@ _ENTRIES = rf"(?s)\s*(?:{_ENTRY})(?:[\s,]+(?:{_ENTRY}))*[\s,]*"
 _PLAIN_ESCAPES = r"(?s)(?:[^\\]|\\[^xuUN0-7abfnrtv])*"
 # What else programs print in the place of a list: a generator, a pandas Series.
 _PRINTED = r"(?s)<.*\s.*>|.*\bdtype\b\s*[:=].*"
+# What people write between items, and marks of theirs that stay at an item where spaces separate.
+_BETWEEN = r"^[\pP\p{Sm}\p{Sk}]+$|(?i)^(?:and|or)$|^[，、；｜]|[，、；｜]$"
 _CUT = r"""^[\[{]|[\]}]$|^\(\s*['"]|['"]\s*,?\s*\)$|^""" + WRAPPER + r"\("
 _TUPLE = r"""(?s)^\((.*[,'"].*)\)$"""
 _NOTHING_IN_IT = rf"(?:{WRAPPER})?\(\s*\)"
@@ -166,12 +168,19 @@ def cell_problem(cell: str, separator: str = " ") -> str:
 
 
 def _any_torn(entries: str) -> str:
-    """SQL of whether an entry begins with a quotation mark, or holds only one of a pair of brackets."""
+    """SQL of whether an entry begins with a quotation mark, or holds only one of a pair of brackets.
+
+    Among several, one that stands between items, such as ``&`` or ``and``, shows that they are torn, too.
+    """
+    between = f"entry NOT IN ({MISSING}, '...', '…') AND regexp_matches(entry, {literal(_BETWEEN)})"
     torn = f"""
         starts_with(entry, '''') OR (regexp_matches(entry, '^[\\[({{][^\\])}}]*$|^[^\\[({{]*[\\])}}]$')
             AND NOT regexp_matches(entry, {literal(_WHOLE_CALL)}))
     """
-    return f"len(list_filter({entries}, lambda entry: {torn})) > 0"
+    return f"""
+        (len(list_filter({entries}, lambda entry: {torn})) > 0
+            OR (len({entries}) > 1 AND len(list_filter({entries}, lambda entry: {between})) > 0))
+    """
 
 
 def items_problem(items: str, replace_spaces: bool) -> str:

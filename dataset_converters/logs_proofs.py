@@ -30,7 +30,7 @@ _MOST_CLICKS, _MOST_RESULTS = 1000, 100
 _SMALL_PART = 10
 _THOUSANDS = r"\d{1,3}(,\d{3})+"
 # Marks that separate items now and then, and are parts of ids and addresses more often.
-_RARE_SEPARATORS = ("/", "+", "&", "~", ":", "#", "^", "@", "_", "-")
+_RARE_SEPARATORS = ("/", "+", "&", "~", ":", "#", "^", "@", "_", "-", ">", "->", "，", "、", "；", "｜")
 # Beside another mark, a space is a part of the separator.
 _SPACE_BETWEEN = r"[^\s,;|]\s+[^\s,;|]"
 # Rows of one session and query that are further apart, in seconds, are different searches.

@@ -131,6 +131,16 @@ def test_lists(connection, cell, items):
         ("a|b||", "|", ["a", "b"]),
         ("a,b", ",", ["a", "b"]),
         ("a;b", "|", ["a;b"]),
+        *[
+            (cell, " ", "clicked items are torn apart by their separator")
+            for cell in ("a & b", "a > b", "a / b", "a and b", "a OR b", "a → b", "a ， b", "a， b")
+        ],
+        ("& Band", "", "clicked item holds white space"),
+        ("&", " ", ["&"]),
+        ("🍎 🍐", " ", ["🍎", "🍐"]),
+        ("[a & b]", " ", "clicked items are no list of ids"),
+        ("a - b", " ", "clicked item is missing"),
+        ("a->b", "->", ["a", "b"]),
         ("a b,c", "", "clicked item holds white space"),
         ("p,1.html", "", ["p,1.html"]),
     ],

@@ -129,6 +129,7 @@ def test_one_id_or_several_is_told_by_the_known_items(read, items, cells, expect
         ("a b c", ["http://x.com/p,1.html"]),
         ("a b a,b", ["a,b"]),
         ("a b c", ["a+b", "c"]),
+        *[("a b c", [f"a{mark}b", "c"]) for mark in ("，", "、", "；", "｜", ">", "->")],
         ("12 34 56", ["12-34"]),
         ("a b c d", ["a,b", "c;d"]),
         ("a b c", ["a;b", "c,d"]),
