@@ -31,6 +31,7 @@ REMEDIES = {
     "time is in the": "Check --time-format.",
     "time names": "Give times with their day.",
     "time is a day": "Say the unit, --time-unit ms, or how the clock is written, --time-format '%Y-%m-%d %H%M%S'.",
+    "time is more": "Check the unit of what is counted since the day: --time-unit.",
     "time can be": "Say which: --time-unit s, or --time-format '%Y%m%d%H'.",
     "time is in another": "Bring all times of the file to one unit, or say which: --time-unit.",
     "item holds": "Give --replace-spaces; a column that lists several items is named by items=COLUMN.",
