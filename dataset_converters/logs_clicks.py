@@ -21,8 +21,9 @@ _ENTRY = rf"""[uUbB]?(?:{_QUOTED})|{_CALL}\(\s*(?:{_QUOTED}|[^\s,'"()]+)\s*\)|{_
 _ENTRIES = rf"(?s)\s*(?:{_ENTRY})(?:[\s,]+(?:{_ENTRY}))*[\s,]*"
 # Of what Python writes as escapes, only a mark stays itself when the backslash goes.
 _PLAIN_ESCAPES = r"(?s)(?:[^\\]|\\[^xuUN0-7abfnrtv])*"
-# What else programs print in the place of a list: a generator, a pandas Series.
-_PRINTED = r"(?s)<.*\s.*>|.*\bdtype\b\s*[:=].*"
+# What else programs print in the place of a list: a generator, a pandas Series, a container of another library.
+_CONTAINER = r"[A-Za-z_][\w.]*\(\s*(?:[\[({].*[\])}]\s*(?:,.*)?)?\)|(?:torch\.)?[Tt]ensor\(.*\)"
+_PRINTED = rf"(?s)<.*\s.*>|.*\bdtype\b\s*[:=].*|{_CONTAINER}"
 # What people write between items, and marks of theirs that stay at an item where spaces separate.
 _BETWEEN = r"^[\pP\p{Sm}\p{Sk}]+$|(?i)^(?:and|or)$|^[，、；｜]|[，、；｜]$"
 _CUT = r"""^[\[{]|[\]}]$|^\(\s*['"]|['"]\s*,?\s*\)$|^""" + WRAPPER + r"\("

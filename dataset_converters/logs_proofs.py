@@ -300,7 +300,8 @@ def check_no_counts(
         connection,
         f"""
         SELECT count(id) FILTER (number IS NULL), count(number), count(number) FILTER (has_several),
-            count(number) FILTER (is_list), min(number), max(number), count(id), min(entry, 3) FILTER (number IS NOT NULL)
+            count(number) FILTER (is_list), min(number), max(number), count(id),
+            min(entry, 3) FILTER (number IS NOT NULL)
         FROM (SELECT *, {number} AS number FROM {entries}) LEFT JOIN known_items ON {_comparable("entry")} = id
         """,
     )

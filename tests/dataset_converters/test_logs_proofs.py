@@ -144,7 +144,9 @@ def test_one_id_or_several_is_asked_for_where_they_do_not_tell(read, items, cell
     assert clicks(said) == [[cell] for cell in cells]
 
 
-@pytest.mark.parametrize("torn", ['["a", "b', 'a", "b"]', "['a', 'b'", "<generator object a, b>", "set(['a', 'b'"])
+@pytest.mark.parametrize(
+    "torn", ['["a", "b', 'a", "b"]', "['a', 'b'", "<generator object a, b>", "set(['a', 'b'", "tensor([1, 2])"]
+)
 def test_one_broken_list_is_one_bad_row(read, torn):
     found = read("user query time clicked_items", searches_of([*['["a", "b"]'] * 5, torn]))
     assert clicks(found) == [["a", "b"]] * 5
