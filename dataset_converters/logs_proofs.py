@@ -325,38 +325,48 @@ def check_no_counts(
         raise DataError(path, problem, remedy)
 
 
-def check_clicked(
-    connection: duckdb.DuckDBPyConnection, table: str, name: str, found: Sequence[str], path: Path
-) -> None:
-    """Check that the rows of a table, which have one ``item`` and no flag, are proven to be clicks, not results.
-
-    Two items of one search at one moment are results of it, or clicks that all have the time of the search.
+def check_clicked(name: str, found: Sequence[str], path: Path) -> None:
+    """Check that no column may tell which rows are clicks, where rows have one ``item`` and no flag.
 
     Args:
-        connection: Of the workspace.
-        table: Has the text columns ``user``, ``query``, ``time`` and ``item``.
         name: Of the column of the item.
         found: All columns that have no meaning yet.
         path: The file, for messages.
 
     Raises:
-        DataError: If they are not.
+        DataError: If one may.
     """
-    remedy = (
-        f"Say so: {_OPTION} item={shown(name)} if each row is a click; click=COLUMN for the column that tells; "
-        "item=- if clicked items are not known."
-    )
-    if says_clicked(name):
-        return
-    kinds = kinds_of_rows(found)
+    kinds = [] if says_clicked(name) else kinds_of_rows(found)
     if kinds:
         problem = f"rows with an item may be results that were shown, or clicks: column '{shown(kinds[0])}' may tell"
-        raise DataError(path, problem, remedy)
+        raise DataError(path, problem, _click_remedy(name))
+
+
+def check_moments(connection: duckdb.DuckDBPyConnection, name: str, is_position: bool, path: Path) -> None:
+    """Check that the rows of searches, which have one item and no flag, are proven to be clicks, not results.
+
+    Nobody clicks two items within a second: they are results of a search, or clicks that all have its time.
+
+    Args:
+        connection: Of the workspace, with the good rows in ``read_searches`` and the table ``query_texts``.
+        name: Of the column of the item.
+        is_position: Whether times only say what comes first.
+        path: The file, for messages.
+
+    Raises:
+        DataError: If they are not.
+    """
+    if says_clicked(name):
+        return
     rows = connection.execute(
         f"""
-        SELECT user, query, min({trimmed("item")}) AS first, max({trimmed("item")}) AS last FROM {table}
-        WHERE problem IS NULL AND {trimmed("item")} NOT IN ({MISSING})
-        GROUP BY user, query, time HAVING first <> last ORDER BY ALL LIMIT 1
+        SELECT user, query, least(item, before) AS first, greatest(item, before) AS last FROM (
+            SELECT user, query, item, lag(item) OVER search AS before, seconds - lag(seconds) OVER search AS gap
+            FROM (
+                SELECT user, query, lower(words) AS words, seconds, items[1] AS item
+                FROM read_searches JOIN query_texts USING (query) WHERE len(items) > 0
+            ) WINDOW search AS (PARTITION BY user, words ORDER BY seconds, item)
+        ) WHERE item <> before AND {"gap = 0" if is_position else "gap < 1"} ORDER BY ALL LIMIT 1
         """
     ).fetchall()
     if rows:
@@ -365,7 +375,14 @@ def check_clicked(
             f"items at one moment of one search may have been shown, or clicked: {_short(first)} and {_short(last)} of "
             f"user {_short(user)} and query {_short(query)}"
         )
-        raise DataError(path, problem, remedy)
+        raise DataError(path, problem, _click_remedy(name))
+
+
+def _click_remedy(name: str) -> str:
+    return (
+        f"Say so: {_OPTION} item={shown(name)} if each row is a click; click=COLUMN for the column that tells; "
+        "item=- if clicked items are not known."
+    )
 
 
 def is_one_search(

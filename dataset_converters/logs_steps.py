@@ -12,6 +12,7 @@ from dataset_converters.bad_rows import BadRows
 from dataset_converters.logs_checks import check_spaces, check_times
 from dataset_converters.logs_columns import Columns, is_session
 from dataset_converters.logs_proofs import (
+    check_moments,
     check_one_item_a_row,
     is_one_search,
     long_searches,
@@ -111,6 +112,10 @@ def _read(
     warnings: list[str] = []
     if form is not None and form.grouped_by:
         split_queries(connection, "read_searches", words)
+        is_guess = "item" in columns and "item" not in settings.columns.get(log.role, {})
+        if is_guess and "click" not in columns:
+            is_position = clock is not None and clock.is_position
+            check_moments(connection, columns["item"][0], is_position, log.path)
         form, columns, warnings = _searches_by_id(connection, log, form, columns, clock, settings)
     return Understood(log.role, log.layouts, columns, rows, bad_rows, clock, form, tuple(warnings))
 

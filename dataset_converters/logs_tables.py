@@ -182,7 +182,7 @@ def search_form(
         if "click" not in columns:
             used = {column for names in columns.values() for column in names}
             unused = [column for column in found if column not in used]
-            logs_proofs.check_clicked(connection, table, name, unused, path)
+            logs_proofs.check_clicked(name, unused, path)
     one_search = ("user", "query", "search" if "search" in columns else "time")
     grouped_by = one_search if by_click or "search" in columns else ()
     return SearchForm(by_click, separator, grouped_by), {m: columns[m] for m in MEANINGS["searches"] if m in columns}

@@ -172,7 +172,7 @@ def test_spaces_in_ids_are_replaced_alike_in_both_logs(read):
 @pytest.mark.parametrize("name", ["item_id", "product_id", "sku"])
 def test_results_are_not_taken_for_clicks(read, name):
     page = [("u", "shoe", T, item) for item in "abc"]
-    with pytest.raises(DataError, match=f"may have been shown, or clicked: 'a' and 'c'.* item={name} if each row"):
+    with pytest.raises(DataError, match=f"may have been shown, or clicked: 'a' and 'b'.* item={name} if each row"):
         read(f"user query time {name}", page)
     assert clicks(read(f"user query time {name}", page, given=f"item={name}")) == [["a", "b", "c"]]
     assert clicks(read(f"user query time clicked_{name}", page)) == [["a", "b", "c"]]
@@ -183,6 +183,27 @@ def test_results_are_not_taken_for_clicks(read, name):
     assert clicks(read(f"user query time {name}", single)) == [["a"], []]
     with pytest.raises(DataError, match="holds several known items in a cell, separated by pipe, such as 'a|b'"):
         read(f"user query time {name}", [("u", "shoe", T, "a|b")])
+
+
+@pytest.mark.parametrize(
+    ("query", "time"),
+    [("shoe", f"{T}.004"), ("Shoe", T), ("shoe!", f"{T}.9"), ("shoe", "2023-11-14T23:13:20.5+01:00")],
+)
+def test_results_within_a_second_are_not_taken_for_clicks(read, query, time):
+    first = "2023-11-14T22:13:20Z" if "+" in str(time) else str(T)
+    rows = [("u", "shoe", first, "a"), ("u", query, time, "c")]
+    with pytest.raises(DataError, match="may have been shown, or clicked: 'a' and 'c'"):
+        read("user query time item_id", rows)
+    said = read("user query time item_id", rows, given="item=item_id")
+    assert sorted(sum(clicks(said), [])) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    "other", [("u", "shoe", T, "a"), ("v", "shoe", T, "b"), ("u", "hat", T, "b"), ("u", "shoe", T + 1, "b")]
+)
+def test_rows_that_may_be_clicks_are(read, other):
+    found = read("user query time item_id", [("u", "shoe", T, "a"), other])
+    assert sum(clicks(found), []) == ["a", other[-1]]
 
 
 def test_columns_that_may_tell_clicks_from_results(read):
