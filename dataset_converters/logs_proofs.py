@@ -436,7 +436,8 @@ def long_searches(connection: duckdb.DuckDBPyConnection) -> list[str]:
     rows, longest = only_row(connection, f"SELECT count(*), max(span) FROM {_SPANS} WHERE span > {_LONGEST_SEARCH}")
     if not rows:
         return []
-    return [f"{rows:,} searches take longer than a day, the longest {told_span(longest)}: check search=."]
+    take = "search takes" if rows == 1 else "searches take"
+    return [f"{rows:,} {take} longer than a day, the longest {told_span(longest)}: check search=."]
 
 
 def told_span(seconds: float, is_position: bool = False) -> str:

@@ -29,6 +29,7 @@ from dataset_converters.query_words import split_queries
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count, only_row, run
 from recbole_gserec.errors import DataError
+from recbole_gserec.wording import plural
 
 # What tables hold in place of an id where there was no click; also honest ids, where they are known.
 _MARKS_OF_NONE = ("0", "0.0", "-1", "-1.0", "false", "no", "no click", "noclick", "empty")
@@ -186,8 +187,9 @@ def _doubtful_clicks(connection: duckdb.DuckDBPyConnection, replace_spaces: bool
     if not n:
         return ["No search has a clicked item: check which column holds them."]
     if not known:
+        none = "The one clicked item is not known" if n == 1 else f"None of the {n:,} clicked items is known"
         return [
-            f"None of the {n:,} clicked items is known from the other logs: check that all write item ids alike, and "
+            f"{none} from the other logs: check that all write item ids alike, and "
             "which column holds the clicked items."
         ]
     marks = ", ".join(map(literal, _MARKS_OF_NONE))
@@ -195,7 +197,8 @@ def _doubtful_clicks(connection: duckdb.DuckDBPyConnection, replace_spaces: bool
         f"SELECT id, n FROM {clicked} WHERE lower(id) IN ({marks}) AND id NOT IN (FROM known_items) ORDER BY id"
     ).fetchall()
     return [
-        f"The clicked item '{name}', {number:,} times, is no known item: if it means no click, leave its cells empty."
+        f"The clicked item '{name}', {number:,} {plural('time', number)}, is no known item: if it means no click, "
+        "leave its cells empty."
         for name, number in rows
     ]
 
@@ -207,8 +210,9 @@ def _doubtful_rows(connection: duckdb.DuckDBPyConnection, log: Understood) -> li
         "SELECT max(len(items)), count(*) - count(DISTINCT (user, query, seconds)) FROM read_searches"
     ).fetchall()[0]
     if repeated and most == 1:
+        repeat = "search repeats" if repeated == 1 else "searches repeat"
         return [
-            f"{repeated:,} searches repeat the user, query and time of another, and none has two clicked items: "
+            f"{repeated:,} {repeat} the user, query and time of another, and none has two clicked items: "
             "if each row is a click, name the column of the clicked item item=, not items=."
         ]
     return []

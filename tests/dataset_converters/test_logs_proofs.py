@@ -254,7 +254,7 @@ def test_a_search_does_not_take_days(read):
     assert clicks(read(names, rows, given="search=-")) == [["a"], ["b"], ["c"]]
     said = read(names, rows, given="search=search_id")
     assert clicks(said) == [["a", "b", "c"]]
-    assert said.warnings == ["1 searches take longer than a day, the longest 47.8 hours: check search=."]
+    assert said.warnings == ["1 search takes longer than a day, the longest 47.8 hours: check search=."]
 
 
 def test_rows_of_one_search_may_write_its_query_in_several_ways(read):
@@ -334,7 +334,7 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
         convert_logs(tmp_path, "x", interactions, searches)
     assert "\n".join(caplog.messages).startswith(told)
     for line in (
-        "clicks of a search            1.00 on average, 2 at most; none in 1 searches",
+        "clicks of a search            1.00 on average, 2 at most; none in 1 search",
         "row 1: user=u, query=q, time=2023-11-14 22:14:50, items=x y",
         "clicked items that are known  0 of 2 (0.0%)",
         "warning: None of the 2 clicked items is known from the other logs: check that all write item ids alike",
@@ -346,7 +346,7 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
 def test_marks_of_no_click_are_warned_of(read):
     found = read("user query time clicked_item_id", searches_of(["a", 0, -1, 0]))
     assert found.warnings == [
-        "The clicked item '-1', 1 times, is no known item: if it means no click, leave its cells empty.",
+        "The clicked item '-1', 1 time, is no known item: if it means no click, leave its cells empty.",
         "The clicked item '0', 2 times, is no known item: if it means no click, leave its cells empty.",
     ]
 
