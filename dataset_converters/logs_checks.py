@@ -14,6 +14,7 @@ from dataset_converters.logs_time import Clock
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import DataError
+from recbole_gserec.wording import plural
 
 _FIRST_YEAR = 1990
 _DAY = 86400
@@ -97,7 +98,8 @@ def _unlikely_times(connection: duckdb.DuckDBPyConnection, clocks: Mapping[str, 
         for told, condition in bounds.items()
     }
     return [
-        f"{number:,} times of {role} lie {told}: check units and time zones."
+        f"{number:,} {plural('time', number)} of {role} {'lies' if number == 1 else 'lie'} {told}: "
+        "check units and time zones."
         for (role, told), number in numbers.items()
         if number
     ]

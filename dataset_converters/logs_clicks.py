@@ -21,8 +21,11 @@ _ENTRY = rf"""[uUbB]?(?:{_QUOTED})|{_CALL}\(\s*(?:{_QUOTED}|[^\s,'"()]+)\s*\)|{_
 _ENTRIES = rf"(?s)\s*(?:{_ENTRY})(?:[\s,]+(?:{_ENTRY}))*[\s,]*"
 # Of what Python writes as escapes, only a mark stays itself when the backslash goes.
 _PLAIN_ESCAPES = r"(?s)(?:[^\\]|\\[^xuUN0-7abfnrtv])*"
-# What else programs print in the place of a list: a generator, a pandas Series.
-_PRINTED = r"(?s)<.*\s.*>|.*\bdtype\b\s*[:=].*"
+# What else programs print in the place of a list: a generator, a pandas Series, a container of another library.
+_CONTAINER = r"[A-Za-z_][\w.]*\(\s*(?:[\[({].*[\])}]\s*(?:,.*)?)?\)|(?:torch\.)?[Tt]ensor\(.*\)"
+_PRINTED = rf"(?s)<.*\s.*>|.*\bdtype\b\s*[:=].*|{_CONTAINER}"
+# What people write between items, and marks of theirs that stay at an item where spaces separate.
+_BETWEEN = r"^[\pP\p{Sm}\p{Sk}]+$|(?i)^(?:and|or)$|^[，、；｜]|[，、；｜]$"
 _CUT = r"""^[\[{]|[\]}]$|^\(\s*['"]|['"]\s*,?\s*\)$|^""" + WRAPPER + r"\("
 _TUPLE = r"""(?s)^\((.*[,'"].*)\)$"""
 _NOTHING_IN_IT = rf"(?:{WRAPPER})?\(\s*\)"
@@ -130,6 +133,11 @@ def _bare_entries(cell: str) -> str:
     return f"list_transform({parts}, lambda entry: {trimmed('entry')})"
 
 
+def is_broken_list(cell: str) -> str:
+    """SQL of whether a trimmed cell that is no list in brackets holds one cut short, or what is printed for one."""
+    return f"(regexp_matches({cell}, {literal(_CUT)}) OR regexp_full_match({cell}, {literal(_PRINTED)}))"
+
+
 def cell_problem(cell: str, separator: str = " ") -> str:
     """SQL of what is wrong with the form of a trimmed and :func:`unwrapped` cell of several items; NULL if nothing is.
 
@@ -161,12 +169,19 @@ def cell_problem(cell: str, separator: str = " ") -> str:
 
 
 def _any_torn(entries: str) -> str:
-    """SQL of whether an entry begins with a quotation mark, or holds only one of a pair of brackets."""
+    """SQL of whether an entry begins with a quotation mark, or holds only one of a pair of brackets.
+
+    Among several, one that stands between items, such as ``&`` or ``and``, shows that they are torn, too.
+    """
+    between = f"entry NOT IN ({MISSING}, '...', '…') AND regexp_matches(entry, {literal(_BETWEEN)})"
     torn = f"""
         starts_with(entry, '''') OR (regexp_matches(entry, '^[\\[({{][^\\])}}]*$|^[^\\[({{]*[\\])}}]$')
             AND NOT regexp_matches(entry, {literal(_WHOLE_CALL)}))
     """
-    return f"len(list_filter({entries}, lambda entry: {torn})) > 0"
+    return f"""
+        (len(list_filter({entries}, lambda entry: {torn})) > 0
+            OR (len({entries}) > 1 AND len(list_filter({entries}, lambda entry: {between})) > 0))
+    """
 
 
 def items_problem(items: str, replace_spaces: bool) -> str:

@@ -53,6 +53,10 @@ _TIMES = _names(
     "searchedat orderdate ordertime orderedat purchasedate purchasetime purchasedat clicktime clickedat viewtime "
     "viewedat interactiontime interactiontimestamp logtime requesttime requesttimestamp searchsessiontimestamp"
 )
+# Those of them that hold a time of day where another column holds the day.
+_CLOCKS = _names(
+    "time at eventtime searchtime ordertime purchasetime clicktime viewtime logtime requesttime createtime"
+)
 _CLICKED_ITEM = frozenset(f"{verb}{name}" for verb in ("click", "clicked") for name in _ITEMS)
 # Their names say that they list the clicked items; so does the type, of a column of our own files.
 _CLICKED_LISTS = _names(
@@ -78,7 +82,8 @@ _RESULTS = _names(
 # Columns that say of a row with an item that it may be no click.
 _KINDS_OF_ROWS = _names(
     "event events eventtype eventname action actiontype actionname behavior behaviour behaviortype behaviourtype "
-    "interactiontype rowtype shown isshown impression isimpression viewed isviewed"
+    "interactiontype rowtype shown isshown impression isimpression viewed isviewed label type target clk isclk ctr "
+    "iclick op operation operationtype kind status position pos rank rating relevance"
 )
 _SEARCH_IDS = _names("searchid searchidx searchno searchnumber searchuuid serpid serpidx")
 _SESSIONS = _names("session sessionid sessionidx searchsession searchsessionid querysession querysessionid")
@@ -197,13 +202,20 @@ def resolve(role: str, path: Path, found: Sequence[str], given: Columns) -> dict
         if len(fitting) > 1:
             option = f"{OPTIONS[role]} {meaning}={fitting[0]}"
             problem = f"{meaning} could be any of the columns {', '.join(map(shown, fitting))}"
-            both = f"; both together are {meaning}={'+'.join(fitting[:2])}" if meaning == "time" else ""
+            both = _told_day_and_clock(fitting) if meaning == "time" else ""
             raise DataError(path, problem, f"Say which, like {option}{both}.")
         if fitting:
             resolved[meaning] = (fitting[0],)
             free.remove(fitting[0])
     _require(role, path, found, resolved, given)
     return {meaning: resolved[meaning] for meaning in MEANINGS[role] if meaning in resolved}
+
+
+def _told_day_and_clock(columns: Sequence[str]) -> str:
+    """How a day and a time of day are joined; the empty text if two columns are not, by their names, these."""
+    days = [column for column in columns if _plain(column) == "day" or _plain(column).endswith("date")]
+    clocks = [column for column in columns if _plain(column) in _CLOCKS]
+    return f"; both together are time={days[0]}+{clocks[0]}" if len(days) == len(clocks) == 1 else ""
 
 
 def _surest(meaning: str, fitting: list[str]) -> list[str]:

@@ -26,8 +26,11 @@ _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)"
 _WHOLE_FLOAT = r"\d+\.0*"
 # No search has so many clicks, nor so many results that are looked at.
 _MOST_CLICKS, _MOST_RESULTS = 1000, 100
+# Clicked ids are spread over all ids; numbers that all lie in so small a part of them are places.
+_SMALL_PART = 10
+_THOUSANDS = r"\d{1,3}(,\d{3})+"
 # Marks that separate items now and then, and are parts of ids and addresses more often.
-_RARE_SEPARATORS = ("/", "+", "&", "~", ":", "#", "^", "@", "_", "-")
+_RARE_SEPARATORS = ("/", "+", "&", "~", ":", "#", "^", "@", "_", "-", ">", "->", "，", "、", "；", "｜")
 # Beside another mark, a space is a part of the separator.
 _SPACE_BETWEEN = r"[^\s,;|]\s+[^\s,;|]"
 # Rows of one session and query that are further apart, in seconds, are different searches.
@@ -105,7 +108,8 @@ def proven_separator(connection: duckdb.DuckDBPyConnection, table: str, column: 
     """What separates the items in those cells that are no lists in brackets.
 
     Both readings of a cell, one id or several, are compared with the known items: that reading is proven which alone
-    knows an entry of every cell in which any knows one, and all entries where any knows all.
+    knows an entry of every cell in which any knows one, and all entries where any knows all. A list that is cut short
+    or printed says nothing of the others: its row is bad.
 
     Args:
         connection: Of the workspace, with ``known_items``.
@@ -116,9 +120,11 @@ def proven_separator(connection: duckdb.DuckDBPyConnection, table: str, column: 
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE cells AS SELECT DISTINCT cell
-        FROM (SELECT {trimmed(column)} AS cell FROM {table} WHERE problem IS NULL)
-        WHERE cell NOT IN ({MISSING}) AND NOT regexp_full_match(cell, {literal(IS_LIST)})
-            AND regexp_matches(cell, '[^\\pL\\pN]')
+        FROM (
+            SELECT {trimmed(column)} AS cell FROM (SELECT DISTINCT {column} FROM {table} WHERE problem IS NULL)
+        )
+        WHERE cell NOT IN ({MISSING}) AND regexp_matches(cell, '[^\\pL\\pN]')
+            AND NOT regexp_full_match(cell, {literal(IS_LIST)}) AND NOT {logs_clicks.is_broken_list("cell")}
         """
     )
     usual = [mark for mark in SEPARATORS.values() if mark]
@@ -259,43 +265,57 @@ def check_no_flags(connection: duckdb.DuckDBPyConnection, table: str, name: str,
         )
 
 
-def check_no_counts(connection: duckdb.DuckDBPyConnection, table: str, name: str, separator: str, path: Path) -> None:
+def check_no_counts(
+    connection: duckdb.DuckDBPyConnection, table: str, name: str, separator: str, path: Path, *, is_given: bool
+) -> None:
     """Check that the column ``items`` is proven to hold ids, not numbers of clicks, or places or marks in a list.
+
+    Args:
+        connection: Of the workspace, with ``known_items``.
+        table: Has the text column ``items``.
+        name: Of the column.
+        separator: Of the items in a cell.
+        path: The file, for messages.
+        is_given: Whether the user says the separator; otherwise ``1,204`` is one number.
 
     Raises:
         DataError: If it is not.
     """
     cells = f"(SELECT DISTINCT {unwrapped(trimmed('items'))} AS cell FROM {table} WHERE problem IS NULL)"
+    is_number = "false" if is_given else f"regexp_full_match(cell, {literal(_THOUSANDS)})"
+    several = f"CASE WHEN {is_number} THEN [cell] ELSE {list_of_cell('cell', separator)} END"
     entries = f"""
-        (SELECT DISTINCT entry, is_list FROM (
-            SELECT unnest(entries) AS entry, len(entries) > 1 OR regexp_full_match(cell, {literal(IS_LIST)}) AS is_list
-            FROM (SELECT cell, {list_of_cell("cell", separator)} AS entries FROM {cells}))
+        (SELECT DISTINCT entry, has_several, is_list FROM (
+            SELECT unnest(entries) AS entry, len(entries) > 1 AS has_several,
+                len(entries) > 1 OR regexp_full_match(cell, {literal(IS_LIST)}) AS is_list
+            FROM (SELECT cell, {several} AS entries FROM {cells}))
         WHERE entry IS NOT NULL)
     """
     number = f"""
         CASE WHEN regexp_full_match(entry, {literal(_NUMBER)}) THEN try_cast(entry AS DOUBLE)
+            WHEN regexp_full_match(entry, {literal(_THOUSANDS)}) THEN try_cast(replace(entry, ',', '') AS DOUBLE)
             WHEN lower(entry) IN ({logs_clicks.FLAGS}) THEN 1 END
     """
-    texts, n, lists, least, most, known, examples = only_row(
+    texts, n, several, lists, least, most, known, examples = only_row(
         connection,
         f"""
-        SELECT count(id) FILTER (number IS NULL), count(number), count(number) FILTER (is_list), min(number),
-            max(number), count(id), min(entry, 3) FILTER (number IS NOT NULL)
+        SELECT count(id) FILTER (number IS NULL), count(number), count(number) FILTER (has_several),
+            count(number) FILTER (is_list), min(number), max(number), count(id),
+            min(entry, 3) FILTER (number IS NOT NULL)
         FROM (SELECT *, {number} AS number FROM {entries}) LEFT JOIN known_items ON {_comparable("entry")} = id
         """,
     )
     # One word that is a known item proves that the numbers beside it are ids too.
     if texts or not n:
         return
-    if not lists:
+    other = "places in a list of results, or marks of those clicked" if lists else "numbers of clicks"
+    if not several:
         # Greater than any number of clicks and, for the most part, known.
         meant = least > _MOST_CLICKS and 2 * known >= n
-        other = "numbers of clicks"
     else:
         (highest,) = only_row(connection, "SELECT max(try_cast(id AS DOUBLE)) FROM known_items")
-        small = most <= _MOST_RESULTS and (highest or 0) > _MOST_CLICKS
+        small = most <= _MOST_RESULTS and (highest or 0) > _SMALL_PART * most
         meant = not (most <= 1 or small or (not known and most <= _MOST_CLICKS))
-        other = "places in a list of results, or marks of those clicked"
     if not meant:
         problem = f"column '{shown(name)}' holds numbers ({', '.join(examples)}): {other}, or item ids"
         remedy = (
@@ -305,38 +325,48 @@ def check_no_counts(connection: duckdb.DuckDBPyConnection, table: str, name: str
         raise DataError(path, problem, remedy)
 
 
-def check_clicked(
-    connection: duckdb.DuckDBPyConnection, table: str, name: str, found: Sequence[str], path: Path
-) -> None:
-    """Check that the rows of a table, which have one ``item`` and no flag, are proven to be clicks, not results.
-
-    Two items of one search at one moment are results of it, or clicks that all have the time of the search.
+def check_clicked(name: str, found: Sequence[str], path: Path) -> None:
+    """Check that no column may tell which rows are clicks, where rows have one ``item`` and no flag.
 
     Args:
-        connection: Of the workspace.
-        table: Has the text columns ``user``, ``query``, ``time`` and ``item``.
         name: Of the column of the item.
-        found: All columns.
+        found: All columns that have no meaning yet.
+        path: The file, for messages.
+
+    Raises:
+        DataError: If one may.
+    """
+    kinds = [] if says_clicked(name) else kinds_of_rows(found)
+    if kinds:
+        problem = f"rows with an item may be results that were shown, or clicks: column '{shown(kinds[0])}' may tell"
+        raise DataError(path, problem, _click_remedy(name))
+
+
+def check_moments(connection: duckdb.DuckDBPyConnection, name: str, is_position: bool, path: Path) -> None:
+    """Check that the rows of searches, which have one item and no flag, are proven to be clicks, not results.
+
+    Nobody clicks two items within a second: they are results of a search, or clicks that all have its time.
+
+    Args:
+        connection: Of the workspace, with the good rows in ``read_searches`` and the table ``query_texts``.
+        name: Of the column of the item.
+        is_position: Whether times only say what comes first.
         path: The file, for messages.
 
     Raises:
         DataError: If they are not.
     """
-    remedy = (
-        f"Say so: {_OPTION} item={shown(name)} if each row is a click; click=COLUMN for the column that tells; "
-        "item=- if clicked items are not known."
-    )
     if says_clicked(name):
         return
-    kinds = kinds_of_rows(found)
-    if kinds:
-        problem = f"rows with an item may be results that were shown, or clicks: column '{shown(kinds[0])}' may tell"
-        raise DataError(path, problem, remedy)
     rows = connection.execute(
         f"""
-        SELECT user, query, min({trimmed("item")}) AS first, max({trimmed("item")}) AS last FROM {table}
-        WHERE problem IS NULL AND {trimmed("item")} NOT IN ({MISSING})
-        GROUP BY user, query, time HAVING first <> last ORDER BY ALL LIMIT 1
+        SELECT user, query, least(item, before) AS first, greatest(item, before) AS last FROM (
+            SELECT user, query, item, lag(item) OVER search AS before, seconds - lag(seconds) OVER search AS gap
+            FROM (
+                SELECT user, query, lower(words) AS words, seconds, items[1] AS item
+                FROM read_searches JOIN query_texts USING (query) WHERE len(items) > 0
+            ) WINDOW search AS (PARTITION BY user, words ORDER BY seconds, item)
+        ) WHERE item <> before AND {"gap = 0" if is_position else "gap < 1"} ORDER BY ALL LIMIT 1
         """
     ).fetchall()
     if rows:
@@ -345,7 +375,14 @@ def check_clicked(
             f"items at one moment of one search may have been shown, or clicked: {_short(first)} and {_short(last)} of "
             f"user {_short(user)} and query {_short(query)}"
         )
-        raise DataError(path, problem, remedy)
+        raise DataError(path, problem, _click_remedy(name))
+
+
+def _click_remedy(name: str) -> str:
+    return (
+        f"Say so: {_OPTION} item={shown(name)} if each row is a click; click=COLUMN for the column that tells; "
+        "item=- if clicked items are not known."
+    )
 
 
 def is_one_search(
@@ -399,7 +436,8 @@ def long_searches(connection: duckdb.DuckDBPyConnection) -> list[str]:
     rows, longest = only_row(connection, f"SELECT count(*), max(span) FROM {_SPANS} WHERE span > {_LONGEST_SEARCH}")
     if not rows:
         return []
-    return [f"{rows:,} searches take longer than a day, the longest {told_span(longest)}: check search=."]
+    take = "search takes" if rows == 1 else "searches take"
+    return [f"{rows:,} {take} longer than a day, the longest {told_span(longest)}: check search=."]
 
 
 def told_span(seconds: float, is_position: bool = False) -> str:

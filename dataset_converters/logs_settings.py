@@ -105,7 +105,8 @@ class Log:
             return None
         more = f" and {len(self.empty) - _NAMES_SHOWN:,} more" if len(self.empty) > _NAMES_SHOWN else ""
         told = ", ".join(self.empty[:_NAMES_SHOWN]) + more
-        return f"{len(self.empty):,} of the files of {self.role} hold nothing, and are left out: {told}."
+        hold, are = ("holds", "is") if len(self.empty) == 1 else ("hold", "are")
+        return f"{len(self.empty):,} of the files of {self.role} {hold} nothing, and {are} left out: {told}."
 
     def named_columns(self) -> dict[str, list[str]]:
         """Its columns as plain values."""

@@ -12,6 +12,7 @@ from dataset_converters.bad_rows import BadRows
 from dataset_converters.logs_checks import check_spaces, check_times
 from dataset_converters.logs_columns import Columns, is_session
 from dataset_converters.logs_proofs import (
+    check_moments,
     check_one_item_a_row,
     is_one_search,
     long_searches,
@@ -28,6 +29,7 @@ from dataset_converters.query_words import split_queries
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count, only_row, run
 from recbole_gserec.errors import DataError
+from recbole_gserec.wording import plural
 
 # What tables hold in place of an id where there was no click; also honest ids, where they are known.
 _MARKS_OF_NONE = ("0", "0.0", "-1", "-1.0", "false", "no", "no click", "noclick", "empty")
@@ -111,6 +113,10 @@ def _read(
     warnings: list[str] = []
     if form is not None and form.grouped_by:
         split_queries(connection, "read_searches", words)
+        is_guess = "item" in columns and "item" not in settings.columns.get(log.role, {})
+        if is_guess and "click" not in columns:
+            is_position = clock is not None and clock.is_position
+            check_moments(connection, columns["item"][0], is_position, log.path)
         form, columns, warnings = _searches_by_id(connection, log, form, columns, clock, settings)
     return Understood(log.role, log.layouts, columns, rows, bad_rows, clock, form, tuple(warnings))
 
@@ -181,8 +187,9 @@ def _doubtful_clicks(connection: duckdb.DuckDBPyConnection, replace_spaces: bool
     if not n:
         return ["No search has a clicked item: check which column holds them."]
     if not known:
+        none = "The one clicked item is not known" if n == 1 else f"None of the {n:,} clicked items is known"
         return [
-            f"None of the {n:,} clicked items is known from the other logs: check that all write item ids alike, and "
+            f"{none} from the other logs: check that all write item ids alike, and "
             "which column holds the clicked items."
         ]
     marks = ", ".join(map(literal, _MARKS_OF_NONE))
@@ -190,7 +197,8 @@ def _doubtful_clicks(connection: duckdb.DuckDBPyConnection, replace_spaces: bool
         f"SELECT id, n FROM {clicked} WHERE lower(id) IN ({marks}) AND id NOT IN (FROM known_items) ORDER BY id"
     ).fetchall()
     return [
-        f"The clicked item '{name}', {number:,} times, is no known item: if it means no click, leave its cells empty."
+        f"The clicked item '{name}', {number:,} {plural('time', number)}, is no known item: if it means no click, "
+        "leave its cells empty."
         for name, number in rows
     ]
 
@@ -202,8 +210,9 @@ def _doubtful_rows(connection: duckdb.DuckDBPyConnection, log: Understood) -> li
         "SELECT max(len(items)), count(*) - count(DISTINCT (user, query, seconds)) FROM read_searches"
     ).fetchall()[0]
     if repeated and most == 1:
+        repeat = "search repeats" if repeated == 1 else "searches repeat"
         return [
-            f"{repeated:,} searches repeat the user, query and time of another, and none has two clicked items: "
+            f"{repeated:,} {repeat} the user, query and time of another, and none has two clicked items: "
             "if each row is a click, name the column of the clicked item item=, not items=."
         ]
     return []

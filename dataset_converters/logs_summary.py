@@ -122,7 +122,8 @@ def _counts(connection: duckdb.DuckDBPyConnection, log: Understood, longest: flo
         mean, most, none = connection.execute(
             "SELECT avg(len(items)), max(len(items)), count(*) FILTER (len(items) = 0) FROM searches"
         ).fetchall()[0]
-        counts |= {"clicks of a search": f"{mean:.2f} on average, {most:,} at most; none in {none:,} searches"}
+        searched = "search" if none == 1 else "searches"
+        counts |= {"clicks of a search": f"{mean:.2f} on average, {most:,} at most; none in {none:,} {searched}"}
         if longest is not None:
             is_position = log.clock is not None and log.clock.is_position
             counts |= {"longest search": told_span(longest, is_position)}

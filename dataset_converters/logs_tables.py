@@ -31,6 +31,7 @@ REMEDIES = {
     "time is in the": "Check --time-format.",
     "time names": "Give times with their day.",
     "time is a day": "Say the unit, --time-unit ms, or how the clock is written, --time-format '%Y-%m-%d %H%M%S'.",
+    "time is more": "Check the unit of what is counted since the day: --time-unit.",
     "time can be": "Say which: --time-unit s, or --time-format '%Y%m%d%H'.",
     "time is in another": "Bring all times of the file to one unit, or say which: --time-unit.",
     "item holds": "Give --replace-spaces; a column that lists several items is named by items=COLUMN.",
@@ -173,12 +174,15 @@ def search_form(
             ids_hold_spaces=settings.replace_spaces or SPACED in problems,
         )
         if is_guess:
-            logs_proofs.check_no_counts(connection, table, name, separator, path)
+            is_given = settings.click_separator is not None
+            logs_proofs.check_no_counts(connection, table, name, separator, path, is_given=is_given)
     elif by_click and "item" not in given:
         (name,) = columns["item"]
         logs_proofs.check_one_item(connection, table, name, path)
         if "click" not in columns:
-            logs_proofs.check_clicked(connection, table, name, found, path)
+            used = {column for names in columns.values() for column in names}
+            unused = [column for column in found if column not in used]
+            logs_proofs.check_clicked(name, unused, path)
     one_search = ("user", "query", "search" if "search" in columns else "time")
     grouped_by = one_search if by_click or "search" in columns else ()
     return SearchForm(by_click, separator, grouped_by), {m: columns[m] for m in MEANINGS["searches"] if m in columns}

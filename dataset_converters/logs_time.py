@@ -54,6 +54,8 @@ _NO_DAY = r"\d{4}[-/]\d{1,2}|\d{4}-?[Ww]\d{2}"
 _MIDNIGHT = r"^(\S+)[T ]00:00:00(?:\.0+)?\s+(\S.*)$"
 _NUMBER_BEHIND = r"^(.*\S)\s+(\d+\.?\d*(?:[eE]\+?\d+)?)$"
 _CLOCK_IN_DIGITS = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
+# What is counted since the beginning of a day, in seconds, goes a little beyond it at most.
+_MOST_SINCE_DAY = 2 * 86400
 _PLAIN_TEXT = "replace(replace(front, '/', '-'), ',', '.')"
 
 
@@ -280,6 +282,8 @@ def timed(table: str, clock: Clock | None, settings: TimeSettings) -> str:
                 WHEN kind = 'unclear' THEN 'time is a day and a number of no known unit'
                 WHEN kind = 's' AND {literal(kind)} = 'unclear'
                     THEN 'time can be seconds since 1970 or a date with its hour'
+                WHEN kind = 'offset' AND {_since_day(settings)} > {_MOST_SINCE_DAY}
+                    THEN 'time is more than two days after its day'
                 WHEN NOT ({_fits(kind)})
                     THEN 'time is in another unit: ' || CASE kind {others} END || {literal(", " + most)}
             END AS time_problem
@@ -405,6 +409,10 @@ def _epoch(value: str, settings: TimeSettings) -> str:
     return f"epoch(timezone({literal(settings.zone)}, {value}))"
 
 
+def _since_day(settings: TimeSettings) -> str:
+    return f"behind::DOUBLE / {UNITS.get(settings.unit or '', 1.0)!r}"
+
+
 def _seconds(kind: str, settings: TimeSettings) -> str:
     if kind in UNITS:
         return f"number / {UNITS[kind]!r}"
@@ -412,6 +420,6 @@ def _seconds(kind: str, settings: TimeSettings) -> str:
     return {
         "date": dated,
         "compact": dated,
-        "offset": f"epoch(date) + behind::DOUBLE / {UNITS.get(settings.unit or '', 1.0)!r}",
+        "offset": f"epoch(date) + {_since_day(settings)}",
         "format": _epoch("formatted", settings),
     }.get(kind, "NULL::DOUBLE")

@@ -342,8 +342,8 @@ def test_times_that_do_not_fit_together_are_refused(files, searches, problem):
 def test_disjoint_and_unlikely_times_can_be_accepted(files):
     late = files(searches="user,query,time,clicked_items\nann,shoe,2100-01-01,a\nann,shoe,1980-01-01,a\n")
     assert Read(*late).warnings == [
-        "1 times of searches lie before 1990: check units and time zones.",
-        "1 times of searches lie in the future: check units and time zones.",
+        "1 time of searches lies before 1990: check units and time zones.",
+        "1 time of searches lies in the future: check units and time zones.",
     ]
     read = Read(*files(searches="user,query,time,clicked_items\nann,shoe,1995-01-01,a\n"), allow_disjoint_times=True)
     assert read.warnings[0].startswith("The two logs do not overlap")

@@ -111,6 +111,19 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
         ("{'a': 1}", "clicked items are no list of ids"),
         ("{a: 1}", "clicked items are no list of ids"),
         ("[[a, b]]", "clicked items are no list of ids"),
+        *[
+            (cell, "clicked items are no list of ids")
+            for cell in (
+                "OrderedSet(['a'])",
+                "tensor([17])",
+                "tensor(17)",
+                "OrderedSet()",
+                "x.Bag({'a', 'b'})",
+                "tensor([1, 2], device='cuda:0')",
+                "jnp.Foo(('a',))",
+            )
+        ],
+        ("lamp(17)", ["lamp(17)"]),
         ("WrappedArray(a, b)", "clicked items are no list of ids"),
         ("[('a', 1)]", "clicked items are a list whose quotation marks do not fit together"),
         ("[Item('a')]", "clicked items are a list whose quotation marks do not fit together"),
@@ -131,6 +144,16 @@ def test_lists(connection, cell, items):
         ("a|b||", "|", ["a", "b"]),
         ("a,b", ",", ["a", "b"]),
         ("a;b", "|", ["a;b"]),
+        *[
+            (cell, " ", "clicked items are torn apart by their separator")
+            for cell in ("a & b", "a > b", "a / b", "a and b", "a OR b", "a → b", "a ， b", "a， b")
+        ],
+        ("& Band", "", "clicked item holds white space"),
+        ("&", " ", ["&"]),
+        ("🍎 🍐", " ", ["🍎", "🍐"]),
+        ("[a & b]", " ", "clicked items are no list of ids"),
+        ("a - b", " ", "clicked item is missing"),
+        ("a->b", "->", ["a", "b"]),
         ("a b,c", "", "clicked item holds white space"),
         ("p,1.html", "", ["p,1.html"]),
     ],

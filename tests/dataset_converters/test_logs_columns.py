@@ -97,6 +97,17 @@ def test_what_is_not_clear_is_asked(role, found, given, problem):
 
 
 @pytest.mark.parametrize(
+    ("found", "told"),
+    [("time date", "time=date+time"), ("event_date event_time", "time=event_date+event_time"), ("ts time", ""),
+     ("timestamp date", ""), ("date created_at", ""), ("date day", "")],
+)  # fmt: skip
+def test_a_day_and_a_clock_are_proposed_to_be_joined(found, told):
+    with pytest.raises(DataError) as error:
+        resolved("interactions", f"uid item_id {found}")
+    assert (f"both together are {told}." in str(error.value)) if told else ("together" not in str(error.value))
+
+
+@pytest.mark.parametrize(
     ("role", "text", "problem"),
     [
         ("interactions", "usr=a", "'usr' is no meaning.* Did you mean 'user'"),

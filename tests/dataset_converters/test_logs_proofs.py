@@ -72,6 +72,25 @@ def test_numbers_that_are_known_and_too_great_for_counts_are_ids(read):
         read("user query time clicks", rows, items="a b c")
 
 
+@pytest.mark.parametrize(
+    "cells", [["3", "1,204", "2"], ["[3]", "[2]"], ["1,3", "2", "1,2"], ["3", "", "12,204"], ["1,234,200"]]
+)
+def test_small_numbers_are_no_ids_though_items_have_them(read, cells):
+    rows, known = searches_of(cells), " ".join(map(str, range(1, 301)))
+    with pytest.raises(DataError, match="'clicked' holds numbers .*, or item ids.* items=clicked if"):
+        read("user query time clicked", rows, items=known)
+    assert clicks(read("user query time clicked", rows, items=known, given="items=clicked"))[0]
+
+
+def test_lists_of_small_known_numbers_are_ids(read):
+    rows = searches_of(["17 201", "250", "5 6"])
+    known = " ".join(map(str, range(1, 301)))
+    assert clicks(read("user query time clicked", rows, items=known)) == [["17", "201"], ["250"], ["5", "6"]]
+    assert clicks(read("user query time clicked", searches_of(["1193 3"]), items="3 1193")) == [["1193", "3"]]
+    told = read("user query time clicked", searches_of(["1,204"]), items=known, click_separator="comma")
+    assert clicks(told) == [["1", "204"]]
+
+
 @pytest.mark.parametrize("cells", [["[1, 3]", "[2]"], ["1 3", "2"], ["[0, 1, 0]", "[1, 1]"], ["[true, false]", "[]"]])
 def test_places_and_marks_in_a_list_are_no_ids(read, cells):
     with pytest.raises(DataError, match="'clicks' holds numbers .*: places in a list of results, or marks"):
@@ -110,6 +129,7 @@ def test_one_id_or_several_is_told_by_the_known_items(read, items, cells, expect
         ("a b c", ["http://x.com/p,1.html"]),
         ("a b a,b", ["a,b"]),
         ("a b c", ["a+b", "c"]),
+        *[("a b c", [f"a{mark}b", "c"]) for mark in ("，", "、", "；", "｜", ">", "->")],
         ("12 34 56", ["12-34"]),
         ("a b c d", ["a,b", "c;d"]),
         ("a b c", ["a;b", "c,d"]),
@@ -122,6 +142,15 @@ def test_one_id_or_several_is_asked_for_where_they_do_not_tell(read, items, cell
         read("user query time clicked_items", rows, items=items)
     said = read("user query time clicked_items", rows, items=items, click_separator="none")
     assert clicks(said) == [[cell] for cell in cells]
+
+
+@pytest.mark.parametrize(
+    "torn", ['["a", "b', 'a", "b"]', "['a', 'b'", "<generator object a, b>", "set(['a', 'b'", "tensor([1, 2])"]
+)
+def test_one_broken_list_is_one_bad_row(read, torn):
+    found = read("user query time clicked_items", searches_of([*['["a", "b"]'] * 5, torn]))
+    assert clicks(found) == [["a", "b"]] * 5
+    assert found.bad_lines("searches") == [7]
 
 
 def test_spaces_in_ids_are_replaced_alike_in_both_logs(read):
@@ -143,7 +172,7 @@ def test_spaces_in_ids_are_replaced_alike_in_both_logs(read):
 @pytest.mark.parametrize("name", ["item_id", "product_id", "sku"])
 def test_results_are_not_taken_for_clicks(read, name):
     page = [("u", "shoe", T, item) for item in "abc"]
-    with pytest.raises(DataError, match=f"may have been shown, or clicked: 'a' and 'c'.* item={name} if each row"):
+    with pytest.raises(DataError, match=f"may have been shown, or clicked: 'a' and 'b'.* item={name} if each row"):
         read(f"user query time {name}", page)
     assert clicks(read(f"user query time {name}", page, given=f"item={name}")) == [["a", "b", "c"]]
     assert clicks(read(f"user query time clicked_{name}", page)) == [["a", "b", "c"]]
@@ -154,6 +183,38 @@ def test_results_are_not_taken_for_clicks(read, name):
     assert clicks(read(f"user query time {name}", single)) == [["a"], []]
     with pytest.raises(DataError, match="holds several known items in a cell, separated by pipe, such as 'a|b'"):
         read(f"user query time {name}", [("u", "shoe", T, "a|b")])
+
+
+@pytest.mark.parametrize(
+    ("query", "time"),
+    [("shoe", f"{T}.004"), ("Shoe", T), ("shoe!", f"{T}.9"), ("shoe", "2023-11-14T23:13:20.5+01:00")],
+)
+def test_results_within_a_second_are_not_taken_for_clicks(read, query, time):
+    first = "2023-11-14T22:13:20Z" if "+" in str(time) else str(T)
+    rows = [("u", "shoe", first, "a"), ("u", query, time, "c")]
+    with pytest.raises(DataError, match="may have been shown, or clicked: 'a' and 'c'"):
+        read("user query time item_id", rows)
+    said = read("user query time item_id", rows, given="item=item_id")
+    assert sorted(sum(clicks(said), [])) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    "other", [("u", "shoe", T, "a"), ("v", "shoe", T, "b"), ("u", "hat", T, "b"), ("u", "shoe", T + 1, "b")]
+)
+def test_rows_that_may_be_clicks_are(read, other):
+    found = read("user query time item_id", [("u", "shoe", T, "a"), other])
+    assert sum(clicks(found), []) == ["a", other[-1]]
+
+
+def test_columns_that_may_tell_clicks_from_results(read):
+    rows = [("u", "shoe", T, "a", 1), ("u", "hat", T + 5, "b", 0)]
+    names = "label type target clk ctr iclick op operation kind status Position rank rating relevance"
+    for name in names.split():
+        with pytest.raises(DataError, match=f"column '{name}' may tell.* click=COLUMN"):
+            read(f"user query time item_id {name}", rows)
+    assert clicks(read("user query time item_id label", rows, given="click=label")) == [["a"], []]
+    assert clicks(read("user query time clicked_item_id position", rows)) == [["a"], ["b"]]
+    assert clicks(read("user type time item_id", [row[:4] for row in rows], given="query=type")) == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize("click", ["1", "1.0", "true", "Y", "3"])
@@ -193,7 +254,7 @@ def test_a_search_does_not_take_days(read):
     assert clicks(read(names, rows, given="search=-")) == [["a"], ["b"], ["c"]]
     said = read(names, rows, given="search=search_id")
     assert clicks(said) == [["a", "b", "c"]]
-    assert said.warnings == ["1 searches take longer than a day, the longest 47.8 hours: check search=."]
+    assert said.warnings == ["1 search takes longer than a day, the longest 47.8 hours: check search=."]
 
 
 def test_rows_of_one_search_may_write_its_query_in_several_ways(read):
@@ -273,7 +334,7 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
         convert_logs(tmp_path, "x", interactions, searches)
     assert "\n".join(caplog.messages).startswith(told)
     for line in (
-        "clicks of a search            1.00 on average, 2 at most; none in 1 searches",
+        "clicks of a search            1.00 on average, 2 at most; none in 1 search",
         "row 1: user=u, query=q, time=2023-11-14 22:14:50, items=x y",
         "clicked items that are known  0 of 2 (0.0%)",
         "warning: None of the 2 clicked items is known from the other logs: check that all write item ids alike",
@@ -285,7 +346,7 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
 def test_marks_of_no_click_are_warned_of(read):
     found = read("user query time clicked_item_id", searches_of(["a", 0, -1, 0]))
     assert found.warnings == [
-        "The clicked item '-1', 1 times, is no known item: if it means no click, leave its cells empty.",
+        "The clicked item '-1', 1 time, is no known item: if it means no click, leave its cells empty.",
         "The clicked item '0', 2 times, is no known item: if it means no click, leave its cells empty.",
     ]
 

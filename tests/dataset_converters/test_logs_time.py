@@ -193,6 +193,12 @@ ASKED = "time is a day and a number of no known unit"
         (["2024-03-01 10:00:00 +0100"], {}, "date", [MOMENT]),
         (["2024-03-01 32400000", "2024-03-01 32400250"], {"unit": "ms"}, "offset", [MOMENT, MOMENT + 0.25]),
         (["20240301 32400", "2024-03-01 00:00:00 32400.5"], {"unit": "s"}, "offset", [MOMENT, MOMENT + 0.5]),
+        (
+            ["2024-03-01 32400000", "2024-03-01 172800"],
+            {"unit": "s"},
+            "offset",
+            ["time is more than two days after its day", MOMENT + 39 * 3600],
+        ),
         (["2024-03-01 100000"], {"unit": "ms"}, "offset", [MOMENT - 9 * 3600 + 100]),
         (["2024-03-01 0"], {"unit": "ms", "zone": "Europe/Berlin"}, "offset", [MOMENT - 10 * 3600]),
         # No number says by itself what it counts.
