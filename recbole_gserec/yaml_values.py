@@ -7,7 +7,6 @@ do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from typing import Any, TextIO
 
 import yaml
@@ -74,16 +73,20 @@ class Loader(yaml.SafeLoader):
             self._sizes[id(node)] = self._n_values - before
         return node
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """A dict; the same name twice is an error, since the first value would be lost."""
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """A dict; the same name twice is an error, since the first value would be lost.
+
+        Looked for as the text has it: what is merged into a dict may well have names that stand there too.
+        """
+        node = super().compose_mapping_node(anchor)
         names: set[tuple[str, str]] = set()
-        for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        for name, _ in node.value:
             if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
                 if (name.tag, name.value) in names:
                     shown = name.value[:_SHOWN]
-                    raise yaml.constructor.ConstructorError(None, None, f"'{shown}' stands here twice", name.start_mark)
+                    raise yaml.composer.ComposerError(None, None, f"'{shown}' stands here twice", name.start_mark)
                 names.add((name.tag, name.value))
-        return super().construct_mapping(node, deep)
+        return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         is_number = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int"

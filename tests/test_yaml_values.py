@@ -274,6 +274,23 @@ def test_values_in_the_wrong_form_are_refused(text):
         read_yaml(f"a: {text}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: {y: {base: &base {a: 1}, mid: &mid {<<: *base, a: 2}}}\ntop: {<<: *mid}",
+        "x: {base: &base {a: 1, b: 3}, mid: &mid {<<: *base, a: 2}, more: *mid}\ntop: {<<: [*mid, *base], b: 4}",
+        "x:\n  mid: &mid\n    <<: {a: 1}\n    a: 2\ntop:\n  <<: *mid\n  a: 3\nagain:\n  <<: *mid",
+    ],
+)
+def test_what_is_merged_may_have_names_that_stand_there_too(text):
+    assert read_yaml(text) == yaml.safe_load(text)
+
+
+def test_a_name_that_stands_twice_beside_what_is_merged_is_refused():
+    with pytest.raises(yaml.YAMLError, match="'a' stands here twice"):
+        read_yaml("base: &base {a: 1}\nx: {<<: *base, a: 2, a: 3}")
+
+
 def test_honest_anchors_are_read():
     text = "base: &base {mode: full, k: [1, 2]}\nmine: {<<: *base, k: 3}\nagain: *base"
     assert read_yaml(text) == {
