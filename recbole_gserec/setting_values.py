@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
+from math import isfinite
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         special["train_neg_sample_args"] = _train_neg_sample_args_or_none
     if not ours:
         special["learner"] = _learner_of_recbole
+        special["stopping_step"] = _whole
     for name, value in given.items():
         if name in offline:
             wanted = _wanted_offline(value, *offline[name])
@@ -91,7 +93,7 @@ def _wanted_kind(value: Any, default: Any) -> str | None:
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "True or False"
     if is_number(default):
-        return None if is_number(value) else "a number"
+        return None if _is_finite(value) else "a number"
     if isinstance(default, (list, dict)):
         return None if isinstance(value, type(default)) else f"a {type(default).__name__}"
     return None
@@ -105,7 +107,7 @@ def _wanted(name: str, value: Any, default: Any) -> str | None:
         smallest = int(name in _COUNTS)
         return None if _is_whole(value, smallest) else f"a whole number of at least {smallest}"
     if isinstance(default, float):
-        fits = is_number(value) and value >= 0
+        fits = _is_finite(value) and value >= 0
         if name.endswith("dropout_prob"):
             return None if fits and value < 1 else "a number from 0 to less than 1"
         if name in ("tau_2", "tau_3", "tau_align", "tau_his"):
@@ -120,6 +122,11 @@ def _wanted(name: str, value: Any, default: Any) -> str | None:
 def _is_whole(value: Any, smallest: int | None = None) -> bool:
     fits = isinstance(value, Integral) and not isinstance(value, bool)
     return fits and (smallest is None or value >= smallest)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number, and neither endless nor none: ``1e400`` and ``.nan`` are read as such."""
+    return is_number(value) and (isinstance(value, Integral) or isfinite(value))
 
 
 @cache
@@ -163,8 +170,8 @@ def _seed(value: Any) -> str | None:
     return None if _is_whole(value, 0) and value < 2**32 else "a whole number from 0 to 4294967295"
 
 
-def _eval_step(value: Any) -> str | None:
-    # RecBole: no evaluation below 1.
+def _whole(value: Any) -> str | None:
+    # RecBole: no evaluation below an eval_step of 1; a stopping_step below 0 ends at the first step that is no better.
     return None if _is_whole(value) else "a whole number"
 
 
@@ -206,7 +213,7 @@ def _reduce_lr_on_plateau(value: Any) -> str | None:
         return f"{example}; there are {', '.join(_OF_PLATEAUS)}"
     for name, part in value.items():
         whole = name in ("patience", "cooldown")
-        if not (_is_whole(part, 0) if whole else is_number(part) and part >= 0):
+        if not (_is_whole(part, 0) if whole else _is_finite(part) and part >= 0):
             return f"a {name} that is a {'whole ' * whole}number of at least 0"
     # PyTorch takes no factor that would not lower the rate; 0 would end the training without a word.
     return None if 0 < value.get("factor", 0.1) < 1 else "a factor above 0 and below 1"
@@ -228,7 +235,7 @@ def _train_neg_sample_args(value: Any) -> str | None:
     if not _is_whole(value.get("sample_num", 1), 1):
         return "a sample_num that is a whole number of at least 1"
     alpha = value.get("alpha", 1)
-    return None if is_number(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
+    return None if _is_finite(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
 
 
 def _train_neg_sample_args_or_none(value: Any) -> str | None:
@@ -238,7 +245,7 @@ def _train_neg_sample_args_or_none(value: Any) -> str | None:
 
 _SPECIAL: dict[str, Callable[[Any], str | None]] = {
     "seed": _seed,
-    "eval_step": _eval_step,
+    "eval_step": _whole,
     "loss_decimal_place": _loss_decimal_place,
     "learner": _learner,
     "clip_grad_norm": _clip_grad_norm,

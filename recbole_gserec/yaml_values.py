@@ -1,13 +1,15 @@
 """The one way in which settings are read: YAML, in files and on the command line, and never as code.
 
 Numbers are those that RecBole reads (``1e-5``), and ``None``, as Python writes it, is nothing. Dates stay texts, and so
-do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody means.
+do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody means. A value that is given as a text
+may also be a literal of Python, ``{'split': {'RS': (8, 1, 1)}}``.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Hashable
+import warnings
 from typing import Any, TextIO
 
 import yaml
@@ -21,6 +23,16 @@ _LARGEST, _MOST_DIGITS = 2**63, 100
 _NOTHING = ("", "~", "null", "Null", "NULL", "None")
 _INTERVAL = r"[\[(][^\[\](){};]*[\])]"
 _INTERVALS = re.compile(rf"{_INTERVAL}(?:\s*;\s*{_INTERVAL})+")
+_NAME_OF_INTERVALS = "_num_interval"
+# Python's literals, as far as settings have them. Two strings side by side are none: 'it\'\'s' is YAML.
+_LITERAL = re.compile(
+    r"""(?:[\s\[\](){},:]"""
+    r"""|(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\s*['"])"""
+    r"""|[-+]?(?:0[xXoObB]\w+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?)(?![\w.'"+-])"""
+    r"""|(?:None|True|False)(?![\w'"]))+""",
+    re.DOTALL | re.ASCII,
+)
+_FIRSTS = tuple("[({'\"")
 _SHOWN = 60
 _OWN_RULES = ("int", "float", "null", "timestamp")
 _NO_SETTINGS = ("binary", "omap", "pairs", "set", "timestamp")
@@ -74,16 +86,20 @@ class Loader(yaml.SafeLoader):
             self._sizes[id(node)] = self._n_values - before
         return node
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """A dict; the same name twice is an error, since the first value would be lost."""
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """A dict; the same name twice is an error, since the first value would be lost.
+
+        Looked for as the text has it: what is merged into a dict may well have names that stand there too.
+        """
+        node = super().compose_mapping_node(anchor)
         names: set[tuple[str, str]] = set()
-        for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        for name, _ in node.value:
             if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
                 if (name.tag, name.value) in names:
                     shown = name.value[:_SHOWN]
-                    raise yaml.constructor.ConstructorError(None, None, f"'{shown}' stands here twice", name.start_mark)
+                    raise yaml.composer.ComposerError(None, None, f"'{shown}' stands here twice", name.start_mark)
                 names.add((name.tag, name.value))
-        return super().construct_mapping(node, deep)
+        return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         is_number = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int"
@@ -123,10 +139,12 @@ def read_yaml(text: str | TextIO) -> Any:
 
 
 def read_value(name: str, text: str) -> Any:
-    """The value of a setting that is given as a text: on a command line, or in a dictionary.
+    r"""The value of a setting that is given as a text: on a command line, or in a dictionary.
 
-    As in a file, but that lists and dicts stand in brackets and braces. Nothing is ever evaluated: what is no such
-    value is the text itself, as in ``[3,inf);[9,9]``, RecBole's intervals.
+    A text that begins with a bracket, a brace or a quotation mark is a literal of Python if it can be one: ``'\t'`` is
+    a tab, and a tuple becomes a list. Else it is read as in a file, but that lists and dicts stand in brackets and
+    braces. Nothing is ever evaluated: what is no such value is the text itself, as in ``{1, 2}``, or in
+    ``[3,inf);[9,9]``, RecBole's intervals. A setting whose name ends in ``_num_interval`` is such a text always.
 
     Args:
         name: Of the setting.
@@ -134,6 +152,65 @@ def read_value(name: str, text: str) -> Any:
 
     Raises:
         SettingError: For a value that is huge, endless or nested too deep.
+    """
+    if name.endswith(_NAME_OF_INTERVALS) and text.lstrip().startswith(("[", "(")):
+        return text
+    try:
+        try:
+            return _python_value(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return _yaml_value(text)
+    except YAMLLimitError as error:
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\u2026"
+        raise SettingError(f"{name} is '{shown}': {error.problem}") from error
+    except yaml.YAMLError:
+        return text
+
+
+def _python_value(text: str) -> Any:
+    """The value of a literal of Python that a setting can have.
+
+    Raises:
+        ValueError, SyntaxError, MemoryError, RecursionError: If the text is none.
+        YAMLLimitError: If it is one beyond the limits of all settings.
+    """
+    text = text.strip()
+    if not text.startswith(_FIRSTS) or len(text) > _MOST_CHARACTERS or not _LITERAL.fullmatch(text):
+        raise ValueError
+    with warnings.catch_warnings():
+        # Of a backslash before another letter than Python knows, which stays.
+        warnings.simplefilter("ignore")
+        body = ast.parse(text, mode="eval").body
+    if sum(isinstance(node, (ast.Constant, ast.List, ast.Tuple, ast.Dict)) for node in ast.walk(body)) > _MOST_VALUES:
+        raise YAMLLimitError(problem=f"more than {_MOST_VALUES:,} values")
+    return _plain(body)
+
+
+def _plain(node: ast.expr, depth: int = 1) -> Any:
+    """A literal's value, of lists and dicts alone."""
+    if depth > _DEEPEST:
+        raise YAMLLimitError(problem=f"nested more than {_DEEPEST} deep")
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_plain(element, depth + 1) for element in node.elts]
+    if isinstance(node, ast.Dict):
+        names = [_plain(name, depth + 1) for name in node.keys if isinstance(name, (ast.Constant, ast.UnaryOp))]
+        values = dict(zip(names, (_plain(value, depth + 1) for value in node.values), strict=False))
+        if len(values) < len(node.keys):
+            raise ValueError("a name stands twice, or is a list")
+        return values
+    if not isinstance(node, (ast.Constant, ast.UnaryOp)):
+        raise ValueError("no such value")
+    value = ast.literal_eval(node)
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise YAMLLimitError(problem="a number of more than 64 bits")
+    return value
+
+
+def _yaml_value(text: str) -> Any:
+    """The value of a text as a file would have it, or the text itself.
+
+    Raises:
+        yaml.YAMLError: If it is no YAML, or beyond the limits of all settings.
     """
     loader = None
     try:
@@ -144,16 +221,24 @@ def read_value(name: str, text: str) -> Any:
             is_text = node.tag == "tag:yaml.org,2002:str"
             is_value = node.value == text.strip() and not is_text if node.style is None else node.style in "'\""
         else:
-            is_list = isinstance(node, yaml.CollectionNode) and bool(node.flow_style)
+            is_list = isinstance(node, yaml.CollectionNode) and bool(node.flow_style) and not _is_split(node)
             is_value = is_list and not _INTERVALS.fullmatch(text)
         if is_value or not text:
             return loader.construct_document(node) if node is not None else None
-    except YAMLLimitError as error:
-        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}\u2026"
-        raise SettingError(f"{name} is '{shown}': {error.problem}") from error
-    except yaml.YAMLError:
-        pass
     finally:
         if loader is not None:
             loader.dispose()
     return text
+
+
+def _is_split(node: yaml.Node) -> bool:
+    """Whether YAML takes apart what belongs together, at a comma within ``(1,x)``, or is a set, as ``{1, 2}``."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.style is None and node.value.count("(") != node.value.count(")")
+    if isinstance(node, yaml.MappingNode):
+        # A name without a colon has a value that nobody wrote.
+        return any(
+            value.start_mark.index == name.end_mark.index or _is_split(name) or _is_split(value)
+            for name, value in node.value
+        )
+    return any(map(_is_split, node.value))

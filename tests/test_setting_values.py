@@ -10,6 +10,7 @@ import yaml
 from recbole_gserec.errors import SettingError
 from recbole_gserec.properties_files import model_settings, protocol_settings
 from recbole_gserec.setting_values import _defaults_of_recbole, _recbole_defaults, check_values
+from recbole_gserec.yaml_values import read_value
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,39 @@ def test_what_a_setting_takes_is_said(name, values, wanted):
 def test_other_forms_pass(name, values):
     for value in values:
         check_values({name: value}, "GSERec")
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", "1e400", "-1e400", ".nan"])
+@pytest.mark.parametrize(
+    ("model", "name", "form"),
+    [
+        ("GSERec", "learning_rate", "{}"),
+        ("GSERec", "lambda_u_cl", "{}"),
+        ("GSERec", "tau_2", "{}"),
+        ("GSERec", "reduce_lr_on_plateau", "{{min_lr: {}}}"),
+        ("GSERec", "train_neg_sample_args", "{{alpha: {}}}"),
+        ("BPR", "learning_rate", "{}"),
+        ("BPR", "embedding_size", "{}"),
+        ("LightGCN", "reg_weight", "{}"),
+    ],
+)
+def test_numbers_have_an_end(model, name, form, text):
+    with pytest.raises(SettingError, match=f"^{name} is "):
+        check_values({name: read_value(name, form.format(text))}, model)
+
+
+def test_numbers_of_any_size_have_an_end():
+    check_values({"reg_weight": 10**400, "learning_rate": np.float32(1e38)}, "LightGCN")
+
+
+def test_recboles_models_may_stop_at_any_step():
+    for value in (-1, 0, 10):
+        check_values({"stopping_step": value}, "BPR")
+    for value in (1.5, "never", True, None):
+        with pytest.raises(SettingError, match="^stopping_step is .*; it takes a whole number$"):
+            check_values({"stopping_step": value}, "BPR")
+    with pytest.raises(SettingError, match="^stopping_step is -1; it takes a whole number of at least 0$"):
+        check_values({"stopping_step": -1}, "GSERec")
 
 
 def test_every_default_passes():

@@ -1,6 +1,7 @@
 """YAML is read as RecBole reads it, and runs nothing."""
 
 import ast
+import contextlib
 import inspect
 import json
 import re
@@ -12,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from recbole.config import configurator
 
+from recbole_gserec.config import gpu_ids
 from recbole_gserec.errors import SettingError
 from recbole_gserec.yaml_values import YAMLLimitError, read_value, read_yaml
 
@@ -140,7 +142,6 @@ def test_a_text_is_the_value_that_a_file_would_have(text, value):
         "CE",
         "[3,inf)",
         "(3,10]",
-        "(3,10)",
         "[3,inf);(1,2]",
         "0,1",
         "GSERec: a first try",
@@ -168,12 +169,84 @@ def test_a_text_is_the_value_that_a_file_would_have(text, value):
         "lambda: 3",
         "2**10",
         "exit()",
+        "(CE)",
+        "{1,2}",
+        "{'a', 'b'}",
+        "{a, b}",
+        "{a: 1, b}",
+        "[1, {2, 3}]",
+        "{(1, 2): 3}",
+        "{'a': (1, x)}",
+        "{timestamp: (1,inf)}",
+        "{timestamp: (1,inf]}",
+        "[(a,b),(c,d)]",
+        "['a' 'b']",
+        "'a' 'b'",
+        "[1][0]",
+        "'a'[0]",
+        "(open)(1)",
+        "('a')('b')",
         "\x00",
         "\ud83d",
     ],
 )
 def test_all_else_is_the_text_itself(text):
     assert read_value("name", text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"'\t'", "\t"),
+        (r'"\t"', "\t"),
+        (r"{'sep': '\x01'}", {"sep": "\x01"}),
+        (r"'\d'", r"\d"),
+        (r"'it\'s'", "it's"),
+        ("{'split':{'RS':(8,1,1)}}", {"split": {"RS": [8, 1, 1]}}),
+        ("[(1,2),(3,4)]", [[1, 2], [3, 4]]),
+        ("{'a': (1,2)}", {"a": [1, 2]}),
+        ("(64,32)", [64, 32]),
+        ("('a',)", ["a"]),
+        ("()", []),
+        ("('a', -1.5, None, (True, {2: ()}))", ["a", -1.5, None, [True, {2: []}]]),
+        ("['a', 'b',]", ["a", "b"]),
+        (" [1, 2] ", [1, 2]),
+        ("{'a': 1,\n 'b': 2}", {"a": 1, "b": 2}),
+        ("('it')", "it"),
+    ],
+)
+def test_literals_of_python_are_read_with_lists_for_tuples(text, value):
+    assert read_value("name", text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[Hit, NDCG]", ["Hit", "NDCG"]),
+        ("{mode: full}", {"mode": "full"}),
+        ('{"a": true, "b": [false, null]}', {"a": True, "b": [False, None]}),
+        ("[true, None, ~]", [True, None, None]),
+        ("[f(x), 'it''s', b'c']", ["f(x)", "it's", "b'c'"]),
+        ("{a: , b: ~}", {"a": None, "b": None}),
+        ("{rating: '[3,inf)'}", {"rating": "[3,inf)"}),
+        ("{'rating': '(3,10)'}", {"rating": "(3,10)"}),
+        ("[010, 1:30]", ["010", "1:30"]),
+    ],
+)
+def test_what_is_no_literal_of_python_is_yaml(text, value):
+    assert read_value("name", text) == value
+
+
+@pytest.mark.parametrize("name", ["user_inter_num_interval", "item_inter_num_interval", "entity_kg_num_interval"])
+def test_intervals_stay_texts(name):
+    for text in ("[3,inf]", "[0,10]", "(3,10)", "[3,inf)", "[3,4];[6,inf)", "[0,5);[7,9]"):
+        assert read_value(name, text) == read_value(name, f"'{text}'") == text
+    assert read_value(name, "None") is read_value(name, "") is None
+
+
+@pytest.mark.parametrize("text", ["0", "0,1", "'0,1'", "(0,1)", "[0,1]", "['0', '1']", "'0'", ""])
+def test_gpus_are_those_that_are_named(text):
+    assert gpu_ids(read_value("gpu_id", text)) == ",".join(re.findall(r"\d", text))
 
 
 plain = st.recursive(
@@ -192,12 +265,12 @@ def test_what_python_and_json_print_is_read_back(value):
 @given(st.text())
 def test_any_text_is_a_value_or_itself(text):
     value = read_value("name", text)
-    assert value == text or not isinstance(value, str) or text.strip()[0] in "'\""
+    assert value == text or not isinstance(value, str) or text.strip()[0] in "('\""
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], max_codepoint=0xFFFF), min_size=1))
 def test_a_quoted_text_is_that_text(text):
-    assume("\ufeff" not in text)
+    assume("\ufeff" not in text and "\\" not in text)
     doubled = text.replace("'", "''")
     assert read_value("name", f"'{doubled}'") == text
 
@@ -251,6 +324,13 @@ def test_harmful_texts_are_refused_at_once(text):
         ("9" * 5_000, "a number of more than 64 bits"),
         ("[1, 9223372036854775808]", "a number of more than 64 bits"),
         ("x" * 400_000, "more than 300,000 characters"),
+        ("'" + "x" * 400_000 + "'", "more than 300,000 characters"),
+        ("(" + "(" * 60 + "1," + ")," * 60 + ")", "nested more than 50 deep"),
+        ("('a'," + "1, " * 30_000 + "1)", "more than 10,000 values"),
+        ("(1, 9223372036854775808)", "a number of more than 64 bits"),
+        ("{'a': -9223372036854775809}", "a number of more than 64 bits"),
+        ("[0x" + "f" * 200_000 + "]", "a number of more than 64 bits"),
+        ("[" + "9" * 5_000 + "]", "a number of more than 64 bits"),
     ],
 )
 def test_harmful_values_are_refused_with_their_name(text, problem):
@@ -258,6 +338,32 @@ def test_harmful_values_are_refused_with_their_name(text, problem):
         read_value("topk", text)
     assert str(error.value).startswith("topk is '") and str(error.value).endswith(problem)
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 290_000,
+        "[" + "-" * 290_000 + "1]",
+        "[1" + "+1" * 140_000 + "]",
+        "'" * 290_000,
+        "'a'," * 70_000 + "x",
+        "[" + "1" * 290_000 + "x]",
+        "[" + "1_" * 140_000 + "x]",
+        "'a'" + " " * 290_000 + "x",
+        "'" + "\\" * 290_000,
+        "{" + "(1," * 90_000,
+        "(" + "1," * 140_000,
+        "None" * 70_000,
+        "(" + "{}," * 90_000 + ")x",
+    ],
+    ids=str.__len__,
+)
+def test_harmful_literals_take_little_time(text):
+    start = time.process_time()
+    with contextlib.suppress(SettingError):
+        read_value("topk", text)
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("text", ["a: 1\na: 1", "{a: {b: 1, b: 2}}", "a: 1\n'a': 2", "- {a: 1, a: 1}"])
@@ -272,6 +378,23 @@ def test_a_name_that_stands_twice_is_refused(text):
 def test_values_in_the_wrong_form_are_refused(text):
     with pytest.raises(yaml.YAMLError):
         read_yaml(f"a: {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: {y: {base: &base {a: 1}, mid: &mid {<<: *base, a: 2}}}\ntop: {<<: *mid}",
+        "x: {base: &base {a: 1, b: 3}, mid: &mid {<<: *base, a: 2}, more: *mid}\ntop: {<<: [*mid, *base], b: 4}",
+        "x:\n  mid: &mid\n    <<: {a: 1}\n    a: 2\ntop:\n  <<: *mid\n  a: 3\nagain:\n  <<: *mid",
+    ],
+)
+def test_what_is_merged_may_have_names_that_stand_there_too(text):
+    assert read_yaml(text) == yaml.safe_load(text)
+
+
+def test_a_name_that_stands_twice_beside_what_is_merged_is_refused():
+    with pytest.raises(yaml.YAMLError, match="'a' stands here twice"):
+        read_yaml("base: &base {a: 1}\nx: {<<: *base, a: 2, a: 3}")
 
 
 def test_honest_anchors_are_read():

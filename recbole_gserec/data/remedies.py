@@ -54,7 +54,7 @@ def _as_argument(name: str, value: Any) -> str:
         try:
             is_plain = read_yaml(value) == value
         except yaml.YAMLError:
-            is_plain = value.isprintable() and read_value(name, value) == value
-        if is_plain:
+            is_plain = value.isprintable()
+        if is_plain and read_value(name, value) == value:
             return value
     return json.dumps(value, default=str)

@@ -29,7 +29,8 @@ _KEPT_OF_FAILURES = 2000
 _OBJECT = re.compile(r'\{\s*"')
 _NAME = (
     r"(?:[\w-]{1,20}:)?(?:think(?:ing)?|thoughts?|reason(?:ing|s)?|reflect(?:ion|ing)?|analysis|scratch[_-]?pad"
-    r"|inner[_-]?(?:monologue|thoughts?)|chain[_-]?of[_-]?thought|cot)"
+    r"|inner[_-]?(?:monologue|thoughts?)|internal|deliberat(?:e|ion)|plan(?:ning)?|chain[_-]?of[_-]?thought|cot)"
+    r"(?:[_-][\w-]{1,30})?"
 )
 _BAR, _GAP = "[|\uff5c]", r"\s{0,4}"
 _MARKS = re.compile(
@@ -38,16 +39,21 @@ _MARKS = re.compile(
     rf"(?:{_GAP}<\|message\|>)?|<{_BAR}start_(?:response|text){_BAR}>|\[begin final response\])"
     rf"|(?P<open><\|channel\|?>{_GAP}(?:[^<{{\n]{{0,60}}<\|message\|>|\w*)"
     rf"|<{_GAP}{_NAME}(?:\s[^<>]*(?<!/))?>|\[{_GAP}{_NAME}{_GAP}\]|\u25c1{_GAP}{_NAME}{_GAP}\u25b7"
+    rf"|<(?:begin|start)_(?:of_)?{_NAME}>|&lt;{_GAP}(?:(?:begin|start)_(?:of_)?)?{_NAME}{_GAP}&gt;"
     rf"|<{_BAR}{_GAP}(?:(?:begin|start)_(?:of_)?)?{_NAME}{_GAP}{_BAR}>)"
     rf"|(?P<close><channel\|>|<{_GAP}/{_GAP}{_NAME}{_GAP}>|\[{_GAP}/{_GAP}{_NAME}{_GAP}\]"
+    rf"|<end_(?:of_)?{_NAME}>|&lt;{_GAP}(?:/{_GAP}|end_(?:of_)?){_NAME}{_GAP}&gt;"
     rf"|\u25c1{_GAP}/{_GAP}{_NAME}{_GAP}\u25b7|<{_BAR}{_GAP}(?:/|end_(?:of_)?){_NAME}{_GAP}{_BAR}>)",
     re.IGNORECASE,
 )
 # Without its marks, as servers show it that leave special tokens out.
-_BARE_CHANNELS = re.compile(r"\s*analysis.*?assistant\s*final(?=\W|[A-Z]|$)", re.DOTALL)
+_BARE_CHANNELS = re.compile(r"\s*(?:assistant\s*)?analysis.*?assistant\s*final(?=\W|[A-Z]|$)", re.DOTALL)
 _END_MARKS = re.compile(
     r"(?:\s|<\|(?:end|return|call|im_end|eot_id|endoftext)\|>|\[end final response\])+$", re.IGNORECASE
 )
+_BEFORE_A_MENTION = re.compile(r"(?:[\w,)'\"`] |['\"`(\u201c\u2018])$")
+_AFTER_A_MENTION = re.compile(r" \S|['\"`,.;:!?)\u201d\u2019]")
+_BETWEEN_OBJECTS = re.compile(r"[\w<`]")
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
 # Where more than these fail, reading on would take time and find nothing.
 _MOST_OBJECTS = 200
@@ -85,8 +91,9 @@ def read_answer(completion: Completion, attempts: int = 1) -> Summary:
     """Find the summary in an answer.
 
     Reasoning is taken out, in whatever marks or channel it stands; of what is left, the JSON object with the field
-    ``summary`` counts, also inside a code fence or between other words. Marks within that object are its text. An
-    answer cut off by the limit of tokens is a failure, unless its first object was complete before.
+    ``summary`` counts, also inside a code fence or between other words. Marks within that object are its text, and so
+    are those that a plain answer mentions in a sentence. An answer cut off by the limit of tokens is a failure, unless
+    its first object was complete before.
 
     Args:
         completion: The answer.
@@ -102,12 +109,12 @@ def read_answer(completion: Completion, attempts: int = 1) -> Summary:
 
 def _read(completion: Completion) -> tuple[str, str]:
     parts, is_open = _without_reasoning(completion.text, completion.opens_in_reasoning)
-    found = None
-    for part in reversed(parts):
-        # Of an answer that was cut off, a later object may be part of the first, which has no end.
-        found = json_summary(part, 1 if not completion.is_whole else _MOST_OBJECTS)
-        if found is not None or (part.strip() and not completion.is_whole and not is_open):
-            break
+    found = _found(parts, is_open, completion.is_whole)
+    if found is None:
+        plain, is_plain_open = _without_reasoning(completion.text, completion.opens_in_reasoning, has_mentions=True)
+        # A draft is no answer.
+        if not any(json_summary(part) for part in plain):
+            parts, is_open = plain, is_plain_open
     if found:
         return "json", found
     if is_open:
@@ -120,13 +127,23 @@ def _read(completion: Completion) -> tuple[str, str]:
     return "text", text
 
 
+def _found(parts: list[str], is_open: bool, is_whole: bool) -> str | None:
+    """The summary in JSON, of the last part that has one."""
+    for part in reversed(parts):
+        # Of an answer that was cut off, a later object may be part of the first, which has no end.
+        found = json_summary(part) if is_whole else json_summary(part, 1)
+        if found is not None or (part.strip() and not is_whole and not is_open):
+            return found
+    return None
+
+
 def ends_in_reasoning(prompt: str) -> bool:
     """Whether a prompt ends with the beginning of reasoning, with which the answer then goes on."""
     prompt = prompt.rstrip()
     return any(mark.lastgroup == "open" and mark.end() == len(prompt) for mark in _MARKS.finditer(prompt))
 
 
-def _without_reasoning(text: str, is_open: bool) -> tuple[list[str], bool]:
+def _without_reasoning(text: str, is_open: bool, has_mentions: bool = False) -> tuple[list[str], bool]:
     """The parts of an answer that are no reasoning, and whether it ends in the middle of some.
 
     A mark within a JSON object is part of its text. Reasoning may be nested, and may mention its own marks; the end of
@@ -135,6 +152,7 @@ def _without_reasoning(text: str, is_open: bool) -> tuple[list[str], bool]:
     Args:
         text: The answer.
         is_open: Whether it begins within reasoning.
+        has_mentions: Whether marks in the middle of a sentence that is no reasoning are part of it.
     """
     text = text.strip()
     bare = _BARE_CHANNELS.match(text)
@@ -152,11 +170,42 @@ def _without_reasoning(text: str, is_open: bool) -> tuple[list[str], bool]:
         # Words in brackets are found in plain texts too.
         if not any(mark.lastgroup == "close" and mark.group().startswith("[") for mark in marks):
             marks = [mark for mark in marks if mark.group()[0] != "[" or mark.group().isupper() or not mark.start()]
+        if marks and _ends_an_answer(text, marks[-1], {end for _, end in objects}):
+            rest, depth = _parts(text, marks[:-1], int(is_open), is_nested=True)
+            if not depth:
+                return rest, False
+        if has_mentions:
+            marks = _without_mentions(text, marks, int(is_open))
     parts, depth = _parts(text, marks, int(is_open), is_nested=True)
     if depth:
         # Of two beginnings, the second may be no more than mentioned.
         parts, depth = _parts(text, marks, int(is_open), is_nested=False)
     return parts, depth > 0
+
+
+def _ends_an_answer(text: str, mark: re.Match[str], ends: set[int]) -> bool:
+    """Whether the end of reasoning stands behind the answer's object, and nothing behind it."""
+    is_last = mark.lastgroup == "close" and not _END_MARKS.sub("", text[mark.end() :])
+    return is_last and len(text[: mark.start()].rstrip("` \t\r\n")) in ends
+
+
+def _without_mentions(text: str, marks: list[re.Match[str]], depth: int) -> list[re.Match[str]]:
+    """Marks but those in the middle of a sentence, behind reasoning that has ended, or where none ever ends."""
+    last_end = max((mark.start() for mark in marks if mark.lastgroup != "open"), default=-1)
+    kept, has_ended = [], False
+    for mark in marks:
+        is_opening = mark.lastgroup == "open"
+        is_free = not depth and mark.lastgroup != "final" and (has_ended or (is_opening and mark.start() > last_end))
+        if (
+            is_free
+            and _BEFORE_A_MENTION.search(text[max(0, mark.start() - 2) : mark.start()])
+            and _AFTER_A_MENTION.match(text, mark.end())
+        ):
+            continue
+        kept.append(mark)
+        depth = depth + 1 if is_opening else max(0, depth - 1) if mark.lastgroup == "close" else 0
+        has_ended = not depth
+    return kept
 
 
 def _parts(text: str, marks: list[re.Match[str]], depth: int, is_nested: bool) -> tuple[list[str], int]:
@@ -196,22 +245,32 @@ def _objects(text: str) -> Iterator[tuple[int, int]]:
 
 
 def json_summary(text: str, n_objects: int = _MOST_OBJECTS) -> str | None:
-    """The field ``summary`` of the first JSON object that has one, inside of others too; ``None`` if none has.
+    """The field ``summary`` of a JSON object that has one, inside of others too; ``None`` if none has.
+
+    Of several, the first; but where words or tags stand between them, the last is the one that the others led to.
 
     Args:
         text: An answer.
         n_objects: Most places to try at which an object seems to begin.
     """
     decoder = json.JSONDecoder(strict=False)
+    found = None
+    start = end = found_end = -1
     for match in islice(_OBJECT.finditer(text), n_objects):
+        if found is not None and match.start() < found_end:
+            continue
         try:
-            value, _ = decoder.raw_decode(text, match.start())
+            value, stop = decoder.raw_decode(text, match.start())
+            if match.start() >= end:
+                start, end = match.start(), stop
             # Small models begin by repeating what the prompt shows as the form of an answer.
             if FIELD in value and not _PLACEHOLDER.fullmatch(summary := _as_text(value[FIELD])):
-                return summary
+                if found is None or (summary and _BETWEEN_OBJECTS.search(text, found_end, start)):
+                    found = summary
+                found_end = end
         except (ValueError, RecursionError):
             continue
-    return None
+    return found
 
 
 def _as_text(value: object) -> str:

@@ -132,7 +132,16 @@ MARKS = {
         "<|channel|>commentary to=user<|message|>",
         "<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>",
     ),
+    "a process": ("<thought_process>", "</thought_process>"),
+    "steps": ("<reasoning_steps>", "</reasoning_steps>"),
+    "a pace": ("<think_fast>", "</think_fast>"),
+    "internal": ("<internal>", "</internal>"),
+    "deliberation": ("<deliberation>", "</deliberation>"),
+    "plan": ("<plan>", "</plan>"),
+    "start and end": ("<start_of_thinking>", "<end_of_thinking>"),
+    "escaped": ("&lt;think&gt;", "&lt;/think&gt;"),
     "bare channels": ("analysis", "assistantfinal"),
+    "bare channels of the assistant": ("assistantanalysis", "assistantfinal"),
 }
 forms = pytest.mark.parametrize("form", MARKS)
 
@@ -140,12 +149,12 @@ forms = pytest.mark.parametrize("form", MARKS)
 @forms
 @pytest.mark.parametrize("change", [str, str.upper, str.title], ids=["as is", "upper", "title"])
 def test_reasoning_is_taken_out_whatever_its_marks(form, change):
-    start, end = MARKS[form] if form == "bare channels" else map(change, MARKS[form])
+    start, end = MARKS[form] if form.startswith("bare") else map(change, MARKS[form])
     assert read(f"{start}{THINKING}{end}{ANSWER}") == ("json", "likes war films")
     assert read(f" \n{start}\n{THINKING}\n{end}\n\n```json\n{ANSWER}\n```") == ("json", "likes war films")
     assert read(f"{start}They like war.{end}Likes war films.") == ("text", "Likes war films.")
     assert read(f"{start}hm{end}") == ("empty", f"{start}hm{end}")
-    if form != "bare channels":
+    if not form.startswith("bare"):
         assert read(f"{start}{THINKING}", is_whole=False)[0] == "reasoning"
         assert read(f"{THINKING}{end}{ANSWER}", opens_in_reasoning=True) == ("json", "likes war films")
         assert read(f"{THINKING}{end}{ANSWER}") == ("json", "likes war films")
@@ -182,6 +191,52 @@ def test_marks_within_the_answer_are_its_text(form):
 )
 def test_nested_and_mixed_marks(text):
     assert read(text) == ("json", "likes war films")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"summary": "first"}} Better: {ANSWER}',
+        f'{{"summary": "first"}}<br>{ANSWER}',
+        f'```json\n{{"summary": "first"}}\n```\n```json\n{ANSWER}\n```',
+        f'{{"summary": "first"}} or {{"summary": "second"}} or {{"answer": {ANSWER}}}',
+        f'{ANSWER} That is all: {{"summary": ""}}, {{"summary": "<text>"}}',
+        f'{ANSWER}, {{"summary": "second"}}',
+        f'[{ANSWER}, {{"summary": "second"}}]',
+        f'{{"answers": [{ANSWER}, {{"note": "between", "summary": "second"}}]}}',
+    ],
+)
+def test_of_several_objects_the_one_that_the_others_lead_to_counts(text):
+    assert read(text) == ("json", "likes war films")
+
+
+@pytest.mark.parametrize("before", ["", "<think>a</think>", f"{THINKING}</think>"])
+@pytest.mark.parametrize("after", ["</think>", "\n</think>\n", "\n```</think><|im_end|>"])
+def test_an_end_of_reasoning_behind_the_answer_hides_nothing(before, after):
+    assert read(before + ANSWER + after) == ("json", "likes war films")
+    assert read(f"<think>{ANSWER}{after}")[0] == "empty"
+    assert read(ANSWER + after, opens_in_reasoning=True)[0] == "empty"
+
+
+@pytest.mark.parametrize("before", ["<think>a</think>", "a</think>", "<think>a <think>b</think> c</think>\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The user searches for </think> tags",
+        "The user searches for <think> tags",
+        "The user searches for <think> and </think> tags",
+        'The user searches for "</think>" and (<analysis>), and more.',
+    ],
+)
+def test_marks_that_a_plain_answer_mentions_are_its_text(before, text):
+    assert read(before + text) == ("text", text)
+
+
+def test_a_mark_that_is_never_closed_is_text_in_the_middle_of_a_sentence():
+    assert read("The user reads <analysis> of chess") == ("text", "The user reads <analysis> of chess")
+    assert read("The user reads <analysis>\nof chess")[0] == "reasoning"
+    assert read(f"The user reads <analysis> of chess. {THINKING}")[0] == "reasoning"
+    assert read("<think>a</think>So <think> b</think>Likes war films.") == ("text", "Likes war films.")
 
 
 def test_words_in_brackets_and_tags_of_other_kinds_are_text():
