@@ -169,7 +169,7 @@ def test_status_of_help(arguments, status, monkeypatch, capsys):
             OSError(errno.ENOSPC, "No space left on device", "a/b"),
             "a/b: No space left on device. Make room there, then",
         ),
-        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), "/a/b: Permission denied. Choose a place that you may"),
         (OSError("neither a number\nnor a file"), "neither a number nor a file\n"),
     ],
 )
@@ -178,6 +178,8 @@ def test_errors_of_the_operating_system(error, message):
 
 
 def test_unknown_setting_is_named_with_the_nearest(monkeypatch, capsys, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "d.inter").touch()
     arguments = ["preprocess", "--dataset", "d", "--data-path", str(tmp_path), "--rq_epoch=3"]
     assert run_main(monkeypatch, *arguments) == 2
     assert capsys.readouterr().err == "error: unknown setting 'rq_epoch'. Did you mean 'rq_epochs'?\n"

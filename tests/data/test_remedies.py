@@ -9,6 +9,7 @@ import pytest
 from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.data.remedies import make_again, preprocess_command
 from recbole_gserec.errors import DataError
+from recbole_gserec.json_files import write_json
 from recbole_gserec.preprocess.run import preprocess_dataset
 
 TINY = {
@@ -123,6 +124,7 @@ def test_a_record_with_something_else_in_it(random_dataset, prepare, part, value
     record = random_dataset / "toy" / "toy.code.json"
     made = json.loads(record.read_text())
     made["fingerprint"][part] = value
-    record.write_text(json.dumps(made))
+    # One that is whole, but not what a record is.
+    write_json(record, {name: content for name, content in made.items() if name != "checksum"})
     with pytest.raises(DataError, match="damaged: it does not tell what the codes were made from. Make the codes"):
         prepare()
