@@ -94,7 +94,7 @@ def test_codes_are_made_once_for_each_setting(swept, data):
     assert len({path.read_text() for path in codes}) == 2
     # Those of one setting with the dataset that all share; the dataset's own would be those of no trial.
     made = [path.read_text() for path in (swept[0].folder / "trials").glob("*/log.txt")]
-    assert sum("It is made now" in text for text in made) == 1
+    assert sum("It is made now" in text and "waiting for it" not in text for text in made) == 1
     assert not (data / "toy" / "toy.code").exists()
     # Summaries and vectors are kept where the dataset is.
     assert (data / "toy" / "toy.preprocess.sqlite3").is_file()
