@@ -222,7 +222,7 @@ def test_codes_of_another_file(folder, prepare, tmp_path):
         prepare("GSERec", **{**settings, "codebook_size": 4})
 
 
-@pytest.mark.parametrize("path", ["", "codes", ".code", 3])
+@pytest.mark.parametrize("path", ["codes", ".code", 3])
 def test_code_path_is_a_file_of_codes(folder, prepare, path):
     with pytest.raises(SettingError, match=r"code_path is .*; it takes the name of a file that ends with \.code"):
         prepare("GSERec", code_path=path)
