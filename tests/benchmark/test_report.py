@@ -317,15 +317,15 @@ def test_the_python_of_the_documentation_runs(tmp_path, no_figure, monkeypatch):
 
 def test_what_was_asked_for_holds_for_later_reports(tmp_path, caplog):
     store_all(tmp_path, datasets=("toys",))
-    first = write_report(tmp_path, reference="NRHUB", metrics=["HR@3"])
+    first = write_report(tmp_path, reference="KAR", metrics=["HR@3"])
     asked = [path.read_bytes() for path in (first, first.with_name("significance.csv"))]
     with caplog.at_level("INFO"):
         write_report(tmp_path)
     assert [path.read_bytes() for path in (first, first.with_name("significance.csv"))] == asked
-    assert "As in the last report: reference NRHUB, metrics ['HR@3']. For the defaults, delete" in caplog.text
+    assert "As in the last report: reference KAR, metrics ['HR@3']. For the defaults, delete" in caplog.text
     # Among others than these it cannot be, and it is not forgotten.
     write_report(tmp_path, models=["GSERec", "SASRec"])
-    assert "NRHUB is not among these models" in caplog.text
+    assert "KAR is not among these models" in caplog.text
     write_report(tmp_path)
     assert first.read_bytes() == asked[0]
     write_report(tmp_path, reference="SASRec")

@@ -298,8 +298,8 @@ def test_an_error_fails_the_run(make_spec):
     spec = make_spec(given={**GIVEN, "n_layers": "many"})
     assert run_child(Job(spec, threads=1)) == "failed"
     record = read_run(spec.folder)
-    assert record["error"].startswith("TypeError: ") and "\n" not in record["error"]
-    assert "lightgcn.py" in record["traceback"]
+    assert record["error"].startswith("n_layers is 'many'") and "\n" not in record["error"]
+    assert "setting_values.py" in record["traceback"]
     assert record["traceback"] in (spec.folder / "log.txt").read_text()
 
 
