@@ -22,7 +22,7 @@ from recbole_gserec.data.checks import (
     check_time_order,
 )
 from recbole_gserec.data.events import Columns, build_event_log, no_searches
-from recbole_gserec.data.feature_files import load_feature_file
+from recbole_gserec.data.feature_files import format_options, load_feature_file
 from recbole_gserec.data.ragged import Ragged
 from recbole_gserec.data.remedies import make_again
 from recbole_gserec.data.search_files import read_code_file, read_query_file, read_search_file
@@ -73,20 +73,15 @@ class SearchDataset(SequentialDataset):
 
     @property
     def _format_options(self) -> dict[str, str]:
-        return {
-            "separator": self.config["field_separator"],
-            "seq_separator": self.config["seq_separator"],
-            "encoding": self.config["encoding"] or "utf-8",
-        }
+        return {**format_options(self), "seq_separator": self.config["seq_separator"]}
 
     def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
         """RecBole's loader with the same result, through a fast and strict reader; tokens are categorical."""
         return load_feature_file(self, filepath, source, categorical=True)
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        separator, _, encoding = self._format_options.values()
         # A missing file is refused in our words.
-        field_types(self.file_path("inter"), separator=separator, encoding=encoding)
+        field_types(self.file_path("inter"), **format_options(self))
         super()._load_inter_feat(token, dataset_path)
         if self.config["unordered_timestamps"] == "error" and self.benchmark_filename_list is None:
             self._check_time_order("inter", self.inter_feat, self.uid_field, self.time_field)
