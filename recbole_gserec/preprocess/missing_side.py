@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MISSING_SIDE_POLICIES = ("copy_rec", "empty", "no_edges")
-
 
 def fill_missing(
     search_texts: Sequence[str | None], rec_texts: Sequence[str | None], policy: str

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SIDES = ("search", "recommendation")
 TEMPLATES = Path(__file__).parent / "templates"
-LANGUAGES = ("en", "zh")
 SLOT = "{history}"
 Cut = Callable[[str, int], str]
 """Shortens a text to a number of words, or of a language model's tokens."""

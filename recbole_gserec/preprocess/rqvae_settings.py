@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.quantization import REDUCTIONS
 from recbole_gserec.narrowing import is_number
 
 _COUNTS = ("n_codebooks", "codebook_size", "code_dim", "epochs", "batch_size", "sinkhorn_iterations", "check_every")
 _COUNTS_OR_ZERO = ("warmup_epochs", "collision_rounds", "seed")
 _POSITIVE = ("tau_1", "learning_rate", "clip_grad_norm", "sinkhorn_epsilon")
 _POSITIVE_OR_ZERO = ("lambda_rq", "lambda_rq_cl", "commitment_weight", "weight_decay")
+_REDUCTIONS = ("mean", "sum")
 _SWITCHES = ("kmeans_init", "sinkhorn", "resolve_collisions", "keep_best")
 
 
@@ -81,10 +81,10 @@ class RQVAESettings:
         if not isinstance(self.hidden_sizes, (list, tuple)) or not all(_is_count(size) for size in self.hidden_sizes):
             raise _wrong("hidden_sizes", self.hidden_sizes, "a list of whole numbers above 0")
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        if self.loss_reduction not in REDUCTIONS:
-            raise _wrong("loss_reduction", self.loss_reduction, f"one of {', '.join(REDUCTIONS)}")
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
+        if self.loss_reduction not in _REDUCTIONS:
+            raise _wrong("loss_reduction", self.loss_reduction, f"one of {', '.join(_REDUCTIONS)}")
+        for setting in fields(self):
+            name, value = setting.name, getattr(self, setting.name)
             if name in _COUNTS and not _is_count(value):
                 raise _wrong(name, value, "a whole number above 0")
             if name in _COUNTS_OR_ZERO and not (_is_count(value) or (value == 0 and value is not False)):

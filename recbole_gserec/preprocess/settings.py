@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.preprocess.encoders import ENCODERS, NAMELESS
-from recbole_gserec.preprocess.missing_side import MISSING_SIDE_POLICIES
-from recbole_gserec.preprocess.prompts import LANGUAGES
-from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 
 if TYPE_CHECKING:
     from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
-
+LANGUAGES = ("en", "zh")
+"""Languages that have prompt templates."""
+SUMMARIZER_NAMES = ("template", "vllm", "transformers", "openai")
+ENCODER_NAMES = ("tfidf", "bge-m3", "flag", "sentence-transformers")
+NAMELESS_ENCODERS = ("tfidf", "bge-m3")
+"""Encoders that need no name after a colon."""
+MISSING_SIDE_POLICIES = ("copy_rec", "empty", "no_edges")
 OPERATIONAL = frozenset(
     """
     llm_base_url llm_concurrency llm_timeout llm_retries retry_failed text_vectors code_path preprocess_store
@@ -115,11 +117,11 @@ def _encoder(default: str) -> Any:
     def read(value: Any) -> str:
         _check(isinstance(value, str))
         kind, colon, name = value.partition(":")
-        _check(kind in ENCODERS and bool(name) == bool(colon) and (bool(name) or kind in NAMELESS))
+        _check(kind in ENCODER_NAMES and bool(name) == bool(colon) and (bool(name) or kind in NAMELESS_ENCODERS))
         _check(not name or kind != "tfidf")
         return value
 
-    kinds = (kind if kind in NAMELESS else f"{kind}:NAME" for kind in ENCODERS)
+    kinds = (kind if kind in NAMELESS_ENCODERS else f"{kind}:NAME" for kind in ENCODER_NAMES)
     return _setting(default, " or ".join(f"'{kind}'" for kind in kinds), read)
 
 
@@ -168,7 +170,7 @@ class PreprocessSettings:
     prompt_clicks: int = _integer(1, 0)
     prompt_query_length: int = _integer(32, 1)
     prompt_item_length: int = _integer(128, 1)
-    summarizer: str = _choice("template", tuple(SUMMARIZERS))
+    summarizer: str = _choice("template", SUMMARIZER_NAMES)
     llm: str | None = _text()
     llm_tokenizer: str | None = _text()
     llm_context_length: int | None = _optional(_integer(0, 64))

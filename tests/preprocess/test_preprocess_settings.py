@@ -5,8 +5,17 @@ import pytest
 import yaml
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.prompts import TEMPLATES
 from recbole_gserec.preprocess.rqvae_training import RQVAESettings
-from recbole_gserec.preprocess.settings import PreprocessSettings, with_absolute_folders
+from recbole_gserec.preprocess.settings import (
+    ENCODER_NAMES,
+    LANGUAGES,
+    SUMMARIZER_NAMES,
+    PreprocessSettings,
+    with_absolute_folders,
+)
+from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 from recbole_gserec.properties_files import model_settings, preset_file, properties_folder
 
 
@@ -253,3 +262,9 @@ def test_the_usual_warm_up_follows_few_epochs(epochs, warmup):
         settings = PreprocessSettings.from_config({"rq_epochs": epochs, **given})
         assert settings.rqvae_settings().warmup_epochs == settings.deciding()["rq_warmup_epochs"] == warmup
     assert PreprocessSettings(rq_epochs=epochs, rq_warmup_epochs=0).rq_warmup_epochs == 0
+
+
+def test_every_name_has_what_it_names():
+    assert tuple(SUMMARIZERS) == SUMMARIZER_NAMES
+    assert tuple(ENCODERS) == ENCODER_NAMES
+    assert {folder.name for folder in TEMPLATES.iterdir()} == set(LANGUAGES)
