@@ -40,7 +40,7 @@ ENCODERS: dict[str, Callable[[PreprocessSettings, str], TextEncoder]] = {
     "flag": _flag,
     "sentence-transformers": _sentence_transformers,
 }
-"""Kind (``settings.ENCODER_NAMES``) -> function that makes the encoder from the offline stage's settings and the name after the colon."""
+"""Kind -> function that makes the encoder from the offline stage's settings and the name after the colon."""
 
 
 def make_encoder(settings: PreprocessSettings) -> TextEncoder:

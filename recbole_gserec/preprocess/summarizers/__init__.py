@@ -36,4 +36,4 @@ SUMMARIZERS: dict[str, Callable[[PreprocessSettings], Summarizer]] = {
     "transformers": _transformers,
     "openai": _openai,
 }
-"""Name (``settings.SUMMARIZER_NAMES``) -> function that makes the summarizer from the offline stage's settings."""
+"""Name -> function that makes the summarizer from the offline stage's settings."""
