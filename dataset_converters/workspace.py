@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 from tqdm import tqdm
 
-from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.files import NO_ROOM, scratch_folder
+from recbole_gserec.errors import NO_ROOM, DataError, SettingError
+from recbole_gserec.files import scratch_folder
 
 _POLL_SECONDS = 0.5
 _MEMORY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:[KMGT]i?B|%)\s*", re.IGNORECASE)

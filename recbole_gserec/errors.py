@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.files import NO_ROOM
-
 _LONGEST_NAME = 100
 
+# What the operating system says of a disk, a user's share of it, or a file that has no room for more.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 _NEAR, _NEAR_OF_SHORT = 0.72, 0.6

@@ -8,7 +8,6 @@ nothing is removed.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -19,13 +18,12 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from recbole_gserec.errors import NO_ROOM
+
 try:
     import fcntl
 except ImportError:  # Windows: what a killed process left stays.
     fcntl = None  # type: ignore[assignment]  # mypy has no word for a module that may be missing
-
-# What the operating system says of a disk, a user's share of it, or a file that has no room for more.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _MARK = "-unfinished-"
 # As the temporary names of Python end, and perhaps a suffix.
