@@ -8,6 +8,8 @@ LightGCN on the joint graph of users and codes, rearranged. With :math:`A` the n
 
 So all user vectors are read once, whatever the number of layers; :math:`A^\top A` is a constant codes x codes matrix;
 and users beyond the first layer are needed for the batch alone, where they are sums over their own few codes.
+
+:class:`LGConvUserCodeGraph` computes the same layer by layer on the joint graph, as LightGCN is written.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from recbole_gserec.errors import CheckpointError
+from recbole_gserec.layers.light_graph_conv import LightGraphConv
 from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
+from recbole_gserec.narrowing import not_none
 
 
 class CodeLayers(NamedTuple):
@@ -29,10 +33,12 @@ class CodeLayers(NamedTuple):
     Shapes:
         - **final**: ``[n_codes + 1, d]`` mean over layers 0 to K (Eq. 8); row 0 is padding.
         - **messages**: ``[n_codes + 1, d]`` sum of layers 0 to K - 1: what users receive.
+        - **users**: ``[n_users, d]`` mean over layers 0 to K of all users, where it was worked out.
     """
 
     final: Tensor
     messages: Tensor
+    users: Tensor | None = None
 
 
 class UserCodeGraph(nn.Module):
@@ -51,6 +57,13 @@ class UserCodeGraph(nn.Module):
     def __init__(self, codes: Tensor, n_codes: int, n_layers: int):
         super().__init__()
         self.n_layers = n_layers
+        # Kept in checkpoints: what is learnt belongs to these codes.
+        self.register_buffer("codes", codes)
+        self.register_load_state_dict_pre_hook(_refuse_other_codes)
+        self._build(codes, n_codes)
+
+    def _build(self, codes: Tensor, n_codes: int) -> None:
+        """Work out what :meth:`propagate` and :meth:`users_at` multiply with."""
         present = codes > 0
         user_degree = present.sum(1)
         code_degree = torch.bincount(codes[present], minlength=n_codes + 1)
@@ -59,9 +72,6 @@ class UserCodeGraph(nn.Module):
         matrix = sp.csr_matrix(
             (weights[present].numpy(), (users.numpy(), codes[present].numpy())), (len(codes), n_codes + 1)
         )
-        # Kept in checkpoints: what is learnt belongs to these codes.
-        self.register_buffer("codes", codes)
-        self.register_load_state_dict_pre_hook(_refuse_other_codes)
         self.register_buffer("weights", weights.float(), persistent=False)
         self.users_from_codes = ConstantMatrix(matrix)
         self.codes_from_users = ConstantMatrix(matrix.T.tocsr())
@@ -91,6 +101,35 @@ class UserCodeGraph(nn.Module):
         """
         received = (self.weights[users].unsqueeze(-1) * code_layers.messages[self.codes[users]]).sum(1)
         return (embeddings + received) / (self.n_layers + 1)
+
+
+class LGConvUserCodeGraph(UserCodeGraph):
+    """The same numbers, up to rounding, by PyTorch Geometric's ``LGConv`` on the joint graph of users and codes."""
+
+    def _build(self, codes: Tensor, n_codes: int) -> None:
+        # Imported here: it takes seconds, which the default is not to wait for.
+        from torch_geometric.data import HeteroData
+        from torch_geometric.transforms import ToUndirected
+
+        users, places = (codes > 0).nonzero(as_tuple=True)
+        graph = HeteroData()
+        graph["user"].num_nodes, graph["code"].num_nodes = len(codes), n_codes + 1
+        graph["user", "has", "code"].edge_index = torch.stack([users, codes[users, places]])
+        joint = ToUndirected()(graph).to_homogeneous()
+        self.conv = LightGraphConv(joint.edge_index, joint.num_nodes)
+
+    def propagate(self, users: Tensor, codes: Tensor) -> CodeLayers:
+        """As of the parent; final vectors of all users are among the result."""
+        layers = [torch.cat([users, codes])]
+        for _ in range(self.n_layers):
+            layers.append(self.conv(layers[-1]))
+        final_users, final = torch.stack(layers).mean(0).split([len(users), len(codes)])
+        messages = sum((layer[len(users) :] for layer in layers[:-1]), torch.zeros_like(codes))
+        return CodeLayers(final, messages, final_users)
+
+    def users_at(self, users: Tensor, embeddings: Tensor, code_layers: CodeLayers) -> Tensor:
+        """As of the parent."""
+        return not_none(code_layers.users)[users]
 
 
 def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

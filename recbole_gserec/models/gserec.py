@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from recbole_gserec.layers.containers import ModuleDict
 from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
 from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
+from recbole_gserec.layers.light_graph_conv import GRAPH_CONVS
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.prediction import PredictionMLP
 from recbole_gserec.layers.ranking_loss import pointwise_loss
 from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
 from recbole_gserec.layers.target_attention import TargetAttention
-from recbole_gserec.layers.user_code_graph import CodeLayers, UserCodeGraph
+from recbole_gserec.layers.user_code_graph import CodeLayers, LGConvUserCodeGraph, UserCodeGraph
 from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.setting_values import check_choice, check_heads
@@ -62,6 +63,9 @@ class GSERec(SearchRecommender):
             ("cl_negatives", ("both", "opposite")),
         ):
             check_choice(name, config[name], choices)
+        # Checkpoints of earlier versions and files of derived models do not have it.
+        graph_conv = config["graph_conv"] or "spmm"
+        check_choice("graph_conv", graph_conv, GRAPH_CONVS)
         size = config["embedding_size"]
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
@@ -84,11 +88,9 @@ class GSERec(SearchRecommender):
             self.code_embedding = ModuleDict(
                 {side: nn.Embedding(codes[side].n_codes + 1, size, padding_idx=0) for side in SIDES}
             )
+            graph = LGConvUserCodeGraph if graph_conv == "lgconv" else UserCodeGraph
             self.graph = ModuleDict(
-                {
-                    side: UserCodeGraph(codes[side].codes, codes[side].n_codes, config["n_graph_layers"])
-                    for side in SIDES
-                }
+                {side: graph(codes[side].codes, codes[side].n_codes, config["n_graph_layers"]) for side in SIDES}
             )
             if self.use_fusion:
                 self.fusion = ModuleDict({side: CodeFusion(size, *transformer) for side in SIDES})

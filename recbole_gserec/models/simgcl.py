@@ -18,6 +18,7 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 from torch import Tensor
 
 from recbole_gserec.layers.info_nce import info_nce
+from recbole_gserec.layers.light_graph_conv import GRAPH_CONVS, LightGraphConv
 from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
 from recbole_gserec.setting_values import check_choice, check_negatives, check_positive, check_some_layers
 
@@ -51,10 +52,13 @@ class SimGCL(LightGCN):
         super().__init__(config, dataset)
         self.lambda_cl, self.eps, self.tau = config["lambda_cl"], config["eps"], config["tau"]
         self.cl_reduction = config["cl_reduction"]
+        self.conv = self._lgconv() if config["graph_conv"] == "lgconv" else None
 
     @staticmethod
     def _check(config: Config) -> None:
         check_choice("cl_reduction", config["cl_reduction"], ("mean", "sum"))
+        # Checkpoints of earlier versions do not have it.
+        check_choice("graph_conv", config["graph_conv"] or "spmm", GRAPH_CONVS)
         check_some_layers(config)
         check_positive(config, "tau")
         check_negatives(config, "BPR")
@@ -68,6 +72,13 @@ class SimGCL(LightGCN):
         shares = sp.diags_array((np.diff(matrix.indptr) + 1e-7) ** -0.5)
         return ConstantMatrix((shares @ matrix @ shares).tocsr())
 
+    def _lgconv(self) -> LightGraphConv:
+        """The same graph for PyTorch Geometric."""
+        matrix = self.norm_adj_matrix
+        rows = torch.arange(self.n_users + self.n_items, device=matrix.starts.device)
+        edges = torch.stack([rows.repeat_interleave(matrix.starts.diff()), matrix.columns])
+        return LightGraphConv(edges, len(rows))
+
     def train(self, mode: bool = True) -> Self:
         """As of any module; what was propagated before is forgotten, since weights may be others by now."""
         self.restore_user_e = self.restore_item_e = None
@@ -80,7 +91,7 @@ class SimGCL(LightGCN):
         embeddings, layers, matrix = self.get_ego_embeddings(), [], self.norm_adj_matrix()
         for _ in range(self.n_layers):
             # The matrix is its own transpose.
-            embeddings = SparseProduct.apply(matrix, matrix, embeddings)
+            embeddings = self.conv(embeddings) if self.conv else SparseProduct.apply(matrix, matrix, embeddings)
             if perturbed:
                 embeddings = self.perturb(embeddings)
             layers.append(embeddings)

@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 from torch_geometric.nn import LGConv, LightGCN
 
-from recbole_gserec.layers.user_code_graph import UserCodeGraph
+from recbole_gserec.layers.light_graph_conv import LightGraphConv
+from recbole_gserec.layers.user_code_graph import LGConvUserCodeGraph, UserCodeGraph
 
 
 def random_codes(n_users=30, n_codes=12, levels=3, seed=0):
@@ -45,6 +48,78 @@ def test_equals_pyg_lightgcn_with_its_gradients(n_layers):
     (result * direction).sum().backward()
     (expected * direction).sum().backward()
     torch.testing.assert_close(tables.grad, copy.grad)
+
+
+def untidy_codes(seed):
+    """Users without codes, with some or with the same one several times, and codes that nobody has."""
+    generator = torch.Generator().manual_seed(seed)
+    n_codes = 20
+    codes = torch.randint(0, n_codes - 4, (40, 5), generator=generator)
+    codes[:4] = 0
+    codes[4:7] = 3
+    codes[7] = torch.tensor([0, 2, 0, 2, 9])
+    return codes, n_codes
+
+
+@pytest.mark.parametrize("n_layers", [0, 1, 2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_lgconv_gives_the_same_vectors_and_gradients(n_layers, seed):
+    codes, n_codes = untidy_codes(seed)
+    graphs = [kind(codes, n_codes, n_layers) for kind in (UserCodeGraph, LGConvUserCodeGraph)]
+    torch.manual_seed(seed)
+    users, table = torch.randn(len(codes), 8, requires_grad=True), torch.randn(n_codes + 1, 8, requires_grad=True)
+    batch = torch.randint(len(codes), (60,))
+    directions = [torch.randn(n, 8) for n in (n_codes + 1, n_codes + 1, len(batch))]
+    results = []
+    for graph in graphs:
+        layers = graph.propagate(users, table)
+        vectors = [layers.final, layers.messages, graph.users_at(batch, users[batch], layers)]
+        weighted = sum((part * direction).sum() for part, direction in zip(vectors, directions, strict=True))
+        results.append([*vectors, *torch.autograd.grad(weighted, (users, table))])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_lgconv_where_nobody_has_a_code():
+    graph = LGConvUserCodeGraph(torch.zeros(3, 2, dtype=torch.long), 4, 2)
+    users, codes = torch.randn(3, 4), torch.randn(5, 4)
+    layers = graph.propagate(users, codes)
+    torch.testing.assert_close(layers.final, codes / 3)
+    torch.testing.assert_close(graph.users_at(torch.arange(3), users, layers), users / 3)
+
+
+def test_both_store_the_same():
+    codes, n_codes = untidy_codes(0)
+    ours, lgconv = UserCodeGraph(codes, n_codes, 2), LGConvUserCodeGraph(codes, n_codes, 2)
+    assert ours.state_dict().keys() == lgconv.state_dict().keys() == {"codes"}
+    lgconv.load_state_dict(ours.state_dict())
+    copied = copy.deepcopy(lgconv)
+    users, table = torch.randn(len(codes), 4), torch.randn(n_codes + 1, 4)
+    assert torch.equal(copied.propagate(users, table).final, lgconv.propagate(users, table).final)
+
+
+def test_weights_are_those_of_a_convolution_that_normalises():
+    edge_index = edges(untidy_codes(1)[0])
+    nodes = torch.randn(61, 4)
+    torch.testing.assert_close(LightGraphConv(edge_index, 61)(nodes), LGConv()(nodes, edge_index))
+
+
+def test_the_default_does_not_wait_for_pyg(fresh_python):
+    code = """
+        import sys
+        import torch
+        from typer.testing import CliRunner
+        import recbole_gserec.models.gserec, recbole_gserec.models.simgcl
+        from recbole_gserec.cli.main import app
+        from recbole_gserec.layers.user_code_graph import LGConvUserCodeGraph, UserCodeGraph
+
+        assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+        UserCodeGraph(torch.ones(2, 1, dtype=torch.long), 1, 2)
+        print("torch_geometric" in sys.modules)
+        LGConvUserCodeGraph(torch.ones(2, 1, dtype=torch.long), 1, 2)
+        print("torch_geometric" in sys.modules)
+    """
+    assert fresh_python(code).split() == ["False", "True"]
 
 
 def test_all_users_share_one_code():

@@ -11,6 +11,7 @@ from torch import nn
 from torch_geometric.nn import LGConv
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers.user_code_graph import LGConvUserCodeGraph, UserCodeGraph
 from recbole_gserec.models.gserec import SIDES
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
@@ -343,6 +344,39 @@ def test_training_lowers_the_loss(make_model):
         sum(model.calculate_loss(batch)).backward()
         trainer.optimizer.step()
     assert sum(model.calculate_loss(batch)).item() < 0.6 * before
+
+
+@pytest.mark.parametrize("n_graph_layers", [0, 1, 2, 3])
+def test_lgconv_gives_the_same_losses_scores_and_gradients(make_model, n_graph_layers):
+    models = [make_model(graph_conv=conv, n_graph_layers=n_graph_layers) for conv in ("spmm", "lgconv")]
+    (ours, *_, loaders), (lgconv, *_) = models
+    assert type(ours.graph["search"]) is UserCodeGraph and type(lgconv.graph["search"]) is LGConvUserCodeGraph
+    lgconv.load_state_dict(ours.state_dict())
+    batch = batch_of(loaders, 100)
+    with torch.no_grad():
+        torch.testing.assert_close(lgconv.eval().predict(batch), ours.eval().predict(batch))
+    for expected, found in zip(ours.calculate_loss(batch), lgconv.calculate_loss(batch), strict=True):
+        torch.testing.assert_close(found, expected)
+    given = gradients(lgconv, batch)
+    for name, expected in gradients(ours, batch).items():
+        torch.testing.assert_close(given[name], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["GSERec", "SimGCL"])
+def test_without_a_graph_conv_the_default_is_taken(make_model, model):
+    """Checkpoints of earlier versions do not have it."""
+    scores = []
+    for settings in ({}, {"graph_conv": None}):
+        network, _, _, loaders = make_model(model, **settings)
+        with torch.no_grad():
+            scores.append(network.eval().predict(batch_of(loaders)))
+    assert torch.equal(*scores)
+
+
+@pytest.mark.parametrize("model", ["GSERec", "SimGCL"])
+def test_wrong_graph_conv_is_refused(make_model, model):
+    with pytest.raises(SettingError, match="^graph_conv is 'gcn'; it takes 'spmm' or 'lgconv'$"):
+        make_model(model, graph_conv="gcn")
 
 
 def test_wrong_choice_is_refused(make_model):

@@ -236,6 +236,20 @@ def test_the_matrix_is_that_of_lightgcn_and_made_without_its_loop(make_simgcl, m
     assert torch.equal(model.get_norm_adj_mat()().to_dense(), expected)
 
 
+def test_lgconv_gives_the_same_losses_scores_and_gradients(make_simgcl):
+    results = []
+    for graph_conv in ("spmm", "lgconv"):
+        model, _, _, batch = make_simgcl(graph_conv=graph_conv, lambda_cl=0.5)
+        torch.manual_seed(3)
+        losses = model.calculate_loss(batch)
+        sum(losses).backward()
+        with torch.no_grad():
+            scores = model.eval().full_sort_predict(batch)
+        results.append([*losses, scores, *(parameter.grad for parameter in model.parameters())])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_targets_of_the_evaluation_leave_no_trace_in_the_graph(random_rows, make_model, write_rows):
     """The last two interactions of each user change places: the same items, other targets."""
     matrices, tokens = [], []
