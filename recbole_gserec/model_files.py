@@ -106,7 +106,7 @@ def load_model_file(text: str, settings: str | Path | None = None) -> type:
         model = getattr(sys.modules[known], name)
     # A decorator in the file may have registered it.
     if registered_module(name) != model.__module__ or settings is not None:
-        register_model(model, settings or _settings_of(model, path))
+        register_model(model, settings or settings_file_of(model, path))
     _named[name] = f"{path}:{name}"
     _tell_children(_named[name], settings)
     return model
@@ -204,10 +204,17 @@ def _class_in(module: ModuleType, path: Path, name: str) -> type:
     return model
 
 
-def _settings_of(model: type, path: Path) -> Path | None:
-    """The file with the settings of a model: beside it, or that of the nearest class with one; None for neither."""
-    beside = path.with_name(f"{model.__name__}.yaml")
-    if beside.is_file():
+def settings_file_of(model: type, path: Path | None) -> Path | None:
+    """The file with the settings of a model.
+
+    Args:
+        model: The class.
+        path: The file it is written in.
+
+    Returns:
+        The file beside it, or that of the nearest class it is made from; None for neither.
+    """
+    if path is not None and (beside := path.with_name(f"{model.__name__}.yaml")).is_file():
         return beside
     for base in model.__mro__[1:]:
         of_recbole = Path(recbole.__file__).parent / "properties" / "model" / f"{base.__name__}.yaml"

@@ -51,6 +51,12 @@ def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
     (_PLAIN.add if is_plain else _PLAIN.discard)(model)
 
 
+def forget_model_file(model: str) -> None:
+    """Undo :func:`add_model_file`."""
+    _MODEL_FILES.pop(model, None)
+    _PLAIN.discard(model)
+
+
 def model_file(model: str) -> Path | None:
     """The file with the settings of a registered model; None for others."""
     return _MODEL_FILES.get(model)

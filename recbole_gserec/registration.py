@@ -152,6 +152,21 @@ def register_model(model: Any, settings: str | Path | None = None) -> Any:
     return model
 
 
+def forget_model(name: str) -> None:
+    """Undo :func:`register_model`: for models that are wanted for a while, such as while they are checked."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    from recbole_gserec.properties_files import forget_model_file
+
+    forget_model_file(name)
+    MODELS.pop(name, None)
+    RECOMMENDATION_MODELS.pop(name, None)
+    sys.modules.pop(f"recbole.model.general_recommender.{name.lower()}", None)
+    vars(recbole.data.dataset).pop(f"{name}Dataset", None)
+    vars(recbole.trainer).pop(f"{name}Trainer", None)
+
+
 def registered_module(model: str) -> str | None:
     """Name of the module of a model of this package, or of a registered one; None for others."""
     return MODELS.get(model) or RECOMMENDATION_MODELS.get(model)
