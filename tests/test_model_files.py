@@ -225,7 +225,7 @@ def test_names_are_separated_by_commas_and_spaces_and_paths_may_have_spaces():
     "command",
     [
         "benchmark --dataset toy --model mine.py:MeanItems --reference mine.py:MeanItems --epochs=1 --output out",
-        "tune --dataset toy --model mine.py:MeanItems --space space.yaml --samples 1 --workers 1 --epochs=1 --output out",
+        "tune -d toy --model mine.py:MeanItems --space space.yaml --samples 1 --workers 1 --epochs=1 --output out",
     ],
 )
 def test_commands_that_start_processes(random_dataset, here, command):

@@ -191,7 +191,7 @@ def test_a_class_need_not_be_registered():
         (OtherPredict, "full ranking", "predict gave items other scores"),
         (OtherFullRanking, "full ranking", "other scores"),
         (PaddedMean, "other rows|padding", "rows|padding"),
-        (MeanOfNothing, "empty histories", "no events at all was NaN"),
+        (MeanOfNothing, "empty histories", "rows with no interactions was NaN or infinite"),
         (RaisesForNoSearches, "other rows|empty histories", "it raised ValueError: nothing to encode"),
         (ItemsOfAllTimes, "future scores", "must not depend on what comes after its target"),
         (LossOfAllTimes, "future training", "what comes later must not be trained on"),
