@@ -226,7 +226,7 @@ def settings_file_of(model: type, path: Path | None) -> Path | None:
 
 def _told() -> list[list[Any]]:
     try:
-        return [[str(text), settings] for text, settings in json.loads(os.environ.get(VARIABLE, "[]"))]
+        return [[str(text), settings] for text, settings in json.loads(os.environ.get(VARIABLE) or "[]")]
     except (ValueError, TypeError):
         getLogger(__name__).warning(f"{VARIABLE} is not what this package writes, and is not read")
         return []

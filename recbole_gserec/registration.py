@@ -423,6 +423,8 @@ def _name_missing_models() -> None:
     find_stock = recbole.utils.utils.get_model
 
     def get_model(model_name: str) -> type:
+        if is_model_file(model_name):
+            check_model(model_name)
         try:
             return find_stock(model_name)
         except (ImportError, ValueError, AttributeError) as error:

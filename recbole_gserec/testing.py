@@ -304,6 +304,10 @@ def _terms(model: Any, batch: Interaction, search: Interaction | None) -> tuple[
     return loss if isinstance(loss, tuple) else (loss,)
 
 
+def _total(terms: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([term.sum() for term in terms]).sum()
+
+
 def _train(prepared: _Prepared) -> _Prepared:
     """Train for an epoch."""
     config, model = prepared.config, prepared.model
@@ -343,7 +347,7 @@ def _check_gradients(subject: _Subject) -> None:
     model = prepared.model
     for batch in prepared.train:
         loss = model.calculate_loss(batch)
-        sum(loss if isinstance(loss, tuple) else (loss,)).backward()
+        _total(loss if isinstance(loss, tuple) else (loss,)).backward()
     wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in wanted.items():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
@@ -553,7 +557,7 @@ def _check_empty_histories(subject: _Subject) -> None:
             model.zero_grad()
             kept = [buffer.clone() for buffer in model.buffers()]
             terms = _terms(model, make(rows), None if search is None else make(search))
-            sum(terms).backward()
+            _total(terms).backward()
             gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
             model.zero_grad()
             for buffer, before in zip(model.buffers(), kept, strict=True):
