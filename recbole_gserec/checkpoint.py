@@ -17,8 +17,9 @@ from recbole.utils import EvaluatorType, InputType, ModelType, get_model, set_co
 from recbole_gserec import torch_files
 from recbole_gserec.config import without_login
 from recbole_gserec.data.file_record import file_record
-from recbole_gserec.errors import CheckpointError, DataError, GSERecError
+from recbole_gserec.errors import CheckpointError, DataError, GSERecError, SettingError
 from recbole_gserec.files import is_plain_name
+from recbole_gserec.model_files import file_of_model, how_to_name
 from recbole_gserec.portable_values import portable_other_parameter, restore_array, restore_matrix
 from recbole_gserec.saved_pickles import NO_FILE
 
@@ -43,8 +44,9 @@ _PARTS = (
 class CheckpointConfig:
     """Stands for a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config.
 
-    The Config it is loaded as has two attributes more: ``dataset_files``, see :func:`file_record`, and ``reading``, the
-    version of how the dataset's files were read.
+    The Config it is loaded as has three attributes more: ``dataset_files``, see :func:`file_record`; ``reading``, the
+    version of how the dataset's files were read; and ``model_file``, where its model was if it is one in a file of the
+    user's. That is told and never loaded.
     """
 
     def __init__(self, config: Config):
@@ -54,7 +56,8 @@ class CheckpointConfig:
         config = self._config
         plain = {part: _encode(without_login(getattr(config, part))) for part in _PARTS}
         names = {"model": config.model, "dataset": config.dataset}
-        return restore_config, ({**plain, **names, "dataset_files": file_record(config), "reading": READING},)
+        told = {"dataset_files": file_record(config), "reading": READING, "model_file": file_of_model(config.model)}
+        return restore_config, ({**plain, **names, **told},)
 
 
 def restore_config(plain: Mapping[str, Any]) -> Config:
@@ -73,6 +76,7 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         config.model, config.dataset = plain["model"], plain["dataset"]
         # Checkpoints of earlier versions do not tell.
         config.dataset_files, config.reading = plain.get("dataset_files"), plain.get("reading", 1)
+        config.model_file = plain.get("model_file")
         _check_model(config)
         # RecBole would unpickle the files these name.
         config.final_config_dict.update(dataset_save_path=NO_FILE, dataloaders_save_path=NO_FILE)
@@ -120,6 +124,15 @@ def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: An
     torch_files.save(state, path)
     if verbose:
         trainer.logger.info(set_color("Saving current", "blue") + f": {path}")
+
+
+def check_model_of(config: Config, path: str | Path) -> None:
+    """Raise SettingError if the model of a checkpoint is none that this process knows."""
+    if config.model_class is None:
+        raise SettingError(
+            f"{path} is of the model '{config['model']}', which neither RecBole nor this package has. "
+            f"{how_to_name(config['model'], config.model_file)}"
+        )
 
 
 def check_checkpoint(path: str | Path) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.config import Config
 
 from recbole_gserec import interruptions
-from recbole_gserec.checkpoint import check_checkpoint
+from recbole_gserec.checkpoint import check_model_of, read_checkpoint
 from recbole_gserec.errors import SettingError
 from recbole_gserec.freed_memory import keep_freed_memory
+from recbole_gserec.model_files import file_of_model
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.properties_files import is_search_aware
 
@@ -89,7 +91,8 @@ def run_recbole(*args: Any, **kwargs: Any) -> Any:
 
 def next_steps(checkpoint: str | Path, model: str) -> str:
     """Where the checkpoint of a model is, and the commands that take it."""
-    name = shlex.quote(str(checkpoint))
+    file = file_of_model(model)
+    name = shlex.quote(str(checkpoint)) + (f" --model {shlex.quote(file)}" if file else "")
     steps = [
         ("the best items of every user", f"gserec recommend --checkpoint {name}"),
         ("vectors for other systems", f"gserec export --checkpoint {name} --out FOLDER"),
@@ -119,6 +122,9 @@ def load_data_and_model(model_file: str) -> Any:
 
     Raises:
         CheckpointError: If the file is not a whole checkpoint.
+        SettingError: If its model is not known: one in a file has to be registered first, ``register_model``.
     """
-    check_checkpoint(model_file)
+    config = read_checkpoint(model_file)["config"]
+    if isinstance(config, Config):
+        check_model_of(config, model_file)
     return STOCK["load_data_and_model"](model_file)

@@ -14,6 +14,8 @@ _PACKAGE = Path(__file__).parent
 
 _MODEL_FILES: dict[str, Path] = {}
 """Files with the settings of models of other packages; see :func:`registration.register_model`."""
+_PLAIN: set[str] = set()
+"""Those of them that are RecBole's in all else, and read no searches."""
 
 
 def properties_folder() -> Path:
@@ -27,19 +29,37 @@ def _read(path: Path) -> dict[str, Any]:
     return read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def add_model_file(model: str, path: Path) -> None:
+def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
     """Read the default settings of a model from a file of its own.
+
+    Args:
+        model: Name of the model.
+        path: The file.
+        is_plain: Whether it is a model of RecBole's kind, which needs no such file.
 
     Raises:
         SettingError: If there is none.
         DataError: If it does not map names to values.
     """
-    if not path.is_file():
+    if path.is_file():
+        read_config_files([path])
+    elif not is_plain:
         raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
-    read_config_files([path])
     # In a notebook it may have been changed since.
     _read.cache_clear()
     _MODEL_FILES[model] = path
+    (_PLAIN.add if is_plain else _PLAIN.discard)(model)
+
+
+def forget_model_file(model: str) -> None:
+    """Undo :func:`add_model_file`."""
+    _MODEL_FILES.pop(model, None)
+    _PLAIN.discard(model)
+
+
+def model_file(model: str) -> Path | None:
+    """The file with the settings of a registered model; None for others."""
+    return _MODEL_FILES.get(model)
 
 
 def registered_models() -> set[str]:
@@ -51,6 +71,8 @@ def _own_settings(model: str) -> dict[str, Any]:
     """What the file of a model says; for a registered one, also what follows from the files of the dataset it reads."""
     if model not in _MODEL_FILES:
         return _read(properties_folder() / "model" / f"{model}.yaml")
+    if model in _PLAIN:
+        return _read(_MODEL_FILES[model])
     own = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None, **_read(_MODEL_FILES[model])}
     suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}

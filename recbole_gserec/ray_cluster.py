@@ -9,6 +9,7 @@ import torch
 
 from recbole_gserec import interruptions
 from recbole_gserec.errors import SettingError, one_line
+from recbole_gserec.model_files import environment
 from recbole_gserec.processors import chosen_threads, usable_cores, warn_if_busy
 
 
@@ -31,6 +32,9 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
         return
     # At Ray's own niceness of 15 its workers hardly run while any other program does.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A Ray that is started here inherits the environment.
+    joins = address is not None or join_running
+    variables = {"env_vars": dict(environment())} if joins and environment() else None
     try:
         # It takes SIGTERM for itself.
         with interruptions.kept():
@@ -40,6 +44,7 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False,
+                runtime_env=variables,
             )
     except Exception as error:  # Ray says in many ways that it does not start, in plain exceptions too.
         where = f"{option}: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"

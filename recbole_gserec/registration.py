@@ -15,18 +15,19 @@ from importlib.metadata import entry_points
 from logging import getLogger
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import recbole
 import torch
 
 from recbole_gserec.errors import DataError, SettingError, VersionError
+from recbole_gserec.model_files import is_model_file, load_model_file, load_named_files, named_model
 
 if TYPE_CHECKING:
-    from recbole_gserec.models.search_recommender import SearchRecommender
+    from recbole.model.abstract_recommender import AbstractRecommender
 
-    Model = TypeVar("Model", bound=type[SearchRecommender])
+    Model = TypeVar("Model", bound=type[AbstractRecommender])
 
 SUPPORTED_VERSIONS = ("1.2.0", "1.2.1")
 
@@ -88,21 +89,32 @@ def register() -> None:
     _tell_why_training_fails()
     _replace_entry_points()
     _let_exhaustive_search_draw()
+    _find_models_in_files()
     recbole._gserec_registered = True
     _add_models_of_others()
+    load_named_files()
 
 
-def register_model(model: Model, settings: str | Path | None = None) -> Model:
-    """Make a search-aware model of another package, or of a script, known by the name of its class.
+@overload
+def register_model(model: Model, settings: str | Path | None = None) -> Model: ...
+
+
+@overload
+def register_model(model: str, settings: str | Path | None = None) -> type[AbstractRecommender]: ...
+
+
+def register_model(model: Any, settings: str | Path | None = None) -> Any:
+    """Make a model of another package, of a script or of a file known by the name of its class.
 
     From then on it is a model like those of this package, in this process. A package that names it as an entry point of
     the group ``recbole_gserec.models`` has it registered wherever it is installed: for the command line, for child
     processes and for Ray workers too.
 
     Args:
-        model: A subclass of :class:`SearchRecommender`.
+        model: A subclass of :class:`SearchRecommender`, or of a recommender of RecBole's; or the file and the class of
+            one, ``"my_model.py:MyModel"``, which processes that are started from this one know as well.
         settings: YAML file with all its settings and their defaults; ``<name of the class>.yaml`` beside its module by
-            default.
+            default. A recommender of RecBole's kind may do without.
 
     Returns:
         The model, so that this can be used as a decorator.
@@ -111,25 +123,53 @@ def register_model(model: Model, settings: str | Path | None = None) -> Model:
         SettingError: If it is no such class, another model has its name, or the file is missing.
         DataError: If the file is malformed.
     """
+    from recbole.model.abstract_recommender import AbstractRecommender
+
     from recbole_gserec.models.search_recommender import SearchRecommender
     from recbole_gserec.properties_files import add_model_file
     from recbole_gserec.settings import known_models
 
-    if not (isinstance(model, type) and issubclass(model, SearchRecommender)):
-        raise SettingError(f"{model!r} is no subclass of SearchRecommender, which a search-aware model has to be")
+    if is_model_file(model):
+        return load_model_file(model, settings)
+    if not (isinstance(model, type) and issubclass(model, AbstractRecommender)):
+        raise SettingError(
+            f"{model!r} is no subclass of SearchRecommender, which a search-aware model has to be, or of a recommender "
+            "of RecBole's"
+        )
     name, module = model.__name__, model.__module__
+    is_plain = not issubclass(model, SearchRecommender)
     by_lower = {known.lower(): known for known in known_models()}
-    if MODELS.get(name) != module and name.lower() in by_lower:
+    if registered_module(name) != module and name.lower() in by_lower:
         raise SettingError(f"{module}.{name}: there is a model '{by_lower[name.lower()]}' already. Choose another name")
     source = getattr(sys.modules[module], "__file__", None)
     if settings is None:
         if source is None:
             raise SettingError(f"{module}.{name} is not from a file: say which one has its settings")
         settings = Path(source).with_name(f"{name}.yaml")
-    add_model_file(name, Path(settings))
-    MODELS[name] = module
-    _add_search_aware(name, model)
+    add_model_file(name, Path(settings), is_plain=is_plain)
+    (RECOMMENDATION_MODELS if is_plain else MODELS)[name] = module
+    (_add_plain if is_plain else _add_search_aware)(name, model)
     return model
+
+
+def forget_model(name: str) -> None:
+    """Undo :func:`register_model`: for models that are wanted for a while, such as while they are checked."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    from recbole_gserec.properties_files import forget_model_file
+
+    forget_model_file(name)
+    MODELS.pop(name, None)
+    RECOMMENDATION_MODELS.pop(name, None)
+    sys.modules.pop(f"recbole.model.general_recommender.{name.lower()}", None)
+    vars(recbole.data.dataset).pop(f"{name}Dataset", None)
+    vars(recbole.trainer).pop(f"{name}Trainer", None)
+
+
+def registered_module(model: str) -> str | None:
+    """Name of the module of a model of this package, or of a registered one; None for others."""
+    return MODELS.get(model) or RECOMMENDATION_MODELS.get(model)
 
 
 def _add_models_of_others() -> None:
@@ -325,15 +365,47 @@ def _add_search_aware(name: str, model: type) -> None:
     from recbole_gserec.properties_files import reads_text_vectors
     from recbole_gserec.trainer import SearchTrainer
 
+    _add_module(name, model)
+    dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
+    setattr(recbole.data.dataset, f"{name}Dataset", dataset)
+    setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
+
+
+def _add_plain(name: str, model: type) -> None:
+    """Put a recommender of RecBole's kind where RecBole looks for it, with what it goes by the name of a base for."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    _add_module(name, model)
+    for place, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
+        of_bases = (getattr(place, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
+        found = next((one for one in of_bases if one is not None), None)
+        if found is not None:
+            setattr(place, f"{name}{what}", found)
+
+
+def _add_module(name: str, model: type) -> None:
     # A module of its own: RecBole asks for the spec, and a script or notebook that is run has none.
     path = f"recbole.model.general_recommender.{name.lower()}"
     module: Any = ModuleType(path)
     module.__spec__ = ModuleSpec(path, None)
     setattr(module, name, model)
     sys.modules[path] = module
-    dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
-    setattr(recbole.data.dataset, f"{name}Dataset", dataset)
-    setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
+
+
+def _find_models_in_files() -> None:
+    """RecBole knows models by their names; ours may be named by the file they are in, where a user names a model."""
+    from recbole.config import Config
+
+    find_stock = Config._get_model_and_dataset
+
+    def _get_model_and_dataset(self: Any, model: Any, dataset: Any) -> Any:
+        if model is None:
+            # Not where a file of settings names it: reading settings runs no code.
+            model = self.cmd_config_dict.get("model", self.variable_config_dict.get("model"))
+        return find_stock(self, named_model(model) if is_model_file(model) else model, dataset)
+
+    Config._get_model_and_dataset = _get_model_and_dataset
 
 
 def _name_missing_models() -> None:
@@ -351,6 +423,8 @@ def _name_missing_models() -> None:
     find_stock = recbole.utils.utils.get_model
 
     def get_model(model_name: str) -> type:
+        if is_model_file(model_name):
+            check_model(model_name)
         try:
             return find_stock(model_name)
         except (ImportError, ValueError, AttributeError) as error:

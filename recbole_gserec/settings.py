@@ -15,6 +15,7 @@ from recbole.utils import argument_list
 
 from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.files import is_plain_name
+from recbole_gserec.model_files import is_model_file, why_not_loaded
 from recbole_gserec.properties_files import (
     dataset_settings,
     is_search_aware,
@@ -220,7 +221,14 @@ def check_model(model: str) -> None:
         SettingError: With the nearest known name.
     """
     known = known_models()
+    if is_model_file(model):
+        raise SettingError(
+            f"'{model}' is a file of code, and code is run only if you name it yourself, by --model or in "
+            "run_recbole(model=...)"
+        )
     if model not in known:
+        if reason := why_not_loaded(model):
+            raise SettingError(reason)
         near = nearest(model, sorted(known))
         own = "One of your own has to be registered (register_model)."
         hint = f"Did you mean '{near}'?" if near else own

@@ -33,7 +33,7 @@ def test_names_that_recbole_exports():
 def test_arguments_and_result_pass_unchanged(monkeypatch, tmp_path, name):
     calls = []
     monkeypatch.setitem(entry_points.STOCK, name, lambda *args, **kwargs: (calls.append((args, kwargs)), 7)[1])
-    monkeypatch.setattr(entry_points, "check_checkpoint", lambda path: calls.append(path))
+    monkeypatch.setattr(entry_points, "read_checkpoint", lambda path: (calls.append(path), {"config": None})[1])
     function = getattr(entry_points, name)
     if name == "load_data_and_model":
         assert function("file.pth") == 7

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.files import sha256_of_file
+from recbole_gserec.narrowing import not_none
 from recbole_gserec.properties_files import registered_models
-from recbole_gserec.registration import MODELS
+from recbole_gserec.registration import registered_module
 
 
 def code_digest(model: str) -> str | None:
@@ -25,7 +26,7 @@ def code_digest(model: str) -> str | None:
     """
     if model not in registered_models():
         return None
-    module = sys.modules[MODELS[model]]
+    module = sys.modules[not_none(registered_module(model))]
     source = getattr(module, "__file__", None)
     if source is None:
         return None

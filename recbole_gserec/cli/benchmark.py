@@ -25,7 +25,12 @@ def benchmark(
         list[str] | None, typer.Option("--dataset", "-d", help="Name of a dataset; can be given more than once.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Name of a model; can be given more than once.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Name of a model, or its file and class, my_model.py:MyModel; can be given more than once.",
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Models to compare: 'table2' has those of the paper's Table 2.")
@@ -83,8 +88,10 @@ def benchmark(
     from recbole_gserec.benchmark.given import no_settings, of_config_files, read_model_settings
     from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
     from recbole_gserec.benchmark.runner import run_benchmark
+    from recbole_gserec.model_files import named_model
 
-    models, datasets = names_in(model), names_in(dataset)
+    models, datasets = [named_model(name) for name in names_in(model)], names_in(dataset)
+    reference = None if reference is None else named_model(reference)
     if preset:
         models = [*read_preset(preset).models, *models]
     settings = {**of_config_files(config_file or [], models, datasets), **parse_settings(context.args)}

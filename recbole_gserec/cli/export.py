@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recbole_gserec.cli.options import DataPathOfTraining
+from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
 
 
 def export(
@@ -19,17 +19,21 @@ def export(
         str, typer.Option("--format", help="parquet, or npy: arrays beside CSV files with the ids of their rows.")
     ] = "parquet",
     data_path: DataPathOfTraining = None,
+    model: ModelOfCheckpoint = None,
 ) -> None:
     """Write a trained model's vectors of users, items and codes with their original ids, for other systems.
 
     Where the model scores by dot products, the tables of users and items are those whose products are its scores.
     """
     # Imported here: --help needs none of it.
+    from recbole_gserec.model_files import named_model
     from recbole_gserec.recommend.description import description_of
     from recbole_gserec.recommend.trained import load_trained
     from recbole_gserec.recommend.vector_tables import check_export, write_export
     from recbole_gserec.recommend.vectors import export_vectors
 
+    if model is not None:
+        named_model(model)
     check_export(out, file_format)
     trained = load_trained(checkpoint, data_path)
     exported = export_vectors(trained)

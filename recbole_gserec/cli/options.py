@@ -23,6 +23,16 @@ DataPathOfTraining = Annotated[
     ),
 ]
 
+ModelOfCheckpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="File and class of the checkpoint's model, my_model.py:MyModel.",
+        show_default="models that are installed are known",
+    ),
+]
+
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option(

@@ -10,6 +10,8 @@ from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.yaml_values import read_value
 
 _ONE_DASH = re.compile(r"-([A-Za-z_][\w-]+)(=.*)?", re.DOTALL)
+_MODEL_FILE = re.compile(r"(?:(?!\.py:).)+\.py:\w+")
+"""One file and class, and not several with spaces between."""
 _NAMES = "model dataset config_files config-files checkpoint user users seeds output data_path data-path".split()
 """Names that are often given with one dash, and then read as a short option and its value: ``-m odel``."""
 
@@ -44,8 +46,10 @@ def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def names_in(given: list[str] | None) -> list[str]:
-    """Distinct names; several can be given at once, separated by commas."""
-    return list(dict.fromkeys(name for text in given or [] for name in text.replace(",", " ").split()))
+    """Distinct names; several can be given at once, separated by commas. The path of a model's file may have spaces."""
+    parts = [part.strip() for text in given or [] for part in text.split(",")]
+    names = ([part] if _MODEL_FILE.fullmatch(part) else part.split() for part in parts)
+    return list(dict.fromkeys(name for several in names for name in several))
 
 
 def seeds_in(text: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recbole_gserec.cli.options import DataPathOfTraining
+from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
 
 
 def recommend(
@@ -52,6 +52,7 @@ def recommend(
         ),
     ] = None,
     data_path: DataPathOfTraining = None,
+    model: ModelOfCheckpoint = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Users at once; less where memory asks for it.", show_default="256")
     ] = None,
@@ -62,9 +63,12 @@ def recommend(
     items as of now. New events of users can be given without training again.
     """
     # Imported here: --help needs none of it.
+    from recbole_gserec.model_files import named_model
     from recbole_gserec.recommend.output import check_output
     from recbole_gserec.recommend.user_list import read_user_list
 
+    if model is not None:
+        named_model(model)
     if out is not None:
         check_output(out)
     names = None

@@ -12,6 +12,7 @@ from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.freed_memory import keep_freed_memory
 from recbole_gserec.interruptions import heeded
+from recbole_gserec.model_files import named_model
 from recbole_gserec.processors import warn_if_busy
 from recbole_gserec.properties_files import is_search_aware, model_settings
 from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     args = _parse(arguments)
     files = args.config_files.split() if args.config_files else None
     in_files = read_config_files(files or [])
-    model = args.model or in_files.get("model") or RECBOLE_MODEL
+    model = named_model(args.model) if args.model else in_files.get("model") or RECBOLE_MODEL
     check_model(model)
     _check_flags(args.settings, model)
     if model_settings(model):
@@ -80,7 +81,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog="Every other setting is given as --name=value, for instance --learning_rate=0.001.",
         allow_abbrev=False,  # Config reads the arguments too, and would take a shortened one for a setting.
     )
-    parser.add_argument("--model", "-m", help=f"name of the model (default: {RECBOLE_MODEL})")
+    parser.add_argument(
+        "--model", "-m", help=f"name of the model, or file and class, my_model.py:MyModel (default: {RECBOLE_MODEL})"
+    )
     parser.add_argument(
         "--dataset",
         "-d",

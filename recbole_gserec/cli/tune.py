@@ -14,7 +14,9 @@ from recbole_gserec.config_files import read_config_files
 
 def tune(
     context: typer.Context,
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of the model.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name of the model, or its file and class, my_model.py:MyModel.")
+    ],
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
     space: Annotated[
         Path | None,
@@ -73,13 +75,14 @@ def tune(
     Any setting can follow as --name=value, for instance --epochs=50; one that the space has too is then not tried.
     """
     # Imported here: --help needs none of it.
+    from recbole_gserec.model_files import named_model
     from recbole_gserec.tune.place import Place
     from recbole_gserec.tune.request import TuneRequest
     from recbole_gserec.tune.search import search as run_search
 
     settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
     request = TuneRequest(
-        model, dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
+        named_model(model), dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
     )
     place = Place(workers, address, cpus, gpus)
     result = run_search(request, place, n_kept=keep, retry_failed=retry_failed)

@@ -18,7 +18,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, get_model, init_seed
 
-from recbole_gserec.checkpoint import read_checkpoint
+from recbole_gserec.checkpoint import check_model_of, read_checkpoint
 from recbole_gserec.data.file_record import check_file_record
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
 from recbole_gserec.portable_values import load_other_parameter
@@ -85,10 +85,7 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
 def _check_model(config: Any, checkpoint: Path) -> None:
     if not isinstance(config, Config):
         raise CheckpointError(f"{checkpoint}: its 'config' holds no settings. Train again with recbole-gserec imported")
-    if config.model_class is None:
-        raise SettingError(
-            f"{checkpoint} is of the model '{config['model']}', which neither RecBole nor this package has"
-        )
+    check_model_of(config, checkpoint)
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
         raise SettingError(f"{checkpoint} is of {config['model']}: decision trees are not supported here")
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]:

@@ -57,7 +57,7 @@ def _check_gserec(arguments: list[str], is_part: bool) -> None:
     if given.get("preset"):
         preset_file(given["preset"], PRESETS[path[0]])
     # The offline stage has no model; GSERec reads all of its settings.
-    models = _models(given) or ["GSERec"]
+    models = [_class_of(model) for model in _models(given)] or ["GSERec"]
     for model in models:
         check_model(model)
     unknown = parse_settings(context.args).keys() - set().union(*(known_settings(model) for model in models))
@@ -79,6 +79,11 @@ def _context(command, name: str, arguments: list[str], is_part: bool):
         return None
 
 
+def _class_of(model: str) -> str:
+    """The name of a model that may be named by its file and class."""
+    return model.rpartition(":")[2]
+
+
 def _models(given: dict) -> list[str]:
     model = given.get("model") or []
     names = [model] if isinstance(model, str) else [name for text in model for name in text.split(",")]
@@ -89,7 +94,7 @@ def _models(given: dict) -> list[str]:
 
 def _check_run_recbole(arguments: list[str]) -> None:
     args = _parse(arguments)
-    model = args.model or "GSERec"
+    model = _class_of(args.model or "GSERec")
     check_model(model)
     unknown = set(args.settings) - known_settings(model)
     assert not unknown, f"settings that nothing reads: {unknown}"

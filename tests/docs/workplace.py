@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_gserec import properties_files
+from recbole_gserec import model_files, properties_files
 from recbole_gserec.benchmark import runner, worker
 from recbole_gserec.benchmark.child import Job
 from recbole_gserec.benchmark.runs import status_of
@@ -34,9 +34,14 @@ SHORT_CODES = {"rq_epochs": "2", "rq_warmup_epochs": "0"}
 def models_of_the_package() -> Iterator[None]:
     """Whatever models are added meanwhile are forgotten at the end."""
     models, files, modules = set(MODELS), set(properties_files._MODEL_FILES), set(sys.modules)
+    told = os.environ.pop(model_files.VARIABLE, None)
     try:
         yield
     finally:
+        os.environ.pop(model_files.VARIABLE, None)
+        if told is not None:
+            os.environ[model_files.VARIABLE] = told
+        model_files._named.clear()
         for name in MODELS.keys() - models:
             del MODELS[name]
         for name in properties_files._MODEL_FILES.keys() - files:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.analyze import options
-from recbole_gserec.cli.options import DataPathOfTraining
+from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
 
 
 def user(
@@ -25,10 +25,14 @@ def user(
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items recommended.")] = 10,
     events: Annotated[int, typer.Option(min=0, help="Latest interactions and searches shown.")] = 20,
     data_path: DataPathOfTraining = None,
+    model: ModelOfCheckpoint = None,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the page.")] = Path("analyze/users"),
 ) -> None:
     """Show one user: events, summaries, codes, the users who share most codes, and what is recommended."""
     # Imported here: --help needs none of it.
     from recbole_gserec.analyze.user import analyze_user
+    from recbole_gserec.model_files import named_model
 
+    if model is not None:
+        named_model(model)
     options.show(analyze_user(user, checkpoint, output, without=without, data_path=data_path, k=k, n_events=events))

@@ -1,0 +1,752 @@
+"""Checks that every model has to pass, for models of one's own: :func:`check_model`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from recbole.data import create_dataset, data_preparation
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
+from torch import Tensor, nn
+
+from recbole_gserec.checkpoint import read_checkpoint
+from recbole_gserec.config import make_config
+from recbole_gserec.data.events import PADDED
+from recbole_gserec.data.search_rows import JointInteraction
+from recbole_gserec.errors import GSERecError, SettingError
+from recbole_gserec.evaluation.scoring import has_full_ranking, predict_pairs
+from recbole_gserec.files import scratch_folder
+from recbole_gserec.model_files import named_model, settings_file_of
+from recbole_gserec.models.search_recommender import SearchRecommender
+from recbole_gserec.portable_values import load_other_parameter
+from recbole_gserec.random_states import global_states, set_global_states
+from recbole_gserec.registration import forget_model, register_model, registered_module
+
+__all__ = ["ModelCheckError", "check_model", "checks_of"]
+
+_RTOL, _ATOL = 1e-4, 1e-5
+"""How far two sums of the same numbers in another order may be apart."""
+_NOISE = 0.1
+"""What is added to weights, so that biases and the like are not 0 and all parts of a model matter."""
+_LARGEST_GRADIENT = 1e6
+"""A norm of nothing has a derivative that is finite and useless: beyond this, one step ruins the optimiser."""
+_N_ROWS = 60
+_SETTINGS = {"train_batch_size": 128, "epochs": 1, "eval_args": {"mode": "full"}}
+
+_ITEM_FIELDS = ("item_id_list", "item_place_list", "item_length")
+_SEARCH_FIELDS = ("search_query_id_list", "search_item_ids_list", "search_place_list", "search_length")
+
+
+class ModelCheckError(GSERecError, AssertionError):
+    """A model does not hold what every model has to.
+
+    Attributes:
+        check: Name of the check.
+    """
+
+    def __init__(self, message: str, check: str = ""):
+        super().__init__(message)
+        self.check = check
+
+
+def check_model(model: type[AbstractRecommender] | str, settings: Mapping[str, Any] | None = None) -> list[str]:
+    """Check that a model keeps to what training and evaluation rely on.
+
+    It is trained on small random datasets in a temporary folder, with ties in time, users without searches, users with
+    few interactions, and items without texts. The model need not be registered. Random numbers drawn afterwards are
+    those that would have been drawn without the check.
+
+    Args:
+        model: A search-aware model, or a general, sequential or context-aware one of RecBole's kind: its class, name,
+            or file and class (``"my_model.py:MyModel"``). Nothing else is checked of what needs a knowledge graph.
+        settings: Settings on top of its defaults; small sizes make the checks fast.
+
+    Returns:
+        Names of the checks that were made, see :func:`checks_of`.
+
+    Raises:
+        ModelCheckError: At the first check that fails; it says what was done, what was expected, and what to look for.
+        SettingError: For settings there are not, and for models that cannot be checked.
+    """
+    states = global_states()
+    try:
+        with _quiet(), scratch_folder() as folder, _known(model, folder, settings) as name, contextlib.chdir(folder):
+            _refuse_unsupported(get_model(name))
+            subject = _Subject(name, folder, dict(settings or {}))
+            done = []
+            for check in checks_of(get_model(name)):
+                _make(check, subject)
+                done.append(check)
+            return done
+    finally:
+        set_global_states(states)
+
+
+def checks_of(model: type[AbstractRecommender]) -> list[str]:
+    """Names of the checks that :func:`check_model` makes of a class, in their order."""
+    return [name for name, check in _CHECKS.items() if check.applies(model)]
+
+
+def _make(name: str, subject: _Subject) -> None:
+    try:
+        _CHECKS[name].run(subject)
+    except _Finding as finding:
+        raise ModelCheckError(f"{subject.name} fails the check '{name}': {finding}", name) from finding.__cause__
+    except GSERecError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelCheckError(f"{subject.name} fails the check '{name}', where it raised {what}", name) from error
+
+
+class _Finding(Exception):
+    """What a check found: what was done, what was expected, what to look for."""
+
+    def __init__(self, done: str, expected: str, look_for: str):
+        super().__init__(f"{done}, but {expected}. Look for {look_for}")
+
+
+# ---- the model and its data ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what is told of the random datasets."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _known(model: type[AbstractRecommender] | str, folder: Path, settings: Mapping[str, Any] | None) -> Iterator[str]:
+    """The name of the model; one that is not registered is, for as long as it is checked."""
+    if isinstance(model, str):
+        yield named_model(model)
+        return
+    name = getattr(model, "__name__", repr(model))
+    try:
+        is_known = get_model(name) is model
+    except (GSERecError, ValueError, AttributeError):
+        is_known = False
+    if is_known:
+        yield name
+        return
+    stays = registered_module(name) == getattr(model, "__module__", None)
+    source = getattr(sys.modules.get(getattr(model, "__module__", "")), "__file__", None)
+    file = settings_file_of(model, Path(source) if source else None) if isinstance(model, type) else None
+    if file is None:
+        file = folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(dict(settings or {})), encoding="utf-8")
+    register_model(model, settings=file)
+    try:
+        yield name
+    finally:
+        if not stays:
+            forget_model(name)
+
+
+def _refuse_unsupported(model: Any) -> None:
+    if model.type in (ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
+        raise SettingError(f"{model.__name__} cannot be checked: there are no checks for models of its kind")
+
+
+class _Prepared(NamedTuple):
+    """Config, dataset and parts as RecBole's ``run_recbole`` makes them, and a new model."""
+
+    config: Any
+    dataset: Any
+    train: Any
+    valid: Any
+    model: Any
+
+
+@dataclass
+class _Subject:
+    """What is checked, with what several checks need; each part is made once, when it is asked for."""
+
+    name: str
+    folder: Path
+    settings: dict[str, Any]
+
+    def prepare(self, dataset: str) -> _Prepared:
+        here = {
+            "data_path": str(self._data_path),
+            "checkpoint_dir": str(self.folder / "saved"),
+            "use_gpu": False,
+            "state": "ERROR",
+        }
+        config = make_config(self.name, dataset, {**_SETTINGS, **self.settings}, here)
+        init_seed(config["seed"], config["reproducibility"])
+        built = create_dataset(config)
+        train, valid, _ = data_preparation(config, built)
+        init_seed(config["seed"], config["reproducibility"])
+        return _Prepared(config, built, train, valid, get_model(self.name)(config, train._dataset))
+
+    @cached_property
+    def _data_path(self) -> Path:
+        files = _random_files()
+        valid = _moments_of_valid(files["inter"])
+
+        def moment(user: str) -> int:
+            return valid.get(user, _LAST)
+
+        for name, content in (
+            ("before", files),
+            ("instant", _with_other_searches(files, lambda user, time: time == valid.get(user))),
+            ("after", _with_other_targets(_with_other_searches(files, lambda user, time: time > moment(user)))),
+            ("later", _with_other_targets(_with_other_searches(files, lambda user, time: time >= moment(user)))),
+        ):
+            _write(self.folder / "data" / name, content)
+        return self.folder / "data"
+
+    @cached_property
+    def trained(self) -> _Prepared:
+        """Trained for an epoch, in evaluation mode."""
+        return _train(self.prepare("before"))
+
+    @cached_property
+    def ready(self) -> _Prepared:
+        """Trained, with some noise on all weights, in evaluation mode."""
+        prepared = self.prepare("before")
+        _take_weights(prepared.model, self.trained.model)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in prepared.model.parameters():
+                if parameter.is_floating_point():
+                    parameter += _NOISE * torch.randn(parameter.shape, generator=generator)
+            for module in prepared.model.modules():
+                if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                    module.weight[module.padding_idx] = 0
+        prepared.model.eval()
+        return prepared
+
+    @cached_property
+    def rows(self) -> Interaction:
+        """Rows to score: of the training, where histories of all lengths are, if the model is search-aware."""
+        if isinstance(self.ready.model, SearchRecommender):
+            return self.batch[:_N_ROWS]
+        return _all_rows(self.ready.valid)
+
+    @cached_property
+    def batch(self) -> Interaction:
+        """The first batch of the training."""
+        init_seed(0, True)
+        return next(iter(self.ready.train))
+
+    @cached_property
+    def candidates(self) -> Tensor:
+        """Items ``[B, 7]``, all distinct in a row."""
+        generator = torch.Generator().manual_seed(0)
+        order = torch.rand(len(self.rows), self.ready.dataset.item_num - 1, generator=generator).argsort(1)
+        return order[:, :7] + 1
+
+    def score(self, rows: Interaction, candidates: Tensor) -> Tensor:
+        """Scores ``[B, C]`` of candidates, as the evaluation asks for them."""
+        return _scores(self.ready, rows, candidates)
+
+
+def _all_rows(loader: Any) -> Interaction:
+    return loader._dataset[np.arange(len(loader._dataset))]
+
+
+def _scores(prepared: _Prepared, rows: Interaction, candidates: Tensor) -> Tensor:
+    model = prepared.model
+    _forget_propagated(model)
+    with torch.no_grad():
+        if isinstance(model, SearchRecommender):
+            return model.score_candidates(rows, candidates)
+        if has_full_ranking(model):
+            return model.full_sort_predict(rows).view(len(rows), -1).gather(1, candidates)
+        return predict_pairs(model, prepared.valid._dataset, rows, candidates, torch.device("cpu"))
+
+
+def _scores_of_valid(prepared: _Prepared) -> Tensor:
+    """Scores ``[B, n_items - 1]`` of all items for the validation targets."""
+    rows = _all_rows(prepared.valid)
+    items = torch.arange(1, prepared.dataset.item_num).expand(len(rows), -1)
+    return _scores(prepared, rows, items)
+
+
+def _take_weights(model: Any, source: Any) -> None:
+    """Copy what is learnt, and not what a model has read from its dataset, which buffers may hold."""
+    learnt = dict(source.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(learnt[name])
+    load_other_parameter(model, source.other_parameter(), torch.device("cpu"))
+
+
+def _forget_propagated(model: Any) -> None:
+    """Vectors that models of graphs keep for the evaluation are those of earlier weights."""
+    for name in getattr(model, "other_parameter_name", None) or ():
+        if name.startswith("restore_"):
+            setattr(model, name, None)
+
+
+def _terms(model: Any, batch: Interaction, search: Interaction | None) -> tuple[Tensor, ...]:
+    """Loss terms of a batch, with the same random numbers at every call."""
+    init_seed(0, True)
+    loss = model.calculate_loss(batch if search is None else JointInteraction(batch.interaction, search))
+    return loss if isinstance(loss, tuple) else (loss,)
+
+
+def _total(terms: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([term.sum() for term in terms]).sum()
+
+
+def _train(prepared: _Prepared) -> _Prepared:
+    """Train for an epoch."""
+    config, model = prepared.config, prepared.model
+    calculate = model.calculate_loss
+
+    def checked(batch: Interaction) -> Any:
+        loss = calculate(batch)
+        terms = loss if isinstance(loss, tuple) else (loss,)
+        if not all(torch.isfinite(term).all() for term in terms):
+            raise _Finding(
+                "in an epoch of training calculate_loss returned NaN or infinity",
+                "every loss has to be finite",
+                "a logarithm or a division by 0, and a mean of nothing, as in users without searches",
+            )
+        return loss
+
+    model.calculate_loss = checked
+    try:
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.fit(prepared.train, saved=False, verbose=False)
+    finally:
+        del model.calculate_loss
+    model.eval()
+    return prepared
+
+
+def _differ(found: Tensor, expected: Tensor) -> bool:
+    same = found.shape == expected.shape and torch.allclose(found.double(), expected.double(), rtol=_RTOL, atol=_ATOL)
+    return not same
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_gradients(subject: _Subject) -> None:
+    prepared = subject.prepare("before")
+    model = prepared.model
+    for batch in prepared.train:
+        loss = model.calculate_loss(batch)
+        _total(loss if isinstance(loss, tuple) else (loss,)).backward()
+    wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, parameter in wanted.items():
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            raise _Finding(
+                f"the gradient of '{name}' was NaN or infinite in an epoch",
+                "every gradient has to be finite",
+                "a square root or a norm of 0, and a softmax over nothing",
+            )
+    still = [name for name, one in wanted.items() if one.grad is None or not one.grad.abs().max() > 0]
+    if still:
+        raise _Finding(
+            f"'{still[0]}' had no gradient in an epoch" + (f", nor had {len(still) - 1} more" if still[1:] else ""),
+            "everything that is learnt has to have one in some batch",
+            "a part that the loss does not use, or a detach(); what is not to be learnt takes requires_grad=False",
+        )
+
+
+def _check_training(subject: _Subject) -> None:
+    for name, parameter in subject.trained.model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise _Finding(
+                f"after an epoch of training '{name}' had NaN or infinite values",
+                "all weights have to stay finite",
+                "gradients that are not",
+            )
+    if not torch.isfinite(_scores_of_valid(subject.trained)).all():
+        raise _Finding(
+            "after an epoch of training some scores were NaN or infinite",
+            "scores have to be finite",
+            "rows without searches or with few interactions",
+        )
+
+
+def _check_same_seed(subject: _Subject) -> None:
+    _same_training(
+        subject,
+        "before",
+        "two trainings with the same seed came to different {}",
+        "they have to be the same",
+        "random numbers that are not torch's, NumPy's or Python's global ones, and the order of sets",
+    )
+
+
+def _check_future_training(subject: _Subject) -> None:
+    _same_training(
+        subject,
+        "later",
+        "with other interactions and searches from each user's validation target on, the training came to other {}",
+        "what comes later must not be trained on",
+        "whatever the model reads from the dataset besides its batches: only events before train_ends and "
+        "train_search_ends are the training's",
+    )
+
+
+def _same_training(subject: _Subject, dataset: str, done: str, expected: str, look_for: str) -> None:
+    prepared = subject.prepare(dataset)
+    if prepared.dataset.field2id_token.keys() - subject.trained.dataset.field2id_token.keys():
+        raise RuntimeError("the datasets of the checks have different fields")
+    _train(prepared)
+    weights = prepared.model.state_dict()
+    for name, value in subject.trained.model.state_dict().items():
+        if not torch.allclose(value.double(), weights[name].double(), rtol=_ATOL, atol=_ATOL / 10, equal_nan=True):
+            raise _Finding(done.format(f"values of '{name}'"), expected, look_for)
+    if _differ(_scores_of_valid(prepared), _scores_of_valid(subject.trained)):
+        raise _Finding(done.format("scores of the validation targets"), expected, look_for)
+
+
+def _check_future_scores(subject: _Subject) -> None:
+    _same_valid_scores(
+        subject,
+        "after",
+        "other interactions and searches after the validation target changed its scores",
+        "a score must not depend on what comes after its target",
+        "events that are read from the dataset and not from the row's histories",
+    )
+
+
+def _check_same_instant(subject: _Subject) -> None:
+    _same_valid_scores(
+        subject,
+        "instant",
+        "another search at the very moment of the validation target changed its scores",
+        "a search is visible only if it is strictly earlier than the target",
+        "a comparison of times by <= in place of <; search_ends of dataset.events is where visible searches end",
+    )
+
+
+def _same_valid_scores(subject: _Subject, dataset: str, done: str, expected: str, look_for: str) -> None:
+    prepared = subject.prepare(dataset)
+    _take_weights(prepared.model, subject.ready.model)
+    prepared.model.eval()
+    if _differ(_scores_of_valid(prepared), _scores_of_valid(subject.ready)):
+        raise _Finding(done, expected, look_for)
+
+
+def _check_deterministic(subject: _Subject) -> None:
+    first, second = (subject.score(subject.rows, subject.candidates) for _ in range(2))
+    if not torch.equal(first, second):
+        raise _Finding(
+            "in evaluation mode the same rows were scored twice with different results",
+            "evaluation has to be deterministic",
+            "dropout by a function without training=self.training, random numbers, or state that scoring changes",
+        )
+
+
+def _check_row_order(subject: _Subject) -> None:
+    order = torch.randperm(len(subject.rows), generator=torch.Generator().manual_seed(0))
+    found = subject.score(subject.rows[order], subject.candidates[order])
+    if _differ(found, subject.score(subject.rows, subject.candidates)[order]):
+        raise _Finding(
+            "rows in another order had other scores",
+            "a row has to have the same scores at any place of its batch",
+            "a reduction over dimension 0, and a view() that mixes rows",
+        )
+
+
+def _check_other_rows(subject: _Subject) -> None:
+    rows, candidates = subject.rows, subject.candidates
+    expected = subject.score(rows, candidates)
+    for part in (slice(0, 1), slice(0, len(rows) // 2)):
+        if _differ(subject.score(rows[part], candidates[part]), expected[part]):
+            raise _Finding(
+                f"the first {'row alone' if part.stop == 1 else 'half of the rows'} had other scores than in its batch",
+                "scores must not depend on the other rows",
+                "statistics of a batch, as of BatchNorm without running ones, and squeeze() where there is one row",
+            )
+
+
+def _check_candidate_order(subject: _Subject) -> None:
+    rows, candidates = subject.rows, subject.candidates
+    order = torch.rand(candidates.shape, generator=torch.Generator().manual_seed(1)).argsort(1)
+    expected = subject.score(rows, candidates)
+    if _differ(subject.score(rows, candidates.gather(1, order)), expected.gather(1, order)):
+        raise _Finding(
+            "candidates in another order had other scores",
+            "a candidate has to have the same score at any place of the list",
+            "the place of a candidate, or a reduction over dimension 1 of the scores",
+        )
+    if _differ(subject.score(rows, candidates[:, :2]), expected[:, :2]):
+        raise _Finding(
+            "fewer candidates had other scores",
+            "a candidate's score must not depend on the others",
+            "a softmax or a norm over the candidates",
+        )
+
+
+def _check_full_ranking(subject: _Subject) -> None:
+    rows, candidates, ready = subject.rows, subject.candidates, subject.ready
+    expected = subject.score(rows, candidates)
+    if not (expected.std(1) > 0).any():
+        raise _Finding(
+            "all candidates of each row had one score",
+            "scores have to tell items apart",
+            "a candidate that is not used",
+        )
+    _forget_propagated(ready.model)
+    with torch.no_grad():
+        if has_full_ranking(ready.model):
+            found = ready.model.full_sort_predict(rows).view(len(rows), -1)
+            if found.shape[1] != ready.dataset.item_num or _differ(found.gather(1, candidates), expected):
+                raise _Finding(
+                    "full_sort_predict gave items other scores than they have as candidates",
+                    "all ways of scoring have to agree",
+                    "candidates of shape [1, C], which all rows share",
+                )
+        alone = predict_pairs(ready.model, ready.valid._dataset, rows, candidates, torch.device("cpu"))
+    if _differ(alone, expected):
+        raise _Finding(
+            "predict gave items other scores than full ranking or lists of candidates",
+            "all ways of scoring have to agree",
+            "a bias, a scale or a sigmoid that only one of them has",
+        )
+
+
+def _check_padding(subject: _Subject) -> None:
+    model, rows = subject.ready.model, subject.rows
+    expected = subject.score(rows, subject.candidates)
+    done, must = "histories with more padding behind them had other {}", "padding must change nothing"
+    look_for = "a mean or softmax over padded places, places counted from the end, and sizes taken from the batch"
+    if _differ(subject.score(_widened(rows), subject.candidates), expected):
+        raise _Finding(done.format("scores"), must, look_for)
+    search = getattr(subject.batch, "search", None)
+    terms = _terms(model, subject.batch, search)
+    drawn = torch.rand(()), np.random.random()  # noqa: NPY002  (RecBole seeds it)
+    init_seed(0, True)
+    if drawn != (torch.rand(()), np.random.random()):  # noqa: NPY002
+        return  # Random numbers for padding are no defect, and make other losses.
+    wide = _terms(model, _widened(subject.batch), None if search is None else _widened(search))
+    if any(_differ(found, term) for found, term in zip(wide, terms, strict=True)):
+        raise _Finding(done.format("losses"), must, look_for)
+
+
+def _check_empty_histories(subject: _Subject) -> None:
+    model, rows = subject.ready.model, subject.rows
+    search = getattr(subject.batch, "search", None)
+    cases: dict[str, Callable[[Interaction], Interaction]] = {
+        "no searches": lambda some: _without(some, "searches"),
+        "no interactions": lambda some: _without(some, "items"),
+        "no events at all": lambda some: _without(some, "items", "searches"),
+    }
+    for case, make in cases.items():
+        must, look_for = "it has to be finite", "a mean of nothing, a softmax over padding alone, the norm of 0"
+        if not torch.isfinite(subject.score(make(rows), subject.candidates)).all():
+            raise _Finding(f"a score of rows with {case} was NaN or infinite", must, look_for)
+        for training in (False, True):
+            model.train(training)
+            model.zero_grad()
+            kept = [buffer.clone() for buffer in model.buffers()]
+            terms = _terms(model, make(rows), None if search is None else make(search))
+            _total(terms).backward()
+            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            model.zero_grad()
+            for buffer, before in zip(model.buffers(), kept, strict=True):
+                # Running statistics would go into the checks that follow.
+                buffer.copy_(before)
+            model.eval()
+            if not all(torch.isfinite(term).all() for term in terms):
+                raise _Finding(f"the loss of rows with {case} was NaN or infinite", must, look_for)
+            if not all(gradient.abs().max() < _LARGEST_GRADIENT for gradient in gradients):
+                raise _Finding(f"a gradient of rows with {case} was NaN, infinite or huge", must, look_for)
+
+
+def _check_checkpoint(subject: _Subject) -> None:
+    config, dataset, train, valid, model = subject.ready
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer._save_checkpoint(0, verbose=False)
+    state = read_checkpoint(trainer.saved_model_file)
+    torch.manual_seed(1)
+    loaded = get_model(config["model"])(config, train._dataset)
+    loaded.load_state_dict(state["state_dict"])
+    load_other_parameter(loaded, state.get("other_parameter"), torch.device("cpu"))
+    loaded.eval()
+    found = _scores(_Prepared(config, dataset, train, valid, loaded), subject.rows, subject.candidates)
+    if _differ(found, subject.score(subject.rows, subject.candidates)):
+        raise _Finding(
+            "a model with the weights of a checkpoint gave other scores than the one that was saved",
+            "a checkpoint has to hold all that scores come from",
+            "tensors that are neither parameters nor buffers, and random numbers in the constructor",
+        )
+
+
+def _widened(batch: Interaction, n: int = 3) -> Interaction:
+    """The batch with more padding, as if it had come with a row of longer histories."""
+
+    def pad(values: Tensor, dim: int = 1, fill: int = 0) -> Tensor:
+        shape = [n if d == dim else size for d, size in enumerate(values.shape)]
+        return torch.cat([values, values.new_full(shape, fill)], dim=dim)
+
+    return _changed(
+        batch,
+        item_id_list=pad(batch["item_id_list"]),
+        item_place_list=pad(batch["item_place_list"], fill=PADDED),
+        search_query_id_list=pad(batch["search_query_id_list"]),
+        search_item_ids_list=pad(pad(batch["search_item_ids_list"]), dim=2),
+        search_place_list=pad(batch["search_place_list"], fill=PADDED),
+    )
+
+
+def _without(batch: Interaction, *sides: str) -> Interaction:
+    """The batch with empty histories."""
+    nothing = torch.zeros(len(batch), 1, dtype=torch.long)
+    items = dict(zip(_ITEM_FIELDS, (nothing, nothing + PADDED, nothing[:, 0]), strict=True))
+    no_searches = (nothing, nothing.unsqueeze(2), nothing + PADDED, nothing[:, 0])
+    empty = {"items": items, "searches": dict(zip(_SEARCH_FIELDS, no_searches, strict=True))}
+    return _changed(batch, **{field: values for side in sides for field, values in empty[side].items()})
+
+
+def _changed(batch: Interaction, **fields: Tensor) -> Interaction:
+    return Interaction({**batch.interaction, **fields})
+
+
+@dataclass(frozen=True)
+class _Check:
+    run: Callable[[_Subject], None]
+    applies: Callable[[Any], bool] = lambda model: True
+
+
+def _is_search_aware(model: Any) -> bool:
+    return issubclass(model, SearchRecommender)
+
+
+def _learns(model: Any) -> bool:
+    return model.type != ModelType.TRADITIONAL
+
+
+_CHECKS = {
+    "gradients": _Check(_check_gradients, _learns),
+    "training": _Check(_check_training),
+    "deterministic scores": _Check(_check_deterministic),
+    "same seed": _Check(_check_same_seed),
+    "order of rows": _Check(_check_row_order),
+    "other rows": _Check(_check_other_rows),
+    "order of candidates": _Check(_check_candidate_order),
+    "full ranking": _Check(_check_full_ranking),
+    "padding": _Check(_check_padding, _is_search_aware),
+    "empty histories": _Check(_check_empty_histories, _is_search_aware),
+    "future scores": _Check(_check_future_scores),
+    "searches at the same instant": _Check(_check_same_instant, _is_search_aware),
+    "future training": _Check(_check_future_training),
+    "checkpoint": _Check(_check_checkpoint),
+}
+"""Checks by name: those that explain a failure of others come first."""
+
+
+# ---- random datasets -------------------------------------------------------------------------------------------------
+
+_Rows = list[tuple[Any, ...]]
+_N_USERS, _N_ITEMS, _N_ONLY_SEARCHED, _N_QUERIES, _LAST = 24, 50, 6, 10, 60
+_FIRST = ("first", "second")
+_HEADERS = {
+    "inter": "user_id:token\titem_id:token\ttimestamp:float",
+    "search": "search_user_id:token\tsearch_query_id:token\tsearch_timestamp:float\tsearch_item_ids:token_seq",
+    "query": "query_id:token\tquery_words:token_seq",
+    "code": "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq",
+    "item": "item_id:token\ttitle:token_seq",
+}
+
+
+def _random_files() -> dict[str, _Rows]:
+    """Rows of all files of a dataset.
+
+    Validation and test targets come with a search at their very moment that clicks them. Some users do not search at
+    all, some items have no text, and the last query has no words. Two first users take all items between them, and one
+    searches for all queries and clicks all items, so that ids do not depend on what the others do.
+    """
+    generator = np.random.default_rng(0)
+    inter: _Rows = [(_FIRST[2 * item // _N_ITEMS], f"i{item}", item) for item in range(_N_ITEMS)]
+    everything = " ".join(f"i{item}" for item in range(_N_ITEMS + _N_ONLY_SEARCHED))
+    search: _Rows = [("searcher", f"q{query}", query, everything if query == 0 else "") for query in range(_N_QUERIES)]
+    users = [f"u{user}" for user in range(_N_USERS)]
+    for number, user in enumerate(users):
+        n = int(generator.integers(3, 16))
+        times = np.sort(generator.integers(0, _LAST, size=n)).tolist()
+        items = generator.choice(_N_ITEMS, size=n, replace=False)
+        inter += [(user, f"i{item}", time) for item, time in zip(items, times, strict=True)]
+        n_searches = 0 if number % 5 == 0 else int(generator.integers(1, 10))
+        moments = generator.integers(0, _LAST, size=n_searches).tolist()
+        rows = [_search(generator, user, time) for time in moments]
+        if number % 10:
+            rows += [(user, f"q{place % _N_QUERIES}", times[place], f"i{items[place]}") for place in (n - 2, n - 1)]
+        search += sorted(rows, key=lambda row: row[2])
+    words = [" ".join(f"w{word}" for word in generator.integers(20, size=3)) for _ in range(_N_QUERIES - 1)]
+    sides = ("s", "r")
+    code = [
+        (user, *(" ".join(f"{side}{level}_{generator.integers(5)}" for level in (1, 2, 3)) for side in sides))
+        for user in (*_FIRST, *users, "searcher")
+    ]
+    item = [(f"i{number}", f"{('red', 'blue', 'green')[number % 3]} w{number % 11}") for number in range(_N_ITEMS)]
+    return {
+        "inter": inter,
+        "search": search,
+        "query": [(f"q{number}", text) for number, text in enumerate([*words, ""])],
+        "code": code,
+        "item": [row for number, row in enumerate(item) if number % 7],
+    }
+
+
+def _search(generator: np.random.Generator, user: str, time: int) -> tuple[Any, ...]:
+    clicks = generator.choice(_N_ITEMS + _N_ONLY_SEARCHED, size=generator.integers(0, 4), replace=False)
+    return (user, f"q{generator.integers(_N_QUERIES)}", time, " ".join(f"i{item}" for item in clicks))
+
+
+def _moments_of_valid(inter: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    """The time of each user's validation target; not of those whose events give the items their ids."""
+    times: dict[str, list[int]] = {}
+    for user, _, time in inter:
+        times.setdefault(user, []).append(time)
+    return {user: moments[-2] for user, moments in times.items() if user not in _FIRST}
+
+
+def _with_other_searches(files: dict[str, _Rows], is_changed: Callable[[str, int], bool]) -> dict[str, _Rows]:
+    """Other queries and clicks for some searches, by user and time."""
+    generator = np.random.default_rng(1)
+    search: _Rows = []
+    for user, query, time, clicks in files["search"]:
+        if user != "searcher" and is_changed(user, time):
+            query = f"q{(int(query[1:]) + generator.integers(1, _N_QUERIES)) % _N_QUERIES}"
+            chosen = generator.choice(_N_ITEMS, size=generator.integers(1, 4), replace=False)
+            clicks = " ".join(f"i{item}" for item in chosen)
+        search.append((user, query, time, clicks))
+    return {**files, "search": search}
+
+
+def _with_other_targets(files: dict[str, _Rows]) -> dict[str, _Rows]:
+    """Another item as each test target."""
+    taken: dict[str, set[str]] = {}
+    last: dict[str, int] = {}
+    for place, (user, item, _) in enumerate(files["inter"]):
+        taken.setdefault(user, set()).add(item)
+        last[user] = place
+    inter = list(files["inter"])
+    for user in taken.keys() - set(_FIRST):
+        others = (f"i{item}" for item in range(_N_ITEMS) if f"i{item}" not in taken[user])
+        inter[last[user]] = (user, next(others), inter[last[user]][2])
+    return {**files, "inter": inter}
+
+
+def _write(folder: Path, files: Mapping[str, _Rows]) -> None:
+    folder.mkdir(parents=True)
+    for suffix, rows in files.items():
+        lines = [_HEADERS[suffix], *("\t".join(map(str, row)) for row in rows)]
+        (folder / f"{folder.name}.{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
