@@ -12,6 +12,7 @@ import typer
 from recbole_gserec.cli.options import ConfigFiles
 from recbole_gserec.cli.parsing import parse_settings
 from recbole_gserec.config_files import read_config_files
+from recbole_gserec.interruptions import while_importing
 from recbole_gserec.properties_files import preset_file
 
 
@@ -64,8 +65,8 @@ def preprocess(
     files = [preset_file(preset)] if preset else []
     files += config_file or []
 
-    # Imported here: --help needs none of it.
-    from recbole_gserec.preprocess.run import preprocess_dataset
+    with while_importing():
+        from recbole_gserec.preprocess.run import preprocess_dataset
 
     given = {**read_config_files(files), **settings}
     typer.echo(preprocess_dataset(dataset, given))

@@ -10,6 +10,7 @@ import typer
 from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.parsing import parse_settings
 from recbole_gserec.config_files import read_config_files
+from recbole_gserec.interruptions import while_importing
 
 
 def tune(
@@ -72,10 +73,10 @@ def tune(
 
     Any setting can follow as --name=value, for instance --epochs=50; one that the space has too is then not tried.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.tune.place import Place
-    from recbole_gserec.tune.request import TuneRequest
-    from recbole_gserec.tune.search import search as run_search
+    with while_importing():
+        from recbole_gserec.tune.place import Place
+        from recbole_gserec.tune.request import TuneRequest
+        from recbole_gserec.tune.search import search as run_search
 
     settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
     request = TuneRequest(
