@@ -205,9 +205,9 @@ def _is_command() -> bool:
 
 
 def _is_spawned() -> bool:
-    import multiprocessing
-
-    return multiprocessing.parent_process() is not None
+    # A spawned process has imported it; for all others it takes time.
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def _say(line: str) -> None:

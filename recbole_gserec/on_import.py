@@ -10,7 +10,6 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -55,7 +54,7 @@ class _State(threading.local):
     registering = False
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds RecBole and this package as others do, and registers once RecBole's package is there.
 
     The registration imports most modules of this package, each of them complete. A module that is the first to import
@@ -90,9 +89,7 @@ class _Finder(MetaPathFinder):
             vars(loader)["exec_module"] = exec_module
         return spec
 
-    def _found_by_others(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None
-    ) -> ModuleSpec | None:
+    def _found_by_others(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
                 spec = finder.find_spec(name, path, target)

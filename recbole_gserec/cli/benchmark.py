@@ -80,6 +80,8 @@ def benchmark(
 
     Any setting can follow as --name=value, for instance --epochs=50.
     """
+    given, models, datasets = parse_settings(context.args), names_in(model), names_in(dataset)
+
     with while_importing():
         from rich.console import Console
 
@@ -88,10 +90,9 @@ def benchmark(
         from recbole_gserec.benchmark.report import write_report
         from recbole_gserec.benchmark.runner import run_benchmark
 
-    models, datasets = names_in(model), names_in(dataset)
     if preset:
         models = [*read_preset(preset).models, *models]
-    settings = {**of_config_files(config_file or [], models, datasets), **parse_settings(context.args)}
+    settings = {**of_config_files(config_file or [], models, datasets), **given}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:
