@@ -60,10 +60,14 @@ class _Finder:
     The registration imports most modules of this package, each of them complete. A module that is the first to import
     RecBole, or imports another that does, is not: it is dropped where it stands, and imported again after the
     registration, unless that has imported it by then.
+
+    Where several threads are the first to import different modules of RecBole at once, Python raises an error of
+    deadlock in one of them, as with any package that imports its own modules.
     """
 
     def __init__(self) -> None:
         self._state = _State()
+        self._recbole: ModuleType | None = None
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -87,6 +91,9 @@ class _Finder:
 
             # All else of the loader stays as it is, for those who read sources or data by it.
             vars(loader)["exec_module"] = exec_module
+            if name == _RECBOLE and self._recbole is not None:
+                # After a registration that failed, what was imported by then belongs to this one.
+                vars(loader)["create_module"] = lambda spec: self._recbole
         return spec
 
     def _found_by_others(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
@@ -101,13 +108,9 @@ class _Finder:
         if self._state.within_ours:
             raise _RegisterFirst
         execute(module)
+        self._recbole = module
         self._state.registering = True
         try:
-            for name, known in list(sys.modules.items()):
-                # Left by a registration that failed: the next import finds them, and adds them to no new package.
-                parent, _, child = name.rpartition(".")
-                if parent == _RECBOLE and not hasattr(module, child):
-                    setattr(module, child, known)
             _register()
         finally:
             self._state.registering = False
