@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _RECBOLE = "recbole"
 _OURS = f"{__package__}."
@@ -81,8 +82,8 @@ class _Finder:
         else:
             return None
         spec = self._found_by_others(name, path, target)
-        if spec is not None and hasattr(spec.loader, "exec_module"):
-            loader = spec.loader
+        loader: Any = spec and spec.loader
+        if hasattr(loader, "exec_module"):
             execute: _Execute = loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
