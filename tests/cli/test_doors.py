@@ -126,7 +126,9 @@ def test_a_conversion_and_its_refusals_load_neither_torch_nor_recbole(tmp_path):
         "user,item,time\n"
         + "".join(f"u{u},i{(u + i) % 5},{1_700_000_000 + 60 * i}\n" for u in range(4) for i in range(5))
     )
-    (tmp_path / "searches.csv").write_text("user,query,time,clicked_items\nu0,red shoe,1700000030,i1\nu1,blue,1700000090,\n")
+    (tmp_path / "searches.csv").write_text(
+        "user,query,time,clicked_items\nu0,red shoe,1700000030,i1\nu1,blue,1700000090,\n"
+    )
     code = REFUSE + CODE
     printed, status, loaded = opened("main", "convert", "logs", "--input", ".", folder=tmp_path, code=code)
     assert status == 0, printed
