@@ -8,61 +8,25 @@ recipe from the items' category paths (:mod:`dataset_converters.amazon_queries`)
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from dataset_converters.amazon_files import Source, find_source
 from dataset_converters.amazon_items import read_items
-from dataset_converters.amazon_queries import ORIGINS, offer_by_categories, offer_published
+from dataset_converters.amazon_queries import offer_by_categories, offer_published
 from dataset_converters.amazon_reviews import read_reviews
-from dataset_converters.amazon_searches import PER_PURCHASE, make_searches
+from dataset_converters.amazon_searches import make_searches
 from dataset_converters.bad_rows import BadRows
-from dataset_converters.conversion import Options, convert
+from dataset_converters.choices import AS_WORDS, Options, Recipe
+from dataset_converters.conversion import convert
 from dataset_converters.workspace import count, only_row
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError
 from recbole_gserec.narrowing import not_none
 
 logger = logging.getLogger(__name__)
 
-#: Queries of both origins are words already.
-DEFAULTS = Options(words="spaces")
 _NAMES = {"CDs_and_Vinyl": "amazon-cds", "": "amazon"}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How searches and texts are made.
-
-    Args:
-        queries_from: ``published`` or ``categories``; by default the published ones where their files are there.
-        queries_per_purchase: ``one`` of the queries that could have led to the item, drawn; or ``all`` of them.
-        search_probability: Of a purchase to have begun with a search, if there are queries for it.
-        items_with_text: Leave out items with neither title nor description, as the paper's authors do.
-        description_length: Most characters of a description; 0: all.
-        seed: Of the draws.
-    """
-
-    queries_from: str | None = None
-    queries_per_purchase: str = "one"
-    search_probability: float = 1.0
-    items_with_text: bool = False
-    description_length: int = 2000
-    seed: int = 2025
-
-    def __post_init__(self) -> None:
-        if self.queries_from not in (None, *ORIGINS):
-            raise SettingError(f"queries_from can be one of {', '.join(ORIGINS)}, not '{self.queries_from}'.")
-        if self.queries_per_purchase not in PER_PURCHASE:
-            raise SettingError(
-                f"queries_per_purchase can be one of {', '.join(PER_PURCHASE)}, not '{self.queries_per_purchase}'."
-            )
-        if not 0 <= self.search_probability <= 1:
-            raise SettingError(f"search_probability {self.search_probability} is not between 0 and 1.")
-        for name in ("description_length", "seed"):
-            if getattr(self, name) < 0:
-                raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
 
 
 def convert_amazon(
@@ -95,7 +59,7 @@ def convert_amazon(
         DataError: If a file is missing or malformed, or the folder holds another dataset.
         SettingError: If an option cannot be used.
     """
-    recipe, options = recipe or Recipe(), options or DEFAULTS
+    recipe, options = recipe or Recipe(), options or AS_WORDS
     found = find_source(Path(source), category, edition, Path(queries) if queries is not None else None)
     published = found.queries is not None if recipe.queries_from is None else recipe.queries_from == "published"
     if published and found.queries is None:

@@ -28,7 +28,6 @@ NAMES_OF_THINGS = frozenset(
 )
 STOP_WORDS = ENGLISH_STOP_WORDS - NAMES_OF_THINGS
 #: Sources of queries: the published files or the recipe.
-ORIGINS = ("published", "categories")
 _QREL = r"^(\S+)_(\d+)\s+\S+\s+(\S+)\s+([01])\s*$"
 
 

@@ -7,7 +7,6 @@ import duckdb
 from dataset_converters.workspace import count, run
 
 #: Queries that a purchase can have.
-PER_PURCHASE = ("one", "all")
 
 
 def make_searches(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import duckdb
 
+from dataset_converters.choices import ACTIONS
 from dataset_converters.workspace import count
 from recbole_gserec.errors import DataError, SettingError
 
-ACTIONS = ("error", "skip")
 _LINES_SHOWN = 5
 
 logger = logging.getLogger(__name__)

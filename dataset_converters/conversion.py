@@ -18,7 +18,6 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +27,8 @@ import pyarrow as pa
 from dataset_converters import filters as filtering
 from dataset_converters.atomic_writer import Stream, already_made, check_name, write_dataset
 from dataset_converters.bad_rows import BadRows, check_action
-from dataset_converters.filters import Filters, Step
+from dataset_converters.choices import Options
+from dataset_converters.filters import Step
 from dataset_converters.query_words import split_queries, words_of_texts
 from dataset_converters.statistics import collect
 from dataset_converters.statistics_report import print_report, write_report
@@ -44,27 +44,6 @@ _ROWS_AT_ONCE = 65536
 _RESOURCES = ("memory", "threads")
 # Ids that are numbers are ordered as such, others after them by their characters.
 _BY_ID = "try_cast({0} AS HUGEINT) NULLS LAST, {0}"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What every conversion can be told.
-
-    Args:
-        filters: What to keep.
-        words: How queries are split (:func:`dataset_converters.query_words.words_of_texts`).
-        bad_rows: ``error``: refuse a source with rows that cannot be used; ``skip``: leave them out, counted.
-        all_items: Write texts of items that no kept event mentions too.
-        memory: Limit of the database's memory.
-        threads: Of the database; as many as processors by default.
-    """
-
-    filters: Filters = field(default_factory=Filters)
-    words: str = "text"
-    bad_rows: str = "error"
-    all_items: bool = False
-    memory: str = "2GB"
-    threads: int | None = None
 
 
 def convert(

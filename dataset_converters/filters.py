@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import duckdb
 
+from dataset_converters.choices import Filters
 from dataset_converters.query_words import split_queries
 from dataset_converters.workspace import count, run
-from recbole_gserec.errors import SettingError
 
 _EVENTS = ("interactions", "searches")
-
-
-@dataclass(frozen=True)
-class Filters:
-    """What to keep of the logs; the steps are taken in the order of the fields.
-
-    Args:
-        since: Earliest time kept, of interactions and searches, in the unit of the logs' times; none by default.
-        until: Time from which on nothing is kept; none by default.
-        drop_duplicates: Keep one of interactions, or searches, that are equal in everything, their time included;
-            queries of the same words are equal too.
-        min_searches: Fewest searches of a user.
-        k_core: Fewest interactions of a user and of an item, both at once; 0 leaves items as they are.
-        min_interactions: Fewest interactions of a user who has any, also within the core. Evaluation needs 3: training,
-            validation, test.
-        search_only_users: Keep users who search and never interact; they are nodes of the user-code graph. Others go
-            before users and items are counted, with what the steps up to then left.
-    """
-
-    since: float | None = None
-    until: float | None = None
-    drop_duplicates: bool = False
-    min_searches: int = 0
-    k_core: int = 0
-    min_interactions: int = 3
-    search_only_users: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("since", "until"):
-            if not math.isfinite(getattr(self, name) or 0):
-                raise SettingError(f"{name} {getattr(self, name)} is not a time.")
-        if self.since is not None and self.until is not None and self.since >= self.until:
-            raise SettingError(f"nothing lies between since {self.since:.15g} and until {self.until:.15g}.")
-        for name in ("min_searches", "k_core", "min_interactions"):
-            if getattr(self, name) < 0:
-                raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from dataset_converters.bad_rows import BadRows
-from dataset_converters.conversion import Options, convert
+from dataset_converters.choices import AS_WORDS, FEEDBACK, KUAISAR, LANGUAGES, KuaiSARReading, Options
+from dataset_converters.conversion import convert
 from dataset_converters.kuaisar_csv import load_csv, settle_csv
 from dataset_converters.workspace import count, run
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-NAME = "kuaisar"
-#: Keywords are numbers of words.
-DEFAULTS = Options(words="spaces")
-FEEDBACK = ("click", "forward", "like", "follow")
-POSITIVE = (*FEEDBACK, "any", "shown")
-LANGUAGES = {"en": "_name_en", "zh": "_name"}
 #: The other types that a search can return are never recommended.
 RECOMMENDED_TYPES = ("VIDEO", "IMAGE_ATLAS")
 
@@ -40,33 +34,11 @@ _MILLISECONDS = "coalesce({0} BETWEEN 1e11 AND 1e14, false)"
 _LIST = r"^\s*\[?\s*(-?\d+([\s,]+-?\d+)*)?\s*\]?\s*$"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How the logs are understood.
-
-    Args:
-        positive: Which feedback on a recommendation makes an interaction: ``click``, ``forward``, ``like``,
-            ``follow``, ``any`` of these, or ``shown``: every recommendation.
-        recommended_types_only: Leave out clicked results of types that are never recommended, such as users and
-            live streams. The searches stay.
-        category_language: Of the names of categories: ``en`` or ``zh``.
-    """
-
-    positive: str = "click"
-    recommended_types_only: bool = False
-    category_language: str = "en"
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("positive", POSITIVE), ("category_language", LANGUAGES)):
-            if getattr(self, name) not in allowed:
-                raise SettingError(f"{name} can be one of {', '.join(allowed)}, not '{getattr(self, name)}'.")
-
-
 def convert_kuaisar(
     output_dir: str | Path,
     source: str | Path,
-    name: str = NAME,
-    reading: Reading | None = None,
+    name: str = KUAISAR,
+    reading: KuaiSARReading | None = None,
     *,
     options: Options | None = None,
 ) -> Path:
@@ -86,7 +58,7 @@ def convert_kuaisar(
         DataError: If the source is missing or malformed, or the folder holds anything else.
         SettingError: If an option cannot be used.
     """
-    reading, options = reading or Reading(), options or DEFAULTS
+    reading, options = reading or KuaiSARReading(), options or AS_WORDS
     paths = _find_files(Path(source))
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
@@ -118,7 +90,7 @@ def _in_folder(folder: Path, name: str) -> Path | None:
 
 
 def _read_interactions(
-    connection: duckdb.DuckDBPyConnection, path: Path, reading: Reading, action: str
+    connection: duckdb.DuckDBPyConnection, path: Path, reading: KuaiSARReading, action: str
 ) -> list[BadRows]:
     """Fill ``interactions`` and tell which rows do not become one."""
     labels = FEEDBACK if reading.positive == "any" else () if reading.positive == "shown" else (reading.positive,)
@@ -154,7 +126,9 @@ def _read_interactions(
     return left_out
 
 
-def _read_searches(connection: duckdb.DuckDBPyConnection, path: Path, reading: Reading, action: str) -> list[BadRows]:
+def _read_searches(
+    connection: duckdb.DuckDBPyConnection, path: Path, reading: KuaiSARReading, action: str
+) -> list[BadRows]:
     """Fill ``searches``: one for each session of a user; other words or another time are another search."""
     types = ", ".join(f"'{kind}'" for kind in RECOMMENDED_TYPES)
     kept_type = f"coalesce(item_type IN ({types}), false)" if reading.recommended_types_only else "true"
@@ -216,7 +190,9 @@ def _tell_split_sessions(connection: duckdb.DuckDBPyConnection) -> None:
         logger.info("%s search sessions have several keywords or times; each pair is a search.", f"{split:,}")
 
 
-def _read_items(connection: duckdb.DuckDBPyConnection, path: Path, reading: Reading, options: Options) -> list[BadRows]:
+def _read_items(
+    connection: duckdb.DuckDBPyConnection, path: Path, reading: KuaiSARReading, options: Options
+) -> list[BadRows]:
     """Fill ``items`` with the texts of those that the events mention, or of all."""
     categories = [f"{level}_level_category{LANGUAGES[reading.category_language]}" for level in _LEVELS]
     load_csv(

@@ -14,7 +14,8 @@ import duckdb
 
 from dataset_converters import bad_rows, logs_steps
 from dataset_converters.bad_rows import BadRows
-from dataset_converters.conversion import Options, convert
+from dataset_converters.choices import Options
+from dataset_converters.conversion import convert
 from dataset_converters.logs_settings import Log, LogSettings, inspect_logs
 from dataset_converters.logs_summary import describe
 from dataset_converters.logs_tables import REMEDIES
@@ -22,8 +23,6 @@ from dataset_converters.workspace import workspace
 from recbole_gserec.errors import GSERecError
 
 logger = logging.getLogger(__name__)
-
-NAME = "logs"
 
 
 def convert_logs(

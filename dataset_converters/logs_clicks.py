@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import duckdb
 
+from dataset_converters.choices import SEPARATORS
 from dataset_converters.logs_text import IS_LIST, MISSING, WRAPPER, item_problem, present, trimmed
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import SettingError
 
-#: Names of what separates items; nothing does where each cell is one id.
-SEPARATORS = {"comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "none": ""}
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 # Single values as NumPy and Python print them inside lists: np.int64(17), Decimal('17.00').
 _CALL = r"(?:[A-Za-z_]\w*\.)*(?:u?int\d*|float\d*|str_?|bytes_?|longlong|object_|Decimal|UUID|ObjectId)"

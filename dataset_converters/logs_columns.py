@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from dataset_converters.choices import MEANINGS
 from recbole_gserec.data.atomic_files import TYPES
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.yaml_values import read_yaml
@@ -16,12 +17,7 @@ from recbole_gserec.yaml_values import read_yaml
 Columns = Mapping[str, tuple[str, ...]]
 """The columns of each meaning. Several are for texts and for the time only, and are joined by spaces."""
 
-#: Meanings of the columns of each kind of file, those without which it says nothing, and the option that names them.
-MEANINGS = {
-    "interactions": ("user", "item", "time"),
-    "searches": ("user", "query", "time", "items", "item", "click", "search"),
-    "items": ("item", "title", "categories", "brand", "description"),
-}
+#: Meanings without which a file says nothing, and the option that names its columns.
 REQUIRED = {"interactions": ("user", "item", "time"), "searches": ("user", "query", "time"), "items": ("item",)}
 OPTIONS = {
     "interactions": "--interaction-columns",

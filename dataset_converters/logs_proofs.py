@@ -13,7 +13,8 @@ from pathlib import Path
 import duckdb
 
 from dataset_converters import logs_clicks
-from dataset_converters.logs_clicks import SEPARATORS, list_of_cell, split, told_separator, unwrapped
+from dataset_converters.choices import SEPARATORS
+from dataset_converters.logs_clicks import list_of_cell, split, told_separator, unwrapped
 from dataset_converters.logs_columns import OPTIONS, kinds_of_rows, says_clicked, shown
 from dataset_converters.logs_text import IS_LIST, MISSING, trimmed, without_spaces
 from dataset_converters.sql_text import literal

@@ -27,7 +27,7 @@ class LogSettings:
         delimiter: Between the cells of separated text.
         quote: Around cells of separated text; the empty text or ``none`` says that nothing is quoted.
         click_separator: Between the clicked items in a cell.
-        time_unit: Of numbers (:data:`dataset_converters.logs_time.UNITS`).
+        time_unit: Of numbers (:data:`dataset_converters.choices.UNITS`).
         time_format: Of dates, as for ``strptime``.
         time_zone: Of dates that name none.
         no_query: Texts that stand for no query, in any case.

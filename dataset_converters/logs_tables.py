@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 
 from dataset_converters import logs_clicks, logs_proofs, logs_time
-from dataset_converters.logs_columns import MEANINGS, OPTIONS, Columns, says_clicked, shown
+from dataset_converters.choices import MEANINGS
+from dataset_converters.logs_columns import OPTIONS, Columns, says_clicked, shown
 from dataset_converters.logs_text import NO_QUERY, SPACED, item_problem, present, query, trimmed, user_problem
 from dataset_converters.logs_time import Clock, TimeSettings
 from dataset_converters.workspace import count, only_row, run

@@ -8,14 +8,13 @@ from datetime import datetime
 
 import duckdb
 
+from dataset_converters.choices import UNITS
 from dataset_converters.logs_text import MISSING
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count
 from recbole_gserec.errors import SettingError
 from recbole_gserec.wording import plural
 
-#: Units of numbers, and how many of them are a second.
-UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "position": 1.0}
 _TOLD = {
     "s": "seconds since 1970",
     "ms": "milliseconds since 1970",

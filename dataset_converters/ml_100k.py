@@ -7,27 +7,25 @@ the categories of items: each interaction may have begun with a search for the f
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
-import recbole
 
 from dataset_converters.bad_rows import BadRows
-from dataset_converters.conversion import Options, convert
+from dataset_converters.choices import AS_WORDS, ML_100K, ML_100K_SEED, Options
+from dataset_converters.conversion import convert
 from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.narrowing import not_none
 
 _INTERACTION_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 _FILM_TYPES = {"item_id": "token", "movie_title": "token_seq", "release_year": "token", "class": "token_seq"}
 
-NAME = "ml-100k-search"
-SEED = 2025
 #: Parameters of the Beta distribution of the users' search probabilities: most users search seldom, a few often.
 BETA = (0.5, 1.5)
-#: The queries are words already.
-DEFAULTS = Options(words="spaces")
 RECIPE = (
     f"Each interaction began with a search with a probability of the user's own, drawn from Beta{BETA}; "
     "the query is the film's genres and decade, and the search clicked the film at the interaction's time."
@@ -36,8 +34,8 @@ RECIPE = (
 
 def convert_ml_100k(
     output_dir: str | Path,
-    name: str = NAME,
-    seed: int = SEED,
+    name: str = ML_100K,
+    seed: int = ML_100K_SEED,
     source: str | Path | None = None,
     *,
     options: Options | None = None,
@@ -75,7 +73,7 @@ def convert_ml_100k(
         "ml-100k",
         sources,
         read,
-        options or DEFAULTS,
+        options or AS_WORDS,
         settings={"recipe": RECIPE, "seed": seed},
         digest=_sha256_of_text,
         searches_follow=True,
@@ -84,7 +82,9 @@ def convert_ml_100k(
 
 def shipped_ml_100k() -> Path:
     """Folder of the MovieLens-100k inside the installed RecBole."""
-    return Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
+    # Looked for and not imported: it takes seconds, and its files are all that is needed.
+    spec = importlib.util.find_spec("recbole")
+    return Path(not_none(not_none(spec).origin)).parent / "dataset_example" / "ml-100k"
 
 
 def draw_searches(users: np.ndarray, seed: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 Each clicked note of a recommendation is an interaction; each query is a search, and its clicked notes are its items.
 
 https://huggingface.co/datasets/THUIR/Qilin, Chen et al., SIGIR 2025. GSERec's authors process it otherwise (their
-notebooks in https://github.com/TengShi-RUC/GSERec); ``qilin_events.AS_PUBLISHED`` does as they do.
+notebooks in https://github.com/TengShi-RUC/GSERec); ``choices.AS_PUBLISHED`` does as they do.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import duckdb
 
 from dataset_converters.bad_rows import BadRows
-from dataset_converters.conversion import Options, convert
-from dataset_converters.filters import Filters
-from dataset_converters.qilin_events import Reading, choose_clicks, drop_textless, fill_events
+from dataset_converters.choices import QILIN, QILIN_DEFAULTS, Options, QilinReading
+from dataset_converters.conversion import convert
+from dataset_converters.qilin_events import choose_clicks, drop_textless, fill_events
 from dataset_converters.qilin_results import (
     NOTES,
     RECOMMENDATIONS,
@@ -28,16 +28,12 @@ from dataset_converters.qilin_results import (
 )
 from recbole_gserec.errors import SettingError
 
-NAME = "qilin"
-#: Users of either log are users; those with few or no interactions are nodes of the user-code graph.
-DEFAULTS = Options(filters=Filters(min_interactions=0, search_only_users=True))
-
 
 def convert_qilin(
     output_dir: str | Path,
     source: str | Path,
-    name: str = NAME,
-    reading: Reading | None = None,
+    name: str = QILIN,
+    reading: QilinReading | None = None,
     *,
     options: Options | None = None,
 ) -> Path:
@@ -58,7 +54,7 @@ def convert_qilin(
         DataError: If the source is missing or malformed, or the folder holds anything else.
         SettingError: If an option cannot be used.
     """
-    reading, options = reading or Reading(), options or DEFAULTS
+    reading, options = reading or QilinReading(), options or QILIN_DEFAULTS
     if reading.raw_times and (options.filters.since, options.filters.until) != (None, None):
         raise SettingError("since and until need times in one unit: leave out raw_times, or as_published.")
     files = find_files(Path(source))

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import duckdb
 
 from dataset_converters.bad_rows import BadRows
+from dataset_converters.choices import SEARCH_TIMES, QilinReading
 from dataset_converters.qilin_results import RECOMMENDATIONS, SEARCHES, Side
 from dataset_converters.workspace import run
-from recbole_gserec.errors import SettingError
-
-SEARCH_TIMES = {"last": "max", "first": "min"}
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How the logs are understood.
-
-    Args:
-        raw_times: Keep times as they are in the files: milliseconds of recommendations, seconds of searches.
-        search_time: When a search took place: when the ``last`` or the ``first`` of its clicked notes was shown; for a
-            search without clicks, when its first note was shown.
-        keep_unclicked: Let a search without clicks have its first shown note as if it had been clicked.
-        first_query_only: Keep one query of each ``search_idx``, the first in the order of characters.
-        drop_textless: Leave out interactions with, and clicks on, notes without title and content.
-        as_listed: Order notes shown at one time as in the source's lists, not by position, and keep copies of clicks.
-        content_length: Most characters kept of a note's content; 0 for titles alone.
-    """
-
-    raw_times: bool = False
-    search_time: str = "last"
-    keep_unclicked: bool = False
-    first_query_only: bool = False
-    drop_textless: bool = False
-    as_listed: bool = False
-    content_length: int = 500
-
-    def __post_init__(self) -> None:
-        if self.search_time not in SEARCH_TIMES:
-            raise SettingError(f"search_time can be one of {', '.join(SEARCH_TIMES)}, not '{self.search_time}'.")
-        if self.content_length < 0:
-            raise SettingError(f"content_length {self.content_length} is negative. Give 0 or more.")
-
-
-AS_PUBLISHED = Reading(
-    raw_times=True,
-    search_time="first",
-    keep_unclicked=True,
-    first_query_only=True,
-    drop_textless=True,
-    as_listed=True,
-)
-"""What the notebooks of GSERec's authors do."""
-
-
-def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Reading) -> list[BadRows]:
+def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: QilinReading) -> list[BadRows]:
     """Make the side's table of clicks from that of its shown notes.
 
     Returns:
@@ -93,7 +48,7 @@ def drop_textless(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
     ]
 
 
-def fill_events(connection: duckdb.DuckDBPyConnection, reading: Reading) -> list[BadRows]:
+def fill_events(connection: duckdb.DuckDBPyConnection, reading: QilinReading) -> list[BadRows]:
     """Fill ``interactions`` and ``searches`` from the shown notes and the clicks.
 
     Returns:

@@ -10,9 +10,9 @@ import duckdb
 import pyarrow as pa
 import rjieba
 
+from dataset_converters.choices import WORDS
 from recbole_gserec.errors import SettingError
 
-WORDS = ("text", "spaces")
 _ROWS_AT_ONCE = 65536
 # Vowel signs and accents, which Python does not count among letters; selectors of emoji are marks of another kind.
 _MARKS = "".join(mark for mark in map(chr, range(0x300, 0xFE00)) if unicodedata.category(mark) in ("Mn", "Mc"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
-
-import duckdb
+from typing import TYPE_CHECKING, NamedTuple
 
 from recbole_gserec.errors import DataError
+
+if TYPE_CHECKING:
+    import duckdb
 
 _USERS = "(SELECT user FROM interactions UNION SELECT user FROM searches)"
 _ITEMS = "(SELECT item FROM interactions UNION SELECT unnest(items) FROM searches)"

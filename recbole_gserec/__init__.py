@@ -1,14 +1,24 @@
-"""Search-enhanced recommendation for RecBole. Importing this package registers its models with RecBole."""
+"""Search-enhanced recommendation for RecBole. RecBole knows the models of this package once it is imported."""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING, Any
 
 from recbole_gserec import interruptions
+from recbole_gserec.on_import import register_with_recbole
 
-# The other imports take seconds.
-interruptions.heed_while_importing()
+if TYPE_CHECKING:
+    from recbole_gserec.registration import register_model as register_model
 
-from recbole_gserec.registration import register, register_model  # noqa: E402
-
+__version__ = "0.1.0"
 __all__ = ["register_model"]
 
-register()
+interruptions.heed_while_importing()
+register_with_recbole()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "register_model":
+        # Imports RecBole.
+        from recbole_gserec.registration import register_model
+
+        return register_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,7 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit status of an interruption that no signal tells of."""
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_NOT_BEGUN = "interrupted before it began"
 _SECONDS_TO_CLEAN_UP = 10
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -42,7 +43,7 @@ def heed_while_importing() -> None:
         end_with(int(parent))
     elif not _is_command():
         return
-    _handle(_Leave("" if parent or _is_spawned() else "interrupted before it began"))
+    _handle(_Leave("" if parent or _is_spawned() else _NOT_BEGUN))
 
 
 @contextmanager
@@ -78,6 +79,26 @@ def heeded(remark: Callable[[], str] | None = None) -> Iterator[None]:
         for number, handler in before.items():
             # From now on the interpreter ends, and there is nothing to be lost any more.
             signal.signal(number, _Leave(over) if isinstance(handler, _Leave) else handler)
+
+
+@contextmanager
+def while_importing() -> Iterator[None]:
+    """Let an interruption end a command at once while it imports what it works with.
+
+    For what a command imports where it is called and not at its top, so that help, refusals and wrong uses are there
+    without it. It has begun nothing then, and a library that is interrupted in its midst may hide that it was.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {number: handler for number, handler in before.items() if isinstance(handler, _Interrupt)}
+    for number in before:
+        signal.signal(number, _Leave(_NOT_BEGUN))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def raise_from_now_on() -> None:
@@ -184,9 +205,9 @@ def _is_command() -> bool:
 
 
 def _is_spawned() -> bool:
-    import multiprocessing
-
-    return multiprocessing.parent_process() is not None
+    # A spawned process has imported it; for all others it takes time.
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import recbole
 from recbole.utils import argument_list
 
+from dataset_converters.choices import ML_100K
 from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.files import is_plain_name
 from recbole_gserec.model_files import is_model_file, why_not_loaded
@@ -26,7 +27,7 @@ from recbole_gserec.properties_files import (
 )
 from recbole_gserec.yaml_values import read_yaml
 
-DEFAULT_DATASET = "ml-100k-search"
+DEFAULT_DATASET = ML_100K
 _MOST_TOLD = 20
 _LOWER_FILES = ("LightGBM", "XGBoost")
 """Models whose files RecBole names in lower case."""

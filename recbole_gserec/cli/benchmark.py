@@ -12,6 +12,7 @@ from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.parsing import names_in, parse_settings, seeds_in
 from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
 from recbole_gserec.errors import SettingError
+from recbole_gserec.interruptions import while_importing
 
 if TYPE_CHECKING:
     from recbole_gserec.benchmark.runner import Outcome
@@ -84,17 +85,22 @@ def benchmark(
 
     Any setting can follow as --name=value, for instance --epochs=50.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.benchmark.given import no_settings, of_config_files, read_model_settings
-    from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
-    from recbole_gserec.benchmark.runner import run_benchmark
-    from recbole_gserec.model_files import named_model
+    given = parse_settings(context.args)
+
+    with while_importing():
+        from rich.console import Console
+
+        from recbole_gserec.benchmark.given import no_settings, of_config_files, read_model_settings
+        from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
+        from recbole_gserec.benchmark.report import write_report
+        from recbole_gserec.benchmark.runner import run_benchmark
+        from recbole_gserec.model_files import named_model
 
     models, datasets = [named_model(name) for name in names_in(model)], names_in(dataset)
     reference = None if reference is None else named_model(reference)
     if preset:
         models = [*read_preset(preset).models, *models]
-    settings = {**of_config_files(config_file or [], models, datasets), **parse_settings(context.args)}
+    settings = {**of_config_files(config_file or [], models, datasets), **given}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:
@@ -114,10 +120,6 @@ def benchmark(
             place = Place(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
             request = tuned(request, output, tune, place)
         outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
-
-    from rich.console import Console
-
-    from recbole_gserec.benchmark.report import write_report
 
     report = write_report(
         output,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
+from recbole_gserec.interruptions import while_importing
 
 
 def export(
@@ -25,12 +26,12 @@ def export(
 
     Where the model scores by dot products, the tables of users and items are those whose products are its scores.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.model_files import named_model
-    from recbole_gserec.recommend.description import description_of
-    from recbole_gserec.recommend.trained import load_trained
-    from recbole_gserec.recommend.vector_tables import check_export, write_export
-    from recbole_gserec.recommend.vectors import export_vectors
+    with while_importing():
+        from recbole_gserec.model_files import named_model
+        from recbole_gserec.recommend.description import description_of
+        from recbole_gserec.recommend.trained import load_trained
+        from recbole_gserec.recommend.vector_tables import check_export, write_export
+        from recbole_gserec.recommend.vectors import export_vectors
 
     if model is not None:
         named_model(model)

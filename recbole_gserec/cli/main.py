@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from recbole_gserec.cli import analyze, benchmark, convert, export, preprocess, recommend, tune
-from recbole_gserec.cli.options import CONTEXT_SETTINGS
+from recbole_gserec import __version__
+from recbole_gserec.cli.commands import group_of
 from recbole_gserec.cli.parsing import check_dashes
 from recbole_gserec.cli.user_errors import line_of
 from recbole_gserec.errors import nearest
@@ -19,21 +19,32 @@ from recbole_gserec.interruptions import INTERRUPTED, heeded
 # error that Typer names.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
+_COMMANDS = ("preprocess", "convert", "analyze", "benchmark", "tune", "recommend", "export")
+
 app = typer.Typer(
     name="gserec",
+    cls=group_of("recbole_gserec.cli", _COMMANDS, with_settings=("preprocess", "benchmark", "tune")),
     help="Search-enhanced recommendation: data, offline stage, comparisons, sweeps and analyses.",
     no_args_is_help=True,
     add_completion=False,
     # A defect of the library must show the plain traceback, which can be pasted into a report.
     pretty_exceptions_enable=False,
 )
-app.command("preprocess", context_settings=CONTEXT_SETTINGS)(preprocess.preprocess)
-app.add_typer(convert.app, name="convert")
-app.add_typer(analyze.app, name="analyze")
-app.command("benchmark", context_settings=CONTEXT_SETTINGS)(benchmark.benchmark)
-app.command("tune", context_settings=CONTEXT_SETTINGS)(tune.tune)
-app.command("recommend")(recommend.recommend)
-app.command("export")(export.export)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"recbole-gserec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gserec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Search-enhanced recommendation: data, offline stage, comparisons, sweeps and analyses."""
 
 
 _KEPT = {

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from recbole_gserec.errors import SettingError, nearest
-from recbole_gserec.yaml_values import read_value
 
 _ONE_DASH = re.compile(r"-([A-Za-z_][\w-]+)(=.*)?", re.DOTALL)
 _MODEL_FILE = re.compile(r"(?:(?!\.py:).)+\.py:\w+")
@@ -34,6 +33,9 @@ def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
     Raises:
         SettingError: For an argument of another form, or a value that is huge or endless.
     """
+    # Help and mistyped names do without YAML.
+    from recbole_gserec.yaml_values import read_value
+
     settings = {}
     for argument in arguments:
         name, equals, value = argument.removeprefix("--").partition("=")

@@ -11,8 +11,7 @@ import typer
 
 from recbole_gserec.cli.options import ConfigFiles
 from recbole_gserec.cli.parsing import parse_settings
-from recbole_gserec.config_files import read_config_files
-from recbole_gserec.properties_files import preset_file
+from recbole_gserec.interruptions import while_importing
 
 
 def preprocess(
@@ -61,12 +60,13 @@ def preprocess(
         "preprocess_ray_workers": ray_workers,
     }
     settings |= {name: value for name, value in options.items() if value is not None}
+    with while_importing():
+        from recbole_gserec.config_files import read_config_files
+        from recbole_gserec.preprocess.run import preprocess_dataset
+        from recbole_gserec.properties_files import preset_file
+
     files = [preset_file(preset)] if preset else []
     files += config_file or []
-
-    # Imported here: --help needs none of it.
-    from recbole_gserec.preprocess.run import preprocess_dataset
-
     given = {**read_config_files(files), **settings}
     typer.echo(preprocess_dataset(dataset, given))
     place = f" --data_path={shlex.quote(str(given['data_path']))}" if given.get("data_path") else ""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
+from recbole_gserec.interruptions import while_importing
 
 
 def recommend(
@@ -62,10 +63,10 @@ def recommend(
     All events of the dataset are taken to have happened, those of the validation and test part too: these are the next
     items as of now. New events of users can be given without training again.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.model_files import named_model
-    from recbole_gserec.recommend.output import check_output
-    from recbole_gserec.recommend.user_list import read_user_list
+    with while_importing():
+        from recbole_gserec.model_files import named_model
+        from recbole_gserec.recommend.output import check_output
+        from recbole_gserec.recommend.user_list import read_user_list
 
     if model is not None:
         named_model(model)
@@ -75,8 +76,9 @@ def recommend(
     if user or users:
         names = [*(user or []), *(read_user_list(users) if users else [])]
 
-    from recbole_gserec.recommend.recommender import USERS_AT_ONCE
-    from recbole_gserec.recommend.run import Request, recommend_to_file, recommend_to_stream
+    with while_importing():
+        from recbole_gserec.recommend.recommender import USERS_AT_ONCE
+        from recbole_gserec.recommend.run import Request, recommend_to_file, recommend_to_stream
 
     request = Request(
         checkpoint,

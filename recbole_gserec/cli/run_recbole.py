@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Container
 from typing import Any, NoReturn
 
+from dataset_converters.choices import ML_100K
 from recbole_gserec.cli.parsing import check_dashes
 from recbole_gserec.cli.user_errors import line_of
-from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import SettingError, nearest
-from recbole_gserec.freed_memory import keep_freed_memory
-from recbole_gserec.interruptions import heeded
-from recbole_gserec.model_files import named_model
-from recbole_gserec.processors import warn_if_busy
-from recbole_gserec.properties_files import is_search_aware, model_settings
-from recbole_gserec.settings import DEFAULT_DATASET, check_model, check_names, known_settings
+from recbole_gserec.interruptions import heeded, while_importing
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
 FLAGS = ("model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset")
@@ -37,18 +33,27 @@ def main() -> None:
 def run(arguments: list[str]) -> dict[str, Any] | None:
     """Train and evaluate one model, then print its metrics."""
     args = _parse(arguments)
+
+    with while_importing():
+        from recbole.quick_start import run as run_recbole
+
+        from recbole_gserec.config_files import read_config_files
+        from recbole_gserec.freed_memory import keep_freed_memory
+        from recbole_gserec.model_files import named_model
+        from recbole_gserec.processors import warn_if_busy
+        from recbole_gserec.properties_files import is_search_aware, model_settings
+        from recbole_gserec.settings import check_model, check_names, known_settings
+
     files = args.config_files.split() if args.config_files else None
     in_files = read_config_files(files or [])
     model = named_model(args.model) if args.model else in_files.get("model") or RECBOLE_MODEL
     check_model(model)
-    _check_flags(args.settings, model)
+    _check_flags(args.settings, known_settings(model))
     if model_settings(model):
         # Config, which reads the arguments too, only warns of them.
         check_names(args.settings, model)
-    default = DEFAULT_DATASET if is_search_aware(model) else RECBOLE_DATASET
+    default = ML_100K if is_search_aware(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
-
-    from recbole.quick_start import run as run_recbole
 
     warn_if_busy()
     keep_freed_memory()
@@ -87,7 +92,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--dataset",
         "-d",
-        help=f"name of the dataset (default: {DEFAULT_DATASET} for search-aware models, {RECBOLE_DATASET} for others)",
+        help=f"name of the dataset (default: {ML_100K} for search-aware models, {RECBOLE_DATASET} for others)",
     )
     parser.add_argument("--config_files", help="config files, separated by spaces")
     parser.add_argument("--nproc", type=int, default=1, help="number of processes in this group")
@@ -121,9 +126,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return args
 
 
-def _check_flags(names: list[str], model: str) -> None:
+def _check_flags(names: list[str], known: Container[str]) -> None:
     """Refuse a mistyped flag, which would be passed on as a setting: the default model would be trained instead."""
-    unknown = [name for name in names if name not in known_settings(model)]
+    unknown = [name for name in names if name not in known]
     for name in unknown:
         if nearest(name, FLAGS):
             raise SettingError.unknown(name, FLAGS)

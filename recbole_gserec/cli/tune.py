@@ -9,7 +9,7 @@ import typer
 
 from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.parsing import parse_settings
-from recbole_gserec.config_files import read_config_files
+from recbole_gserec.interruptions import while_importing
 
 
 def tune(
@@ -74,13 +74,16 @@ def tune(
 
     Any setting can follow as --name=value, for instance --epochs=50; one that the space has too is then not tried.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.model_files import named_model
-    from recbole_gserec.tune.place import Place
-    from recbole_gserec.tune.request import TuneRequest
-    from recbole_gserec.tune.search import search as run_search
+    given = parse_settings(context.args)
 
-    settings = {**read_config_files(config_file or []), **parse_settings(context.args)}
+    with while_importing():
+        from recbole_gserec.config_files import read_config_files
+        from recbole_gserec.model_files import named_model
+        from recbole_gserec.tune.place import Place
+        from recbole_gserec.tune.request import TuneRequest
+        from recbole_gserec.tune.search import search as run_search
+
+    settings = {**read_config_files(config_file or []), **given}
     request = TuneRequest(
         named_model(model), dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
     )

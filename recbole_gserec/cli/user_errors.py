@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import linecache
 import logging
+import sys
 import traceback
 from types import FrameType
 from typing import Any
-
-import yaml
 
 from recbole_gserec.errors import GSERecError, is_missing_library, one_line
 
@@ -35,7 +34,11 @@ def line_of(error: BaseException) -> str | None:
 
 def is_the_users(error: BaseException) -> bool:
     """Whether the error is about what the user gave: ours say so; RecBole raises such while reading it."""
-    if isinstance(error, (GSERecError, OSError, yaml.YAMLError)) or is_missing_library(error):
+    # An error of YAML has imported it; other commands may do without.
+    yaml = sys.modules.get("yaml")
+    if isinstance(error, (GSERecError, OSError)) or is_missing_library(error):
+        return True
+    if yaml is not None and isinstance(error, yaml.YAMLError):
         return True
     frames = _frames(error)
     # What RecBole's readers call of other libraries fails on the user's content too. What they call of this package

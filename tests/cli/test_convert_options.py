@@ -12,8 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
+from dataset_converters.choices import Filters, Options
 from recbole_gserec.cli.convert.options import with_options
 from recbole_gserec.cli.main import main
 from recbole_gserec.errors import SettingError

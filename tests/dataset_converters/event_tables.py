@@ -9,7 +9,8 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from dataset_converters.conversion import Options, convert
+from dataset_converters.choices import Options
+from dataset_converters.conversion import convert
 
 
 class Interaction(NamedTuple):

@@ -15,9 +15,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dataset_converters.amazon import DEFAULTS, Recipe, convert_amazon, name_of
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
+from dataset_converters.amazon import convert_amazon, name_of
+from dataset_converters.choices import AS_WORDS, Filters, Options, Recipe
 from recbole_gserec.cli.convert.amazon import amazon
 from recbole_gserec.errors import DataError, SettingError
 
@@ -579,4 +578,4 @@ def test_command_line(tmp_path: Path):
     assert {user: len(list(rows)) for user, rows in counts} == dict.fromkeys(USERS, 3)
     record = json.loads((made / "shop.json").read_text())
     assert record["made_from"]["settings"]["queries_per_purchase"] == "all"
-    assert DEFAULTS.words == record["made_from"]["options"]["words"]
+    assert AS_WORDS.words == record["made_from"]["options"]["words"]

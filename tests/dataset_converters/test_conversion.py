@@ -19,8 +19,8 @@ import pytest
 
 from dataset_converters import conversion, table_checks
 from dataset_converters.bad_rows import BadRows
-from dataset_converters.conversion import Options, convert
-from dataset_converters.filters import Filters
+from dataset_converters.choices import Filters, Options
+from dataset_converters.conversion import convert
 from dataset_converters.query_words import words_of_texts
 from recbole_gserec.errors import DataError, SettingError
 from tests.dataset_converters.event_tables import Interaction, Search, convert_events, fill, rows_of

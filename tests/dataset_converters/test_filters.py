@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.filters import Filters, Step, apply
+from dataset_converters.choices import Filters
+from dataset_converters.filters import Step, apply
 from recbole_gserec.errors import SettingError
 from tests.dataset_converters.event_tables import Interaction, Search, fill, left
 

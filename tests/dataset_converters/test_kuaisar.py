@@ -12,9 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
-from dataset_converters.kuaisar import Reading, convert_kuaisar
+from dataset_converters.choices import Filters, KuaiSARReading, Options
+from dataset_converters.kuaisar import convert_kuaisar
 from recbole_gserec.cli.convert.kuaisar import kuaisar
 from recbole_gserec.errors import DataError, SettingError
 
@@ -107,7 +106,7 @@ def test_clicks_become_interactions_in_seconds_in_the_order_of_time_then_file(tm
 def test_feedback_that_counts(tmp_path, positive, items):
     recs = [rec(7, 1), rec(7, 2, click=0, forward=1), rec(7, 3, click=0, like=1), rec(7, 4, click=0, follow=2)]
     source = source_of(tmp_path / "raw", [*recs, rec(7, 5, click=0)])
-    made = convert_kuaisar(tmp_path / "dataset", source, reading=Reading(positive=positive), options=ALL)
+    made = convert_kuaisar(tmp_path / "dataset", source, reading=KuaiSARReading(positive=positive), options=ALL)
     assert "".join(item for _, item, _ in rows_of(made, "inter")) == items
     assert sum(left_out(made).values()) == 5 - len(items)
 
@@ -160,7 +159,7 @@ def test_clicks_on_types_that_are_never_recommended(tmp_path):
     source = source_of(tmp_path / "raw", [rec(7, 1)], srcs)
     made = convert_kuaisar(tmp_path / "dataset", source, options=ALL)
     assert [items for *_, items in searches_of(made)] == ["50 51 52", "53"]
-    reading = Reading(recommended_types_only=True)
+    reading = KuaiSARReading(recommended_types_only=True)
     made = convert_kuaisar(tmp_path / "dataset", source, "videos", reading, options=ALL)
     assert [items for *_, items in searches_of(made)] == ["50 52", ""]
     assert left_out(made)["src_inter.csv", "clicked result of another type than VIDEO and IMAGE_ATLAS"] == 2
@@ -177,7 +176,7 @@ def test_texts_of_the_mentioned_items(tmp_path):
     header = (made / "kuaisar.item").read_text(encoding="utf-8").split("\n")[0]
     assert header == "item_id:token\ttitle:token_seq\tcategories:token_seq"
     assert rows_of(made, "item") == [["2", "1 213 24", "Food Recipes Baking Bread"], ["50", "", ""]]
-    chinese = convert_kuaisar(tmp_path / "dataset", source, "zh", Reading(category_language="zh"), options=ALL)
+    chinese = convert_kuaisar(tmp_path / "dataset", source, "zh", KuaiSARReading(category_language="zh"), options=ALL)
     assert rows_of(chinese, "item")[0] == ["2", "1 213 24", "美食 美食教程 烘焙"]
     everything = Options(words="spaces", all_items=True, filters=ALL.filters)
     assert len(rows_of(convert_kuaisar(tmp_path / "dataset", source, "all", options=everything), "item")) == 3
@@ -192,7 +191,7 @@ def test_files_in_a_folder_inside_compressed_and_with_other_columns(tmp_path):
     assert rows_of(made, "inter") == [["7", "2", "1684763932.919"], ["7", "3", "1684763932.919"]]
     assert len(rows_of(made, "item")) == 1
     with pytest.raises(DataError, match="no column forward, like"):
-        convert_kuaisar(tmp_path / "dataset", tmp_path / "raw", "any", Reading(positive="any"), options=ALL)
+        convert_kuaisar(tmp_path / "dataset", tmp_path / "raw", "any", KuaiSARReading(positive="any"), options=ALL)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -302,7 +301,7 @@ def test_wrong_encoding_has_its_line(tmp_path):
     source = source_of(tmp_path / "raw", [rec(7, 1)], [src(7, 1, 50, 1)], [feature(1)])
     with (source / "item_features.csv").open("ab") as file:
         file.write(feature(50).encode("gb18030") + b"\n" + feature(7).encode() + b"\n")
-    reading = Reading(category_language="zh")
+    reading = KuaiSARReading(category_language="zh")
     with pytest.raises(DataError, match="item_features.csv, line 3: characters that are not UTF-8. Convert the file"):
         convert_kuaisar(tmp_path / "dataset", source, reading=reading, options=ALL)
     made = convert_kuaisar(tmp_path / "dataset", source, reading=reading, options=SKIP)
@@ -343,9 +342,9 @@ def test_a_long_caption(tmp_path):
 
 def test_settings_that_cannot_be_used():
     with pytest.raises(SettingError, match="positive can be one of click, forward, like, follow, any, shown"):
-        Reading(positive="watch")
+        KuaiSARReading(positive="watch")
     with pytest.raises(SettingError, match="category_language can be one of en, zh"):
-        Reading(category_language="fr")
+        KuaiSARReading(category_language="fr")
 
 
 def test_command(tmp_path):

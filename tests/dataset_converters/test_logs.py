@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dataset_converters import logs_tables
-from dataset_converters.conversion import Options
+from dataset_converters.choices import Options
 from dataset_converters.logs import convert_logs, explain_logs
 from dataset_converters.logs_settings import LogSettings
 from dataset_converters.logs_text import NO_QUERY

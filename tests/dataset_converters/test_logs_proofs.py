@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
+from dataset_converters.choices import Filters, Options
 from dataset_converters.logs import convert_logs, explain_logs
 from dataset_converters.logs_columns import read_option
 from dataset_converters.logs_settings import LogSettings

@@ -13,10 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
+from dataset_converters.choices import AS_PUBLISHED, Filters, Options, QilinReading
 from dataset_converters.qilin import convert_qilin
-from dataset_converters.qilin_events import AS_PUBLISHED, Reading
 from recbole_gserec.cli.convert.qilin import qilin
 from recbole_gserec.errors import DataError, SettingError
 
@@ -127,7 +125,7 @@ def test_times_are_seconds_on_both_sides_and_ties_follow_positions(tmp_path):
     ]
     # The search is seen only once its last click can have been made.
     assert searches_of(made) == [("7", "a b", "1732668769", "23 22")]
-    first = convert_qilin(tmp_path / "dataset", source, "first", Reading(search_time="first"), options=SPACES)
+    first = convert_qilin(tmp_path / "dataset", source, "first", QilinReading(search_time="first"), options=SPACES)
     assert searches_of(first) == [("7", "a b", "1732668760", "23 22")]
 
 
@@ -145,7 +143,7 @@ def test_a_search_without_clicks_is_one_at_the_time_of_its_first_note(tmp_path):
         ("8", "only searches", "1732668760", "24"),
     ]
     assert steps(made)[0]["searches"] == 4  # One is that of user 900.
-    kept = convert_qilin(tmp_path / "dataset", source, "kept", Reading(keep_unclicked=True), options=SPACES)
+    kept = convert_qilin(tmp_path / "dataset", source, "kept", QilinReading(keep_unclicked=True), options=SPACES)
     assert searches_of(kept)[0] == ("7", "none", "1732668760", "21")
 
 
@@ -159,7 +157,7 @@ def test_one_search_for_each_query_of_an_index(tmp_path):
         ("7", "z", "1732668761", "21 23"),
         ("8", "a", "1732668760", "1"),
     ]
-    one = convert_qilin(tmp_path / "dataset", source, "one", Reading(first_query_only=True), options=SPACES)
+    one = convert_qilin(tmp_path / "dataset", source, "one", QilinReading(first_query_only=True), options=SPACES)
     assert searches_of(one) == [("7", "a", "1732668760", "22"), ("8", "a", "1732668760", "1")]
     problem = "result of a query that is not kept"
     assert (left_out(one)["search_train", problem], left_out(one)["search_test", problem]) == (1, 1)
@@ -175,7 +173,7 @@ def test_copies_of_a_request_are_one_and_counted(tmp_path):
     assert searches_of(made) == [("7", "q", "1732668760", "21")]
     assert left_out(made)["recommendation_test", "copy of a click"] == 2
     assert left_out(made)["search_test", "copy of a click"] == 1
-    listed = convert_qilin(tmp_path / "dataset", source, "listed", Reading(as_listed=True), options=SPACES)
+    listed = convert_qilin(tmp_path / "dataset", source, "listed", QilinReading(as_listed=True), options=SPACES)
     assert len(rows_of(listed, "inter")) == 6
     assert searches_of(listed)[0][3] == "21 21"
 
@@ -204,7 +202,7 @@ def test_texts_of_the_mentioned_notes(tmp_path):
     header = (made / "qilin.item").read_text(encoding="utf-8").split("\n")[0]
     assert header == "item_id:token\ttitle:token_seq\tcontent:token_seq"
     assert rows_of(made, "item") == [["11", "'标题' 一", "第一行 第二行 #话题# " + "长" * (500 - 13)]]
-    titles = convert_qilin(tmp_path / "dataset", source, "titles", Reading(content_length=0), options=SPACES)
+    titles = convert_qilin(tmp_path / "dataset", source, "titles", QilinReading(content_length=0), options=SPACES)
     assert rows_of(titles, "item") == [["11", "'标题' 一", ""]]
     everything = convert_qilin(
         tmp_path / "dataset", source, "all", options=Options(words="spaces", all_items=True, filters=SPACES.filters)
@@ -453,9 +451,9 @@ def test_parts_that_hold_nothing_are_left_out(tmp_path, caplog):
 
 def test_settings_that_cannot_be_used():
     with pytest.raises(SettingError, match="search_time can be one of last, first"):
-        Reading(search_time="middle")
+        QilinReading(search_time="middle")
     with pytest.raises(SettingError, match="content_length -1 is negative"):
-        Reading(content_length=-1)
+        QilinReading(content_length=-1)
     with pytest.raises(SettingError, match="one unit"):
         convert_qilin("d", "s", reading=AS_PUBLISHED, options=Options(filters=Filters(since=1.0)))
 

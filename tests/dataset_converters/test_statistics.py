@@ -14,8 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
+from dataset_converters.choices import Filters, Options
 from dataset_converters.query_words import words_of_texts
 from dataset_converters.statistics import GROUPS, Group, Spread, TimeRange
 from dataset_converters.statistics_figure import draw, save, short

@@ -49,7 +49,7 @@ def _check_gserec(arguments: list[str], is_part: bool) -> None:
     while hasattr(command, "commands"):
         name, *arguments = arguments
         path.append(name)
-        command = command.commands[name]
+        command = command.get_command(None, name)
     context = _context(command, " ".join(path), arguments, is_part)
     if context is None:
         return

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from recbole_gserec.cli.analyze import ablation, groups, report, sensitivity, stats, tsne, user
-from recbole_gserec.cli.options import CONTEXT_SETTINGS
+from recbole_gserec.cli.commands import group_of
 
-app = typer.Typer(help="Figures and tables of the paper from finished work.", no_args_is_help=True)
+_COMMANDS = ("groups", "ablation", "sensitivity", "tsne", "stats", "user", "report")
+
+app = typer.Typer(
+    cls=group_of(__name__, _COMMANDS, with_settings=("ablation",)),
+    help="Figures and tables of the paper from finished work.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 @app.callback()
 def analyze() -> None:
     """Figures and tables of the paper from finished work."""
-
-
-app.command("groups")(groups.groups)
-app.command("ablation", context_settings=CONTEXT_SETTINGS)(ablation.ablation)
-app.command("sensitivity")(sensitivity.sensitivity)
-app.command("tsne")(tsne.tsne)
-app.command("stats")(stats.stats)
-app.command("user")(user.user)
-app.command("report")(report.report)

@@ -11,6 +11,7 @@ from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import ConfigFiles, DataPath
 from recbole_gserec.cli.parsing import names_in, parse_settings, seeds_in
 from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
+from recbole_gserec.interruptions import while_importing
 
 
 def ablation(
@@ -40,13 +41,15 @@ def ablation(
     Runs are made as by `gserec benchmark`: those that are finished are not made again, and the same call goes on where
     it was interrupted. Any setting can follow as --name=value, for instance --epochs=50.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
-    from recbole_gserec.analyze.variants import chosen_variants
-    from recbole_gserec.benchmark.given import of_config_files
-    from recbole_gserec.benchmark.metrics import parse_metric
+    given = parse_settings(context.args)
 
-    settings = {**of_config_files(config_file or [], ["GSERec"], [dataset]), **parse_settings(context.args)}
+    with while_importing():
+        from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
+        from recbole_gserec.analyze.variants import chosen_variants
+        from recbole_gserec.benchmark.given import of_config_files
+        from recbole_gserec.benchmark.metrics import parse_metric
+
+    settings = {**of_config_files(config_file or [], ["GSERec"], [dataset]), **given}
     request = AblationRequest(
         dataset,
         seeds_in(seeds),

@@ -10,6 +10,7 @@ import typer
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import DataPath
 from recbole_gserec.cli.parsing import names_in
+from recbole_gserec.interruptions import while_importing
 
 
 def groups(
@@ -41,9 +42,9 @@ def groups(
 
     From the stored ranks of a benchmark and the dataset's files; nothing is trained.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.analyze.groups import analyze_groups
-    from recbole_gserec.benchmark.metrics import chosen_metrics
+    with while_importing():
+        from recbole_gserec.analyze.groups import analyze_groups
+        from recbole_gserec.benchmark.metrics import chosen_metrics
 
     page = analyze_groups(
         runs,

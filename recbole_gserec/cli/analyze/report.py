@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from recbole_gserec.interruptions import while_importing
+
 
 def report(
     runs: Annotated[
@@ -21,7 +23,7 @@ def report(
     ] = None,
 ) -> None:
     """Put a benchmark's tables and figures and all analyses found on one page of HTML, readable offline."""
-    # Imported here: --help needs none of it.
-    from recbole_gserec.analyze.report import write_html_report
+    with while_importing():
+        from recbole_gserec.analyze.report import write_html_report
 
     typer.echo(write_html_report(runs, output))

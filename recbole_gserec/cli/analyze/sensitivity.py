@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.errors import SettingError
+from recbole_gserec.interruptions import while_importing
 
 
 def sensitivity(
@@ -32,10 +33,10 @@ def sensitivity(
     folder = runs if sweep is None else sweep
     if folder is None or (sweep is not None and runs is not None):
         raise SettingError("give either --sweep, a folder of gserec tune, or --runs, a folder of gserec benchmark")
-    # Imported here: --help needs none of it.
-    from recbole_gserec.analyze.sensitivity import write_sensitivity
-    from recbole_gserec.analyze.settings_tried import read_benchmark, read_sweep
-    from recbole_gserec.benchmark.metrics import parse_metric
+    with while_importing():
+        from recbole_gserec.analyze.sensitivity import write_sensitivity
+        from recbole_gserec.analyze.settings_tried import read_benchmark, read_sweep
+        from recbole_gserec.benchmark.metrics import parse_metric
 
     tried = read_sweep(sweep) if sweep else read_benchmark(folder, model, dataset, parse_metric(metric))
     options.show(write_sensitivity(tried, output or folder / "analyze" / "sensitivity"))

@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.options import DataPath
 from recbole_gserec.errors import SettingError
+from recbole_gserec.interruptions import while_importing
 
 
 def stats(
@@ -22,12 +23,12 @@ def stats(
 ) -> None:
     """Count a dataset: its row of Table 1, and its users by number of searches (Figure 1)."""
     borders = _borders(groups)
-    # Imported here: --help needs none of it.
-    from dataset_converters.statistics_folder import collect_from_folder
-    from dataset_converters.statistics_report import print_report
-    from recbole_gserec.analyze.stats import write_statistics
-    from recbole_gserec.data.dataset_paths import check_dataset
-    from recbole_gserec.settings import check_dataset_name
+    with while_importing():
+        from dataset_converters.statistics_folder import collect_from_folder
+        from dataset_converters.statistics_report import print_report
+        from recbole_gserec.analyze.stats import write_statistics
+        from recbole_gserec.data.dataset_paths import check_dataset
+        from recbole_gserec.settings import check_dataset_name
 
     check_dataset_name(dataset)
     check_dataset(data_path, dataset)

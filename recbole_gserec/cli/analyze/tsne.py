@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import DataPathOfTraining
+from recbole_gserec.interruptions import while_importing
 
 
 def tsne(
@@ -26,8 +27,8 @@ def tsne(
 
     Give checkpoints trained with and without L_U-CL to compare them.
     """
-    # Imported here: --help needs none of it.
-    from recbole_gserec.analyze.tsne import analyze_tsne
+    with while_importing():
+        from recbole_gserec.analyze.tsne import analyze_tsne
 
     page = analyze_tsne(checkpoint, output, data_path=data_path, n_users=users, seed=seed, with_codes=codes)
     options.show(page)

@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.analyze import options
 from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
+from recbole_gserec.interruptions import while_importing
 
 
 def user(
@@ -29,9 +30,9 @@ def user(
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the page.")] = Path("analyze/users"),
 ) -> None:
     """Show one user: events, summaries, codes, the users who share most codes, and what is recommended."""
-    # Imported here: --help needs none of it.
-    from recbole_gserec.analyze.user import analyze_user
-    from recbole_gserec.model_files import named_model
+    with while_importing():
+        from recbole_gserec.analyze.user import analyze_user
+        from recbole_gserec.model_files import named_model
 
     if model is not None:
         named_model(model)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from recbole_gserec.cli.convert.amazon import amazon
-from recbole_gserec.cli.convert.kuaisar import kuaisar
-from recbole_gserec.cli.convert.logs import logs
-from recbole_gserec.cli.convert.ml_100k import ml_100k
-from recbole_gserec.cli.convert.qilin import qilin
+from recbole_gserec.cli.commands import group_of
 
-app = typer.Typer(help="Convert raw data into a search-extended dataset.", no_args_is_help=True)
+app = typer.Typer(
+    cls=group_of(__name__, ("amazon", "qilin", "kuaisar", "logs", "ml-100k")),
+    help="Convert raw data into a search-extended dataset.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 
 @app.callback()
 def convert() -> None:
     """Convert raw data into a search-extended dataset."""
-
-
-app.command("amazon")(amazon)
-app.command("qilin")(qilin)
-app.command("kuaisar")(kuaisar)
-app.command("logs")(logs)
-app.command("ml-100k")(ml_100k)

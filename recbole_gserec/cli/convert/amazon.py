@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dataset_converters.amazon import DEFAULTS, Recipe, convert_amazon
-from dataset_converters.conversion import Options
+from dataset_converters.choices import AS_WORDS, Options, Recipe
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
+from recbole_gserec.interruptions import while_importing
 
 _RECIPE = Recipe()
 _SEARCHES = "Searches"
 
 
-@with_options(DEFAULTS)
+@with_options(AS_WORDS)
 def amazon(
     *,
     input_: Annotated[
@@ -67,6 +67,9 @@ def amazon(
     options: Options,
 ) -> None:
     """Amazon's reviews (2014, 2018, 2023) as purchases, with searches made from them."""
+    with while_importing():
+        from dataset_converters.amazon import convert_amazon
+
     recipe = Recipe(
         queries_from=queries_from,
         queries_per_purchase=queries_per_purchase,

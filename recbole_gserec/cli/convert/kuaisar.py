@@ -7,31 +7,34 @@ from typing import Annotated
 
 import typer
 
-from dataset_converters.conversion import Options
-from dataset_converters.kuaisar import DEFAULTS, LANGUAGES, NAME, POSITIVE, Reading, convert_kuaisar
+from dataset_converters.choices import AS_WORDS, KUAISAR, LANGUAGES, POSITIVE, KuaiSARReading, Options
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
+from recbole_gserec.interruptions import while_importing
 
 
-@with_options(DEFAULTS)
+@with_options(AS_WORDS)
 def kuaisar(
     *,
     input_: Annotated[
         Path, typer.Option("--input", help="Folder with rec_inter.csv, src_inter.csv and item_features.csv.")
     ],
     output: OutputFolder = Path("dataset"),
-    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = NAME,
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = KUAISAR,
     positive: Annotated[
         str, typer.Option(help=f"Feedback that makes a recommendation an interaction: {', '.join(POSITIVE)} (all).")
-    ] = Reading.positive,
+    ] = KuaiSARReading.positive,
     recommended_types_only: Annotated[
         bool,
         typer.Option("--recommended-types-only", help="Without clicked results of types that are never recommended."),
-    ] = Reading.recommended_types_only,
+    ] = KuaiSARReading.recommended_types_only,
     category_language: Annotated[
         str, typer.Option(help=f"Language of the names of categories: {' or '.join(LANGUAGES)}.")
-    ] = Reading.category_language,
+    ] = KuaiSARReading.category_language,
     options: Options,
 ) -> None:
     """KuaiSAR or KuaiSAR-small: logs of a short-video app."""
-    reading = Reading(positive, recommended_types_only, category_language)
+    with while_importing():
+        from dataset_converters.kuaisar import convert_kuaisar
+
+    reading = KuaiSARReading(positive, recommended_types_only, category_language)
     typer.echo(convert_kuaisar(output, input_, name, reading, options=options))

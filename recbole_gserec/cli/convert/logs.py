@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dataset_converters.conversion import Options
-from dataset_converters.logs import NAME, convert_logs, explain_logs
-from dataset_converters.logs_clicks import SEPARATORS
-from dataset_converters.logs_columns import MEANINGS, read_file, read_option
-from dataset_converters.logs_files import find_in_folder
-from dataset_converters.logs_settings import LogSettings
+from dataset_converters.choices import LOGS, MEANINGS, SEPARATORS, UNITS, Options
 from dataset_converters.logs_text import NO_QUERY
-from dataset_converters.logs_time import UNITS
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
 from recbole_gserec.errors import SettingError
+from recbole_gserec.interruptions import while_importing
 
 _COLUMNS, _FORM = "What the columns are", "How the files are written"
 
@@ -43,7 +38,7 @@ def logs(
         typer.Option("--input", help="Folder with interactions.*, searches.* and, if there is one, items.*."),
     ] = None,
     output: OutputFolder = Path("dataset"),
-    name: Annotated[str, _option("Name of the new dataset.")] = NAME,
+    name: Annotated[str, _option("Name of the new dataset.")] = LOGS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is understood and write nothing.")] = False,
     interaction_columns: Annotated[
         str | None, _option(_like("interactions", "user=customer_id,item=sku,time=ts"), _COLUMNS)
@@ -85,6 +80,11 @@ def logs(
 
     What columns mean, how cells are separated and which unit times are in is found in the files unless it is said.
     """
+    with while_importing():
+        from dataset_converters.logs import convert_logs, explain_logs
+        from dataset_converters.logs_columns import read_file, read_option
+        from dataset_converters.logs_settings import LogSettings
+
     logs = (_needed("interactions", interactions, input_), _needed("searches", searches, input_))
     of_items = _place("items", items, input_)
     named = {"interactions": interaction_columns, "searches": search_columns, "items": item_columns}
@@ -111,6 +111,8 @@ def logs(
 
 def _place(role: str, given: str | None, folder: Path | None) -> str | Path | None:
     """Where a log is: where it is said to be, or in the folder."""
+    from dataset_converters.logs_files import find_in_folder
+
     return given or (find_in_folder(folder, role) if folder else None)
 
 

@@ -7,22 +7,27 @@ from typing import Annotated
 
 import typer
 
-from dataset_converters.conversion import Options
-from dataset_converters.ml_100k import DEFAULTS, NAME, SEED, convert_ml_100k
+from dataset_converters.choices import AS_WORDS, ML_100K, ML_100K_SEED, Options
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
+from recbole_gserec.interruptions import while_importing
 
 
-@with_options(DEFAULTS)
+@with_options(AS_WORDS)
 def ml_100k(
     *,
     output: OutputFolder = Path("dataset"),
-    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = NAME,
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = ML_100K,
     input_: Annotated[
         Path | None,
         typer.Option("--input", help="Folder with ml-100k.inter and ml-100k.item; by default RecBole's own copy."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw that decides which interactions began as searches.")] = SEED,
+    seed: Annotated[
+        int, typer.Option(help="Of the draw that decides which interactions began as searches.")
+    ] = ML_100K_SEED,
     options: Options,
 ) -> None:
     """MovieLens-100k with semi-synthetic searches, the default dataset."""
+    with while_importing():
+        from dataset_converters.ml_100k import convert_ml_100k
+
     typer.echo(convert_ml_100k(output, name, seed, input_, options=options))

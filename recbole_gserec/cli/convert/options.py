@@ -14,10 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dataset_converters.bad_rows import ACTIONS
-from dataset_converters.conversion import Options
-from dataset_converters.filters import Filters
-from dataset_converters.query_words import WORDS
+from dataset_converters.choices import ACTIONS, WORDS, Filters, Options
 from recbole_gserec.errors import SettingError
 
 OutputFolder = Annotated[

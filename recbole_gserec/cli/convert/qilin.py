@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from dataset_converters.conversion import Options
-from dataset_converters.qilin import DEFAULTS, NAME, convert_qilin
-from dataset_converters.qilin_events import AS_PUBLISHED, SEARCH_TIMES, Reading
+from dataset_converters.choices import AS_PUBLISHED, QILIN, QILIN_DEFAULTS, SEARCH_TIMES, Options, QilinReading
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
+from recbole_gserec.interruptions import while_importing
 
 _PANEL = "As the paper's authors do"
 
@@ -20,7 +19,7 @@ def _flag(name: str, help_text: str) -> object:
     return typer.Option(f"--{name}", help=help_text, rich_help_panel=_PANEL)
 
 
-@with_options(DEFAULTS)
+@with_options(QILIN_DEFAULTS)
 def qilin(
     *,
     input_: Annotated[
@@ -31,14 +30,14 @@ def qilin(
         ),
     ],
     output: OutputFolder = Path("dataset"),
-    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = NAME,
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = QILIN,
     content_length: Annotated[
         int, typer.Option(help="Most characters kept of a note's content; 0 for titles alone.")
-    ] = Reading.content_length,
+    ] = QilinReading.content_length,
     search_time: Annotated[
         str,
         typer.Option(help=f"Time of a search: of the {' or '.join(SEARCH_TIMES)} clicked note that was shown."),
-    ] = Reading.search_time,
+    ] = QilinReading.search_time,
     as_published: Annotated[bool, _flag("as-published", "All of the following, and --search-time first.")] = False,
     raw_times: Annotated[bool, _flag("raw-times", "Times as in the files: milliseconds here, seconds there.")] = False,
     keep_unclicked: Annotated[
@@ -52,6 +51,11 @@ def qilin(
     options: Options,
 ) -> None:
     """Qilin: logs of searches and recommendations of Xiaohongshu."""
-    given = Reading(raw_times, search_time, keep_unclicked, first_query_only, drop_textless, as_listed, content_length)
+    with while_importing():
+        from dataset_converters.qilin import convert_qilin
+
+    given = QilinReading(
+        raw_times, search_time, keep_unclicked, first_query_only, drop_textless, as_listed, content_length
+    )
     reading = dataclasses.replace(AS_PUBLISHED, content_length=content_length) if as_published else given
     typer.echo(convert_qilin(output, input_, name, reading, options=options))
