@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _FENCE = re.compile(r"\s*```(?P<language>\w*)\s*$")
-_INCLUDED = re.compile(r'^--8<-- "(?P<path>[^":]+)"$', re.M)
 _NOT_RUN = re.compile(r"\s*<!-- not run: (?P<reason>.+) -->\s*$")
 
 
@@ -23,7 +22,7 @@ class Block:
         page: Its page.
         line: Where it begins, from 1.
         language: The word after the fence; may be empty.
-        text: Its lines, and those of the files it includes.
+        text: Its lines.
         not_run: Why no test runs it, as the comment ``<!-- not run: why -->`` above it says; None where one does.
         before: The line above it.
     """
@@ -56,7 +55,7 @@ def blocks_of(page: Path) -> list[Block]:
         if open_at is None and fence:
             open_at, language = number, fence["language"]
         elif open_at is not None and fence:
-            text = _INCLUDED.sub(_file, "\n".join(lines[open_at : number - 1]) + "\n")
+            text = "\n".join(lines[open_at : number - 1]) + "\n"
             blocks.append(Block(page, open_at, language, text, reason, before))
             open_at, before, reason = None, "", None
         elif open_at is None and line.strip():
@@ -64,10 +63,6 @@ def blocks_of(page: Path) -> list[Block]:
             before, reason = line.strip(), marked and marked["reason"]
     assert open_at is None, f"{page}:{open_at}: a block without an end"
     return blocks
-
-
-def _file(match: re.Match[str]) -> str:
-    return (ROOT / match["path"]).read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[Block]:

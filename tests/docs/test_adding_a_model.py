@@ -63,6 +63,12 @@ def test_the_example_is_short():
     assert len(EXAMPLE.read_text().splitlines()) < 80
 
 
+def test_the_page_shows_the_example():
+    page = blocks_of(ROOT / "docs" / "adding_a_model.md")
+    for language, path in (("python", EXAMPLE), ("yaml", SETTINGS)):
+        assert path.read_text() in [block.text for block in page if block.language == language], path
+
+
 def test_training_twice_is_the_same_and_learns(data_path, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     results = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+from types import ModuleType
 
 import pytest
 
@@ -31,6 +32,33 @@ def test_links_of_the_readme():
         assert path.exists(), target
         if anchor:
             assert anchor in anchors(path), f"{target}#{anchor}"
+
+
+def extension(name: str) -> ModuleType:
+    """A module of ``docs/extensions``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "extensions" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def between(path, start: str, end: str) -> str:
+    """The text of a page between two comments, without other comments."""
+    text = path.read_text().partition(f"<!-- {start} -->")[2].partition(f"<!-- {end} -->")[0]
+    return re.sub(r"<!--.*?-->\n", "", text).strip()
+
+
+@pytest.mark.parametrize("name", ["install", "run"])
+def test_the_first_page_repeats_the_readme(name):
+    """Copied, and not included: a repository's web page shows the page as it is written."""
+    text = between(ROOT / "README.md", f"--8<-- [start:{name}]", f"--8<-- [end:{name}]")
+    assert text and between(ROOT / "docs" / "index.md", f"readme {name}", f"/readme {name}") == text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=lambda path: path.stem)
+def test_the_reference_links_to_the_files(path):
+    page = path.read_text()
+    assert page == extension("source_links").with_links(page), "run python docs/extensions/source_links.py"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +90,7 @@ def test_the_site_has_every_page_and_the_reference(site):
         assert built.is_file() or (page.stem == "index" and (built.parents[1] / "index.html").is_file()), page
     layers = (site / "reference" / "layers" / "index.html").read_text()
     assert "recbole_gserec.layers.user_code_graph.UserCodeGraph" in layers
+    assert "../../recbole_gserec" not in layers
     # Roles of Sphinx have become Markdown.
     assert ":class:" not in layers and ":math:" not in layers and r"\(" in layers
 
@@ -83,7 +112,4 @@ def test_examples_are_on_the_page_and_the_tools_are_not(site):
     ],
 )
 def test_roles_of_docstrings(docstring, expected):
-    spec = importlib.util.spec_from_file_location("roles", ROOT / "docs" / "extensions" / "docstring_roles.py")
-    roles = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(roles)
-    assert roles.as_markdown(docstring) == expected
+    assert extension("docstring_roles").as_markdown(docstring) == expected
