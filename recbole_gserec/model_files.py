@@ -10,11 +10,9 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from types import ModuleType
@@ -25,34 +23,19 @@ import recbole
 from recbole_gserec.errors import DataError, GSERecError, SettingError, nearest, one_line
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.properties_files import model_file, properties_folder
+from recbole_gserec.settings import MODEL_FILE_FORM, MODEL_FILES_VARIABLE, failures, is_model_file, known_models
 
-VARIABLE = "RECBOLE_GSEREC_MODEL_FILES"
-"""Environment variable with the files that the user has named, for child processes: a list in JSON."""
-
-_FORM = re.compile(r"(.+\.py)(?::(.*))?", re.DOTALL)
 _REMEDY = "Correct it; it has to load as a Python module does"
 
 _named: dict[str, str] = {}
 """Name of a model -> its file and class as they are given to ``--model``, with the whole path."""
 _modules: dict[Path, tuple[str, ModuleType]] = {}
 """What was loaded, with the digest that the file had."""
-_failures: dict[str, str] = {}
-"""Models that another process has loaded and this one could not, each with the reason."""
-
-
-def is_model_file(text: object) -> bool:
-    """Whether a text is a file of Python and a class in it, or looks as if it should be."""
-    return isinstance(text, str) and _FORM.fullmatch(text) is not None
 
 
 def file_of_model(model: str) -> str | None:
     """The file and class that a model of this process was loaded from, for ``--model``; None for other models."""
     return _named.get(model)
-
-
-def why_not_loaded(model: str) -> str | None:
-    """Why a model that the user has named could not be loaded in this process; None if nothing is known of that."""
-    return _failures.get(model)
 
 
 def how_to_name(model: str, file: object) -> str:
@@ -118,12 +101,12 @@ def load_named_files() -> None:
         try:
             load_model_file(text, settings)
         except Exception as error:
-            _failures[text.rpartition(":")[2]] = one_line(error)
+            failures[text.rpartition(":")[2]] = one_line(error)
             getLogger(__name__).warning(one_line(error))
 
 
 def _parts(text: str) -> tuple[Path, str]:
-    found = _FORM.fullmatch(text)
+    found = MODEL_FILE_FORM.fullmatch(text)
     if found is None or not (found[2] or "").isidentifier():
         file = found[1] if found else text
         raise SettingError(f"'{text}' does not say which class of the file is the model: {file}:MyModel")
@@ -135,8 +118,6 @@ def _parts(text: str) -> tuple[Path, str]:
 
 def _check_free(path: Path, name: str) -> None:
     """Refuse a name that another model has, before any code is run."""
-    from recbole_gserec.settings import known_models
-
     by_lower = {known.lower(): known for known in known_models()}
     if name.lower() in by_lower:
         raise SettingError(
@@ -226,18 +207,13 @@ def settings_file_of(model: type, path: Path | None) -> Path | None:
 
 def _told() -> list[list[Any]]:
     try:
-        return [[str(text), settings] for text, settings in json.loads(os.environ.get(VARIABLE) or "[]")]
+        return [[str(text), settings] for text, settings in json.loads(os.environ.get(MODEL_FILES_VARIABLE) or "[]")]
     except (ValueError, TypeError):
-        getLogger(__name__).warning(f"{VARIABLE} is not what this package writes, and is not read")
+        getLogger(__name__).warning(f"{MODEL_FILES_VARIABLE} is not what this package writes, and is not read")
         return []
 
 
 def _tell_children(text: str, settings: str | Path | None) -> None:
     whole = None if settings is None else str(Path(settings).absolute())
     told = [entry for entry in _told() if entry[0] != text]
-    os.environ[VARIABLE] = json.dumps([*told, [text, whole]])
-
-
-def environment() -> Mapping[str, str]:
-    """What a process on another machine has to find in its environment to know the same models."""
-    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+    os.environ[MODEL_FILES_VARIABLE] = json.dumps([*told, [text, whole]])

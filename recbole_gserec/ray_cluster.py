@@ -9,8 +9,8 @@ import torch
 
 from recbole_gserec import interruptions
 from recbole_gserec.errors import SettingError, one_line
-from recbole_gserec.model_files import environment
 from recbole_gserec.processors import chosen_threads, usable_cores, warn_if_busy
+from recbole_gserec.settings import model_files_environment
 
 
 def connect(address: str | None, n_cpus: int | None, *, option: str = "--address", join_running: bool = False) -> None:
@@ -34,7 +34,7 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
     os.environ.setdefault("RAY_worker_niceness", "0")
     # A Ray that is started here inherits the environment.
     joins = address is not None or join_running
-    variables = {"env_vars": dict(environment())} if joins and environment() else None
+    variables = {"env_vars": dict(model_files_environment())} if joins and model_files_environment() else None
     try:
         # It takes SIGTERM for itself.
         with interruptions.kept():

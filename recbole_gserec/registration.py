@@ -22,7 +22,8 @@ import recbole
 import torch
 
 from recbole_gserec.errors import DataError, SettingError, VersionError
-from recbole_gserec.model_files import is_model_file, load_model_file, load_named_files, named_model
+from recbole_gserec.model_files import load_model_file, load_named_files, named_model
+from recbole_gserec.settings import is_model_file
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender

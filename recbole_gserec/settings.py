@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable
+import os
+import re
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from itertools import chain
 from logging import getLogger
@@ -16,7 +18,6 @@ from recbole.utils import argument_list
 from dataset_converters.choices import ML_100K
 from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.files import is_plain_name
-from recbole_gserec.model_files import is_model_file, why_not_loaded
 from recbole_gserec.properties_files import (
     dataset_settings,
     is_search_aware,
@@ -244,3 +245,28 @@ def check_dataset_name(dataset: str) -> None:
     """
     if not is_plain_name(dataset):
         raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")
+
+
+# ---- models in files of the user's ---------------------------------------------------------------------------------
+
+MODEL_FILES_VARIABLE = "RECBOLE_GSEREC_MODEL_FILES"
+"""Environment variable with the files that the user has named, for child processes: a list in JSON."""
+
+MODEL_FILE_FORM = re.compile(r"(.+\.py)(?::(.*))?", re.DOTALL)
+failures: dict[str, str] = {}
+"""Models that another process has loaded and this one could not, each with the reason."""
+
+
+def is_model_file(text: object) -> bool:
+    """Whether a text is a file of Python and a class in it, or looks as if it should be."""
+    return isinstance(text, str) and MODEL_FILE_FORM.fullmatch(text) is not None
+
+
+def why_not_loaded(model: str) -> str | None:
+    """Why a model that the user has named could not be loaded in this process; None if nothing is known of that."""
+    return failures.get(model)
+
+
+def model_files_environment() -> Mapping[str, str]:
+    """What a process on another machine has to find in its environment to know the same models."""
+    return {MODEL_FILES_VARIABLE: os.environ[MODEL_FILES_VARIABLE]} if MODEL_FILES_VARIABLE in os.environ else {}

@@ -19,6 +19,7 @@ from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.properties_files import is_search_aware, model_settings, registered_models
 from recbole_gserec.registration import forget_model, registered_module
+from recbole_gserec.settings import MODEL_FILES_VARIABLE, failures
 from tests.test_register_model import SETTINGS, SOURCE
 
 PLAIN = "from recbole.model.general_recommender.bpr import BPR\n\n\nclass MyBPR(BPR):\n    pass\n"
@@ -29,9 +30,10 @@ TOLD = "import pathlib\npathlib.Path('told').write_text('run')\n"
 def here(tmp_path, monkeypatch):
     """A folder to work in; whatever models are added are forgotten at the end."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(model_files.VARIABLE, "[]")
-    for state in ("_named", "_modules", "_failures"):
-        monkeypatch.setattr(model_files, state, {})
+    monkeypatch.setenv(MODEL_FILES_VARIABLE, "[]")
+    monkeypatch.setattr(model_files, "_named", {})
+    monkeypatch.setattr(model_files, "_modules", {})
+    failures.clear()
     before = registered_models()
     yield tmp_path
     for name in registered_models() - before:
@@ -209,7 +211,7 @@ def test_processes_that_are_started_know_it_too(fresh_python):
 
 @pytest.mark.parametrize("told", ["", "no list", "[1]", '{"a": 1}'])
 def test_an_environment_of_somebody_else_stops_nothing(monkeypatch, told):
-    monkeypatch.setenv(model_files.VARIABLE, told)
+    monkeypatch.setenv(MODEL_FILES_VARIABLE, told)
     model_files.load_named_files()
     assert not registered_models()
 

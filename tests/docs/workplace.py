@@ -20,7 +20,7 @@ from recbole_gserec.benchmark.runs import status_of
 from recbole_gserec.cli import main as gserec
 from recbole_gserec.cli import run_recbole
 from recbole_gserec.registration import MODELS
-from recbole_gserec.settings import known_settings
+from recbole_gserec.settings import MODEL_FILES_VARIABLE, known_settings
 from tests.docs.pages import ROOT
 
 USERS = {"13", "22", "196", *map(str, range(1, 16))}
@@ -34,13 +34,13 @@ SHORT_CODES = {"rq_epochs": "2", "rq_warmup_epochs": "0"}
 def models_of_the_package() -> Iterator[None]:
     """Whatever models are added meanwhile are forgotten at the end."""
     models, files, modules = set(MODELS), set(properties_files._MODEL_FILES), set(sys.modules)
-    told = os.environ.pop(model_files.VARIABLE, None)
+    told = os.environ.pop(MODEL_FILES_VARIABLE, None)
     try:
         yield
     finally:
-        os.environ.pop(model_files.VARIABLE, None)
+        os.environ.pop(MODEL_FILES_VARIABLE, None)
         if told is not None:
-            os.environ[model_files.VARIABLE] = told
+            os.environ[MODEL_FILES_VARIABLE] = told
         model_files._named.clear()
         for name in MODELS.keys() - models:
             del MODELS[name]
