@@ -1,4 +1,4 @@
-"""``gserec analyze``: the paper's figures and tables from finished work, a file for each."""
+"""``gserec analyze``: the paper's figures and tables from finished runs, one file per command."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import typer
 from recbole_gserec.cli.analyze import ablation, groups, report, sensitivity, stats, tsne, user
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
 
-app = typer.Typer(help="Figures and tables of the paper from finished work.", no_args_is_help=True)
+app = typer.Typer(help="Make the paper's figures and tables from finished runs.", no_args_is_help=True)
 
 
 @app.callback()
 def analyze() -> None:
-    """Figures and tables of the paper from finished work."""
+    """Make the paper's figures and tables from finished runs."""
 
 
 app.command("groups")(groups.groups)
