@@ -1,8 +1,8 @@
-"""Amazon's reviews (2014, 2018, 2023) as purchases, with searches made from them: the paper's CDs and Electronics.
+"""Converter of Amazon reviews (2014, 2018, 2023), the source of the paper's CDs and Electronics datasets.
 
-A review is an interaction. The published product-search data says which queries could have led a user to an item; a
-search with one of them clicked the item at the time of the review. Without those files, queries are made by the same
-recipe from the items' category paths (:mod:`dataset_converters.amazon_queries`).
+Each review is an interaction. The published product-search data lists the queries that could have led a user to an
+item. A search uses one of these queries and clicks the item at the time of the review. Without these files, the same
+recipe makes queries from the items' category paths (:mod:`dataset_converters.amazon_queries`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import duckdb
 
 from dataset_converters.amazon_files import Source, find_source
 from dataset_converters.amazon_items import read_items
-from dataset_converters.amazon_queries import ORIGINS, offer_by_categories, offer_published
+from dataset_converters.amazon_queries import QUERY_SOURCES, load_published_queries, make_category_queries
 from dataset_converters.amazon_reviews import read_reviews
-from dataset_converters.amazon_searches import PER_PURCHASE, make_searches
+from dataset_converters.amazon_searches import QUERIES_PER_PURCHASE, make_searches
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.conversion import Options, convert
 from dataset_converters.workspace import count, only_row
@@ -26,22 +26,23 @@ from recbole_gserec.narrowing import not_none
 
 logger = logging.getLogger(__name__)
 
-#: Queries of both origins are words already.
+#: Queries from both sources already consist of words.
 DEFAULTS = Options(words="spaces")
 _NAMES = {"CDs_and_Vinyl": "amazon-cds", "": "amazon"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How searches and texts are made.
+    """How to make searches and texts.
 
     Args:
-        queries_from: ``published`` or ``categories``; by default the published ones where their files are there.
-        queries_per_purchase: ``one`` of the queries that could have led to the item, drawn; or ``all`` of them.
-        search_probability: Of a purchase to have begun with a search, if there are queries for it.
-        items_with_text: Leave out items with neither title nor description, as the paper's authors do.
-        description_length: Most characters of a description; 0: all.
-        seed: Of the draws.
+        queries_from: Source of the queries: ``published`` or ``categories``. The default is ``published`` if the files
+            exist.
+        queries_per_purchase: ``one`` random query of those that could have led to the item, or ``all`` of them.
+        search_probability: Probability that a purchase with queries began with a search.
+        items_with_text: Leave out items that have neither title nor description, as the paper's authors do.
+        description_length: Maximum length of a description in characters; 0 for no limit.
+        seed: Random seed.
     """
 
     queries_from: str | None = None
@@ -52,14 +53,15 @@ class Recipe:
     seed: int = 2025
 
     def __post_init__(self) -> None:
-        if self.queries_from not in (None, *ORIGINS):
-            raise SettingError(f"queries_from can be one of {', '.join(ORIGINS)}, not '{self.queries_from}'.")
-        if self.queries_per_purchase not in PER_PURCHASE:
+        if self.queries_from not in (None, *QUERY_SOURCES):
+            raise SettingError(f"queries_from must be one of {', '.join(QUERY_SOURCES)}, not '{self.queries_from}'.")
+        if self.queries_per_purchase not in QUERIES_PER_PURCHASE:
             raise SettingError(
-                f"queries_per_purchase can be one of {', '.join(PER_PURCHASE)}, not '{self.queries_per_purchase}'."
+                f"queries_per_purchase must be one of {', '.join(QUERIES_PER_PURCHASE)}, "
+                f"not '{self.queries_per_purchase}'."
             )
         if not 0 <= self.search_probability <= 1:
-            raise SettingError(f"search_probability {self.search_probability} is not between 0 and 1.")
+            raise SettingError(f"search_probability {self.search_probability} must be between 0 and 1.")
         for name in ("description_length", "seed"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
@@ -79,27 +81,27 @@ def convert_amazon(
     """Make a search-extended dataset from one category of Amazon's reviews.
 
     Args:
-        source: Folder of the reviews, the metadata and, if at hand, the published product-search files.
+        source: Folder with the reviews, the metadata and, if available, the published product-search files.
         output_dir: Folder of all datasets (RecBole's ``data_path``).
-        name: The new dataset's name; by default that of its category, such as ``amazon-electronics``.
-        category: As the files name it; needed where the folder holds several.
-        edition: ``2014``, ``2018``, ``2023`` or ``plain``; told by the content if not given.
-        queries: Folder of the published product-search files, if it is another one.
-        recipe: How searches and texts are made.
-        options: Of the conversion.
+        name: Name of the new dataset. The default comes from the category, such as ``amazon-electronics``.
+        category: Category as in the file names. Required if the folder has several.
+        edition: ``2014``, ``2018``, ``2023`` or ``plain``. By default detected from the content.
+        queries: Folder of the published product-search files, if it is not ``source``.
+        recipe: How to make searches and texts.
+        options: Options of the conversion.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If a file is missing or malformed, or the folder holds another dataset.
-        SettingError: If an option cannot be used.
+        DataError: If a file is missing or malformed, or the output folder has other content.
+        SettingError: If an option is invalid.
     """
     recipe, options = recipe or Recipe(), options or DEFAULTS
     found = find_source(Path(source), category, edition, Path(queries) if queries is not None else None)
     published = found.queries is not None if recipe.queries_from is None else recipe.queries_from == "published"
     if published and found.queries is None:
-        raise DataError(Path(source), "no published queries", "Name their folder: --queries FOLDER.")
+        raise DataError(Path(source), "no published queries", "Give their folder: --queries FOLDER.")
     files = {path.name: path for path in found.files(published)}
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
@@ -107,7 +109,7 @@ def convert_amazon(
 
     return convert(
         output_dir,
-        name or name_of(found.category),
+        name or default_name(found.category),
         "amazon",
         files,
         read,
@@ -122,19 +124,19 @@ def convert_amazon(
             "description_length": recipe.description_length,
             "seed": recipe.seed,
         },
-        searches_follow=True,
+        searches_from_interactions=True,
     )
 
 
-def name_of(category: str) -> str:
-    """Default name of a category's dataset: ``amazon-electronics``, ``amazon-cds``, ``amazon-toys-and-games``."""
+def default_name(category: str) -> str:
+    """Default dataset name of a category, such as ``amazon-electronics`` or ``amazon-toys-and-games``."""
     return _NAMES.get(category, f"amazon-{category.lower().replace('_', '-')}")
 
 
 def _read(
     connection: duckdb.DuckDBPyConnection, source: Source, published: bool, recipe: Recipe, options: Options
 ) -> list[BadRows]:
-    """Fill the tables of the conversion."""
+    """Fill the conversion's tables."""
     left_out = read_reviews(connection, source.reviews, source.edition, options.bad_rows)
     left_out += read_items(
         connection,
@@ -147,9 +149,9 @@ def _read(
     if recipe.items_with_text:
         left_out += _leave_out_items_without_text(connection, source.reviews)
     if published:
-        left_out += offer_published(connection, not_none(source.queries), options.bad_rows)
+        left_out += load_published_queries(connection, not_none(source.queries), options.bad_rows)
     else:
-        offer_by_categories(connection)
+        make_category_queries(connection)
     make_searches(
         connection,
         per_user=published,
@@ -157,12 +159,12 @@ def _read(
         probability=recipe.search_probability,
         seed=recipe.seed,
     )
-    _tell_of_items(connection)
+    _warn_about_unknown_items(connection)
     return left_out
 
 
 def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews: Path) -> list[BadRows]:
-    """Remove interactions with items that have neither title nor description, or no metadata."""
+    """Remove interactions with items that have no metadata, or neither title nor description."""
     without = """
         FROM interactions ANTI JOIN
             (SELECT item FROM item_texts WHERE title <> '' OR description <> '') described USING (item)
@@ -173,7 +175,9 @@ def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews
     return [BadRows(reviews.name, "the item has neither title nor description", rows, tuple(lines))] if rows else []
 
 
-def _tell_of_items(connection: duckdb.DuckDBPyConnection) -> None:
+def _warn_about_unknown_items(connection: duckdb.DuckDBPyConnection) -> None:
     unknown = count(connection, "SELECT count(DISTINCT item) FROM interactions ANTI JOIN item_texts USING (item)")
     if unknown:
-        logger.warning("Items without metadata: %s. They keep their interactions, without texts.", f"{unknown:,}")
+        logger.warning(
+            "Items without metadata: %s. Their interactions are kept, but they have no texts.", f"{unknown:,}"
+        )

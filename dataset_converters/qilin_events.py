@@ -1,4 +1,4 @@
-"""From Qilin's shown notes to interactions and searches: what counts as a click, and when a search took place."""
+"""Interactions and searches from Qilin's shown notes: what counts as a click, and when a search took place."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ SEARCH_TIMES = {"last": "max", "first": "min"}
 
 @dataclass(frozen=True)
 class Reading:
-    """How the logs are understood.
+    """How to interpret the logs.
 
     Args:
-        raw_times: Keep times as they are in the files: milliseconds of recommendations, seconds of searches.
-        search_time: When a search took place: when the ``last`` or the ``first`` of its clicked notes was shown; for a
-            search without clicks, when its first note was shown.
-        keep_unclicked: Let a search without clicks have its first shown note as if it had been clicked.
-        first_query_only: Keep one query of each ``search_idx``, the first in the order of characters.
-        drop_textless: Leave out interactions with, and clicks on, notes without title and content.
-        as_listed: Order notes shown at one time as in the source's lists, not by position, and keep copies of clicks.
-        content_length: Most characters kept of a note's content; 0 for titles alone.
+        raw_times: Keep times as in the files: milliseconds for recommendations, seconds for searches.
+        search_time: Time of a search: when its ``last`` or ``first`` clicked note was shown. A search without clicks
+            has the time of its first shown note.
+        keep_unclicked: In a search without clicks, treat the first shown note as clicked.
+        first_query_only: Keep one query per ``search_idx``, the first in alphabetical order.
+        drop_textless: Leave out interactions with and clicks on notes that have neither title nor content.
+        as_listed: Keep duplicate clicks, and order notes shown at the same time as in the source's lists instead of by
+            position.
+        content_length: Maximum length of a note's content in characters; 0 keeps only titles.
     """
 
     raw_times: bool = False
@@ -39,7 +40,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.search_time not in SEARCH_TIMES:
-            raise SettingError(f"search_time can be one of {', '.join(SEARCH_TIMES)}, not '{self.search_time}'.")
+            raise SettingError(f"search_time must be one of {', '.join(SEARCH_TIMES)}, not '{self.search_time}'.")
         if self.content_length < 0:
             raise SettingError(f"content_length {self.content_length} is negative. Give 0 or more.")
 
@@ -52,21 +53,22 @@ AS_PUBLISHED = Reading(
     drop_textless=True,
     as_listed=True,
 )
-"""What the notebooks of GSERec's authors do."""
+"""The processing in the notebooks of GSERec's authors."""
 
 
 def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Reading) -> list[BadRows]:
-    """Make the side's table of clicks from that of its shown notes.
+    """Create a side's table of clicks from its table of shown notes.
 
     Returns:
-        The shown notes that are no clicks. Those of searches are not told: each is a part of its search.
+        The recommended notes that were not clicked, and duplicate clicks. Unclicked notes of searches are not counted,
+        because they belong to a search.
     """
     connection.execute(f"CREATE TABLE {side.clicks} AS SELECT * FROM {side.table} WHERE clicked")
     left_out = []
     if not reading.as_listed:
         same = "user, request, query, item, position, time"
         copies = f"place NOT IN (SELECT min(place) FROM {side.clicks} GROUP BY {same})"
-        left_out += _remove(connection, side.clicks, copies, "copy of a click")
+        left_out += _remove(connection, side.clicks, copies, "duplicate click")
     if side is RECOMMENDATIONS:
         left_out += _grouped(connection, side.table, "NOT clicked", "recommended note that was not clicked")
     elif reading.keep_unclicked:
@@ -82,7 +84,7 @@ def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Re
 
 
 def drop_textless(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
-    """Remove clicks on notes that have no text in the table ``items``, and these notes."""
+    """Remove notes without text from the table ``items``, and the clicks on them."""
     connection.execute("DELETE FROM items WHERE trim(title || content, E' \\t\\r\\n') = ''")
     return [
         left_out
@@ -102,7 +104,7 @@ def fill_events(connection: duckdb.DuckDBPyConnection, reading: Reading) -> list
     connection.execute(
         f"CREATE TABLE interactions AS SELECT user, item, time, place FROM {RECOMMENDATIONS.clicks}",
     )
-    # A search without clicks is one too, except where each has to have an item.
+    # Searches without clicks are kept, unless every search must have an item.
     join = "JOIN" if reading.keep_unclicked else "LEFT JOIN"
     run(
         connection,
@@ -144,7 +146,7 @@ def _remove(connection: duckdb.DuckDBPyConnection, table: str, condition: str, p
 
 
 def _grouped(connection: duckdb.DuckDBPyConnection, table: str, condition: str, problem: str) -> list[BadRows]:
-    """How many rows of each file are left out for a reason that is no fault of theirs."""
+    """Count the valid rows of each file that are left out for some other reason."""
     rows = connection.execute(
         f"SELECT file, count(*) FROM {table} WHERE {condition} GROUP BY file ORDER BY file"
     ).fetchall()
