@@ -1,1 +1,1 @@
-"""Raw data to search-extended atomic files."""
+"""Converters from raw data to search-extended atomic files."""

@@ -1,8 +1,8 @@
-"""Amazon's reviews (2014, 2018, 2023) as purchases, with searches made from them: the paper's CDs and Electronics.
+"""Converter of Amazon reviews (2014, 2018, 2023), the source of the paper's CDs and Electronics datasets.
 
-A review is an interaction. The published product-search data says which queries could have led a user to an item; a
-search with one of them clicked the item at the time of the review. Without those files, queries are made by the same
-recipe from the items' category paths (:mod:`dataset_converters.amazon_queries`).
+Each review is an interaction. The published product-search data lists the queries that could have led a user to an
+item. A search uses one of these queries and clicks the item at the time of the review. Without these files, the same
+recipe makes queries from the items' category paths (:mod:`dataset_converters.amazon_queries`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import duckdb
 
 from dataset_converters.amazon_files import Source, find_source
 from dataset_converters.amazon_items import read_items
-from dataset_converters.amazon_queries import offer_by_categories, offer_published
+from dataset_converters.amazon_queries import load_published_queries, make_category_queries
 from dataset_converters.amazon_reviews import read_reviews
 from dataset_converters.amazon_searches import make_searches
 from dataset_converters.bad_rows import BadRows
@@ -43,27 +43,27 @@ def convert_amazon(
     """Make a search-extended dataset from one category of Amazon's reviews.
 
     Args:
-        source: Folder of the reviews, the metadata and, if at hand, the published product-search files.
+        source: Folder with the reviews, the metadata and, if available, the published product-search files.
         output_dir: Folder of all datasets (RecBole's ``data_path``).
-        name: The new dataset's name; by default that of its category, such as ``amazon-electronics``.
-        category: As the files name it; needed where the folder holds several.
-        edition: ``2014``, ``2018``, ``2023`` or ``plain``; told by the content if not given.
-        queries: Folder of the published product-search files, if it is another one.
-        recipe: How searches and texts are made.
-        options: Of the conversion.
+        name: Name of the new dataset. The default comes from the category, such as ``amazon-electronics``.
+        category: Category as in the file names. Required if the folder has several.
+        edition: ``2014``, ``2018``, ``2023`` or ``plain``. By default detected from the content.
+        queries: Folder of the published product-search files, if it is not ``source``.
+        recipe: How to make searches and texts.
+        options: Options of the conversion.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If a file is missing or malformed, or the folder holds another dataset.
-        SettingError: If an option cannot be used.
+        DataError: If a file is missing or malformed, or the output folder has other content.
+        SettingError: If an option is invalid.
     """
     recipe, options = recipe or Recipe(), options or AS_WORDS
     found = find_source(Path(source), category, edition, Path(queries) if queries is not None else None)
     published = found.queries is not None if recipe.queries_from is None else recipe.queries_from == "published"
     if published and found.queries is None:
-        raise DataError(Path(source), "no published queries", "Name their folder: --queries FOLDER.")
+        raise DataError(Path(source), "no published queries", "Give their folder: --queries FOLDER.")
     files = {path.name: path for path in found.files(published)}
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
@@ -71,7 +71,7 @@ def convert_amazon(
 
     return convert(
         output_dir,
-        name or name_of(found.category),
+        name or default_name(found.category),
         "amazon",
         files,
         read,
@@ -86,19 +86,19 @@ def convert_amazon(
             "description_length": recipe.description_length,
             "seed": recipe.seed,
         },
-        searches_follow=True,
+        searches_from_interactions=True,
     )
 
 
-def name_of(category: str) -> str:
-    """Default name of a category's dataset: ``amazon-electronics``, ``amazon-cds``, ``amazon-toys-and-games``."""
+def default_name(category: str) -> str:
+    """Default dataset name of a category, such as ``amazon-electronics`` or ``amazon-toys-and-games``."""
     return _NAMES.get(category, f"amazon-{category.lower().replace('_', '-')}")
 
 
 def _read(
     connection: duckdb.DuckDBPyConnection, source: Source, published: bool, recipe: Recipe, options: Options
 ) -> list[BadRows]:
-    """Fill the tables of the conversion."""
+    """Fill the conversion's tables."""
     left_out = read_reviews(connection, source.reviews, source.edition, options.bad_rows)
     left_out += read_items(
         connection,
@@ -111,9 +111,9 @@ def _read(
     if recipe.items_with_text:
         left_out += _leave_out_items_without_text(connection, source.reviews)
     if published:
-        left_out += offer_published(connection, not_none(source.queries), options.bad_rows)
+        left_out += load_published_queries(connection, not_none(source.queries), options.bad_rows)
     else:
-        offer_by_categories(connection)
+        make_category_queries(connection)
     make_searches(
         connection,
         per_user=published,
@@ -121,12 +121,12 @@ def _read(
         probability=recipe.search_probability,
         seed=recipe.seed,
     )
-    _tell_of_items(connection)
+    _warn_about_unknown_items(connection)
     return left_out
 
 
 def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews: Path) -> list[BadRows]:
-    """Remove interactions with items that have neither title nor description, or no metadata."""
+    """Remove interactions with items that have no metadata, or neither title nor description."""
     without = """
         FROM interactions ANTI JOIN
             (SELECT item FROM item_texts WHERE title <> '' OR description <> '') described USING (item)
@@ -137,7 +137,9 @@ def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews
     return [BadRows(reviews.name, "the item has neither title nor description", rows, tuple(lines))] if rows else []
 
 
-def _tell_of_items(connection: duckdb.DuckDBPyConnection) -> None:
+def _warn_about_unknown_items(connection: duckdb.DuckDBPyConnection) -> None:
     unknown = count(connection, "SELECT count(DISTINCT item) FROM interactions ANTI JOIN item_texts USING (item)")
     if unknown:
-        logger.warning("Items without metadata: %s. They keep their interactions, without texts.", f"{unknown:,}")
+        logger.warning(
+            "Items without metadata: %s. Their interactions are kept, but they have no texts.", f"{unknown:,}"
+        )

@@ -1,4 +1,4 @@
-"""Which files of a folder are the reviews and the metadata of one Amazon category, and of which edition."""
+"""Finding the reviews and metadata of one Amazon category in a folder, and their edition."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from recbole_gserec.errors import DataError, SettingError
 _REVIEWS = re.compile(r"(?:reviews_)?(?P<category>.+?)(?P<core>_5)?\.(?:jsonl?|csv)(?:\.gz)?")
 _PLAIN = re.compile(r"interactions\.tsv(?:\.gz)?")
 _PUBLISHED = ("query_text.txt", "train.qrels", "test.qrels")
-# Enough records to tell an edition by, even if some of them are broken.
+# Enough records to detect the edition, even if some of them are malformed.
 _LINES_LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
 class Edition:
-    """How one edition names what is needed.
+    """Keys or columns of one edition's files.
 
     Args:
         name: Year of the edition, or ``plain``.
-        user: Key or column of the user's id in the reviews.
-        item: Of the item's id, in reviews and metadata.
-        rating: Of the stars; none in the plain layout.
-        time: Of the time, or of the place in the user's order.
-        units_per_second: Of the time; None: it is a place.
+        user: Key of the user id in the reviews.
+        item: Key of the item id in the reviews and the metadata.
+        rating: Key of the rating. None in the plain layout.
+        time: Key of the time, or of the position in the user's history.
+        units_per_second: Time units per second. None for a position.
     """
 
     name: str
@@ -50,11 +50,11 @@ EDITIONS = {
 
 @dataclass(frozen=True)
 class Source:
-    """The files that a dataset is made from.
+    """The source files of a dataset.
 
     Args:
-        edition: Of the reviews.
-        category: As the files name it; the empty string in the plain layout, which has no name.
+        edition: Edition of the reviews.
+        category: Category as in the file names. Empty in the plain layout, which has no category.
         reviews: File of the reviews.
         metadata: File of the items.
         queries: The published product-search files ``query_text.txt``, ``train.qrels`` and ``test.qrels``, if any.
@@ -67,7 +67,7 @@ class Source:
     queries: tuple[Path, Path, Path] | None
 
     def files(self, published: bool) -> list[Path]:
-        """Those that are read, with or without the published queries."""
+        """All files to read, with or without the published queries."""
         return [self.reviews, self.metadata, *(self.queries if published and self.queries else ())]
 
 
@@ -77,19 +77,19 @@ def find_source(
     """Find the files of one category.
 
     Args:
-        folder: Holds the reviews and the metadata under the names they are published under.
-        category: As the files name it (``Electronics``); needed where the folder holds several.
-        edition: One of ``EDITIONS``; told by the content if not given.
-        queries: Folder of the published product-search files; ``folder`` if they are there.
+        folder: Folder with the reviews and the metadata under their published names.
+        category: Category as in the file names (``Electronics``). Required if the folder has several.
+        edition: One of ``EDITIONS``. By default detected from the content.
+        queries: Folder of the published product-search files. By default ``folder``.
 
     Raises:
-        DataError: If a file is missing or there is a choice.
+        DataError: If a file is missing or the choice is ambiguous.
         SettingError: If the edition is unknown.
     """
     if edition is not None and edition not in EDITIONS:
-        raise SettingError(f"edition can be one of {', '.join(EDITIONS)}, not '{edition}'.")
+        raise SettingError(f"edition must be one of {', '.join(EDITIONS)}, not '{edition}'.")
     if not folder.is_dir():
-        raise DataError(folder, "no such folder", "Check --input.")
+        raise DataError(folder, "folder not found", "Check --input.")
     reviews, category = _reviews(folder, category)
     metadata = _metadata(reviews, category)
     found = EDITIONS[edition or _edition_of(reviews)]
@@ -102,18 +102,18 @@ def _reviews(folder: Path, category: str | None) -> tuple[Path, str]:
     if not found:
         names = "reviews_Electronics_5.json.gz, Electronics_5.json.gz, Electronics.jsonl.gz or Electronics.csv.gz"
         of_category = f" of '{category}'" if category else ""
-        raise DataError(folder, f"no file of reviews{of_category}", f"Its name is like {names}. Check --input.")
+        raise DataError(folder, f"no reviews file{of_category}", f"Expected a name like {names}. Check --input.")
     if len(found) > 1:
         listed = ", ".join(path.name for path, _ in found)
         if len({name for _, name in found}) > 1:
             raise DataError(folder, f"several categories ({listed})", "Choose one: --category NAME.")
-        raise DataError(folder, f"several files of reviews ({listed})", "Leave one of them in the folder.")
+        raise DataError(folder, f"several reviews files ({listed})", "Keep only one of them in the folder.")
     return found[0]
 
 
 def _category(path: Path) -> str | None:
-    """Category whose reviews a file holds by its name; None if it holds none, empty in the plain layout."""
-    # A folder too can be named like a file: the published product-search data has such ones.
+    """Category in the name of a reviews file. Empty in the plain layout, None for other files."""
+    # Some folders of the published product-search data have names like files.
     if not path.is_file() or path.name.startswith(("meta_", ".")):
         return None
     if _PLAIN.fullmatch(path.name):
@@ -127,22 +127,22 @@ def _metadata(reviews: Path, category: str) -> Path:
     found = [path for stem in stems for path in _with_or_without_gz(reviews.parent, stem)]
     if not found:
         named = f"meta_{category}.json.gz or meta_{category}.jsonl.gz" if category else "items.tsv.gz"
-        raise DataError(reviews.parent, "no file of metadata", f"Put {named} beside {reviews.name}.")
+        raise DataError(reviews.parent, "no metadata file", f"Put {named} beside {reviews.name}.")
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)
-        raise DataError(reviews.parent, f"several files of metadata ({listed})", "Leave one of them in the folder.")
+        raise DataError(reviews.parent, f"several metadata files ({listed})", "Keep only one of them in the folder.")
     return found[0]
 
 
 def _published_queries(folder: Path, queries: Path | None) -> tuple[Path, Path, Path] | None:
-    """The three files; all or none of them have to be there."""
+    """Find the three files, or none of them. Only some of them is an error."""
     where = folder if queries is None else queries
     found = {stem: path for stem in _PUBLISHED for path in _with_or_without_gz(where, stem)[:1]}
     if queries is None and not found:
         return None
     for stem in _PUBLISHED:
         if stem not in found:
-            raise DataError(where, f"no {stem}.gz", f"Give the product-search files {', '.join(_PUBLISHED)} together.")
+            raise DataError(where, f"no {stem}.gz", f"Provide all product-search files: {', '.join(_PUBLISHED)}.")
     first, second, third = (found[stem] for stem in _PUBLISHED)
     return first, second, third
 
@@ -152,7 +152,7 @@ def _with_or_without_gz(folder: Path, stem: str) -> list[Path]:
 
 
 def _edition_of(reviews: Path) -> str:
-    """Tell the edition by the keys of the first records."""
+    """Detect the edition from the keys of the first records."""
     lines = next(batches_of_lines(reviews), None)
     head = "\n".join(lines["text"].slice(0, _LINES_LOOKED_AT).to_pylist()) if lines is not None else ""
     if not head:
@@ -163,4 +163,6 @@ def _edition_of(reviews: Path) -> str:
         return "2023"
     if "item_id" in head and "position" in head:
         return "plain"
-    raise DataError(reviews, "no review of a known edition at its start", "Give reviews of 2014, 2018 or 2023.", 1)
+    raise DataError(
+        reviews, "the first lines are not reviews of a known edition", "Use the reviews of 2014, 2018 or 2023.", 1
+    )

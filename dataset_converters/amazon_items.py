@@ -1,4 +1,4 @@
-"""Metadata of Amazon's items: JSON or Python literals, a line each, of which only those of needed items are parsed."""
+"""Reading of Amazon's item metadata: one JSON object or Python literal per line, parsed only for needed items."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pyarrow as pa
 from dataset_converters.amazon_files import Edition
 from dataset_converters.amazon_lines import batches_of_lines, first_line
 from dataset_converters.amazon_queries import queries_of_paths
-from dataset_converters.amazon_text import category_paths, plain_text, shortened
-from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.amazon_text import category_paths, plain_text, shorten
+from dataset_converters.bad_rows import BadRows, handle_bad_rows
 from dataset_converters.workspace import only_row, run
 from recbole_gserec.errors import DataError
 
 _TABLE_COLUMNS = {"item_id": "item_id", "title": "title", "categories_json": "categories"}
-# As a tree, a literal takes some hundred times its length.
+# A parsed literal needs about a hundred times its length in memory.
 _LONGEST_LITERAL = 2 << 20
 _TEXTS = ("title", "categories", "description", "brand")
 _SCHEMA = pa.schema(
@@ -32,7 +32,7 @@ _SCHEMA = pa.schema(
         ("problem", pa.string()),
     ]
 )
-_REMEDIES = {"the item a second time": "Keep one of the lines."}
+_ADVICE = {"duplicate item": "Keep one of the lines."}
 
 
 def read_items(
@@ -47,18 +47,18 @@ def read_items(
     """Fill the tables ``item_texts`` (``item, title, categories, description, brand, queries``) and ``items``.
 
     Args:
-        connection: Of the workspace, with the table ``interactions``.
-        path: File of metadata.
-        edition: Its edition.
-        bad_rows: ``error`` or ``skip``. A line that repeats an item word for word is left out either way.
-        all_items: Read items without an interaction too.
-        description_length: Most characters of a description; 0: all.
+        connection: Connection to the workspace, with the table ``interactions``.
+        path: File of the metadata.
+        edition: Edition of the file.
+        bad_rows: ``error`` or ``skip``. Exact duplicates are left out in both cases.
+        all_items: Also read items without interactions.
+        description_length: Maximum length of a description in characters; 0 for no limit.
 
     Returns:
-        What was left out.
+        The lines left out.
 
     Raises:
-        DataError: If the file cannot be read, or a line cannot be used and the action is ``error``.
+        DataError: If the file cannot be read, or ``bad_rows`` is ``error`` and a line is bad.
     """
     needed = None
     if not all_items:
@@ -71,7 +71,7 @@ def read_items(
         connection.register("rows", rows)
         connection.execute("INSERT INTO described SELECT *, $file FROM rows", {"file": path.name})
     same = _leave_out_repeated(connection, path)
-    left_out = settle(connection, "described", {path.name: path}, bad_rows, _REMEDIES)
+    left_out = handle_bad_rows(connection, "described", {path.name: path}, bad_rows, _ADVICE)
     run(
         connection,
         f"CREATE TABLE item_texts AS SELECT item, {', '.join(_TEXTS)}, queries FROM described",
@@ -83,7 +83,7 @@ def read_items(
 
 
 def _leave_out_repeated(connection: duckdb.DuckDBPyConnection, path: Path) -> list[BadRows]:
-    """Take lines out that repeat an item; where the texts differ, they are a problem."""
+    """Remove exact duplicates of items. Duplicates with different texts get a ``problem``."""
     run(
         connection,
         f"""
@@ -103,7 +103,7 @@ def _leave_out_repeated(connection: duckdb.DuckDBPyConnection, path: Path) -> li
     )
     connection.execute(
         """
-        UPDATE described SET problem = 'the item a second time, with other texts'
+        UPDATE described SET problem = 'duplicate item with different texts'
         WHERE line IN (SELECT line FROM repeated WHERE NOT same)
         """
     )
@@ -111,11 +111,11 @@ def _leave_out_repeated(connection: duckdb.DuckDBPyConnection, path: Path) -> li
         connection, "SELECT count(*), list_slice(list_sort(list(line)), 1, 5) FROM repeated WHERE same"
     )
     connection.execute("DELETE FROM described WHERE line IN (SELECT line FROM repeated WHERE same)")
-    return [BadRows(path.name, "the item a second time, with the same texts", rows, tuple(lines))] if rows else []
+    return [BadRows(path.name, "duplicate item with the same texts", rows, tuple(lines))] if rows else []
 
 
 def _described(path: Path, edition: Edition, needed: Set[str] | None, description_length: int) -> Iterator[pa.Table]:
-    """Rows of the needed items, a table for each block of the file."""
+    """Yield the rows of the needed items, one table per block of the file."""
     is_table = edition.name == "plain"
     parse = _table_parser(path) if is_table else parse_record
     mention = None if is_table else _mention_of(edition.item)
@@ -130,12 +130,12 @@ def _described(path: Path, edition: Edition, needed: Set[str] | None, descriptio
 
 
 def _mention_of(key: str) -> re.Pattern:
-    """Finds the values of the item's key, or of one that ends like it, in a record that is not parsed yet."""
+    """Pattern that finds the values of the item key, or of a key with the same ending, in an unparsed record."""
     return re.compile(rf"""{key}['"]\s*:\s*u?['"]([^'"]+)['"]""")
 
 
 def _may_be_needed(text: str, mention: re.Pattern | None, needed: Set[str] | None) -> bool:
-    """Whether a line has to be parsed: it mentions a needed item as its own, or no item at all."""
+    """Whether a line must be parsed, because it mentions a needed item or no item at all."""
     if mention is None or needed is None:
         return True
     mentioned = mention.findall(text)
@@ -150,7 +150,7 @@ def _row(
     needed: Set[str] | None,
     description_length: int,
 ) -> dict | None:
-    """A row of the schema; None for an item that is not needed."""
+    """Parse a line to a row of the schema; None if the item is not needed."""
     if text is None:
         return {"line": line, "problem": "not UTF-8 text"}
     try:
@@ -162,14 +162,14 @@ def _row(
         return {"line": line, "problem": f"{key} is missing"}
     if needed is not None and item not in needed:
         return None
-    return {"line": line, "item": item, **texts_of(record, description_length)}
+    return {"line": line, "item": item, **item_texts_of(record, description_length)}
 
 
 def parse_record(text: str) -> dict:
-    """One item's metadata, which is JSON (2018, 2023) or a Python literal (2014); no code in it is ever run.
+    """Parse one item's metadata: JSON (2018, 2023) or a Python literal (2014). Code is never executed.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If the text is neither.
     """
     try:
         record = json.loads(text)
@@ -184,33 +184,33 @@ def parse_record(text: str) -> dict:
 
 
 def _short(text: str) -> str:
-    """The text, unless its tree would take gigabytes."""
+    """Return the text, or raise ValueError if parsing it would need gigabytes."""
     if len(text) > _LONGEST_LITERAL:
         raise ValueError
     return text
 
 
-def texts_of(record: dict, description_length: int) -> dict:
-    """Title, categories, description, brand and queries of an item.
+def item_texts_of(record: dict, description_length: int) -> dict:
+    """Extract the title, categories, description, brand and queries of an item.
 
     Args:
-        record: Metadata of any edition: ``categories`` or ``category``; ``brand`` or ``store``; ``description``, in
-            whose place the ``features`` (2023) or ``feature`` (2018) stand where it is empty.
-        description_length: Most characters of a description; 0: all.
+        record: Metadata of any edition, with the keys ``categories`` or ``category``, ``brand`` or ``store``, and
+            ``description``. If the description is empty, ``features`` (2023) or ``feature`` (2018) replaces it.
+        description_length: Maximum length of a description in characters; 0 for no limit.
     """
     paths = category_paths(record.get("categories") or record.get("category"))
     description = plain_text(record.get("description")) or plain_text(record.get("features") or record.get("feature"))
     return {
         "title": plain_text(record.get("title")),
         "categories": _distinct_words(paths),
-        "description": shortened(description, description_length),
+        "description": shorten(description, description_length),
         "brand": plain_text(record.get("brand") or record.get("store")).removeprefix("by "),
         "queries": queries_of_paths(paths),
     }
 
 
 def _distinct_words(paths: list[list[str]]) -> str:
-    """Words of all paths in order, each once whatever its case."""
+    """Words of all paths in order, without duplicates. Upper and lower case count as equal."""
     words = (word.strip("&,;()/") for path in paths for category in path for word in category.split())
     distinct: dict[str, str] = {}
     for word in filter(None, words):
@@ -219,16 +219,18 @@ def _distinct_words(paths: list[list[str]]) -> str:
 
 
 def _table_parser(path: Path) -> Callable[[str], dict]:
-    """Parser of a row of the plain layout."""
+    """Return a parser for rows of the plain layout."""
     names = first_line(path).split("\t")
     for column in _TABLE_COLUMNS:
         if column not in names:
-            raise DataError(path, f"no column '{column}'", f"The header has to name {', '.join(_TABLE_COLUMNS)}.", 1)
+            raise DataError(
+                path, f"no column '{column}'", f"The header needs the columns {', '.join(_TABLE_COLUMNS)}.", 1
+            )
 
     def parse(text: str) -> dict:
         cells = text.split("\t")
         if len(cells) != len(names):
-            raise ValueError("a row that is shorter or longer than its header")
+            raise ValueError("row is shorter or longer than the header")
         record = {_TABLE_COLUMNS.get(name, name): cell for name, cell in zip(names, cells, strict=True)}
         try:
             record["categories"] = json.loads(record["categories"] or "[]")

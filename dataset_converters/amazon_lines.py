@@ -1,4 +1,4 @@
-"""Text files of any size as batches of numbered lines, compressed or not."""
+"""Reading of text files of any size, compressed or not, as batches of numbered lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from tqdm import tqdm
 
-from dataset_converters.text_lines import bounded
+from dataset_converters.text_lines import limit_line_length
 from recbole_gserec.errors import DataError
 
 _BLOCK_BYTES = 8 << 20
@@ -21,18 +21,18 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def batches_of_lines(path: Path) -> Iterator[pa.Table]:
-    """Read a file, whatever its name compressed by gzip or not, under a progress bar.
+    """Read a file with a progress bar. Gzip compression is detected from the content, not from the name.
 
     Yields:
-        Tables of some thousand rows with the columns ``line`` (1-based number, int64), ``text`` (string, without the
-        line end) and ``readable`` (bool, whether the line is UTF-8). Lines without text are left out.
+        Tables of several thousand rows with the columns ``line`` (1-based number, int64), ``text`` (string, without
+        the line end) and ``readable`` (bool, whether the line is UTF-8). Blank lines are left out.
 
     Raises:
-        DataError: If the file cannot be read to its end.
+        DataError: If the file cannot be read completely.
     """
     first = 1
     for block in _blocks_of_whole_lines(path):
-        # A block has no line end after its last line.
+        # The last line of a block has no line end.
         lines = block.removesuffix(b"\r").replace(b"\r\n", b"\n").split(b"\n")
         table = _numbered(lines, first)
         first += len(lines)
@@ -41,7 +41,7 @@ def batches_of_lines(path: Path) -> Iterator[pa.Table]:
 
 
 def first_line(path: Path) -> str:
-    """The first line that is not empty; the empty string if there is none."""
+    """The first line that is not blank; the empty string if all are."""
     for table in batches_of_lines(path):
         if len(table):
             return table["text"][0].as_py()
@@ -61,7 +61,7 @@ def _numbered(lines: list[bytes], first: int) -> pa.Table:
 
 
 def _blocks_of_whole_lines(path: Path) -> Iterator[bytes]:
-    """Blocks of a few megabytes, cut where a line ends, without that line end."""
+    """Yield blocks of a few megabytes that end with a whole line, without its line end."""
     rest = b""
     for chunk in _chunks(path):
         whole, end, tail = chunk.rpartition(b"\n")
@@ -77,7 +77,7 @@ def _blocks_of_whole_lines(path: Path) -> Iterator[bytes]:
 def _chunks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as raw, _bar(path) as bar:
         compressed = raw.peek(len(_GZIP_MARK)).startswith(_GZIP_MARK)
-        opened = bounded(gzip.GzipFile(fileobj=raw) if compressed else raw, path)
+        opened = limit_line_length(gzip.GzipFile(fileobj=raw) if compressed else raw, path)
         at_start = True
         while chunk := _next_chunk(opened, path):
             bar.update(raw.tell() - bar.n)
@@ -89,7 +89,7 @@ def _next_chunk(opened: BinaryIO, path: Path) -> bytes:
     try:
         return opened.read(_BLOCK_BYTES)
     except EOFError:
-        raise DataError(path, "the compressed file is cut short", "Download it again.") from None
+        raise DataError(path, "the compressed file is incomplete", "Download it again.") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(path, f"the compressed file is damaged ({error})", "Download it again.") from None
 

@@ -1,4 +1,4 @@
-"""Reviews of Amazon as interactions: JSON lines, or tables separated by commas or tabs."""
+"""Reading of Amazon reviews as interactions, from JSON lines or tables separated by commas or tabs."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import pyarrow as pa
 
 from dataset_converters.amazon_files import Edition
 from dataset_converters.amazon_lines import batches_of_lines, first_line
-from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.bad_rows import BadRows, handle_bad_rows
 from dataset_converters.workspace import run
 from recbole_gserec.errors import DataError
 
-# Amazon opened in 1995; what lies outside is in another unit, or no time at all.
+# Amazon opened in 1995. A value outside this range has another unit or is not a time.
 _FIRST_TIME, _LAST_TIME = "epoch(DATE '1995-01-01')", "epoch(DATE '2100-01-01')"
 _NO_ID = r"[\s\x00-\x1f\x7f]|^\""
-_REMEDIES = {
+_ADVICE = {
     "not UTF-8": "Convert the file to UTF-8.",
-    "not JSON": "Give one JSON object a line.",
+    "not JSON": "Give one JSON object per line.",
 }
-# Half of a character beyond the first 65,536, which Python writes into JSON and DuckDB refuses to read.
+# An unpaired surrogate, which Python writes into JSON but DuckDB refuses to read.
 _HALF_CHARACTER = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 
 
 def read_reviews(connection: duckdb.DuckDBPyConnection, path: Path, edition: Edition, bad_rows: str) -> list[BadRows]:
-    """Fill the table ``interactions``; the place is the line in the file.
+    """Fill the table ``interactions``. ``place`` is the line number.
 
     Args:
-        connection: Of the workspace.
-        path: File of reviews.
-        edition: Its edition.
+        connection: Connection to the workspace.
+        path: File of the reviews.
+        edition: Edition of the file.
         bad_rows: ``error`` or ``skip``.
 
     Returns:
-        What was left out.
+        The rows left out.
 
     Raises:
-        DataError: If a column is missing, no review is there, or a row cannot be used and the action is ``error``.
+        DataError: If a column is missing, or ``bad_rows`` is ``error`` and a row is bad.
     """
     keys = [key for key in (edition.user, edition.item, edition.rating, edition.time) if key]
     is_json = first_line(path).lstrip().startswith("{")
@@ -52,7 +52,7 @@ def read_reviews(connection: duckdb.DuckDBPyConnection, path: Path, edition: Edi
     for batch in batches:
         connection.register("lines", batch)
         connection.execute(insert, {"file": path.name})
-    left_out = settle(connection, "reviews", {path.name: path}, bad_rows, _REMEDIES)
+    left_out = handle_bad_rows(connection, "reviews", {path.name: path}, bad_rows, _ADVICE)
     rating = "rating, " if edition.rating else ""
     run(
         connection,
@@ -64,25 +64,25 @@ def read_reviews(connection: duckdb.DuckDBPyConnection, path: Path, edition: Edi
 
 
 def _fields_of_json(keys: list[str]) -> str:
-    """SQL for the values of the keys in ``text``, as a list of strings; NULL where it is not JSON."""
+    """SQL for the values of the keys in ``text``, as a list of strings; NULL if the text is not JSON."""
     paths = ", ".join(f"'$.{key}'" for key in keys)
-    mended = f"regexp_replace(text, '{_HALF_CHARACTER}', '?', 'g')"
+    repaired = f"regexp_replace(text, '{_HALF_CHARACTER}', '?', 'g')"
     return f"""
         CASE WHEN json_valid(text) THEN json_extract_string(text, [{paths}])
-             WHEN contains(text, '\\u') AND json_valid({mended}) THEN json_extract_string({mended}, [{paths}]) END
+             WHEN contains(text, '\\u') AND json_valid({repaired}) THEN json_extract_string({repaired}, [{paths}]) END
     """
 
 
 def _fields_of_table(path: Path, keys: list[str]) -> str:
-    """SQL for the values of the columns in ``text``, as a list of strings; NULL where the row is too short or long."""
+    """SQL for the values of the columns in ``text``, as a list of strings; NULL if the number of cells is wrong."""
     header = first_line(path)
     delimiter = "\t" if "\t" in header else ","
     names = [name.strip('"') for name in header.split(delimiter)]
     for key in keys:
         if key not in names:
-            raise DataError(path, f"no column '{key}'", f"The header has to name {', '.join(keys)}.", line=1)
-    places = ", ".join(f"trim(string_split(text, '{delimiter}')[{names.index(key) + 1}], '\"')" for key in keys)
-    return f"CASE WHEN len(string_split(text, '{delimiter}')) = {len(names)} THEN [{places}] END"
+            raise DataError(path, f"no column '{key}'", f"The header needs the columns {', '.join(keys)}.", line=1)
+    cells = ", ".join(f"trim(string_split(text, '{delimiter}')[{names.index(key) + 1}], '\"')" for key in keys)
+    return f"CASE WHEN len(string_split(text, '{delimiter}')) = {len(names)} THEN [{cells}] END"
 
 
 def _below_header(path: Path) -> Iterator[pa.Table]:
@@ -93,7 +93,7 @@ def _below_header(path: Path) -> Iterator[pa.Table]:
 
 
 def _select(fields: str, edition: Edition) -> str:
-    """Statement that turns ``lines`` into rows of ``reviews``."""
+    """SQL that selects rows of ``reviews`` from ``lines``."""
     rating = "fields[3]" if edition.rating else "'0'"
     time = "fields[4]" if edition.rating else "fields[3]"
     missing = {edition.user: "fields[1]", edition.item: "fields[2]", edition.time: time}
@@ -101,10 +101,10 @@ def _select(fields: str, edition: Edition) -> str:
         missing[edition.rating] = rating
     problems = [
         ("NOT readable", "not UTF-8 text"),
-        ("fields IS NULL", "not JSON, or a row that is shorter or longer than its header"),
+        ("fields IS NULL", "not JSON, or a row that is shorter or longer than the header"),
         *((f"coalesce(trim({value}), '') = ''", f"{key} is missing") for key, value in missing.items()),
         *(
-            (f"regexp_matches({missing[key]}, '{_NO_ID}')", f"{key} holds white space or a quotation mark")
+            (f"regexp_matches({missing[key]}, '{_NO_ID}')", f"{key} contains white space or a quotation mark")
             for key in (edition.user, edition.item)
         ),
         *(

@@ -1,4 +1,4 @@
-"""Searches made from purchases: drawn by hashes, so that no order of rows decides them."""
+"""Searches made from purchases. Random choices use hashes, so they do not depend on the order of rows."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import duckdb
 
 from dataset_converters.workspace import count, run
 
-#: Queries that a purchase can have.
+#: How many queries a purchase gets.
 
 
 def make_searches(
     connection: duckdb.DuckDBPyConnection, *, per_user: bool, per_purchase: str, probability: float, seed: int
 ) -> None:
-    """Fill the table ``searches`` from ``interactions`` and ``offered``: each clicked the purchased item at its time.
+    """Fill ``searches`` from ``interactions`` and ``candidate_queries``. A search clicks the item at the purchase time.
 
     Args:
-        connection: Of the workspace.
-        per_user: Whether ``offered`` has the queries of a user's item, or those of an item for all users.
-        per_purchase: ``one``: one of the queries, the same whenever the user buys the item; ``all``: each of them.
-        probability: Of a purchase to have begun with a search, if it has queries at all.
-        seed: Of the draws.
+        connection: Connection to the workspace.
+        per_user: Whether ``candidate_queries`` has queries for each user and item, or for each item.
+        per_purchase: ``one`` random query, the same for every purchase of the item by the user, or ``all`` queries.
+        probability: Probability that a purchase with queries began with a search.
+        seed: Random seed.
     """
     keys = '"user", item' if per_user else "item"
-    longest = count(connection, "SELECT coalesce(max(len(queries)), 1) FROM offered")
+    longest = count(connection, "SELECT coalesce(max(len(queries)), 1) FROM candidate_queries")
     chosen = "queries"
     if per_purchase == "one":
         chosen = f"[queries[1 + ({_hash(seed, 'query', _PAIR)} % len(queries)::UBIGINT)::BIGINT]]"
@@ -37,7 +37,8 @@ def make_searches(
         SELECT "user", unnest(chosen) AS query, time, [item] AS items,
             place * {longest} + generate_subscripts(chosen, 1) - 1 AS place
         FROM (
-            SELECT "user", item, time, place, {chosen} AS chosen FROM interactions JOIN offered USING ({keys}) {drawn}
+            SELECT "user", item, time, place, {chosen} AS chosen
+            FROM interactions JOIN candidate_queries USING ({keys}) {drawn}
         )
         """,
         label="Making searches",
@@ -48,5 +49,5 @@ _PAIR = '"user", item'
 
 
 def _hash(seed: int, purpose: str, columns: str) -> str:
-    """SQL for a whole number below 2**64, spread evenly over the values of the columns."""
+    """SQL for a uniformly distributed whole number below 2**64 that depends on the columns' values."""
     return f"md5_number_lower(concat_ws(chr(31), '{seed}', '{purpose}', {columns}))"

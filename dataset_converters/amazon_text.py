@@ -1,4 +1,4 @@
-"""Plain text from what Amazon's metadata holds: HTML, entities, scraped scripts, lists."""
+"""Plain text from Amazon's metadata, which contains HTML, entities, scraped scripts and lists."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import html
 import re
 
 _TAG = re.compile(r"<(?:!--.*?--|/?[a-zA-Z][^>]*)>", re.DOTALL)
-# Some titles of 2018 are the script of the page; the edition's authors advise to tell them by this word.
+# Some titles of 2018 are scripts of the web page. The authors of the edition advise to detect them by this word.
 _SCRIPT = "getTime"
 
 
 def plain_text(value: object) -> str:
-    """Text of a title, a description or a name, without markup and with single spaces.
+    """Clean a title, description or name: remove markup and repeated white space.
 
     Args:
-        value: A text, a list of texts, or something else, which is taken as it prints; None is no text.
+        value: A text, a list of texts, or another value, which is printed. None gives the empty text.
     """
     if value is None:
         return ""
@@ -27,13 +27,13 @@ def plain_text(value: object) -> str:
         text = html.unescape(text)
     if "<" in text:
         text = _TAG.sub(" ", text)
-    # Halves of characters, which JSON can hold and UTF-8 cannot, go.
+    # Remove unpaired surrogates, which are valid in JSON but not in UTF-8.
     text = text if text.isascii() else text.encode("utf-8", "ignore").decode()
     return " ".join(text.split())
 
 
-def shortened(text: str, length: int) -> str:
-    """At most the first ``length`` characters, cut between words; 0: the whole text."""
+def shorten(text: str, length: int) -> str:
+    """Cut a text after at most ``length`` characters, between words. 0 keeps the whole text."""
     if not length or len(text) <= length:
         return text
     start, space, _ = text[: length + 1].rpartition(" ")
@@ -41,11 +41,11 @@ def shortened(text: str, length: int) -> str:
 
 
 def category_paths(value: object) -> list[list[str]]:
-    """Category paths of an item, from the widest category to the narrowest.
+    """Category paths of an item, from the broadest category to the narrowest.
 
     Args:
-        value: A list of paths (2014), one path (2018, 2023), or nothing. A path ends where markup begins: pieces of
-            the page follow in some of 2018.
+        value: A list of paths (2014), one path (2018, 2023), or nothing. Paths are cut at the first markup, because in
+            2018 some paths continue with pieces of the web page.
     """
     if not isinstance(value, list) or not value:
         return []

@@ -1,4 +1,4 @@
-"""Writing a whole search-extended dataset as atomic files, with a record of what made it."""
+"""Writing of a search-extended dataset as atomic files, with a record of its source and settings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from recbole_gserec.files import folder_written_aside, sha256_of_file, written_a
 from recbole_gserec.versions import installed_versions
 
 Columns = Mapping[str, Sequence | np.ndarray | pa.Array | pa.ChunkedArray]
-"""Values of one file's columns, keyed by ``field:type``; a pandas table with such column names is one too."""
+"""Values of one file's columns, keyed by ``field:type``. A pandas data frame with such column names works too."""
 
 Stream = Callable[[], pa.RecordBatchReader]
-"""Gives the rows of one file when they are asked for, in batches whose columns are named ``field:type``."""
+"""Function that returns a reader of one file's rows. The columns are named ``field:type``."""
 
 _LARGEST_EXACT = 2.0**53
 _ROWS_AT_ONCE = 65536
@@ -29,24 +29,24 @@ _PACKAGES = ("recbole-gserec", "recbole", "numpy", "pyarrow", "duckdb", "rjieba"
 
 
 def write_atomic_file(path: str | Path, columns: Columns) -> None:
-    """Write one atomic file that RecBole's reader and ours read alike; it appears when it is complete.
+    """Write one atomic file that RecBole's reader and ours read in the same way. It appears when it is complete.
 
     Args:
         path: The file.
-        columns: Values ``[n_rows]`` keyed by ``field:type``. Sequences are texts whose entries are separated by white
-            space; runs of it, line breaks and tabs included, become one space. Quotation marks in a text that starts
-            with one become apostrophes, since RecBole takes a leading mark for the start of a quoted cell.
+        columns: Values ``[n_rows]`` keyed by ``field:type``. Sequences are texts with entries separated by white
+            space; any run of white space becomes one space. If a text starts with a quotation mark, all its quotation
+            marks become apostrophes, because RecBole would read it as a quoted cell.
 
     Raises:
-        DataError: If a number is not finite, a value is missing, or a token holds a tab, a line break, another control
-            character or a leading quotation mark.
+        DataError: If a number is not finite, a value is missing, or a token contains a control character such as a tab,
+            or starts with a quotation mark.
     """
     with written_aside(path) as temporary:
         _write_rows(temporary, Path(path), columns)
 
 
 def _write_rows(file: Path, path: Path, rows: Columns | Stream) -> int:
-    """Write ``file``, which will be at ``path`` in the end, and return how many rows it has."""
+    """Write ``file``, which later moves to ``path``, and return its number of rows."""
     if callable(rows):
         batches = rows()
         headers = batches.schema.names
@@ -75,7 +75,7 @@ def _array(values: Sequence | np.ndarray | pa.Array | pa.ChunkedArray) -> pa.Arr
 
 
 def _cells(path: Path, header: str, array: pa.Array, first_row: int) -> pa.Array:
-    """The values of one column as text, ``[n_rows]`` strings without separators."""
+    """Convert one column to ``[n_rows]`` strings without tabs and line breaks."""
     field, _, kind = header.rpartition(":")
     if not field or kind not in TYPES:
         raise ValueError(f"'{header}' is not 'field:type'")
@@ -90,13 +90,13 @@ def _cells(path: Path, header: str, array: pa.Array, first_row: int) -> pa.Array
         return pc.if_else(pc.starts_with(text, '"'), pc.replace_substring(text, '"', "'"), text)
     bad = np.flatnonzero(np.asarray(pc.match_substring_regex(text, r'^"|\p{Cc}')))
     if len(bad):
-        problem = f"{field} {text[int(bad[0])].as_py()!r} holds a tab, a line break or a leading quotation mark"
-        raise DataError(path, problem, "Clean the identifiers of the source.")
+        problem = f"{field} {text[int(bad[0])].as_py()!r} contains a tab, a line break or a leading quotation mark"
+        raise DataError(path, problem, "Clean the ids in the source.")
     return text
 
 
 def _numbers(path: Path, field: str, values: np.ndarray, first_row: int) -> pa.Array:
-    """Numbers as the shortest text that reads back the same, without a fraction or exponent where they are whole."""
+    """Format numbers as the shortest text that reads back the same. Whole numbers get no fraction or exponent."""
     if not np.isfinite(values).all():
         row = first_row + int(np.flatnonzero(~np.isfinite(values))[0])
         raise DataError(path, f"{field} is not a finite number in row {row}", "Give every row a number.")
@@ -106,34 +106,34 @@ def _numbers(path: Path, field: str, values: np.ndarray, first_row: int) -> pa.A
 
 
 def check_name(name: str) -> None:
-    """Raise SettingError unless ``name`` can name a dataset: its folder and files carry it."""
+    """Raise SettingError if ``name`` cannot be a dataset name, and so the name of a folder and files."""
     if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|') or not name.isprintable():
-        raise SettingError(f"'{name}' cannot be a dataset's name. Use letters, digits, '-' and '_'.")
+        raise SettingError(f"'{name}' is not a valid dataset name. Use letters, digits, '-' and '_'.")
 
 
 def already_made(folder: Path, made_from: Mapping[str, object]) -> bool:
-    """Whether ``folder`` holds a finished dataset made from the same source with the same settings.
+    """Whether ``folder`` contains a finished dataset made from the same source with the same settings.
 
     Args:
-        folder: The dataset's folder, named like the dataset.
-        made_from: Everything that determines the files, as plain JSON values.
+        folder: The dataset's folder, which has the dataset's name.
+        made_from: The source, settings and options that determine the files, as plain JSON values.
 
     Raises:
-        DataError: If the folder holds anything else, which is never overwritten.
+        DataError: If the folder has other content, which is never overwritten.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    remedy = "Choose another name or folder, or move it away."
+    advice = "Choose another name or folder, or move the existing one."
     try:
         record = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
         recorded, files = record["made_from"], record["files"]
         changed = [name for name, digest in files.items() if sha256_of_file(folder / name) != digest]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(folder, "already there, and not a complete dataset of this converter", remedy) from error
+        raise DataError(folder, "already exists, but is not a complete dataset of this converter", advice) from error
     if recorded != made_from:
-        raise DataError(folder, "already there, made from another source or with other settings", remedy)
+        raise DataError(folder, "already exists, made from another source or with other settings", advice)
     if changed:
-        raise DataError(folder / changed[0], "changed since the dataset was made", remedy)
+        raise DataError(folder / changed[0], "has changed since the dataset was made", advice)
     return True
 
 
@@ -145,17 +145,17 @@ def write_dataset(
     report: Mapping[str, object] | None = None,
     write_more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a dataset's atomic files and its record; the folder appears when all of them are complete.
+    """Write a dataset's atomic files and its record. The folder appears when all files are complete.
 
     Args:
-        folder: The dataset's folder, named like the dataset.
+        folder: The dataset's folder, which has the dataset's name.
         tables: Rows of each file, keyed by the suffix (``inter``, ``item``, ``search``, ``query``).
         made_from: As in :func:`already_made`.
-        report: What else the record tells.
-        write_more: Writes further files into the folder it is given.
+        report: More content of the record.
+        write_more: Function that writes additional files into a folder.
 
     Raises:
-        DataError: If a value or a file cannot be written, or another dataset has meanwhile taken the folder.
+        DataError: If a value or a file cannot be written, or another dataset appeared in the folder meanwhile.
     """
     name = folder.name
     try:
@@ -164,7 +164,7 @@ def write_dataset(
                 suffix: _write_rows(aside / f"{name}.{suffix}", folder / f"{name}.{suffix}", rows)
                 for suffix, rows in tables.items()
             }
-            # What is written besides may be drawn anew later; it is no part of what was made.
+            # Additional files such as figures may be made again later, so they have no hash in the record.
             digests = {file.name: sha256_of_file(file) for file in sorted(aside.iterdir())}
             if write_more is not None:
                 write_more(aside)
@@ -178,6 +178,6 @@ def write_dataset(
             }
             (aside / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DataError(folder, f"cannot be written ({error.strerror})", "Check the disk and its rights.") from error
-    # Another process may have been faster; its result stays, and has to be the same.
+        raise DataError(folder, f"cannot be written ({error.strerror})", "Check the disk and permissions.") from error
+    # If another process was faster, its result is kept and must be identical.
     already_made(folder, made_from)

@@ -1,4 +1,4 @@
-"""Rows of a source that cannot be used: the first is an error, or all are counted and left out."""
+"""Source rows that cannot be used: either the first one raises an error, or all are counted and left out."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BadRows:
-    """Rows of one file with the same problem, left out of the dataset.
+    """Rows of one file that have the same problem and are left out of the dataset.
 
     Args:
-        file: The file's name.
-        problem: What is wrong with them.
-        rows: How many.
-        lines: Where the first of them are: 1-based lines of a text file, 1-based rows of a Parquet file. None for rows
-            that are fine and not wanted.
+        file: Name of the file.
+        problem: What is wrong with the rows.
+        rows: Number of rows.
+        lines: Positions of the first few: 1-based lines of a text file or rows of a Parquet file. Empty if the rows
+            are valid but not needed.
     """
 
     file: str
@@ -41,36 +41,36 @@ class BadRows:
         return f"{self.file}: {self.rows:,} rows left out: {self.problem}{where}"
 
 
-def check_action(action: str) -> None:
-    """Raise SettingError unless the action is known."""
+def check_bad_rows_action(action: str) -> None:
+    """Raise SettingError if the action is unknown."""
     if action not in ACTIONS:
-        raise SettingError(f"bad_rows can be {' or '.join(ACTIONS)}, not '{action}'.")
+        raise SettingError(f"bad_rows must be {' or '.join(ACTIONS)}, not '{action}'.")
 
 
-def settle(
+def handle_bad_rows(
     connection: duckdb.DuckDBPyConnection,
     table: str,
     paths: Mapping[str, Path],
     action: str,
-    remedies: Mapping[str, str] | None = None,
+    advice_by_problem: Mapping[str, str] | None = None,
 ) -> list[BadRows]:
-    """Raise for the first bad row of a table, or take all of them out.
+    """Raise an error for the first bad row of a table, or remove all bad rows.
 
     Args:
-        connection: Of the workspace.
-        table: Has the columns ``file`` (name), ``line`` (1-based) and ``problem`` (NULL for a good row) besides others.
-        paths: The path of each file name.
+        connection: Connection to the workspace.
+        table: Table with the columns ``file`` (name), ``line`` (1-based) and ``problem`` (NULL for a good row).
+        paths: Path of each file, keyed by its name.
         action: ``error`` or ``skip``.
-        remedies: What to do about a problem, keyed by its first words; a general remedy is given for others.
+        advice_by_problem: Advice for the user, keyed by the first words of a problem. Others get general advice.
 
     Returns:
-        What was left out, ordered by file and problem. The table then holds good rows only.
+        The rows left out, ordered by file and problem. The table then contains only good rows.
 
     Raises:
-        DataError: If the action is ``error`` and there is a bad row.
+        DataError: If the action is ``error`` and the table has a bad row.
         SettingError: If the action is unknown.
     """
-    check_action(action)
+    check_bad_rows_action(action)
     if action == "error":
         first = connection.execute(
             f"SELECT file, line, problem FROM {table} WHERE problem IS NOT NULL ORDER BY file, line LIMIT 1"
@@ -79,17 +79,19 @@ def settle(
             return []
         rows = count(connection, f"SELECT count(*) FROM {table} WHERE problem IS NOT NULL")
         file, line, problem = first[0]
-        more = f" ({rows:,} bad rows in all)" if rows > 1 else ""
-        remedy = next((text for start, text in (remedies or {}).items() if problem.startswith(start)), "Mend the row.")
-        raise DataError(paths[file], problem + more, f"{remedy} Or leave bad rows out: --bad-rows skip.", line)
-    found = take_out(connection, table)
+        more = f" ({rows:,} bad rows in total)" if rows > 1 else ""
+        advice = next(
+            (text for start, text in (advice_by_problem or {}).items() if problem.startswith(start)), "Fix the row."
+        )
+        raise DataError(paths[file], problem + more, f"{advice} To leave bad rows out, use --bad-rows skip.", line)
+    found = remove_bad_rows(connection, table)
     for bad in found:
         logger.warning("%s", bad)
     return found
 
 
-def take_out(connection: duckdb.DuckDBPyConnection, table: str) -> list[BadRows]:
-    """Take the bad rows out of a table, as :func:`settle` does, and return them; nothing is told."""
+def remove_bad_rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[BadRows]:
+    """Remove the bad rows of a table and return them, without a warning in the log."""
     groups = connection.execute(
         f"""
         SELECT file, problem, count(*), list_slice(list_sort(list(line)), 1, {_LINES_SHOWN})

@@ -1,6 +1,6 @@
-"""What conversions can be told, and what they take by default.
+"""The options of conversions with their defaults.
 
-The command line shows all of it in its help, so nothing here imports the libraries that conversions work with.
+The command line shows them in its help, so this module imports none of the libraries that conversions need.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ ACTIONS = ("error", "skip")
 
 @dataclass(frozen=True)
 class Filters:
-    """What to keep of the logs; the steps are taken in the order of the fields.
+    """What to keep of the logs. The filters run in the order of the fields.
 
     Args:
-        since: Earliest time kept, of interactions and searches, in the unit of the logs' times; none by default.
-        until: Time from which on nothing is kept; none by default.
-        drop_duplicates: Keep one of interactions, or searches, that are equal in everything, their time included;
-            queries of the same words are equal too.
-        min_searches: Fewest searches of a user.
-        k_core: Fewest interactions of a user and of an item, both at once; 0 leaves items as they are.
-        min_interactions: Fewest interactions of a user who has any, also within the core. Evaluation needs 3: training,
-            validation, test.
-        search_only_users: Keep users who search and never interact; they are nodes of the user-code graph. Others go
-            before users and items are counted, with what the steps up to then left.
+        since: Keep events from this time on, in the logs' unit of time. No limit by default.
+        until: Keep events before this time. No limit by default.
+        drop_duplicates: Keep one of several interactions or searches that are equal in everything, including the time.
+            Queries with the same words count as equal.
+        min_searches: Minimum number of searches per user.
+        k_core: Minimum number of interactions of each user and each item (k-core). 0 turns the filter off.
+        min_interactions: Minimum number of interactions of users who have any, also within the core. Evaluation needs
+            3: one each for training, validation and test.
+        search_only_users: Keep users who search but never interact; they are nodes of the user-code graph. Otherwise
+            they are removed before the filters that count searches or interactions.
     """
 
     since: float | None = None
@@ -44,9 +44,9 @@ class Filters:
     def __post_init__(self) -> None:
         for name in ("since", "until"):
             if not math.isfinite(getattr(self, name) or 0):
-                raise SettingError(f"{name} {getattr(self, name)} is not a time.")
+                raise SettingError(f"{name} {getattr(self, name)} is not a time. Give a finite number.")
         if self.since is not None and self.until is not None and self.since >= self.until:
-            raise SettingError(f"nothing lies between since {self.since:.15g} and until {self.until:.15g}.")
+            raise SettingError(f"since {self.since:.15g} is not before until {self.until:.15g}.")
         for name in ("min_searches", "k_core", "min_interactions"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
@@ -54,15 +54,16 @@ class Filters:
 
 @dataclass(frozen=True)
 class Options:
-    """What every conversion can be told.
+    """Options of every conversion.
 
     Args:
-        filters: What to keep.
-        words: How queries are split (:func:`dataset_converters.query_words.words_of_texts`).
-        bad_rows: ``error``: refuse a source with rows that cannot be used; ``skip``: leave them out, counted.
-        all_items: Write texts of items that no kept event mentions too.
-        memory: Limit of the database's memory.
-        threads: Of the database; as many as processors by default.
+        filters: Which users, items and events to keep.
+        words: How to split queries into words (:func:`dataset_converters.query_words.words_of_texts`).
+        bad_rows: What to do with rows that cannot be used: ``error`` stops at the first, ``skip`` leaves them out and
+            counts them.
+        all_items: Also write the texts of items that are in no kept event.
+        memory: Memory limit of the database.
+        threads: Number of database threads. The default is one per processor.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -74,25 +75,26 @@ class Options:
 
 
 AS_WORDS = Options(words="spaces")
-"""Defaults for sources whose queries are words, or numbers of words, already."""
+"""Defaults for sources whose queries already consist of words, or of word ids."""
 
 # ---- Amazon ---------------------------------------------------------------------------------------------------------
 
-ORIGINS = ("published", "categories")
-PER_PURCHASE = ("one", "all")
+QUERY_SOURCES = ("published", "categories")
+QUERIES_PER_PURCHASE = ("one", "all")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How searches and texts are made.
+    """How to make searches and texts.
 
     Args:
-        queries_from: ``published`` or ``categories``; by default the published ones where their files are there.
-        queries_per_purchase: ``one`` of the queries that could have led to the item, drawn; or ``all`` of them.
-        search_probability: Of a purchase to have begun with a search, if there are queries for it.
-        items_with_text: Leave out items with neither title nor description, as the paper's authors do.
-        description_length: Most characters of a description; 0: all.
-        seed: Of the draws.
+        queries_from: Source of the queries: ``published`` or ``categories``. The default is ``published`` if the files
+            exist.
+        queries_per_purchase: ``one`` random query of those that could have led to the item, or ``all`` of them.
+        search_probability: Probability that a purchase with queries began with a search.
+        items_with_text: Leave out items that have neither title nor description, as the paper's authors do.
+        description_length: Maximum length of a description in characters; 0 for no limit.
+        seed: Random seed.
     """
 
     queries_from: str | None = None
@@ -103,14 +105,15 @@ class Recipe:
     seed: int = 2025
 
     def __post_init__(self) -> None:
-        if self.queries_from not in (None, *ORIGINS):
-            raise SettingError(f"queries_from can be one of {', '.join(ORIGINS)}, not '{self.queries_from}'.")
-        if self.queries_per_purchase not in PER_PURCHASE:
+        if self.queries_from not in (None, *QUERY_SOURCES):
+            raise SettingError(f"queries_from must be one of {', '.join(QUERY_SOURCES)}, not '{self.queries_from}'.")
+        if self.queries_per_purchase not in QUERIES_PER_PURCHASE:
             raise SettingError(
-                f"queries_per_purchase can be one of {', '.join(PER_PURCHASE)}, not '{self.queries_per_purchase}'."
+                f"queries_per_purchase must be one of {', '.join(QUERIES_PER_PURCHASE)}, "
+                f"not '{self.queries_per_purchase}'."
             )
         if not 0 <= self.search_probability <= 1:
-            raise SettingError(f"search_probability {self.search_probability} is not between 0 and 1.")
+            raise SettingError(f"search_probability {self.search_probability} must be between 0 and 1.")
         for name in ("description_length", "seed"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} {getattr(self, name)} is negative. Give 0 or more.")
@@ -119,24 +122,25 @@ class Recipe:
 # ---- Qilin ----------------------------------------------------------------------------------------------------------
 
 QILIN = "qilin"
-#: Users of either log are users; those with few or no interactions are nodes of the user-code graph.
+#: Users of both logs are kept. Those with few or no interactions are nodes of the user-code graph.
 QILIN_DEFAULTS = Options(filters=Filters(min_interactions=0, search_only_users=True))
 SEARCH_TIMES = {"last": "max", "first": "min"}
 
 
 @dataclass(frozen=True)
 class QilinReading:
-    """How the logs are understood.
+    """How to interpret the logs.
 
     Args:
-        raw_times: Keep times as they are in the files: milliseconds of recommendations, seconds of searches.
-        search_time: When a search took place: when the ``last`` or the ``first`` of its clicked notes was shown; for a
-            search without clicks, when its first note was shown.
-        keep_unclicked: Let a search without clicks have its first shown note as if it had been clicked.
-        first_query_only: Keep one query of each ``search_idx``, the first in the order of characters.
-        drop_textless: Leave out interactions with, and clicks on, notes without title and content.
-        as_listed: Order notes shown at one time as in the source's lists, not by position, and keep copies of clicks.
-        content_length: Most characters kept of a note's content; 0 for titles alone.
+        raw_times: Keep times as in the files: milliseconds for recommendations, seconds for searches.
+        search_time: Time of a search: when its ``last`` or ``first`` clicked note was shown. A search without clicks
+            has the time of its first shown note.
+        keep_unclicked: In a search without clicks, treat the first shown note as clicked.
+        first_query_only: Keep one query per ``search_idx``, the first in alphabetical order.
+        drop_textless: Leave out interactions with and clicks on notes that have neither title nor content.
+        as_listed: Keep duplicate clicks, and order notes shown at the same time as in the source's lists instead of by
+            position.
+        content_length: Maximum length of a note's content in characters; 0 keeps only titles.
     """
 
     raw_times: bool = False
@@ -149,7 +153,7 @@ class QilinReading:
 
     def __post_init__(self) -> None:
         if self.search_time not in SEARCH_TIMES:
-            raise SettingError(f"search_time can be one of {', '.join(SEARCH_TIMES)}, not '{self.search_time}'.")
+            raise SettingError(f"search_time must be one of {', '.join(SEARCH_TIMES)}, not '{self.search_time}'.")
         if self.content_length < 0:
             raise SettingError(f"content_length {self.content_length} is negative. Give 0 or more.")
 
@@ -162,7 +166,7 @@ AS_PUBLISHED = QilinReading(
     drop_textless=True,
     as_listed=True,
 )
-"""What the notebooks of GSERec's authors do."""
+"""The processing in the notebooks of GSERec's authors."""
 
 
 # ---- KuaiSAR --------------------------------------------------------------------------------------------------------
@@ -175,14 +179,14 @@ LANGUAGES = {"en": "_name_en", "zh": "_name"}
 
 @dataclass(frozen=True)
 class KuaiSARReading:
-    """How the logs are understood.
+    """How to interpret the logs.
 
     Args:
-        positive: Which feedback on a recommendation makes an interaction: ``click``, ``forward``, ``like``,
-            ``follow``, ``any`` of these, or ``shown``: every recommendation.
-        recommended_types_only: Leave out clicked results of types that are never recommended, such as users and
-            live streams. The searches stay.
-        category_language: Of the names of categories: ``en`` or ``zh``.
+        positive: Feedback that makes a recommendation an interaction: ``click``, ``forward``, ``like``, ``follow``,
+            ``any`` of these, or ``shown`` for every recommendation.
+        recommended_types_only: Leave out clicked results of types that are never recommended, such as users and live
+            streams. Their searches are kept.
+        category_language: Language of the category names: ``en`` or ``zh``.
     """
 
     positive: str = "click"
@@ -192,7 +196,7 @@ class KuaiSARReading:
     def __post_init__(self) -> None:
         for name, allowed in (("positive", POSITIVE), ("category_language", LANGUAGES)):
             if getattr(self, name) not in allowed:
-                raise SettingError(f"{name} can be one of {', '.join(allowed)}, not '{getattr(self, name)}'.")
+                raise SettingError(f"{name} must be one of {', '.join(allowed)}, not '{getattr(self, name)}'.")
 
 
 # ---- MovieLens-100k -------------------------------------------------------------------------------------------------
@@ -203,13 +207,13 @@ ML_100K_SEED = 2025
 # ---- logs -----------------------------------------------------------------------------------------------------------
 
 LOGS = "logs"
-#: Meanings of the columns of each kind of file.
+#: Possible meanings of the columns of each log.
 MEANINGS = {
     "interactions": ("user", "item", "time"),
     "searches": ("user", "query", "time", "items", "item", "click", "search"),
     "items": ("item", "title", "categories", "brand", "description"),
 }
-#: Names of what separates items; nothing does where each cell is one id.
+#: Separators of the items in a cell, by name. "none" means that each cell is one id.
 SEPARATORS = {"comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "none": ""}
-#: Units of numbers, and how many of them are a second.
+#: Units of numbers, with the number of units per second.
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "position": 1.0}

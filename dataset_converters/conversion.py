@@ -1,15 +1,15 @@
-"""From logs to a finished dataset: the steps that all converters share.
+"""The conversion steps shared by all converters, from logs to a finished dataset.
 
-A converter reads its source into three tables of a database; filters, words of queries, statistics and the writing of
-the atomic files are the same for all.
+A converter reads its source into three database tables. This module filters them, splits queries into words, computes
+statistics and writes the atomic files.
 
-``interactions``: ``user VARCHAR, item VARCHAR, time DOUBLE, place BIGINT``, then further columns, which are written to
-``.inter``. The place is the order in the source, by which interactions of equal time are ordered.
+``interactions``: ``user VARCHAR, item VARCHAR, time DOUBLE, place BIGINT``, and optional columns, which are written to
+``.inter`` too. ``place`` is the row's position in the source. It orders interactions of equal time.
 
-``searches``: ``user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT``. The query is its text; the
-items are those clicked, in order, possibly none.
+``searches``: ``user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT``. ``query`` is the text of the
+query. ``items`` are the clicked items in order, or empty.
 
-``items``: ``item VARCHAR``, then text columns such as ``title`` and ``categories``; no item twice.
+``items``: ``item VARCHAR``, and text columns such as ``title`` and ``categories``. Each item has one row.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import pyarrow as pa
 
 from dataset_converters import filters as filtering
 from dataset_converters.atomic_writer import Stream, already_made, check_name, write_dataset
-from dataset_converters.bad_rows import BadRows, check_action
+from dataset_converters.bad_rows import BadRows, check_bad_rows_action
 from dataset_converters.choices import Options
 from dataset_converters.filters import Step
 from dataset_converters.query_words import split_queries, words_of_texts
-from dataset_converters.statistics import collect
+from dataset_converters.statistics import collect_statistics
 from dataset_converters.statistics_report import print_report, write_report
 from dataset_converters.table_checks import check_tables
 from dataset_converters.workspace import run, workspace
@@ -40,9 +40,9 @@ from recbole_gserec.files import remove_abandoned, sha256_of_file
 logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 65536
-# Options that change nothing in the files.
+# Options that do not affect the files.
 _RESOURCES = ("memory", "threads")
-# Ids that are numbers are ordered as such, others after them by their characters.
+# Numeric ids come first, ordered as numbers. Other ids follow in alphabetical order.
 _BY_ID = "try_cast({0} AS HUGEINT) NULLS LAST, {0}"
 
 
@@ -56,34 +56,35 @@ def convert(
     settings: Mapping[str, object] | None = None,
     *,
     digest: Callable[[Path], str] = sha256_of_file,
-    searches_follow: bool = False,
+    searches_from_interactions: bool = False,
     mixed_units: bool = False,
 ) -> Path:
-    """Make a dataset.
+    """Convert a source to a dataset.
 
     Args:
         output_dir: Folder of all datasets (RecBole's ``data_path``).
-        name: The new dataset's name.
-        converter: The source's name, for the record.
-        sources: The files that are read, keyed by the name they are recorded under.
-        read: Fills the tables ``interactions``, ``searches`` and ``items`` and returns what it left out.
-        options: As given.
-        settings: Everything else that determines the result, as plain JSON values.
-        digest: Hash by which a file of the source is recorded.
-        searches_follow: Whether searches are made from interactions (:func:`dataset_converters.filters.apply`).
-        mixed_units: Whether times of interactions and searches may have different units, as a published processing
-            has them.
+        name: Name of the new dataset.
+        converter: Name of the converter, for the dataset's record.
+        sources: Source files, keyed by their names in the record.
+        read: Function that fills the tables ``interactions``, ``searches`` and ``items`` and returns the rows it left
+            out.
+        options: Options of the conversion.
+        settings: All other settings that affect the result, as plain JSON values.
+        digest: Hash function for the source files in the record.
+        searches_from_interactions: Whether the searches were made from interactions
+            (:func:`dataset_converters.filters.apply_filters`).
+        mixed_units: Whether interactions and searches may have times in different units.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If the source cannot be used, no interaction is left, or the folder holds another dataset.
-        SettingError: If an option cannot be used.
+        DataError: If the source cannot be used, the filters remove all interactions, or the folder has other content.
+        SettingError: If an option is invalid.
     """
     check_name(name)
     words_of_texts([], options.words)
-    check_action(options.bad_rows)
+    check_bad_rows_action(options.bad_rows)
     folder = Path(output_dir) / name
     remove_abandoned(folder.parent)
     made_from = {
@@ -93,17 +94,19 @@ def convert(
         "source": _digests(sources, digest),
     }
     if already_made(folder, made_from):
-        logger.info("%s is there already.", folder)
+        logger.info("%s already exists.", folder)
         return folder
     with workspace(folder.parent, options.memory, options.threads) as connection:
         bad_rows = read(connection)
         check_tables(connection, _common_folder(sources.values()), mixed_units=mixed_units)
-        steps = filtering.apply(connection, options.filters, searches_follow=searches_follow, words=options.words)
+        steps = filtering.apply_filters(
+            connection, options.filters, searches_from_interactions=searches_from_interactions, words=options.words
+        )
         if not steps[-1].interactions:
-            raise DataError(folder, f"no interaction is left ({_told(steps)})", "Loosen the filters.")
+            raise DataError(folder, f"no interactions are left ({_format_steps(steps)})", "Use weaker filters.")
         split_queries(connection, "searches", options.words)
         _number_queries(connection)
-        statistics = collect(connection)
+        statistics = collect_statistics(connection)
         report = {
             "steps": [dataclasses.asdict(step) for step in steps],
             "left_out": [dataclasses.asdict(bad) for bad in bad_rows],
@@ -115,7 +118,7 @@ def convert(
             report=report,
             write_more=lambda aside: write_report(aside, name, statistics, steps, bad_rows),
         )
-    # Who calls this from a program has asked for lines of the log, or for nothing.
+    # Programs that did not ask for log output get no report either.
     if logger.isEnabledFor(logging.INFO):
         print_report(name, statistics, steps, bad_rows)
     logger.info("Made %s", folder)
@@ -130,10 +133,10 @@ def _digests(sources: Mapping[str, Path], digest: Callable[[Path], str]) -> dict
 
 
 def _number_queries(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make ``queries`` (``query_id, words``) of the kept searches, and ``query_ids`` with the id of each query's words.
+    """Create ``queries`` (``query_id, words``) from the kept searches, and ``query_ids`` (``query, query_id``).
 
-    Queries of the same words are one query. Ids are numbers in the order of the words, so that the order of the rows
-    in the source does not decide them.
+    Queries with the same words are one query. The ids number the queries in alphabetical order, so they do not depend
+    on the order of the source rows.
     """
     run(
         connection,
@@ -154,7 +157,7 @@ def _number_queries(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, all_items: bool) -> dict[str, Stream]:
-    """The rows of each atomic file, read when they are written."""
+    """The rows of each atomic file, as streams that are read during writing."""
     mentioned = "(SELECT item FROM interactions UNION SELECT unnest(items) FROM searches)"
     more = [(name, kind) for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()]
     more = [(name, kind) for name, kind in more if name not in ("user", "item", "time", "place")]
@@ -189,7 +192,7 @@ def _stream(connection: duckdb.DuckDBPyConnection, select: str) -> pa.RecordBatc
 
 
 def _extra(column: tuple[str, str]) -> str:
-    """A further column of the interactions: numbers are floats, all else tokens."""
+    """SQL for an optional column of the interactions: a token for text, otherwise a float."""
     name, kind = column
     if kind == "VARCHAR":
         return f'"{name}" AS "{name}:token", '
@@ -197,15 +200,15 @@ def _extra(column: tuple[str, str]) -> str:
 
 
 def _text(name: str) -> str:
-    """A text column of the items, unless the name says another type (``release_year:token``)."""
+    """SQL for an item column: a text, or another type if its name has one (``release_year:token``)."""
     return f""", coalesce("{name}"::VARCHAR, '') AS "{name if ":" in name else name + ":token_seq"}\""""
 
 
 def _common_folder(files: Iterable[Path]) -> Path:
-    """The folder of all files: a table may be made of any of them."""
+    """The folder that contains all source files, for messages about tables made from several of them."""
     folders = list(dict.fromkeys(path.parent for path in files))
     return folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.absolute() for folder in folders]))
 
 
-def _told(steps: list[Step]) -> str:
+def _format_steps(steps: list[Step]) -> str:
     return "; ".join(f"{step.name}: {step.interactions:,} interactions, {step.searches:,} searches" for step in steps)

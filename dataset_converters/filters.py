@@ -1,4 +1,4 @@
-"""Which users, items and events of the logs become part of the dataset; every step says what it removed."""
+"""Filters that choose the users, items and events of the dataset, with counts after every step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _EVENTS = ("interactions", "searches")
 
 @dataclass(frozen=True)
 class Step:
-    """What is there after one step.
+    """Counts after one filter step.
 
     Args:
-        name: Of the step.
-        users: With interactions or searches.
-        items: Interacted with or clicked in searches.
-        interactions: In all.
-        searches: In all.
+        name: Name of the step.
+        users: Number of users with interactions or searches.
+        items: Number of items in interactions or clicked in searches.
+        interactions: Number of interactions.
+        searches: Number of searches.
     """
 
     name: str
@@ -32,25 +32,25 @@ class Step:
     searches: int
 
 
-def apply(
+def apply_filters(
     connection: duckdb.DuckDBPyConnection,
     filters: Filters,
     *,
-    searches_follow: bool = False,
+    searches_from_interactions: bool = False,
     words: str | None = None,
 ) -> list[Step]:
-    """Remove from the tables ``interactions`` and ``searches`` what the filters do not keep.
+    """Filter the tables ``interactions`` and ``searches``.
 
     Args:
-        connection: Of the workspace.
+        connection: Connection to the workspace.
         filters: What to keep.
-        searches_follow: Whether searches were made from interactions of the same user, item and time, and go with them
-            where the core leaves single interactions out.
-        words: How queries become words (:func:`dataset_converters.query_words.words_of_texts`), by which duplicates are
-            told; None to compare the queries as they are.
+        searches_from_interactions: Whether each search was made from an interaction of the same user, item and time.
+            The k-core then removes the search with its interaction.
+        words: How to split queries into words to find duplicates
+            (:func:`dataset_converters.query_words.words_of_texts`). None compares the query texts.
 
     Returns:
-        The counts at the start and after each step that was asked for.
+        The counts before filtering and after each active filter.
     """
     steps = [_counted(connection, "read")]
 
@@ -71,7 +71,7 @@ def apply(
             split_queries(connection, "searches", words)
         step("without duplicates", *(_without_duplicates(connection, table, words) for table in _EVENTS))
     if not filters.search_only_users:
-        # First, so that the users of the steps below are those that the steps speak of.
+        # This step runs first, so that the counts of the next steps contain only users with interactions.
         step(
             "users with interactions",
             "DELETE FROM searches WHERE user NOT IN (SELECT DISTINCT user FROM interactions)",
@@ -87,7 +87,7 @@ def apply(
         step(f"users with {filters.min_searches} searches or more", *_delete_removed_users())
     if filters.k_core > 1:
         _k_core(connection, filters.k_core, max(filters.k_core, filters.min_interactions))
-        if searches_follow:
+        if searches_from_interactions:
             run(connection, _DELETE_SEARCHES_OF_REMOVED_INTERACTIONS)
         steps.append(_counted(connection, f"{filters.k_core}-core{only_search}"))
     if filters.min_interactions > 1:
@@ -111,7 +111,7 @@ def _delete_removed_users() -> list[str]:
 
 
 def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str, words: str | None) -> str:
-    """Statement that keeps the first of rows that are equal in everything but their place."""
+    """SQL statement that keeps the first of several rows that are equal in everything but their ``place``."""
     columns = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall() if name != "place"]
     same = ", ".join(f'"{column}"' for column in columns)
     rows = f"(SELECT *, rowid AS row FROM {table})"
@@ -124,9 +124,9 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str, words
 
 
 def _k_core(connection: duckdb.DuckDBPyConnection, k: int, k_users: int) -> None:
-    """Remove items with fewer than ``k`` and users with fewer than ``k_users`` interactions until none is left.
+    """Remove items with fewer than ``k`` and users with fewer than ``k_users`` interactions until all have enough.
 
-    Searches of users who lose all interactions go too.
+    If a user loses all interactions, the user's searches are removed too.
     """
     connection.execute("CREATE OR REPLACE TEMP TABLE before AS SELECT DISTINCT user FROM interactions")
     while True:

@@ -1,7 +1,7 @@
-"""KuaiSAR and KuaiSAR-small: logs of a short-video app with searches and recommendations of the same users.
+"""Converter of KuaiSAR and KuaiSAR-small: search and recommendation logs of the same users of a short-video app.
 
-Clicked recommendations are the interactions. Each search session with its keyword, which is numbers of words, is a
-search; the results that were clicked are its items. A caption, numbers of the same words, is the title of an item.
+Clicked recommendations are the interactions. Each search session is a search. Its keyword, a list of word ids, is the
+query, and its clicked results are the items. An item's title is its caption, which uses the same word ids.
 
 https://kuaisar.github.io, Sun et al., CIKM 2023.
 """
@@ -17,19 +17,19 @@ import duckdb
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.choices import AS_WORDS, FEEDBACK, KUAISAR, LANGUAGES, KuaiSARReading, Options
 from dataset_converters.conversion import convert
-from dataset_converters.kuaisar_csv import load_csv, settle_csv
+from dataset_converters.kuaisar_csv import handle_bad_csv_rows, load_csv
 from dataset_converters.workspace import count, run
 from recbole_gserec.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-#: The other types that a search can return are never recommended.
+#: Item types that are recommended. Searches also return other types.
 RECOMMENDED_TYPES = ("VIDEO", "IMAGE_ATLAS")
 
 _FILES = ("rec_inter.csv", "src_inter.csv", "item_features.csv")
-_LAYOUT = f"--input is the folder with {', '.join(_FILES)}, as KuaiSAR.zip or KuaiSAR_v2.zip unpacks to."
+_LAYOUT = f"--input must be the unpacked folder of KuaiSAR.zip or KuaiSAR_v2.zip, with {', '.join(_FILES)}."
 _LEVELS = ("first", "second", "third", "fourth")
-# Between 1973 and the year 5138, so that times in seconds or microseconds are told from those in milliseconds.
+# Times must lie between the years 1973 and 5138, so that seconds or microseconds are an error.
 _MILLISECONDS = "coalesce({0} BETWEEN 1e11 AND 1e14, false)"
 _LIST = r"^\s*\[?\s*(-?\d+([\s,]+-?\d+)*)?\s*\]?\s*$"
 
@@ -47,16 +47,16 @@ def convert_kuaisar(
     Args:
         output_dir: Folder of all datasets (RecBole's ``data_path``).
         source: Folder with ``rec_inter.csv``, ``src_inter.csv`` and ``item_features.csv``, plain or as ``.csv.gz``.
-        name: The new dataset's name.
-        reading: How the logs are understood.
-        options: Of the conversion.
+        name: Name of the new dataset.
+        reading: How to interpret the logs.
+        options: Options of the conversion.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If the source is missing or malformed, or the folder holds anything else.
-        SettingError: If an option cannot be used.
+        DataError: If the source is missing or malformed, or the output folder has other content.
+        SettingError: If an option is invalid.
     """
     reading, options = reading or KuaiSARReading(), options or AS_WORDS
     paths = _find_files(Path(source))
@@ -72,7 +72,7 @@ def convert_kuaisar(
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
-    """Path of each file, in the folder or in the only folder inside it that has them."""
+    """Find the files in the folder, or in its only subfolder that contains them."""
     inside = sorted(path for path in folder.glob("*/") if _in_folder(path, _FILES[0])) if folder.is_dir() else []
     if len(inside) == 1 and not _in_folder(folder, _FILES[0]):
         folder = inside[0]
@@ -92,7 +92,7 @@ def _in_folder(folder: Path, name: str) -> Path | None:
 def _read_interactions(
     connection: duckdb.DuckDBPyConnection, path: Path, reading: KuaiSARReading, action: str
 ) -> list[BadRows]:
-    """Fill ``interactions`` and tell which rows do not become one."""
+    """Fill ``interactions`` and return the rows that do not become interactions."""
     labels = FEEDBACK if reading.positive == "any" else () if reading.positive == "shown" else (reading.positive,)
     load_csv(
         connection,
@@ -111,7 +111,7 @@ def _read_interactions(
         },
         ["user_id", "item_id", "timestamp", *labels],
     )
-    left_out = settle_csv(connection, path, "recommendations", action)
+    left_out = handle_bad_csv_rows(connection, path, "recommendations", action)
     run(
         connection,
         """
@@ -129,7 +129,7 @@ def _read_interactions(
 def _read_searches(
     connection: duckdb.DuckDBPyConnection, path: Path, reading: KuaiSARReading, action: str
 ) -> list[BadRows]:
-    """Fill ``searches``: one for each session of a user; other words or another time are another search."""
+    """Fill ``searches`` with one search per session of a user. Different words or times make different searches."""
     types = ", ".join(f"'{kind}'" for kind in RECOMMENDED_TYPES)
     kept_type = f"coalesce(item_type IN ({types}), false)" if reading.recommended_types_only else "true"
     load_csv(
@@ -158,7 +158,7 @@ def _read_searches(
             *(["item_type"] if reading.recommended_types_only else []),
         ],
     )
-    left_out = settle_csv(connection, path, "results", action)
+    left_out = handle_bad_csv_rows(connection, path, "results", action)
     run(
         connection,
         """
@@ -174,26 +174,28 @@ def _read_searches(
         CREATE TABLE searches AS SELECT user, words AS query, time, coalesce(items, []) AS items, place FROM sessions
         """
     )
-    _tell_split_sessions(connection)
+    _log_split_sessions(connection)
     problem = f"clicked result of another type than {' and '.join(RECOMMENDED_TYPES)}"
     left_out += _counted(connection, path, problem, "results", "clicked AND NOT kept_type")
     connection.execute("DROP TABLE results; DROP TABLE sessions")
     return left_out
 
 
-def _tell_split_sessions(connection: duckdb.DuckDBPyConnection) -> None:
+def _log_split_sessions(connection: duckdb.DuckDBPyConnection) -> None:
     split = count(
         connection,
         "SELECT count(*) FROM (SELECT user, session FROM sessions GROUP BY user, session HAVING count(*) > 1)",
     )
     if split:
-        logger.info("%s search sessions have several keywords or times; each pair is a search.", f"{split:,}")
+        logger.info(
+            "%s search sessions have several keywords or times; each combination becomes a search.", f"{split:,}"
+        )
 
 
 def _read_items(
     connection: duckdb.DuckDBPyConnection, path: Path, reading: KuaiSARReading, options: Options
 ) -> list[BadRows]:
-    """Fill ``items`` with the texts of those that the events mention, or of all."""
+    """Fill ``items`` with the texts of the items in the events, or of all items."""
     categories = [f"{level}_level_category{LANGUAGES[reading.category_language]}" for level in _LEVELS]
     load_csv(
         connection,
@@ -220,12 +222,12 @@ def _read_items(
     )
     connection.execute(
         """
-        UPDATE texts SET problem = 'item a second time'
+        UPDATE texts SET problem = 'duplicate item'
         FROM (SELECT item, min(row) AS first FROM texts GROUP BY item HAVING count(*) > 1) AS repeated
         WHERE texts.item = repeated.item AND texts.row > repeated.first
         """
     )
-    left_out = settle_csv(connection, path, "texts", options.bad_rows, rejects="features", row="row")
+    left_out = handle_bad_csv_rows(connection, path, "texts", options.bad_rows, rejects="features", row="row")
     connection.execute(
         """
         CREATE TABLE items AS SELECT item, title, categories FROM texts;
@@ -238,24 +240,24 @@ def _read_items(
 def _counted(
     connection: duckdb.DuckDBPyConnection, path: Path, problem: str, table: str, condition: str
 ) -> list[BadRows]:
-    """What the reading leaves out, so that the rows of the file are all accounted for."""
+    """Count valid rows that are left out, so that the counts cover all rows of the file."""
     rows = count(connection, f"SELECT count(*) FROM {table} WHERE {condition}")
     return [BadRows(path.name, problem, rows, ())] if rows else []
 
 
 def _id(column: str) -> str:
-    """An id; whole numbers that a table with gaps was saved with (``7.0``) are what they were before."""
+    """SQL for an id. Floats such as ``7.0``, from tables with missing values, become whole numbers again."""
     return f"if(ends_with({column}, '.0'), left({column}, -2), {column})"
 
 
 def _missing_ids(*columns: str) -> dict[str, str]:
     missing = {f"{column} is missing": f"coalesce({column}, '') = ''" for column in columns}
-    spaces = {f"{column} holds white space": f"regexp_matches({column}, '[\\s\\pZ]')" for column in columns}
+    spaces = {f"{column} contains white space": f"regexp_matches({column}, '[\\s\\pZ]')" for column in columns}
     return missing | spaces
 
 
 def _number(column: str) -> str:
-    # Without the trimming, the reader of the file would convert the column itself, and have its own errors.
+    # Without trim(), DuckDB's CSV reader would convert the column itself and raise its own errors.
     return f'try_cast(trim("{column}") AS DOUBLE)'
 
 
@@ -269,7 +271,7 @@ def _not_a_count(column: str) -> str:
 
 
 def _words(column: str) -> str:
-    """The numbers of a list such as ``[20, 34, 3]``, separated by one space."""
+    """SQL for the numbers of a list such as ``[20, 34, 3]``, joined by spaces."""
     return f"trim(regexp_replace({column}, '[\\[\\],\\s]+', ' ', 'g'))"
 
 

@@ -1,4 +1,4 @@
-"""Reading the CSV tables of KuaiSAR: whole columns at once, and the exact line of every row that cannot be used."""
+"""Fast reading of KuaiSAR's CSV files, with the exact line of every bad row."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import BinaryIO
 import duckdb
 import pyarrow as pa
 
-from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.bad_rows import BadRows, handle_bad_rows
 from dataset_converters.sql_text import literal
-from dataset_converters.text_lines import LONGEST_LINE, bounded
-from dataset_converters.workspace import one_file, run
+from dataset_converters.text_lines import LONGEST_LINE, limit_line_length
+from dataset_converters.workspace import escape_pattern, run
 from recbole_gserec.errors import DataError
 
 _BUFFER = 2 * LONGEST_LINE
@@ -24,11 +24,11 @@ _BYTES_AT_ONCE = 1 << 20
 _REJECTED = {
     "MISSING COLUMNS": "too few columns",
     "TOO MANY COLUMNS": "too many columns",
-    "UNQUOTED VALUE": "a quotation mark without its partner",
+    "UNQUOTED VALUE": "unmatched quotation mark",
     "INVALID ENCODING": "characters that are not UTF-8",
 }
-_REMEDIES = {
-    "too many columns": "Put quotation marks around values that hold commas.",
+_ADVICE = {
+    "too many columns": "Put quotation marks around values that contain commas.",
     "characters that are not UTF-8": "Convert the file to UTF-8.",
 }
 
@@ -41,19 +41,20 @@ def load_csv(
     problems: Mapping[str, str],
     required: Iterable[str],
 ) -> None:
-    """Make a table of a CSV file; its ``rowid`` orders the rows as in the file.
+    """Create a table from a CSV file. Its ``rowid`` keeps the order of the file.
 
     Args:
-        connection: Of the workspace.
-        path: The file, plain or compressed by gzip, with a header.
-        table: To make.
-        columns: SQL of the table's columns, keyed by their names. The file's columns are texts; missing ones are NULL.
-        problems: SQL conditions of rows that cannot be used, keyed by what is wrong; the first that holds stands in
-            the column ``problem``, which is NULL for other rows.
+        connection: Connection to the workspace.
+        path: The file, with a header, plain or compressed by gzip.
+        table: Name of the new table.
+        columns: SQL of the table's columns, keyed by their names. The file's columns are texts, with NULL for missing
+            values.
+        problems: SQL conditions for bad rows, keyed by their problem. The column ``problem`` has the first that is
+            true, or NULL.
         required: Columns that the file must have.
 
     Raises:
-        DataError: If a column is missing or the file is cut short.
+        DataError: If a column is missing or the file is incomplete.
     """
     header = _header(path, required)
     _check_lines(path)
@@ -66,7 +67,7 @@ def load_csv(
             CREATE TABLE {table} AS
             SELECT {", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())},
                 CASE {problem} END AS problem
-            FROM read_csv({literal(one_file(path))}, hive_partitioning = false,
+            FROM read_csv({literal(escape_pattern(path))}, hive_partitioning = false,
                 columns = {{{types}}}, auto_detect = false, header = true,
                 delim = ',', quote = '"', escape = '"', strict_mode = true,
                 max_line_size = {LONGEST_LINE}, buffer_size = {_BUFFER},
@@ -77,31 +78,31 @@ def load_csv(
     except duckdb.IOException as error:
         if "GZIP" not in str(error):
             raise
-        raise DataError(path, "not a whole gzip file", "Get the file anew.") from error
+        raise DataError(path, "not a complete gzip file", "Download it again.") from error
     except duckdb.InvalidInputException as error:
-        # Of a row that is no row, or a line end of another kind than the first, that the reader does not set aside.
-        problem = f"not CSV that can be read ({str(error).splitlines()[0]})"
-        raise DataError(path, problem, "Give the file as it was published, with line ends of one kind.") from error
+        # The reader raises this error for some malformed rows and for mixed line ends.
+        problem = f"not valid CSV ({str(error).splitlines()[0]})"
+        raise DataError(path, problem, "Use the published file, with line ends of one kind.") from error
 
 
-def settle_csv(
+def handle_bad_csv_rows(
     connection: duckdb.DuckDBPyConnection, path: Path, table: str, action: str, *, rejects: str = "", row: str = "rowid"
 ) -> list[BadRows]:
-    """Raise for the first bad row of a CSV file, or take all bad rows out.
+    """Raise an error for the first bad row of a CSV file, or remove all bad rows.
 
     Args:
-        connection: Of the workspace.
+        connection: Connection to the workspace.
         path: The file.
-        table: Made by :func:`load_csv`, or from such a table; rows with a ``problem`` are bad.
+        table: Table made by :func:`load_csv`, or derived from one. Rows with a ``problem`` are bad.
         action: ``error`` or ``skip``.
-        rejects: The table that :func:`load_csv` made, if it is another.
+        rejects: Name of the table made by :func:`load_csv`, if it is not ``table``.
         row: Column of ``table`` with the ``rowid`` of that table.
 
     Returns:
-        The rows left out, those that are no rows of the table's columns included.
+        The rows left out, including those that DuckDB could not parse.
 
     Raises:
-        DataError: If the action is ``error`` and there is a bad row.
+        DataError: If the action is ``error`` and a row is bad.
     """
     rejected = connection.execute(
         f"""
@@ -114,11 +115,11 @@ def settle_csv(
         return []
     rejected_lines = _lines_of_bytes(path, [position for position, _ in rejected])
     lines = _lines_of_rows(path, [number for number, _ in rows], set(rejected_lines))
-    told = [_REJECTED.get(kind, kind.lower()) for _, kind in rejected]
+    parse_problems = [_REJECTED.get(kind, kind.lower()) for _, kind in rejected]
     bad = pa.table(
         {
             "line": pa.array([*rejected_lines, *lines], pa.int64()),
-            "problem": pa.array([*told, *(problem for _, problem in rows)], pa.string()),
+            "problem": pa.array([*parse_problems, *(problem for _, problem in rows)], pa.string()),
         }
     )
     connection.register("bad_lines", bad)
@@ -126,38 +127,38 @@ def settle_csv(
         f"CREATE OR REPLACE TEMP TABLE bad_rows AS SELECT {literal(path.name)} AS file, line, problem FROM bad_lines"
     )
     connection.unregister("bad_lines")
-    found = settle(connection, "bad_rows", {path.name: path}, action, _REMEDIES)
+    found = handle_bad_rows(connection, "bad_rows", {path.name: path}, action, _ADVICE)
     connection.execute(f"DELETE FROM {table} WHERE problem IS NOT NULL")
     return found
 
 
 def _header(path: Path, required: Iterable[str]) -> list[str]:
-    """Names of the columns."""
-    with bounded(_opened(path), path) as file:
+    """Read the column names."""
+    with limit_line_length(_opened(path), path) as file:
         try:
             first = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
         except UnicodeDecodeError as error:
             raise DataError(path, "characters that are not UTF-8", "Convert the file to UTF-8.", line=1) from error
         except EOFError as error:
-            raise DataError(path, "not a whole gzip file", "Get the file anew.") from error
-    # A table saved with its index has a first column without a name, which DuckDB does not take.
+            raise DataError(path, "not a complete gzip file", "Download it again.") from error
+    # If a table was saved with its index, the first column has no name, which DuckDB does not accept.
     names = [name.strip() or f"column{number}" for number, name in enumerate(first, 1)]
     missing = [name for name in required if name not in names]
     if missing:
-        raise DataError(path, f"no column {', '.join(missing)}", "Give the file as it was published.", line=1)
+        raise DataError(path, f"no column {', '.join(missing)}", "Use the published file.", line=1)
     if len(set(names)) < len(names):
-        raise DataError(path, "two columns of one name", "Give the file as it was published.", line=1)
+        raise DataError(path, "two columns have the same name", "Use the published file.", line=1)
     return names
 
 
 def _check_lines(path: Path) -> None:
-    """Refuse a line that is too long: the database may stop there as if the file had ended."""
-    with bounded(_opened(path), path) as file:
+    """Raise DataError for a line that is too long. DuckDB might silently stop there."""
+    with limit_line_length(_opened(path), path) as file:
         try:
             while file.read(_BYTES_AT_ONCE):
                 pass
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(path, "not a whole gzip file", "Get the file anew.") from error
+            raise DataError(path, "not a complete gzip file", "Download it again.") from error
 
 
 def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
@@ -165,7 +166,7 @@ def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def _lines_of_bytes(path: Path, positions: list[int]) -> list[int]:
-    """The 1-based lines in which ascending positions of a file lie."""
+    """Convert ascending byte positions of a file to 1-based lines."""
     lines, line, read = [], 1, 0
     with _opened(path) as file:
         for position in positions:
@@ -177,10 +178,10 @@ def _lines_of_bytes(path: Path, positions: list[int]) -> list[int]:
 
 
 def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> list[int]:
-    """The 1-based lines in which rows begin, given by their ascending 0-based numbers among the rows not rejected.
+    """Convert ascending 0-based row numbers, without rejected rows, to the 1-based lines in which the rows begin.
 
-    Values may hold line breaks, so records have to be read to know where they begin. It is done only if there are bad
-    rows, and no further than the last of them.
+    Values may contain line breaks, so all records up to the last bad row must be read. Without bad rows, nothing is
+    read.
     """
     if not rows:
         return []
@@ -197,8 +198,8 @@ def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> lis
 
 
 def _first_lines(path: Path, rejected_lines: set[int]) -> Iterator[int]:
-    """The first line of each record below the header that is neither blank nor rejected."""
-    with bounded(_opened(path), path) as file:
+    """Yield the first line of each record below the header that is neither blank nor rejected."""
+    with limit_line_length(_opened(path), path) as file:
         csv.field_size_limit(2 * LONGEST_LINE)
         reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""))
         next(reader, None)

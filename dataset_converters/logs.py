@@ -1,7 +1,7 @@
-"""Anybody's own logs of interactions and searches: CSV, Parquet or JSON Lines, whatever their columns are named.
+"""Converter of your own logs of interactions and searches: CSV, Parquet or JSON Lines, with any column names.
 
-The files are read as text into tables (:mod:`~dataset_converters.logs_reader`), every cell is checked
-(:mod:`~dataset_converters.logs_tables`), and what was understood is told (:mod:`~dataset_converters.logs_summary`).
+The files are read as text into tables (:mod:`~dataset_converters.logs_reader`). Every cell is checked
+(:mod:`~dataset_converters.logs_tables`), and the interpretation is reported (:mod:`~dataset_converters.logs_summary`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataset_converters.choices import Options
 from dataset_converters.conversion import convert
 from dataset_converters.logs_settings import Log, LogSettings, inspect_logs
 from dataset_converters.logs_summary import describe
-from dataset_converters.logs_tables import REMEDIES
+from dataset_converters.logs_tables import ADVICE
 from dataset_converters.workspace import workspace
 from recbole_gserec.errors import GSERecError
 
@@ -39,36 +39,36 @@ def convert_logs(
 
     Args:
         output_dir: Folder of all datasets (RecBole's ``data_path``).
-        name: The new dataset's name.
-        interactions: File, folder of parts or pattern such as ``part-*.csv``.
-        searches: Likewise.
-        items: Likewise, with the texts of items; without it they have none.
-        settings: How the logs are to be read.
-        options: Of the conversion.
+        name: Name of the new dataset.
+        interactions: A file, a folder of files, or a pattern such as ``part-*.csv``.
+        searches: As for ``interactions``.
+        items: As for ``interactions``, with the texts of items. Without it, items have no texts.
+        settings: How to read the logs.
+        options: Options of the conversion.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If the logs cannot be understood or used, or the folder holds anything else.
-        SettingError: If a setting or an option cannot be used.
+        DataError: If the logs are ambiguous or cannot be used, or the output folder has other content.
+        SettingError: If a setting or an option is invalid.
     """
     settings, options = settings or LogSettings(), options or Options()
     logs = inspect_logs(interactions, searches, items, settings)
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
-        def settle(table: str, log: Log) -> list[BadRows]:
-            return bad_rows.settle(connection, table, log.paths, options.bad_rows, REMEDIES)
+        def handle_bad_rows(table: str, log: Log) -> list[BadRows]:
+            return bad_rows.handle_bad_rows(connection, table, log.paths, options.bad_rows, ADVICE)
 
-        understood = logs_steps.read(connection, logs, settings, settle, options.words)
-        warnings = logs_steps.check(connection, logs, understood, settings)
-        longest = logs_steps.fill(connection, understood, settings)
+        interpretations = logs_steps.read_logs(connection, logs, settings, handle_bad_rows, options.words)
+        warnings = logs_steps.check_logs(connection, logs, interpretations, settings)
+        longest = logs_steps.fill_tables(connection, interpretations, settings)
         if logger.isEnabledFor(logging.INFO):
-            logger.info("%s", describe(connection, understood, longest))
+            logger.info("%s", describe(connection, interpretations, longest))
         for warning in warnings:
             logger.warning("warning: %s", warning)
-        logs_steps.drop(connection)
-        return [bad for log in understood for bad in log.bad_rows]
+        logs_steps.drop_tables(connection)
+        return [bad for log in interpretations for bad in log.bad_rows]
 
     return convert(
         output_dir,
@@ -77,7 +77,7 @@ def convert_logs(
         {f"{log.role}/{file}": path for log in logs for file, path in log.paths.items()},
         read,
         options,
-        settings=settings.recorded({log.role: log.named_columns() for log in logs}),
+        settings=settings.to_record({log.role: log.named_columns() for log in logs}),
     )
 
 
@@ -90,36 +90,38 @@ def explain_logs(
     options: Options | None = None,
     folder: str | Path | None = None,
 ) -> str:
-    """Tell what a conversion would understand, and what it would refuse; nothing is written.
+    """Describe how a conversion would interpret the logs and what it would reject, without writing a dataset.
 
     Args:
         interactions: As for :func:`convert_logs`.
         searches: As for :func:`convert_logs`.
         items: As for :func:`convert_logs`.
-        settings: How the logs are to be read.
-        options: Of the conversion; the filters are not applied.
-        folder: In which the database lies for the time being; the system's temporary folder by default.
+        settings: How to read the logs.
+        options: Options of the conversion. The filters are ignored.
+        folder: Folder for the temporary database. The default is the system's temporary folder.
 
     Returns:
-        Several lines.
+        A text of several lines.
 
     Raises:
-        DataError: If the logs cannot be understood at all.
-        SettingError: If a setting or an option cannot be used.
+        DataError: If the logs cannot be interpreted at all.
+        SettingError: If a setting or an option is invalid.
     """
     settings, options = settings or LogSettings(), options or Options()
     logs = inspect_logs(interactions, searches, items, settings)
     with workspace(folder or tempfile.gettempdir(), options.memory, options.threads) as connection:
-        understood = logs_steps.read(
-            connection, logs, settings, lambda table, _: bad_rows.take_out(connection, table), options.words
+        interpretations = logs_steps.read_logs(
+            connection, logs, settings, lambda table, _: bad_rows.remove_bad_rows(connection, table), options.words
         )
         try:
-            problems = [f"warning: {text}" for text in logs_steps.check(connection, logs, understood, settings)]
+            problems = [
+                f"warning: {text}" for text in logs_steps.check_logs(connection, logs, interpretations, settings)
+            ]
         except GSERecError as error:
-            problems = [f"would be refused: {error}"]
-        longest = logs_steps.fill(connection, understood, settings)
-        told = describe(connection, understood, longest)
-    bad = sum(log.bad for log in understood)
+            problems = [f"would be rejected: {error}"]
+        longest = logs_steps.fill_tables(connection, interpretations, settings)
+        description = describe(connection, interpretations, longest)
+    bad = sum(log.n_bad_rows for log in interpretations)
     if bad and options.bad_rows == "error":
-        problems.append(f"would be refused: {bad:,} bad rows. Mend them, or leave them out: --bad-rows skip.")
-    return "\n".join([told, *problems])
+        problems.append(f"would be rejected: {bad:,} bad rows. Fix them, or leave them out: --bad-rows skip.")
+    return "\n".join([description, *problems])

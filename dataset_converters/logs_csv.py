@@ -1,4 +1,4 @@
-"""Separated text (CSV, TSV, ...): what separates and quotes the cells, and rows with the lines that they begin in."""
+"""Reading of CSV, TSV and similar files: detection of the dialect, and rows with their line numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dataset_converters.text_lines import batches_of
+from dataset_converters.text_lines import batched_lines
 
 if TYPE_CHECKING:
     from _csv import Reader
 
 Record = tuple[int, list[str] | None, str | None]
-"""The line that a row begins in, its cells, and what is wrong with the row; one of the last two is None."""
+"""First line of a row, its cells, and its problem. One of the last two is None."""
 
 DELIMITERS = (",", "\t", ";", "|")
 _LARGEST_CELL = 1 << 20
@@ -27,9 +27,9 @@ class Dialect:
     r"""How cells are separated and quoted.
 
     Args:
-        delimiter: Between cells.
-        quote: Around cells that hold delimiters or line breaks; doubled inside. None if cells are never quoted.
-        backslash: Whether a backslash takes the meaning from the character behind it, as MySQL writes (``\"``).
+        delimiter: Character between cells.
+        quote: Quotation mark around cells with delimiters or line breaks; doubled inside. None if there are no quotes.
+        backslash: Whether a backslash escapes the next character, as in MySQL (``\"``).
     """
 
     delimiter: str
@@ -43,40 +43,40 @@ class Dialect:
         )
 
 
-def detect(sample: str, delimiter: str | None = None, quote: str | None = None) -> Dialect:
-    r"""The dialect in which most rows of a text's beginning have as many cells as the first.
+def detect_dialect(sample: str, delimiter: str | None = None, quote: str | None = None) -> Dialect:
+    r"""Detect the dialect in which most rows have as many cells as the first row.
 
     Args:
-        sample: The beginning, or all of it.
-        delimiter: If it is known.
-        quote: If it is known; the empty string says that cells are never quoted.
+        sample: Beginning of the text.
+        delimiter: Delimiter, if known.
+        quote: Quotation mark, if known. The empty string means no quotes.
     """
     quotes: list[tuple[str | None, bool]] = [('"', False), (None, False)] if quote is None else [(quote or None, False)]
     if "\\" + (quotes[0][0] or "\n") in sample:
         quotes.insert(1, (quotes[0][0], True))
     candidates = [Dialect(mark, *how) for mark in ([delimiter] if delimiter else DELIMITERS) for how in quotes]
-    # Of equally good ones the widest, then the first.
+    # If several dialects are equally good, the one with the most columns wins, then the first.
     return min(candidates, key=lambda dialect: _badness(sample, dialect))
 
 
 def _badness(sample: str, dialect: Dialect) -> tuple[bool, int, int]:
-    rows = [cells for _, cells, _ in records(io.StringIO(sample, newline=""), dialect)]
+    rows = [cells for _, cells, _ in read_records(io.StringIO(sample, newline=""), dialect)]
     width = next((len(cells) for cells in rows if cells is not None), 1)
     bad = sum(cells is None or len(cells) != width or (not dialect.quote and _is_quoted(cells)) for cells in rows)
     return width < 2, bad, -width
 
 
 def _is_quoted(cells: list[str]) -> bool:
-    """Whether marks around a cell seem to be more than a part of it."""
+    """Whether a cell is surrounded by quotation marks."""
     return any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
 
 
 def has_header(first: list[str], is_name: Callable[[str], bool]) -> bool:
-    """Whether the first row names the columns: by what it holds of names, and of numbers and dates.
+    """Whether the first row is a header: it has usual column names, or no numbers and dates.
 
     Args:
-        first: Its cells.
-        is_name: Whether a cell is a usual name of a column.
+        first: Cells of the first row.
+        is_name: Function that recognizes usual column names.
     """
     cells = [cell.strip() for cell in first]
     return sum(map(is_name, cells)) > 1 or not any(re.match(r"[+-]?\.?\d", cell) for cell in cells)
@@ -84,12 +84,12 @@ def has_header(first: list[str], is_name: Callable[[str], bool]) -> bool:
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows that follow each other.
+    """Consecutive rows.
 
     Args:
-        lines: The line that each row begins in.
-        rows: The cells of each; none if it is blank or has a problem.
-        problems: What is wrong with rows that cannot be read, by their index.
+        lines: First line of each row.
+        rows: Cells of each row. Empty for a blank row or a row with a problem.
+        problems: Problems of unreadable rows, keyed by the row's index.
     """
 
     lines: Sequence[int]
@@ -97,15 +97,15 @@ class Block:
     problems: dict[int, str]
 
 
-def blocks(text: Iterable[str], dialect: Dialect, n_lines: int = 65536) -> Iterator[Block]:
-    """The rows of a text, those of about ``n_lines`` lines at once.
+def read_blocks(text: Iterable[str], dialect: Dialect, n_lines: int = 65536) -> Iterator[Block]:
+    """Yield the rows of a text in blocks of about ``n_lines`` lines.
 
-    A row of wrong quotes ends with its first line, so that a mark that is never closed takes no other row with it.
+    A row with wrong quotes ends after its first line, so an unclosed quotation mark does not swallow the next rows.
     """
     csv.field_size_limit(_LARGEST_CELL)
     line = 1
     kept: list[str] = []
-    for more in batches_of(text, n_lines):
+    for more in batched_lines(text, n_lines):
         lines = kept + (_without_missing(more, dialect) if dialect.backslash else more)
         block, used = _parse(lines, dialect, line, is_end=False)
         yield block
@@ -115,14 +115,14 @@ def blocks(text: Iterable[str], dialect: Dialect, n_lines: int = 65536) -> Itera
 
 
 def _parse(lines: list[str], dialect: Dialect, first: int, is_end: bool) -> tuple[Block, int]:
-    """The rows of some lines, and how many of the lines they take: the last row may go on behind them."""
+    """Parse lines to rows, and return how many lines were used. The last row may continue in the next lines."""
     try:
         rows = list(_reader(lines, dialect))
     except csv.Error:
         rows = []
     if len(rows) == len(lines):
         return Block(range(first, first + len(rows)), rows, {}), len(lines)
-    # Rows of several lines, or of wrong quotes: one at a time.
+    # Some rows have several lines or wrong quotes, so parse one row at a time.
     begins, rows, problems = [], [], {}
     start = begin = 0
     while begin < len(lines):
@@ -155,25 +155,25 @@ def _reader(lines: Iterable[str], dialect: Dialect) -> Reader:
 
 def _problem(error: csv.Error) -> str:
     if "field limit" in str(error):
-        return f"a cell has more than {_LARGEST_CELL:,} characters, or its quotation mark is never closed"
-    return "its quotation marks do not fit together"
+        return f"a cell has more than {_LARGEST_CELL:,} characters, or an unclosed quotation mark"
+    return "its quotation marks do not match"
 
 
 def _without_missing(lines: list[str], dialect: Dialect) -> list[str]:
-    r"""MySQL writes ``\N`` for a missing value, which the reader would take for an N."""
+    r"""Remove the ``\N`` that MySQL writes for a missing value, because the reader would return an N."""
     mark = re.escape(dialect.delimiter)
     missing = re.compile(rf"(?:(?<={mark})|^)\\N(?={mark}|[\r\n]|$)")
     return [missing.sub("", line) for line in lines]
 
 
 def is_blank(cells: list[str]) -> bool:
-    """Whether a line is no row, since it holds nothing."""
+    """Whether a row is a blank line."""
     return not cells or (len(cells) == 1 and not cells[0].strip())
 
 
-def records(text: Iterable[str], dialect: Dialect) -> Iterator[Record]:
-    """The rows of a text one at a time; blank lines are none."""
-    for block in blocks(text, dialect):
+def read_records(text: Iterable[str], dialect: Dialect) -> Iterator[Record]:
+    """Yield the rows of a text one at a time, without blank lines."""
+    for block in read_blocks(text, dialect):
         for index, (line, cells) in enumerate(zip(block.lines, block.rows, strict=True)):
             if index in block.problems:
                 yield line, None, block.problems[index]
@@ -182,6 +182,6 @@ def records(text: Iterable[str], dialect: Dialect) -> Iterator[Record]:
 
 
 def first_row(sample: str, dialect: Dialect) -> list[str] | None:
-    """The cells of a text's first good row; None if there is none."""
-    rows = records(io.StringIO(sample, newline=""), dialect)
+    """Cells of the first good row of a text; None if there is no such row."""
+    rows = read_records(io.StringIO(sample, newline=""), dialect)
     return next((cells for _, cells, _ in rows if cells is not None), None)

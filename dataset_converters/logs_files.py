@@ -1,4 +1,4 @@
-"""Which files hold the logs, how they are stored, and reading them as text."""
+"""Finding the files of the logs, and opening them as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import BinaryIO, TextIO
 
 import pyarrow as pa
 
-from dataset_converters.text_lines import bounded
+from dataset_converters.text_lines import limit_line_length
 from recbole_gserec.errors import DataError, SettingError
 
 FORMATS = {
@@ -26,16 +26,16 @@ FORMATS = {
 COMPRESSIONS = (".gz", ".zst")
 _SUFFIXES = {suffix: kind for kind, suffixes in FORMATS.items() for suffix in suffixes}
 _START = 4096
-# White space and byte order marks, as they look in Latin 1.
+# White space and byte order marks, decoded as Latin-1.
 _NOTHING = "\r\n\t \0\xef\xbb\xbf\xff\xfe"
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
-    """What a byte that the encoding does not know becomes."""
+    """Error handler that marks bytes which the encoding cannot decode."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    # Half of a surrogate pair, which no text holds: the row is found later.
+    # An unpaired surrogate never occurs in a valid text, so the row can be found later.
     return "\udcff", error.end
 
 
@@ -47,8 +47,8 @@ class LogFile:
     """One file of a log.
 
     Args:
-        path: Where it is.
-        name: Under which rows of it are told of: its name, or its place in the folder of parts.
+        path: Path of the file.
+        name: Name in messages: the file name, or the path within the folder of parts.
         kind: ``csv``, ``json`` or ``parquet``.
     """
 
@@ -57,28 +57,28 @@ class LogFile:
     kind: str
 
 
-def find(given: str | Path) -> list[LogFile]:
-    """The files behind a path: one file, all logs in a folder, or those that match a pattern such as ``part-*.csv``.
+def find_log_files(location: str | Path) -> list[LogFile]:
+    """Find the files of a log: one file, all logs in a folder, or the matches of a pattern such as ``part-*.csv``.
 
     Raises:
-        DataError: If there is none, or one of them is in no known format.
+        DataError: If there is no such file, or a file has an unknown format.
     """
-    path = Path(given)
+    path = Path(location)
     if path.is_file():
         return [_log_file(path, path.name)]
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if _is_log(file.relative_to(path)) and file.is_file())
         parent = path
     else:
-        found = sorted(file for file in map(Path, glob.glob(str(given), recursive=True)) if file.is_file())
+        found = sorted(file for file in map(Path, glob.glob(str(location), recursive=True)) if file.is_file())
         parent = Path(*_fixed_part(path))
     if not found:
-        raise DataError(path, "file not found", f"Give a file, folder or pattern of {_told_suffixes()} files.")
+        raise DataError(path, "file not found", f"Give a file, folder or pattern. Known suffixes: {_known_suffixes()}.")
     return [_log_file(file, file.relative_to(parent).as_posix()) for file in found]
 
 
 def find_in_folder(folder: Path, stem: str) -> Path | None:
-    """The file or folder of parts named ``stem`` in a folder, whatever its suffix; none if there is none.
+    """Find the file or folder named ``stem``, with any suffix, in a folder; None if there is none.
 
     Raises:
         SettingError: If there are several.
@@ -87,60 +87,60 @@ def find_in_folder(folder: Path, stem: str) -> Path | None:
     found = [path for path in found if path.is_dir() or _is_log(Path(path.name))]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise SettingError(f"{folder} holds several files of {stem}: {names}. Name one: --{stem} FILE.")
+        raise SettingError(f"{folder} has several files for {stem}: {names}. Choose one: --{stem} FILE.")
     return found[0] if found else None
 
 
 def is_empty(file: LogFile) -> bool:
-    """Whether a file holds nothing, also once it is uncompressed."""
+    """Whether a file is empty, before or after decompression."""
     if not file.path.stat().st_size:
         return True
     if file.kind == "parquet":
         return False
-    with opened(file, "latin-1") as (text, _):
+    with open_text(file, "latin-1") as (text, _):
         return not text.read(_START).strip(_NOTHING) and not text.read(1)
 
 
 @contextmanager
-def opened(file: LogFile, encoding: str) -> Iterator[tuple[TextIO, BinaryIO]]:
-    r"""Yield a file's text, lines ending as they do, and the bytes that it comes from, whose position tells how far.
+def open_text(file: LogFile, encoding: str) -> Iterator[tuple[TextIO, BinaryIO]]:
+    r"""Yield a file as text with its original line ends, and its raw byte stream, whose position shows the progress.
 
-    Bytes that the encoding does not know become ``\udcff``.
+    Bytes that the encoding cannot decode become ``\udcff``.
 
     Raises:
-        DataError: If the file is compressed and damaged or cut short, or stored in another encoding.
-        SettingError: If there is no such encoding.
+        DataError: If the compressed file is damaged or incomplete, or the file has another encoding.
+        SettingError: If the encoding is unknown.
     """
     try:
         "".encode(encoding)
     except (LookupError, ValueError):
-        raise SettingError(f"there is no encoding '{encoding}'. Give one like utf-8, gbk or cp1252.") from None
-    # The mark that may begin a text in UTF-8 is no part of its first column's name.
+        raise SettingError(f"unknown encoding '{encoding}'. Give one like utf-8, gbk or cp1252.") from None
+    # A byte order mark at the start of UTF-8 text is not part of the first column name.
     encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     try:
         with open(file.path, "rb") as raw:
-            stream = bounded(_uncompressed(raw, file.path), file.path)
+            stream = limit_line_length(_uncompressed(raw, file.path), file.path)
             with io.TextIOWrapper(stream, encoding=encoding, errors="gserec-mark", newline="") as text:
                 yield text, raw
     except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
         raise _damaged(file.path, error) from None
     except UnicodeError as error:
         problem = f"not text in {encoding} ({error})"
-        raise DataError(file.path, problem, "Give the file's --encoding.") from None
+        raise DataError(file.path, problem, "Set --encoding.") from None
     except OSError as error:
-        # Arrow tells of a damaged file by an OSError without a number.
+        # Arrow reports a damaged file with an OSError without an error number.
         if error.errno is None:
             raise _damaged(file.path, error) from None
-        raise DataError(file.path, f"cannot be read ({error.strerror})", "Check the file and its rights.") from None
+        raise DataError(file.path, f"cannot be read ({error.strerror})", "Check the file and permissions.") from None
 
 
-def refuse_utf16(file: LogFile, encoding: str) -> None:
-    """Raise DataError for a text whose first bytes say that it is in UTF-16, unless it is read so."""
+def reject_utf16(file: LogFile, encoding: str) -> None:
+    """Raise DataError if a file starts with a UTF-16 byte order mark but another encoding is set."""
     if not codecs.lookup(encoding).name.startswith("utf-16"):
-        with opened(file, "latin-1") as (text, _):
+        with open_text(file, "latin-1") as (text, _):
             start = text.read(2).encode("latin-1")
         if start in _UTF16_MARKS:
-            raise DataError(file.path, f"the text is in UTF-16, not in {encoding}", "Give --encoding utf-16.")
+            raise DataError(file.path, f"the text is UTF-16, not {encoding}", "Set --encoding utf-16.")
 
 
 def _uncompressed(raw: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
@@ -153,7 +153,7 @@ def _uncompressed(raw: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = " ".join(str(error).split()).rstrip(".")
-    return DataError(path, f"the compressed file is damaged or cut short ({reason})", "Get it again.")
+    return DataError(path, f"the compressed file is damaged or incomplete ({reason})", "Download it again.")
 
 
 def _log_file(path: Path, name: str) -> LogFile:
@@ -161,12 +161,12 @@ def _log_file(path: Path, name: str) -> LogFile:
     compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
     kind = _SUFFIXES.get("".join(suffixes[:-1][-1:] if compressed else suffixes[-1:]))
     if kind is None or (compressed and kind == "parquet"):
-        raise DataError(path, "its name tells no format that can be read", f"Name it one of {_told_suffixes()}.")
+        raise DataError(path, "unknown file format", f"Use one of the suffixes {_known_suffixes()}.")
     return LogFile(path, name, kind)
 
 
 def _is_log(path: Path) -> bool:
-    """Whether a file is a log by its name; Spark and others leave hidden files and marks beside their parts."""
+    """Whether a file is a log, judging by its name. Spark and others write hidden and marker files beside the parts."""
     if any(part.startswith((".", "_")) for part in path.parts):
         return False
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -182,5 +182,5 @@ def _fixed_part(pattern: Path) -> list[str]:
     return parts if len(parts) < len(pattern.parts) else parts[:-1]
 
 
-def _told_suffixes() -> str:
-    return ", ".join(_SUFFIXES) + f" (texts also with {' or '.join(COMPRESSIONS)})"
+def _known_suffixes() -> str:
+    return ", ".join(_SUFFIXES) + f" (text files also with {' or '.join(COMPRESSIONS)})"

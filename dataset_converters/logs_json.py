@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""Reading of JSON Lines files, with one object per line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 from collections.abc import Iterable, Iterator
 
 Record = tuple[int, dict | None, str | None]
-"""The line of a row, its values by name, and what is wrong with the row; one of the last two is None."""
+"""Line of a row, its values by name, and its problem. One of the last two is None."""
 
 
 def _no_number(text: str) -> None:
     return None
 
 
-# Numbers stay the text they are: no digit of a long id is lost, no 1.0 becomes 1.
+# Numbers stay text, so that long ids keep all digits and 1.0 does not become 1.
 _decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_no_number).decode
 
 
-def records(lines: Iterable[str], first: int = 1) -> Iterator[Record]:
-    """The rows of some lines, of which the first has this number; lines with nothing in them are none."""
+def read_records(lines: Iterable[str], first: int = 1) -> Iterator[Record]:
+    """Yield the rows of some lines, without blank lines. ``first`` is the number of the first line."""
     for line, text in enumerate(lines, first):
         if text.isspace():
             continue
@@ -33,20 +33,20 @@ def records(lines: Iterable[str], first: int = 1) -> Iterator[Record]:
             yield line, None, "not a JSON object"
 
 
-def names(lines: Iterable[str]) -> list[str]:
-    """All names in some rows, in the order in which they first come."""
+def key_names(lines: Iterable[str]) -> list[str]:
+    """All keys in some rows, in the order of their first appearance."""
     found: dict[str, None] = {}
-    for _, value, _ in records(lines):
+    for _, value, _ in read_records(lines):
         found |= dict.fromkeys(value or ())
     return list(found)
 
 
 def as_text(value: object, is_list: bool) -> str | None:
-    """A value as the text of a cell.
+    """Convert a value to the text of a cell.
 
     Args:
-        value: As JSON has it, numbers as text.
-        is_list: Whether a list stays one, as JSON; otherwise its entries are joined by spaces.
+        value: JSON value, with numbers as text.
+        is_list: Whether to keep a list as JSON. Otherwise its entries are joined by spaces.
     """
     if value is None or isinstance(value, str):
         return value

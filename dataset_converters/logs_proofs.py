@@ -1,6 +1,6 @@
-"""What the data of logs proves where names of columns leave two meanings; what it does not prove, the user is asked.
+"""Checks that use the data to resolve ambiguous columns. If the data does not prove a meaning, the user must choose.
 
-The known items are those that are interacted with or have a row of texts.
+The known items are those with an interaction or a row of texts.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import duckdb
 
 from dataset_converters import logs_clicks
 from dataset_converters.choices import SEPARATORS
-from dataset_converters.logs_clicks import list_of_cell, split, told_separator, unwrapped
-from dataset_converters.logs_columns import OPTIONS, kinds_of_rows, says_clicked, shown
-from dataset_converters.logs_text import IS_LIST, MISSING, trimmed, without_spaces
+from dataset_converters.logs_clicks import entries_sql, items_sql, separator_name, unwrapped_sql
+from dataset_converters.logs_columns import OPTIONS, is_clicked_items_name, printable, row_kind_columns
+from dataset_converters.logs_text import IS_LIST, MISSING, id_without_spaces_sql, trimmed_sql
 from dataset_converters.sql_text import literal
 from dataset_converters.workspace import count, only_row
 from recbole_gserec.errors import DataError
 
 _OPTION = OPTIONS["searches"]
 _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)"
-# An id as tables write it in which whole numbers became floats.
+# A whole number that a table stored as a float.
 _WHOLE_FLOAT = r"\d+\.0*"
-# No search has so many clicks, nor so many results that are looked at.
+# Upper bounds of the clicks of a search, and of the results that a user looks at.
 _MOST_CLICKS, _MOST_RESULTS = 1000, 100
-# Clicked ids are spread over all ids; numbers that all lie in so small a part of them are places.
+# Clicked ids are spread over all ids. If all numbers are below this fraction of the highest id, they are positions.
 _SMALL_PART = 10
 _THOUSANDS = r"\d{1,3}(,\d{3})+"
-# Marks that separate items now and then, and are parts of ids and addresses more often.
+# Characters that sometimes separate items, but more often are part of ids and addresses.
 _RARE_SEPARATORS = ("/", "+", "&", "~", ":", "#", "^", "@", "_", "-", ">", "->", "，", "、", "；", "｜")
-# Beside another mark, a space is a part of the separator.
+# A space beside another mark is part of that separator.
 _SPACE_BETWEEN = r"[^\s,;|]\s+[^\s,;|]"
-# Rows of one session and query that are further apart, in seconds, are different searches.
+# If two rows of one session and query are further apart (in seconds), they are different searches.
 _SESSION_GAP = 1800
-# A search that takes longer, in seconds, is doubtful.
+# Searches that take longer (in seconds) are suspicious.
 _LONGEST_SEARCH = 86400
 _SEARCH_ROWS = "(SELECT * FROM read_searches JOIN query_texts USING (query) WHERE search IS NOT NULL)"
 _SPANS = f"""
@@ -45,18 +45,18 @@ _SPANS = f"""
 """
 
 
-def note_known_items(
-    connection: duckdb.DuckDBPyConnection, roles: Sequence[str], replace_spaces: bool, *, united: bool
+def collect_known_items(
+    connection: duckdb.DuckDBPyConnection, roles: Sequence[str], replace_spaces: bool, *, numbers_unified: bool
 ) -> None:
-    """Make ``known_items`` (``id``) of the good rows of some logs.
+    """Create ``known_items`` (``id``) from the good rows of some logs.
 
     Args:
-        connection: Of the workspace.
-        roles: Of the logs.
+        connection: Connection to the workspace.
+        roles: Roles of the logs.
         replace_spaces: Whether white space in item ids will be replaced.
-        united: Whether numbers are written alike in all logs (:func:`unite_numbers`); if not yet, 17.0 is noted as 17.
+        numbers_unified: Whether :func:`unify_numeric_ids` has unified numeric ids. If not, 17.0 is stored as 17.
     """
-    item = without_spaces("item", replace_spaces) if united else _comparable("item", replace_spaces)
+    item = id_without_spaces_sql("item", replace_spaces) if numbers_unified else _comparable("item", replace_spaces)
     connection.execute(
         f"""
         CREATE OR REPLACE TABLE known_items AS SELECT DISTINCT {item} AS id
@@ -66,21 +66,21 @@ def note_known_items(
 
 
 def _comparable(item: str, replace_spaces: bool = False) -> str:
-    """SQL of an id as it is compared: 17.0 is 17."""
+    """SQL for an id in comparable form, where 17.0 equals 17."""
     whole = (
         f"CASE WHEN regexp_full_match({item}, {literal(_WHOLE_FLOAT)}) THEN split_part({item}, '.', 1) ELSE {item} END"
     )
-    return without_spaces(whole, replace_spaces)
+    return id_without_spaces_sql(whole, replace_spaces)
 
 
 @dataclass(frozen=True)
 class Separator:
-    """What is known of the separator of items in cells.
+    """Result of the search for the separator of items in cells.
 
     Args:
-        separator: The mark, the empty text for one id in each cell, or None if neither is proven.
-        marks: Separators that the cells may have: usual ones that they hold, and a rare one between known items.
-        example: A cell that holds one.
+        separator: The proven separator, or the empty text for one id per cell. None if nothing is proven.
+        marks: Possible separators: usual ones in the cells, and a rare one between known items.
+        example: A cell with a possible separator.
     """
 
     separator: str | None
@@ -90,13 +90,13 @@ class Separator:
 
 @dataclass(frozen=True)
 class _Reading:
-    """How well a separator explains the cells that hold any.
+    """How well a separator explains the cells.
 
     Args:
-        separator: The mark; the empty text for one id in each cell.
-        missed: Cells in which it knows nothing, or not all, while another one does.
-        known: Entries that it knows.
-        explained: Cells in which it knows all entries.
+        separator: The separator. Empty for one id per cell.
+        missed: Number of cells that another separator explains better: it finds the first or only known entries.
+        known: Number of known items among the entries.
+        explained: Number of cells in which all entries are known items.
     """
 
     separator: str
@@ -106,26 +106,26 @@ class _Reading:
 
 
 def proven_separator(connection: duckdb.DuckDBPyConnection, table: str, column: str, replace_spaces: bool) -> Separator:
-    """What separates the items in those cells that are no lists in brackets.
+    """Find the separator of items in cells without brackets, by comparison with the known items.
 
-    Both readings of a cell, one id or several, are compared with the known items: that reading is proven which alone
-    knows an entry of every cell in which any knows one, and all entries where any knows all. A list that is cut short
-    or printed says nothing of the others: its row is bad.
+    A separator is proven if no other one explains any cell better. In every cell where some separator finds a known
+    item, it must find one too. Where some separator finds only known items, it must do so too. Incomplete and printed
+    lists are ignored, because their rows are bad.
 
     Args:
-        connection: Of the workspace, with ``known_items``.
-        table: Has the column of text.
-        column: Its name.
+        connection: Connection to the workspace, with ``known_items``.
+        table: Table with the column.
+        column: Name of the text column.
         replace_spaces: Whether white space in item ids will be replaced.
     """
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE cells AS SELECT DISTINCT cell
         FROM (
-            SELECT {trimmed(column)} AS cell FROM (SELECT DISTINCT {column} FROM {table} WHERE problem IS NULL)
+            SELECT {trimmed_sql(column)} AS cell FROM (SELECT DISTINCT {column} FROM {table} WHERE problem IS NULL)
         )
         WHERE cell NOT IN ({MISSING}) AND regexp_matches(cell, '[^\\pL\\pN]')
-            AND NOT regexp_full_match(cell, {literal(IS_LIST)}) AND NOT {logs_clicks.is_broken_list("cell")}
+            AND NOT regexp_full_match(cell, {literal(IS_LIST)}) AND NOT {logs_clicks.broken_list_sql("cell")}
         """
     )
     usual = [mark for mark in SEPARATORS.values() if mark]
@@ -151,7 +151,7 @@ def _holds(mark: str) -> str:
 
 
 def _joins(mark: str) -> str:
-    """SQL of whether a mark stands between letters or digits."""
+    """SQL condition of a cell with the mark between letters or digits."""
     between = rf"[\pL\pN]{re.escape(mark)}[\pL\pN]"
     return f"regexp_matches(cell, {literal(between)})"
 
@@ -161,9 +161,9 @@ def _occurs(connection: duckdb.DuckDBPyConnection, condition: str) -> bool:
 
 
 def _readings(connection: duckdb.DuckDBPyConnection, separators: Sequence[str], replace_spaces: bool) -> list[_Reading]:
-    """How well each separator explains the table ``cells``."""
+    """Compute how well each separator explains the table ``cells``."""
     texts = " UNION ALL ".join(
-        f"SELECT cell, {number} AS reading, {split('cell', separator)} AS entries FROM cells"
+        f"SELECT cell, {number} AS reading, {entries_sql('cell', separator)} AS entries FROM cells"
         for number, separator in enumerate(separators)
     )
     values = connection.execute(
@@ -185,106 +185,105 @@ def _readings(connection: duckdb.DuckDBPyConnection, separators: Sequence[str], 
 
 
 def _proven(readings: Sequence[_Reading], in_full: bool = False) -> str | None:
-    """The separator of the only reading that misses nothing, if it knows something, or explains a cell in full."""
+    """The only separator that misses nothing and finds known items, in full cells if ``in_full``; else None."""
     found = [reading for reading in readings if not reading.missed and reading.known]
     return found[0].separator if len(found) == 1 and (found[0].explained or not in_full) else None
 
 
-def separator_of(
+def choose_separator(
     connection: duckdb.DuckDBPyConnection,
     table: str,
     path: Path,
-    given: str | None,
+    requested: str | None,
     *,
     replace_spaces: bool,
     ids_hold_spaces: bool,
 ) -> str:
-    """What separates the items in the column ``items``.
+    """Choose the separator of the items in the column ``items``.
 
     Args:
-        connection: Of the workspace, with ``known_items``.
-        table: Has the text column ``items``.
+        connection: Connection to the workspace, with ``known_items``.
+        table: Table with the text column ``items``.
         path: The file, for messages.
-        given: A name or the separator itself, if the user says it.
+        requested: Name of the requested separator, or the separator itself.
         replace_spaces: Whether white space in item ids will be replaced.
-        ids_hold_spaces: Whether item ids of the other logs hold white space, or may; otherwise a space separates.
+        ids_hold_spaces: Whether item ids of the other logs may contain white space. If not, a space is a separator.
 
     Raises:
-        DataError: If it is not proven.
+        DataError: If no separator is proven.
     """
-    if given is not None:
-        return logs_clicks.named_separator(given)
+    if requested is not None:
+        return logs_clicks.parse_separator(requested)
     proven = proven_separator(connection, table, "items", replace_spaces)
     if proven.separator is not None:
         return proven.separator
     if not proven.marks or (proven.marks == [" "] and not ids_hold_spaces):
         return " "
     problem = (
-        f"clicked items such as {_short(proven.example)} may be one id or several, and the known items do not tell"
+        f"clicked items such as {_short(proven.example)} may be one id or several, and the known items do not decide it"
     )
-    raise DataError(path, problem, "Say what separates them: --click-separator, 'none' where each cell is one id.")
+    raise DataError(path, problem, "Set --click-separator; 'none' means that each cell is one id.")
 
 
-def check_one_item(connection: duckdb.DuckDBPyConnection, table: str, name: str, path: Path) -> None:
-    """Check that the cells of the column ``item``, which has a name of single items, are proven to be no lists.
+def check_single_items(connection: duckdb.DuckDBPyConnection, table: str, name: str, path: Path) -> None:
+    """Check that no cell of the column ``item`` is a list, although its name means a single item.
 
     Raises:
-        DataError: If several known items stand in a cell.
+        DataError: If a cell has several known items.
     """
     proven = proven_separator(connection, table, "item", False)
     rare = [mark for mark in proven.marks if mark in _RARE_SEPARATORS]
     mark = proven.separator or "".join(rare)
     if mark:
-        separated = f"separated by {told_separator(mark)}, such as {_short(proven.example)}"
-        problem = f"column '{shown(name)}' holds several known items in a cell, {separated}"
-        remedy = (
-            f"Name it: {_OPTION} items={shown(name)} if they were clicked, item={shown(name)} if each cell is one id."
-        )
-        raise DataError(path, problem, remedy)
+        separated = f"separated by {separator_name(mark)}, such as {_short(proven.example)}"
+        problem = f"column '{printable(name)}' has several known items in a cell, {separated}"
+        shown = printable(name)
+        advice = f"Set {_OPTION} items={shown} if they were clicked, or item={shown} if each cell is one id."
+        raise DataError(path, problem, advice)
 
 
-def check_one_item_a_row(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    """Check that the interactions, which are read, have no more than one of the items that have a row of texts each.
+def check_one_item_per_row(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
+    """Check that no interaction has several items with rows of texts in one cell.
 
     Raises:
-        DataError: If several stand in a cell.
+        DataError: If a cell has several items.
     """
     proven = proven_separator(connection, "read_interactions", "item", False)
     if proven.separator:
-        problem = f"column '{shown(name)}' holds several items in a cell, such as {_short(proven.example)}"
-        raise DataError(path, problem, "Give a row for each item.")
+        problem = f"column '{printable(name)}' has several items in a cell, such as {_short(proven.example)}"
+        raise DataError(path, problem, "Use one row per item.")
 
 
 def check_no_flags(connection: duckdb.DuckDBPyConnection, table: str, name: str, path: Path) -> None:
-    """Raise DataError if the column ``items`` says no more than whether something was clicked."""
+    """Raise DataError if the column ``items`` contains only click flags."""
     if logs_clicks.holds_flags(connection, table):
-        problem = f"column '{shown(name)}' tells only whether there was a click, not the clicked items"
+        problem = f"column '{printable(name)}' contains click flags, not the clicked items"
         raise DataError(
             path,
             problem,
-            f"Name the column of the items: {_OPTION} item=COLUMN or items=COLUMN; items=- if they are not known.",
+            f"Set the column of the items: {_OPTION} item=COLUMN or items=COLUMN, or items=- if they are unknown.",
         )
 
 
 def check_no_counts(
-    connection: duckdb.DuckDBPyConnection, table: str, name: str, separator: str, path: Path, *, is_given: bool
+    connection: duckdb.DuckDBPyConnection, table: str, name: str, separator: str, path: Path, *, is_requested: bool
 ) -> None:
-    """Check that the column ``items`` is proven to hold ids, not numbers of clicks, or places or marks in a list.
+    """Check that the column ``items`` contains ids, not numbers of clicks, positions or flags.
 
     Args:
-        connection: Of the workspace, with ``known_items``.
-        table: Has the text column ``items``.
-        name: Of the column.
-        separator: Of the items in a cell.
+        connection: Connection to the workspace, with ``known_items``.
+        table: Table with the text column ``items``.
+        name: Name of the file's column.
+        separator: Separator of the items in a cell.
         path: The file, for messages.
-        is_given: Whether the user says the separator; otherwise ``1,204`` is one number.
+        is_requested: Whether the user set the separator. If not, ``1,204`` is one number.
 
     Raises:
-        DataError: If it is not.
+        DataError: If the data does not prove that the column contains ids.
     """
-    cells = f"(SELECT DISTINCT {unwrapped(trimmed('items'))} AS cell FROM {table} WHERE problem IS NULL)"
-    is_number = "false" if is_given else f"regexp_full_match(cell, {literal(_THOUSANDS)})"
-    several = f"CASE WHEN {is_number} THEN [cell] ELSE {list_of_cell('cell', separator)} END"
+    cells = f"(SELECT DISTINCT {unwrapped_sql(trimmed_sql('items'))} AS cell FROM {table} WHERE problem IS NULL)"
+    is_number = "false" if is_requested else f"regexp_full_match(cell, {literal(_THOUSANDS)})"
+    several = f"CASE WHEN {is_number} THEN [cell] ELSE {items_sql('cell', separator)} END"
     entries = f"""
         (SELECT DISTINCT entry, has_several, is_list FROM (
             SELECT unnest(entries) AS entry, len(entries) > 1 AS has_several,
@@ -306,58 +305,60 @@ def check_no_counts(
         FROM (SELECT *, {number} AS number FROM {entries}) LEFT JOIN known_items ON {_comparable("entry")} = id
         """,
     )
-    # One word that is a known item proves that the numbers beside it are ids too.
+    # If a text is a known item, the numbers in the same column are ids too.
     if texts or not n:
         return
-    other = "places in a list of results, or marks of those clicked" if lists else "numbers of clicks"
+    other = "positions in a list of results, or click flags" if lists else "numbers of clicks"
     if not several:
-        # Greater than any number of clicks and, for the most part, known.
+        # The numbers are too large for numbers of clicks, and most are known items.
         meant = least > _MOST_CLICKS and 2 * known >= n
     else:
         (highest,) = only_row(connection, "SELECT max(try_cast(id AS DOUBLE)) FROM known_items")
         small = most <= _MOST_RESULTS and (highest or 0) > _SMALL_PART * most
         meant = not (most <= 1 or small or (not known and most <= _MOST_CLICKS))
     if not meant:
-        problem = f"column '{shown(name)}' holds numbers ({', '.join(examples)}): {other}, or item ids"
-        remedy = (
-            f"Say which: {_OPTION} items={shown(name)} if they are ids of clicked items; items=COLUMN or item=COLUMN "
-            "for another column of them; items=- if clicked items are not known."
+        problem = (
+            f"column '{printable(name)}' contains numbers ({', '.join(examples)}), which may be {other}, or item ids"
         )
-        raise DataError(path, problem, remedy)
+        advice = (
+            f"Set {_OPTION} items={printable(name)} if they are ids of clicked items, items=COLUMN or item=COLUMN for "
+            "another column, or items=- if clicked items are unknown."
+        )
+        raise DataError(path, problem, advice)
 
 
-def check_clicked(name: str, found: Sequence[str], path: Path) -> None:
-    """Check that no column may tell which rows are clicks, where rows have one ``item`` and no flag.
+def check_rows_are_clicks(name: str, found: Sequence[str], path: Path) -> None:
+    """Check that no unused column may show which rows are clicks. The rows have one ``item`` and no click flag.
 
     Args:
-        name: Of the column of the item.
-        found: All columns that have no meaning yet.
+        name: Name of the item column.
+        found: Columns without a meaning.
         path: The file, for messages.
 
     Raises:
-        DataError: If one may.
+        DataError: If such a column exists.
     """
-    kinds = [] if says_clicked(name) else kinds_of_rows(found)
+    kinds = [] if is_clicked_items_name(name) else row_kind_columns(found)
     if kinds:
-        problem = f"rows with an item may be results that were shown, or clicks: column '{shown(kinds[0])}' may tell"
+        problem = f"rows with an item may be shown results or clicks, and column '{printable(kinds[0])}' may decide it"
         raise DataError(path, problem, _click_remedy(name))
 
 
-def check_moments(connection: duckdb.DuckDBPyConnection, name: str, is_position: bool, path: Path) -> None:
-    """Check that the rows of searches, which have one item and no flag, are proven to be clicks, not results.
+def check_simultaneous_items(connection: duckdb.DuckDBPyConnection, name: str, is_position: bool, path: Path) -> None:
+    """Check that search rows with one item and no click flag are clicks, not shown results.
 
-    Nobody clicks two items within a second: they are results of a search, or clicks that all have its time.
+    Nobody clicks two items within a second. Such rows are either shown results, or clicks that have the search's time.
 
     Args:
-        connection: Of the workspace, with the good rows in ``read_searches`` and the table ``query_texts``.
-        name: Of the column of the item.
-        is_position: Whether times only say what comes first.
+        connection: Connection to the workspace, with the good rows in ``read_searches`` and the table ``query_texts``.
+        name: Name of the item column.
+        is_position: Whether times are only positions in an order.
         path: The file, for messages.
 
     Raises:
-        DataError: If they are not.
+        DataError: If the rows may be shown results.
     """
-    if says_clicked(name):
+    if is_clicked_items_name(name):
         return
     rows = connection.execute(
         f"""
@@ -373,40 +374,40 @@ def check_moments(connection: duckdb.DuckDBPyConnection, name: str, is_position:
     if rows:
         user, query, first, last = rows[0]
         problem = (
-            f"items at one moment of one search may have been shown, or clicked: {_short(first)} and {_short(last)} of "
-            f"user {_short(user)} and query {_short(query)}"
+            f"items at the same time of one search may be shown or clicked: {_short(first)} and {_short(last)} of user "
+            f"{_short(user)} and query {_short(query)}"
         )
         raise DataError(path, problem, _click_remedy(name))
 
 
 def _click_remedy(name: str) -> str:
     return (
-        f"Say so: {_OPTION} item={shown(name)} if each row is a click; click=COLUMN for the column that tells; "
-        "item=- if clicked items are not known."
+        f"Set {_OPTION} item={printable(name)} if each row is a click, click=COLUMN for the column with click flags, "
+        "or item=- if clicked items are unknown."
     )
 
 
 def is_one_search(
     connection: duckdb.DuckDBPyConnection, name: str, is_session: bool, is_position: bool, path: Path
 ) -> bool:
-    """Whether the rows of one value of the guessed column ``search`` are one search, as far as the data proves it.
+    """Whether rows with the same value in the guessed column ``search`` are one search.
 
     Args:
-        connection: Of the workspace, with the good rows in ``read_searches`` and the table ``query_texts``.
-        name: Of the column.
-        is_session: Whether its name is one of sessions.
-        is_position: Whether times only say what comes first.
+        connection: Connection to the workspace, with the good rows in ``read_searches`` and the table ``query_texts``.
+        name: Name of the column.
+        is_session: Whether the column has the usual name of sessions.
+        is_position: Whether times are only positions in an order.
         path: The file, for messages.
 
     Returns:
-        False for a session whose rows of one query are so far apart that they are different searches; rows of one
-        time belong together then.
+        False for sessions whose rows of one query are so far apart that they are different searches. Only rows of the
+        same time then belong together.
 
     Raises:
-        DataError: If it is not clear.
+        DataError: If the data does not decide it.
     """
     if is_session:
-        told = "a session may be one search or several"
+        doubt = "a session may be one search or several"
         doubtful = f"""
             SELECT user, query, search, gap FROM (
                 SELECT user, query, search, seconds - lag(seconds) OVER (
@@ -415,34 +416,34 @@ def is_one_search(
             ) WHERE gap > 0 {"" if is_position else f"AND gap <= {_SESSION_GAP}"}
         """
     else:
-        told = "a search would take days"
+        doubt = "a search would take days"
         doubtful = f"SELECT * FROM {_SPANS} WHERE {'false' if is_position else f'span > {_LONGEST_SEARCH}'}"
     rows = connection.execute(f"{doubtful} ORDER BY ALL LIMIT 1").fetchall()
     if not rows:
         return not is_session
     user, query, search, gap = rows[0]
     problem = (
-        f"{told}: column '{shown(name)}' has {_short(search)} for user {_short(user)} and query {_short(query)} again "
-        f"after {told_span(gap, is_position)}"
+        f"{doubt}: column '{printable(name)}' has {_short(search)} for user {_short(user)} and query {_short(query)} "
+        f"again after {format_duration(gap, is_position)}"
     )
-    remedy = (
-        f"Say what it is: {_OPTION} search={shown(name)} if its rows of one query are one search, search=- if only "
-        "rows of the same time are."
+    advice = (
+        f"Set {_OPTION} search={printable(name)} if its rows of one query are one search, or search=- if only rows of "
+        "the same time are."
     )
-    raise DataError(path, problem, remedy)
+    raise DataError(path, problem, advice)
 
 
-def long_searches(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """A warning if the ids that the user named join rows that are days apart."""
+def warn_about_long_searches(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Warn if the requested search ids join rows that are days apart."""
     rows, longest = only_row(connection, f"SELECT count(*), max(span) FROM {_SPANS} WHERE span > {_LONGEST_SEARCH}")
     if not rows:
         return []
     take = "search takes" if rows == 1 else "searches take"
-    return [f"{rows:,} {take} longer than a day, the longest {told_span(longest)}: check search=."]
+    return [f"{rows:,} {take} longer than a day, the longest {format_duration(longest)}: check the column search=."]
 
 
-def told_span(seconds: float, is_position: bool = False) -> str:
-    """A length of time in words."""
+def format_duration(seconds: float, is_position: bool = False) -> str:
+    """Format a duration in days, hours, minutes or seconds."""
     if is_position:
         return f"{seconds:,.15g} positions"
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
@@ -451,17 +452,18 @@ def told_span(seconds: float, is_position: bool = False) -> str:
     return f"{seconds:,.4g} seconds"
 
 
-def unite_numbers(connection: duckdb.DuckDBPyConnection, roles: Sequence[str]) -> list[str]:
-    """Write ids of a file in which all are floats (17.0) as whole numbers, where other files prove that they are those.
+def unify_numeric_ids(connection: duckdb.DuckDBPyConnection, roles: Sequence[str]) -> list[str]:
+    """Convert the ids of a file with only floats (17.0) to whole numbers, if these match the ids of other files.
 
     Args:
-        connection: Of the workspace, with the good rows in ``read_interactions``, ``read_searches`` and ``read_items``.
-        roles: Of the logs that there are.
+        connection: Connection to the workspace, with the tables ``read_interactions``, ``read_searches`` and
+            ``read_items`` of good rows.
+        roles: Roles of the existing logs.
 
     Returns:
-        What was done, for each file.
+        One note per converted file.
     """
-    told = []
+    notes = []
     for kind, plain in (("user", ("interactions", "searches")), ("item", ("interactions", "items"))):
         selects = [f"SELECT '{role}' AS role, file, {kind} AS id FROM read_{role}" for role in plain if role in roles]
         if kind == "item":
@@ -498,12 +500,12 @@ def unite_numbers(connection: duckdb.DuckDBPyConnection, roles: Sequence[str]) -
                 if column == "items":
                     value = "list_transform(items, lambda entry: split_part(entry, '.', 1))"
                 connection.execute(f"UPDATE read_{role} SET {column} = {value} WHERE file = ?", [file])
-                told.append(
-                    f"Ids of {kind}s in {file} are written like 17.0: they are read as 17, as in the other files."
+                notes.append(
+                    f"The {kind} ids in {file} have the form 17.0. They are read as 17, as in the other files."
                 )
         connection.execute("DROP TABLE other_ids")
     connection.execute("DROP TABLE float_files")
-    return told
+    return notes
 
 
 def _short(text: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Files of a log to a table of text, with the file and line of each row and what is wrong with its form."""
+"""Loading of a log's files into a table of texts, with the file, line and format problem of each row."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tqdm import tqdm
 
 from dataset_converters import logs_csv, logs_json
 from dataset_converters.logs_columns import Columns
-from dataset_converters.logs_files import opened
-from dataset_converters.logs_layout import Layout, damaged_parquet, place_of
+from dataset_converters.logs_files import open_text
+from dataset_converters.logs_layout import Layout, column_index, damaged_parquet
 from dataset_converters.sql_text import literal
-from dataset_converters.text_lines import batches_of
-from dataset_converters.workspace import one_file, run
+from dataset_converters.text_lines import batched_lines
+from dataset_converters.workspace import escape_pattern, run
 from recbole_gserec.errors import DataError
 from recbole_gserec.narrowing import not_none
 
 _ROWS_AT_ONCE = 65536
 _LISTS = ("items", "item")
-# Half of a time is none, while a text may lack a part.
+# If one of several columns is missing, the whole time is missing. Texts may lack a part.
 _WHOLE = ("time",)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows.
+    """Consecutive rows, stored by column.
 
     Args:
-        lines: The line that each begins in.
-        cells: Of each meaning, the values of all rows; None where a row has a problem.
-        problems: What is wrong with each row.
+        lines: First line of each row.
+        cells: For each meaning, the values of all rows. None for rows with a problem.
+        problems: Problem of each row, or None.
     """
 
     lines: Sequence[int]
@@ -44,7 +44,7 @@ class Chunk:
     problems: Sequence[str | None]
 
 
-def load(
+def load_files(
     connection: duckdb.DuckDBPyConnection,
     table: str,
     layouts: Sequence[Layout],
@@ -52,16 +52,16 @@ def load(
     encoding: str,
     no_query: Collection[str] = (),
 ) -> None:
-    """Make a table of some files.
+    """Load files into a table.
 
     Args:
-        connection: Of the workspace.
-        table: Its name. It gets the columns ``file``, ``line``, ``problem`` and one of text for each meaning, missing
-            values being NULL, in the order of the files' rows.
-        layouts: Of the files.
-        columns: Of the meanings.
-        encoding: Of texts.
-        no_query: Texts that stand for no query, in any case; they are no part of a query of several columns.
+        connection: Connection to the workspace.
+        table: Name of the new table. Its columns are ``file``, ``line``, ``problem`` and one text column per meaning,
+            with NULL for missing values. The rows keep the order of the files.
+        layouts: Layouts of the files.
+        columns: Columns of each meaning.
+        encoding: Encoding of text files.
+        no_query: Texts that mean "no query", upper or lower case. They are dropped when a query has several columns.
 
     Raises:
         DataError: If a file cannot be read or lacks a column.
@@ -86,7 +86,7 @@ def _load_text(
 ) -> None:
     size, name = layout.file.path.stat().st_size, layout.file.name
     shown = tqdm(total=size, desc=f"Reading {name}", unit="B", unit_scale=True, leave=False, disable=_hidden())
-    with shown as bar, opened(layout.file, encoding) as (text, raw):
+    with shown as bar, open_text(layout.file, encoding) as (text, raw):
         is_json = layout.dialect is None
         chunks = _json_chunks(text, columns, nothing) if is_json else _csv_chunks(text, layout, columns, nothing)
         for chunk in chunks:
@@ -102,11 +102,11 @@ def _hidden() -> bool:
 
 @dataclass(frozen=True)
 class _Joining:
-    """How the texts of several columns become one.
+    """Function that joins the texts of several columns.
 
     Attributes:
-        skipped: Texts in lower case that are no part of it.
-        whole: Whether it needs all of them.
+        skipped: Texts to leave out, in lower case.
+        whole: Whether the result is missing if one of the texts is missing.
     """
 
     skipped: frozenset[str]
@@ -123,16 +123,16 @@ def _joining(meaning: str, nothing: frozenset[str]) -> _Joining:
 
 
 def _csv_chunks(text: TextIO, layout: Layout, columns: Columns, nothing: frozenset[str]) -> Iterator[Chunk]:
-    places = [
-        ([place_of(layout, column) for column in names], _joining(meaning, nothing))
+    indices = [
+        ([column_index(layout, column) for column in names], _joining(meaning, nothing))
         for meaning, names in columns.items()
     ]
     width = len(layout.columns)
     header = layout.header
-    for block in logs_csv.blocks(text, not_none(layout.dialect), _ROWS_AT_ONCE):
-        # Most blocks hold nothing but good rows. A blank line has the width 0, or 1.
+    for block in logs_csv.read_blocks(text, not_none(layout.dialect), _ROWS_AT_ONCE):
+        # Fast path: most blocks contain only good rows. A blank line has 0 cells or 1 cell.
         if not block.problems and not header and width > 1 and set(map(len, block.rows)) == {width}:
-            yield Chunk(block.lines, [_cells(block.rows, *each) for each in places], [None] * len(block.rows))
+            yield Chunk(block.lines, [_cells(block.rows, *each) for each in indices], [None] * len(block.rows))
             continue
         lines: list[int] = []
         rows: list[list[str] | None] = []
@@ -145,26 +145,26 @@ def _csv_chunks(text: TextIO, layout: Layout, columns: Columns, nothing: frozens
                 header = False
                 continue
             if problem is None and len(cells) != width:
-                problem = f"it has {len(cells)} cells, not {width}"
+                problem = f"the row has {len(cells)} cells, not {width}"
             lines.append(line)
             problems.append(problem)
             rows.append(cells if problem is None else None)
         if rows:
-            yield Chunk(lines, [_cells(rows, *each) for each in places], problems)
+            yield Chunk(lines, [_cells(rows, *each) for each in indices], problems)
 
 
-def _cells(rows: Sequence[list[str] | None], places: list[int], joined: _Joining) -> list[str | None]:
-    """The cells in some columns, several joined by spaces."""
+def _cells(rows: Sequence[list[str] | None], indices: list[int], joined: _Joining) -> list[str | None]:
+    """The cells of one or several columns, joined by spaces."""
     good = [row for row in rows if row is not None]
-    if len(places) == 1 and len(good) == len(rows):
-        return list(map(itemgetter(places[0]), good))
-    return [None if row is None else joined([row[place] for place in places]) for row in rows]
+    if len(indices) == 1 and len(good) == len(rows):
+        return list(map(itemgetter(indices[0]), good))
+    return [None if row is None else joined([row[index] for index in indices]) for row in rows]
 
 
 def _json_chunks(text: TextIO, columns: Columns, nothing: frozenset[str]) -> Iterator[Chunk]:
     first = 1
-    for batch in batches_of(text, _ROWS_AT_ONCE):
-        chunk = list(logs_json.records(batch, first))
+    for batch in batched_lines(text, _ROWS_AT_ONCE):
+        chunk = list(logs_json.read_records(batch, first))
         first += len(batch)
         if not chunk:
             continue
@@ -176,7 +176,7 @@ def _json_chunks(text: TextIO, columns: Columns, nothing: frozenset[str]) -> Ite
 
 
 def _values(objects: Sequence[dict | None], names: Sequence[str], is_list: bool, joined: _Joining) -> list[str | None]:
-    """The values of some names as text, several joined by spaces."""
+    """The values of one or several keys as text, joined by spaces."""
     if len(names) > 1:
         texts = [_values(objects, [name], is_list, joined) for name in names]
         return [joined(row) for row in zip(*texts, strict=True)]
@@ -185,19 +185,19 @@ def _values(objects: Sequence[dict | None], names: Sequence[str], is_list: bool,
 
 
 def _arrow(name: str, chunk: Chunk, meanings: list[str], encoding: str) -> pa.Table:
-    """Some rows as a table; those with bytes that are no text in the encoding are marked."""
+    """Convert a chunk to a table. Rows that are not valid text in the encoding get a problem."""
     try:
         texts = [pa.array(column, pa.string()) for column in chunk.cells]
     except UnicodeEncodeError:
         return _arrow(name, _marked(chunk, encoding), meanings, encoding)
-    # Every row has the same file: one value and its indices.
+    # All rows have the same file name, so it is stored once.
     files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(chunk.lines), np.int32)), pa.array([name]))
     fixed = {"file": files, "line": pa.array(chunk.lines, pa.int64()), "problem": pa.array(chunk.problems, pa.string())}
     return pa.table({**fixed, **dict(zip(meanings, texts, strict=True))})
 
 
 def _marked(chunk: Chunk, encoding: str) -> Chunk:
-    """The same rows, those with a cell that is no text being marked so."""
+    """Copy a chunk, and add a problem to the rows with a cell that is not valid text."""
     good = [all(map(_is_text, row)) for row in zip(*chunk.cells, strict=True)]
     problems = [
         problem if is_good else f"not text in {encoding}" for problem, is_good in zip(chunk.problems, good, strict=True)
@@ -218,14 +218,14 @@ def _load_parquet(
 ) -> None:
     cells = []
     for meaning, names in columns.items():
-        texts = [_as_text(layout, name, meaning in _LISTS) for name in names if place_of(layout, name) >= 0]
+        texts = [_as_text(layout, name, meaning in _LISTS) for name in names if column_index(layout, name) >= 0]
         joined = _joining(meaning, nothing)
         if joined.whole and len(texts) > 1:
             texts = [" || ' ' || ".join(f"nullif(trim({text}), '')" for text in texts)]
         skipped = ", ".join(map(literal, sorted(joined.skipped)))
-        said = (f"CASE WHEN lower(trim({text})) NOT IN ({skipped}) THEN {text} END" for text in texts)
-        cells.append(texts[0] if len(texts) == 1 else f"concat_ws(' ', {', '.join(said)})")
-    # Rows are counted from 1, as lines are.
+        filled = (f"CASE WHEN lower(trim({text})) NOT IN ({skipped}) THEN {text} END" for text in texts)
+        cells.append(texts[0] if len(texts) == 1 else f"concat_ws(' ', {', '.join(filled)})")
+    # Rows are counted from 1, like lines.
     select = f"""
         SELECT ?, row_number() OVER (), NULL, {", ".join(cells)} FROM read_parquet(?, hive_partitioning = false)
     """
@@ -233,7 +233,7 @@ def _load_parquet(
         run(
             connection,
             f"INSERT INTO {table} {select}",
-            [layout.file.name, one_file(layout.file.path)],
+            [layout.file.name, escape_pattern(layout.file.path)],
             label=f"Reading {layout.file.name}",
         )
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
@@ -243,7 +243,7 @@ def _load_parquet(
 
 
 def _as_text(layout: Layout, name: str, is_list: bool) -> str:
-    """A column of a Parquet file as text, by its type."""
+    """SQL that converts a column of a Parquet file to text."""
     kind = layout.types[name]
     column = '"' + name.replace('"', '""') + '"'
     if kind.endswith("[]"):
@@ -254,17 +254,19 @@ def _as_text(layout: Layout, name: str, is_list: bool) -> str:
 
 def _scalar(value: str, kind: str, layout: Layout, name: str) -> str:
     if kind.startswith(("STRUCT", "MAP", "UNION")) or kind.endswith("]"):
-        raise DataError(layout.file.path, f"column '{name}' holds {kind}", "Give a column of texts, numbers or times.")
+        raise DataError(
+            layout.file.path, f"column '{name}' has the type {kind}", "Use a column of texts, numbers or times."
+        )
     if kind in ("FLOAT", "DOUBLE"):
-        # Whole numbers become floats where a table had a missing value: an id of 17 is not 17.0.
+        # In a table with missing values, the id 17 was stored as the float 17.0.
         return f"""
             CASE WHEN isfinite({value}) AND {value} = trunc({value}) AND abs({value}) < 1e18
                 THEN {value}::BIGINT::VARCHAR WHEN NOT isnan({value}) THEN {value}::VARCHAR END
         """
     if kind.startswith("DECIMAL") and not kind.endswith(",0)"):
-        # 17.00 is the id 17, and 17.50 is 17.5, as in a column of floats.
+        # As with floats, 17.00 becomes 17 and 17.50 becomes 17.5.
         return f"regexp_replace({value}::VARCHAR, '\\.?0+$', '')"
     if kind == "BLOB":
-        # A text without a mark that it is one; bytes that are none become no value.
+        # The column is text without a text type. Bytes that are not text become NULL.
         return f"try(decode({value}))"
     return f"{value}::VARCHAR"

@@ -1,4 +1,4 @@
-"""Which logs are to be read, and how."""
+"""Settings for reading logs, and the inspection of their files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dataset_converters import logs_tables
-from dataset_converters.logs_columns import Columns, known_names, resolve
-from dataset_converters.logs_files import find, is_empty
-from dataset_converters.logs_layout import Layout, inspect
+from dataset_converters.logs_columns import Columns, requested_names, resolve_columns
+from dataset_converters.logs_files import find_log_files, is_empty
+from dataset_converters.logs_layout import Layout, inspect_file
 from dataset_converters.logs_text import NO_QUERY
 from dataset_converters.logs_time import TimeSettings
 from recbole_gserec.errors import DataError, SettingError
@@ -19,18 +19,18 @@ _NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class LogSettings:
-    """How the logs are to be read; what is not said is found in the files.
+    """How to read the logs. Values of None are detected from the files.
 
     Args:
         columns: For ``interactions``, ``searches`` and ``items``, the columns of each meaning.
-        encoding: Of texts.
-        delimiter: Between the cells of separated text.
-        quote: Around cells of separated text; the empty text or ``none`` says that nothing is quoted.
-        click_separator: Between the clicked items in a cell.
-        time_unit: Of numbers (:data:`dataset_converters.choices.UNITS`).
-        time_format: Of dates, as for ``strptime``.
-        time_zone: Of dates that name none.
-        no_query: Texts that stand for no query, in any case.
+        encoding: Encoding of text files.
+        delimiter: Delimiter of the cells in CSV files.
+        quote: Quotation mark around cells in CSV files. The empty text or ``none`` means no quotes.
+        click_separator: Separator of the clicked items in a cell.
+        time_unit: Unit of numeric times (:data:`dataset_converters.choices.UNITS`).
+        time_format: Format of dates, as for ``strptime``.
+        time_zone: Time zone of dates without one.
+        no_query: Texts that mean "no query", upper or lower case.
         replace_spaces: Replace white space in item ids by ``_``.
         allow_disjoint_times: Accept logs that do not overlap in time.
     """
@@ -50,23 +50,22 @@ class LogSettings:
     def __post_init__(self) -> None:
         for name, value in (("delimiter", self.delimiter), ("quote", self.quote)):
             if value and len(value) != 1 and (name, value) not in (("delimiter", r"\t"), ("quote", "none")):
-                raise SettingError(f"{name} '{value}' is not one character.")
+                raise SettingError(f"{name} '{value}' must be a single character.")
 
-    def of_cells(self, columns: Columns) -> logs_tables.Settings:
-        """What is said of the cells of some columns."""
+    def cell_settings(self, columns: Columns) -> logs_tables.CellSettings:
+        """The settings for the cells of some columns."""
         joined = len(columns.get("time", ())) > 1
         times = TimeSettings(self.time_unit, self.time_format, self.time_zone, joined)
-        return logs_tables.Settings(times, self.click_separator, self.replace_spaces, self.no_query)
+        return logs_tables.CellSettings(times, self.click_separator, self.replace_spaces, self.no_query)
 
-    def recorded(self, columns: Mapping[str, object]) -> dict[str, object]:
-        """What determines the result, as plain values.
+    def to_record(self, columns: Mapping[str, object]) -> dict[str, object]:
+        """The settings that affect the result, as plain values for the dataset's record.
 
         Args:
-            columns: Those of each log.
+            columns: Columns of each log.
 
         Returns:
-            All settings, in their order; records of former versions have no ``no_query``, which is left out if it is
-            the default.
+            All settings in order. ``no_query`` is left out if it is the default, as in records of earlier versions.
         """
         values = asdict(self) | {"columns": dict(columns)}
         no_query = values.pop("no_query")
@@ -75,13 +74,13 @@ class LogSettings:
 
 @dataclass(frozen=True)
 class Log:
-    """One log that is to be read.
+    """One inspected log.
 
     Args:
         role: ``interactions``, ``searches`` or ``items``.
-        layouts: Of its files.
-        columns: Of each meaning.
-        empty: Names of parts that hold nothing.
+        layouts: Layouts of its files.
+        columns: Columns of each meaning.
+        empty: Names of empty files.
     """
 
     role: str
@@ -91,52 +90,52 @@ class Log:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """Its files by the names under which their rows are told of."""
+        """Paths of the files, keyed by their names in messages."""
         return {layout.file.name: layout.file.path for layout in self.layouts}
 
     @property
     def path(self) -> Path:
-        """Its first file."""
+        """Path of the first file."""
         return self.layouts[0].file.path
 
-    def empty_parts(self) -> str | None:
-        """What to say of parts that hold nothing; None if there are none."""
+    def empty_files_warning(self) -> str | None:
+        """A warning about empty files; None if there are none."""
         if not self.empty:
             return None
         more = f" and {len(self.empty) - _NAMES_SHOWN:,} more" if len(self.empty) > _NAMES_SHOWN else ""
-        told = ", ".join(self.empty[:_NAMES_SHOWN]) + more
-        hold, are = ("holds", "is") if len(self.empty) == 1 else ("hold", "are")
-        return f"{len(self.empty):,} of the files of {self.role} {hold} nothing, and {are} left out: {told}."
+        names = ", ".join(self.empty[:_NAMES_SHOWN]) + more
+        are = "is" if len(self.empty) == 1 else "are"
+        return f"{len(self.empty):,} of the files of {self.role} {are} empty and left out: {names}."
 
     def named_columns(self) -> dict[str, list[str]]:
-        """Its columns as plain values."""
+        """Columns as plain values."""
         return {meaning: list(names) for meaning, names in self.columns.items()}
 
 
 def inspect_logs(
     interactions: str | Path, searches: str | Path, items: str | Path | None, settings: LogSettings
 ) -> list[Log]:
-    """Find the files of the logs, how they are laid out and what their columns mean; rows are not read.
+    """Find the files of the logs and detect their layouts and the meaning of their columns, without reading all rows.
 
     Raises:
-        DataError: If there is no such file, or it cannot be understood.
+        DataError: If a file is missing or cannot be interpreted.
     """
-    given = {"interactions": interactions, "searches": searches, "items": items}
-    return [_inspect(role, place, settings) for role, place in given.items() if place is not None]
+    paths = {"interactions": interactions, "searches": searches, "items": items}
+    return [_inspect(role, path, settings) for role, path in paths.items() if path is not None]
 
 
-def _inspect(role: str, place: str | Path, settings: LogSettings) -> Log:
-    given = settings.columns.get(role, {})
+def _inspect(role: str, path: str | Path, settings: LogSettings) -> Log:
+    requested = settings.columns.get(role, {})
     delimiter = "\t" if settings.delimiter == r"\t" else settings.delimiter
     quote = "" if settings.quote == "none" else settings.quote
-    files = find(place)
-    # Systems that write parts leave empty ones where a worker had nothing to write.
+    files = find_log_files(path)
+    # Distributed systems write an empty file if a worker has no rows.
     filled = [file for file in files if not is_empty(file)]
     if not filled:
         all_of_them = "the file is" if len(files) == 1 else f"all {len(files):,} files are"
         raise DataError(
-            files[0].path if len(files) == 1 else Path(place), f"{all_of_them} empty", "Give files with rows."
+            files[0].path if len(files) == 1 else Path(path), f"{all_of_them} empty", "Give files with rows."
         )
-    layouts = [inspect(file, settings.encoding, delimiter, quote, known_names([given])) for file in filled]
+    layouts = [inspect_file(file, settings.encoding, delimiter, quote, requested_names([requested])) for file in filled]
     empty = tuple(file.name for file in files if file not in filled)
-    return Log(role, layouts, resolve(role, layouts[0].file.path, layouts[0].columns, given), empty)
+    return Log(role, layouts, resolve_columns(role, layouts[0].file.path, layouts[0].columns, requested), empty)

@@ -1,76 +1,76 @@
-"""Cells of a log as values: what stands for nothing, what surrounds a text, and what an id cannot hold."""
+"""SQL for the cells of a log: missing values, surrounding white space, and invalid ids."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from dataset_converters.sql_text import literal
-from dataset_converters.table_checks import NO_IDS
+from dataset_converters.table_checks import MISSING_VALUE_TEXTS
 
-# What programs write for a missing value, and readers of tables, RecBole's among them, take for one.
+# Texts that programs write for a missing value. RecBole and other readers also treat them as missing.
 _NO_WORDS = ("-", "--", "(not set)", "(not provided)", "(none)", "(null)", "(empty)", "(missing)", "(blank)")
-_NOTHING = (*NO_IDS, "", r"\N", "Null", "none", "undefined", *_NO_WORDS)
-#: SQL list of the texts that stand for a missing id or time.
+_NOTHING = (*MISSING_VALUE_TEXTS, "", r"\N", "Null", "none", "undefined", *_NO_WORDS)
+#: SQL list of the texts that mean a missing id or time.
 MISSING = ", ".join(map(literal, _NOTHING))
-#: Texts that stand for no query, in any case. Somebody may type "none"; far more often a program wrote it.
+#: Texts that mean "no query", upper or lower case. A user may type "none", but far more often a program wrote it.
 NO_QUERY = (
     *("NA", "N/A", "#N/A", "<NA>", "nan", "null", "<null>", "nil", "none", "undefined", r"\N", "n.a.", "NaT"),
     *_NO_WORDS,
 )
-# All that Python's str.strip takes for white space.
+# All white space that Python's str.strip removes.
 _SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
-#: Regular expression of what separates the items of a search in the dataset: any white space or control character.
+#: Regular expression of white space and control characters, which separate the items of a search in the dataset.
 WHITE_SPACE = r"[\s\pZ\p{Cc}]"
-#: What is wrong with an item id that holds some.
-SPACED = "item holds white space"
+#: Problem of an item id with white space.
+WHITE_SPACE_PROBLEM = "item contains white space"
 _CONTROL = r"\p{Cc}"
-#: Regular expression of what Python, its libraries and Scala write before a list.
+#: Regular expression of the names that Python, its libraries and Scala print before a list.
 WRAPPER = (
     r"(?:(?:np|numpy|pd|pandas|collections)\.)?(?:set|frozenset|list|tuple|deque|array|ndarray|Index|Series|dict_keys"
     r"|dict_values|List|Vector|Set|Seq|WrappedArray|ArrayBuffer|ArraySeq)"
 )
-#: Regular expression of a list in brackets; a single word in parentheses may be an id.
+#: Regular expression of a list in brackets. A single word in parentheses does not match, because it may be an id.
 IS_LIST = rf"""(?s)\[.*\]|\{{.*\}}|\(\s*\)|\(.*[,'"].*\)|{WRAPPER}\(.*\)|(?i:array)\s*\[.*\]"""
 
 
-def trimmed(column: str) -> str:
-    """SQL of a text without the white space around it."""
+def trimmed_sql(column: str) -> str:
+    """SQL for a text without surrounding white space."""
     return f"trim({column}, {literal(_SPACES)})"
 
 
-def present(column: str) -> str:
-    """SQL of a trimmed id; NULL if it stands for nothing."""
+def present_id_sql(column: str) -> str:
+    """SQL for a trimmed id; NULL if it means a missing value."""
     return f"CASE WHEN {column} NOT IN ({MISSING}) THEN {column} END"
 
 
-def query(column: str, missing: Iterable[str] = NO_QUERY) -> str:
-    """SQL of a trimmed query; the empty text if it stands for nothing.
+def query_sql(column: str, missing: Iterable[str] = NO_QUERY) -> str:
+    """SQL for a trimmed query; the empty text if it means "no query".
 
     Args:
-        column: The query.
-        missing: Texts that stand for no query, in any case.
+        column: SQL of the query.
+        missing: Texts that mean "no query", upper or lower case.
     """
     texts = ", ".join(f"lower({literal(text.strip())})" for text in ("", *missing))
     return f"CASE WHEN {column} IS NULL OR lower({column}) IN ({texts}) THEN '' ELSE {column} END"
 
 
-def user_problem(column: str) -> str:
-    """SQL of what is wrong with a trimmed user id; NULL if nothing is."""
+def user_problem_sql(column: str) -> str:
+    """SQL for the problem of a trimmed user id, or NULL."""
     return f"""
         CASE WHEN {column} IS NULL OR {column} IN ({MISSING}) THEN 'user is missing'
             WHEN starts_with({column}, '"') THEN 'user begins with a quotation mark'
-            WHEN regexp_matches({column}, {literal(_CONTROL)}) THEN 'user holds a tab, line break or the like' END
+            WHEN regexp_matches({column}, {literal(_CONTROL)}) THEN 'user contains a control character or tab' END
     """
 
 
-def item_problem(column: str, replace_spaces: bool) -> str:
-    """SQL of what is wrong with a trimmed item id; NULL if nothing is.
+def item_problem_sql(column: str, replace_spaces: bool) -> str:
+    """SQL for the problem of a trimmed item id, or NULL.
 
     Args:
-        column: The id.
-        replace_spaces: Whether white space in it will be replaced.
+        column: SQL of the id.
+        replace_spaces: Whether white space in the id will be replaced.
     """
-    spaces = f"WHEN regexp_matches({column}, {literal(WHITE_SPACE)}) THEN {literal(SPACED)}"
+    spaces = f"WHEN regexp_matches({column}, {literal(WHITE_SPACE)}) THEN {literal(WHITE_SPACE_PROBLEM)}"
     return f"""
         CASE WHEN {column} IS NULL OR {column} IN ({MISSING}) THEN 'item is missing'
             WHEN starts_with({column}, '"') THEN 'item begins with a quotation mark'
@@ -79,6 +79,6 @@ def item_problem(column: str, replace_spaces: bool) -> str:
     """
 
 
-def without_spaces(column: str, replace_spaces: bool) -> str:
-    """SQL of an item id as it will be written."""
+def id_without_spaces_sql(column: str, replace_spaces: bool) -> str:
+    """SQL for an item id in the dataset, with white space replaced if requested."""
     return f"regexp_replace({column}, {literal(WHITE_SPACE + '+')}, '_', 'g')" if replace_spaces else column

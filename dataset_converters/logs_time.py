@@ -1,4 +1,4 @@
-"""Times of a log: which unit or format they are in, found over the whole column, and seconds since 1970 from them."""
+"""Times of a log: detection of their unit or format from the whole column, and conversion to seconds since 1970."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataset_converters.workspace import count
 from recbole_gserec.errors import SettingError
 from recbole_gserec.wording import plural
 
-_TOLD = {
+_KIND_TEXTS = {
     "s": "seconds since 1970",
     "ms": "milliseconds since 1970",
     "us": "microseconds since 1970",
@@ -23,50 +23,50 @@ _TOLD = {
     "position": "positions in an order",
     "date": "dates in ISO 8601",
     "compact": "dates like 20240131 or 20240131235959",
-    "format": "dates in the given format",
-    "offset": "days, and the time since their beginning",
+    "format": "dates in the requested format",
+    "offset": "days, and the time since the start of the day",
 }
-_UNCLEAR = "seconds since 1970, or dates with their hour"
-# Times of the years 1973 to 5138, in each unit; what is less counts positions.
+_UNCLEAR = "seconds since 1970, or dates with an hour"
+# Upper bounds of the years 1973 to 5138 in each unit. Smaller numbers are positions.
 _FIRST_SECOND = 1e8
 _MAGNITUDES = {"position": _FIRST_SECOND, "s": 1e11, "ms": 1e14, "us": 1e17, "ns": 1e20}
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-# A day, perhaps with an hour and minute, second or millisecond.
+# A day, optionally with hour and minute, second or millisecond.
 _COMPACT = r"(19|20)\d{6}(\d{4}|\d{6}|\d{9})?"
 _HOUR = "%Y%m%d%H"
 
-# Everything that people write in, or near to, ISO 8601; the names of the groups are those of _PARTS.
+# All variants of ISO 8601 that people write. _PARTS names the groups.
 _ZONE = r"(?i:Z|UTC|GMT)|(?:UTC|GMT)?[+\-\x{2212}](?:\d{2}(?::?\d{2})?|\d:\d{2})"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?|\d{2}(?:\d{2}(?:\d{2}(?:[.,]\d+)?)?)?"
 _DAY = r"(\d{4}[-/]\d{1,2}[-/]\d{1,2})|(\d{8})|(\d{4}-?[Ww]\d{2}-?\d)|(\d{4}-?\d{3})"
-# A zone behind a day alone is none where it may be an hour.
+# After a day without a clock, a zone is only accepted if it cannot be an hour.
 _MOMENT = rf"(?:{_DAY})(?:(?:[Tt]|\s+)({_CLOCK})(?:\s*({_ZONE})(?:\[[\w/+-]+\])?)?|([Zz]|\+\d{{2}}:\d{{2}}))?"
 _UNBROKEN = rf"(\d{{8}})(\d{{4}}(?:\d{{2}}(?:[.,]\d+)?)?)\s*({_ZONE})"
 _ISO = rf"^(?:{_MOMENT}|{_UNBROKEN})$"
-# What is most common of it, which the database reads by itself, and much quicker.
+# The most common variants, which DuckDB parses itself and much faster.
 _PLAIN_ZONE = r"(Z| ?UTC| ?GMT|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
 _PLAIN = rf"\d{{4}}([-/])\d{{1,2}}[-/]\d{{1,2}}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}([.,]\d+)?)?{_PLAIN_ZONE}?)?"
 _PARTS = ("day", "basic", "week", "ordinal", "clock", "zone", "day_zone", "basic2", "clock2", "zone2")
 _NO_DAY = r"\d{4}[-/]\d{1,2}|\d{4}-?[Ww]\d{2}"
 
-# Where a time is put together from a day and another column.
+# Patterns for times joined from a day and another column.
 _MIDNIGHT = r"^(\S+)[T ]00:00:00(?:\.0+)?\s+(\S.*)$"
 _NUMBER_BEHIND = r"^(.*\S)\s+(\d+\.?\d*(?:[eE]\+?\d+)?)$"
 _CLOCK_IN_DIGITS = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
-# What is counted since the beginning of a day, in seconds, goes a little beyond it at most.
+# Upper bound, in seconds, of the time since the start of a day. It may be slightly longer than a day.
 _MOST_SINCE_DAY = 2 * 86400
 _PLAIN_TEXT = "replace(replace(front, '/', '-'), ',', '.')"
 
 
 @dataclass(frozen=True)
 class TimeSettings:
-    """What the user says of times.
+    """Settings of the times.
 
     Args:
-        unit: Of numbers; found by their magnitude if it is None.
-        format: Of dates, as for ``strptime``; ISO 8601 is understood without it.
-        zone: Of dates that name none.
-        joined: Whether each time was put together from several columns.
+        unit: Unit of numbers. None to detect it from their magnitude.
+        format: Format of dates, as for ``strptime``. ISO 8601 needs none.
+        zone: Time zone of dates without one.
+        joined: Whether each time was joined from several columns.
     """
 
     unit: str | None = None
@@ -75,28 +75,28 @@ class TimeSettings:
     joined: bool = False
 
     def check(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Raise SettingError for what does not exist."""
+        """Raise SettingError if the unit, zone or format is invalid."""
         if self.unit is not None and self.unit not in UNITS:
-            raise SettingError(f"time unit '{self.unit}' is not known. Known are {', '.join(UNITS)}.")
+            raise SettingError(f"unknown time unit '{self.unit}'. Use one of {', '.join(UNITS)}.")
         zones = "SELECT count(*) FROM pg_timezone_names() WHERE name = ?"
         if not count(connection, zones, [self.zone]):
-            raise SettingError(f"time zone '{self.zone}' is not known. Give one like Europe/Berlin or Asia/Shanghai.")
+            raise SettingError(f"unknown time zone '{self.zone}'. Give one like Europe/Berlin or Asia/Shanghai.")
         if self.format is not None:
             try:
                 connection.execute(f"SELECT try_strptime('', {literal(self.format)})")
             except duckdb.Error as error:
                 reason = str(error).splitlines()[0]
-                raise SettingError(f"time format '{self.format}' cannot be used: {reason}") from None
+                raise SettingError(f"time format '{self.format}' is invalid: {reason}") from None
 
 
 @dataclass(frozen=True)
 class ClockChange:
-    """Times that clocks show twice, or never, since they are set back or forward.
+    """Local times that occur twice or never, because clocks are set back or forward.
 
     Args:
         kind: ``repeated`` or ``skipped``.
-        rows: How many there are.
-        example: One of them.
+        rows: Number of such times.
+        example: One of these times.
     """
 
     kind: str
@@ -106,15 +106,15 @@ class ClockChange:
 
 @dataclass(frozen=True)
 class Clock:
-    """What the times of one file are.
+    """Kind of the times in one file.
 
     Args:
         kind: ``s``, ``ms``, ``us``, ``ns``, ``position``, ``date``, ``compact``, ``format`` or ``offset``; ``unclear``
-            for numbers that can be seconds as well as dates.
-        zone: Of dates that name none.
-        unit: Of the time since the beginning of a day.
-        digits_are_clock: Whether a number behind a day is a time of day, such as 093000.
-        changes: Times that the zone has twice or never.
+            for numbers that can be seconds or dates.
+        zone: Time zone of dates without one.
+        unit: Unit of the time since the start of a day.
+        digits_are_clock: Whether a number after a day is a time of day, such as 093000.
+        changes: Times that occur twice or never in the zone.
     """
 
     kind: str
@@ -125,47 +125,47 @@ class Clock:
 
     @property
     def is_position(self) -> bool:
-        """Whether times only say what comes first."""
+        """Whether the times are only positions in an order."""
         return self.kind == "position"
 
     def __str__(self) -> str:
         dated = self.kind in ("date", "compact", "format", "offset")
         unit = f" in {self.unit}" if self.kind == "offset" else ""
-        return _TOLD.get(self.kind, _UNCLEAR) + unit + (f", in {self.zone} where they name no zone" if dated else "")
+        return _KIND_TEXTS.get(self.kind, _UNCLEAR) + unit + (f", in {self.zone} if they have no zone" if dated else "")
 
     def warnings(self, role: str) -> list[str]:
-        """What to say of times that clocks show twice or never.
+        """Warnings about times that occur twice or never.
 
         Args:
-            role: Whose times they are.
+            role: Log of the times.
         """
-        told = {
+        texts = {
             "repeated": (
-                "twice in {0}, where clocks went back",
-                "read as the second of the two. Give times with their offset, like +01:00, to say which",
+                "occurred twice in {0}, because clocks went back",
+                "read as the second of the two. Give times with their offset, like +01:00, to choose",
             ),
             "skipped": (
-                "not at all in {0}, where clocks went forward",
-                "read as if they had not yet. Check --time-zone",
+                "did not occur in {0}, because clocks went forward",
+                "read as before the change. Check --time-zone",
             ),
         }
         return [
-            f"{change.rows:,} {plural('time', change.rows)} of {role}, such as {change.example}, came "
-            f"{told[change.kind][0].format(self.zone)}: {told[change.kind][1]}."
+            f"{change.rows:,} {plural('time', change.rows)} of {role}, such as {change.example}, "
+            f"{texts[change.kind][0].format(self.zone)}: {texts[change.kind][1]}."
             for change in self.changes
         ]
 
 
-def detect(connection: duckdb.DuckDBPyConnection, table: str, settings: TimeSettings) -> Clock | None:
-    """What most times in a table are.
+def detect_clock(connection: duckdb.DuckDBPyConnection, table: str, settings: TimeSettings) -> Clock | None:
+    """Detect the kind of most times in a table.
 
     Args:
-        connection: Of the workspace.
-        table: Has the text column ``time``.
-        settings: As given.
+        connection: Connection to the workspace.
+        table: Table with the text column ``time``.
+        settings: Settings of the times.
 
     Returns:
-        None if not one time can be read.
+        The kind, or None if no time can be read.
     """
     times = f"(SELECT time FROM {table})"
     digits_are_clock = settings.joined and settings.unit is None and _digits_are_clock(connection, times, settings)
@@ -173,7 +173,8 @@ def detect(connection: duckdb.DuckDBPyConnection, table: str, settings: TimeSett
     found = connection.execute(
         f"""
         SELECT kind, count(*), count(*) FILTER (compact), count(*) FILTER (hour), min(local), max(local)
-        FROM ({classified}) WHERE kind IN ({", ".join(map(literal, _TOLD))}) GROUP BY kind ORDER BY count(*) DESC, kind
+        FROM ({classified}) WHERE kind IN ({", ".join(map(literal, _KIND_TEXTS))})
+        GROUP BY kind ORDER BY count(*) DESC, kind
         """
     ).fetchall()
     if not found:
@@ -189,19 +190,19 @@ def detect(connection: duckdb.DuckDBPyConnection, table: str, settings: TimeSett
 
 
 def _kind(found: list[tuple[str, int, int, int]], settings: TimeSettings) -> str:
-    """What is meant by times of these kinds: the kind, how many, how many of them may be dates in digits."""
+    """Choose one kind. ``found`` has the number of times of each kind, and how many can be dates or hours in digits."""
     rows = {kind: number for kind, number, *_ in found}
     compact = sum(number for *_, number, _ in found)
-    # Counting numbers pass through dates now and then; only where most are dates, dates are meant.
+    # Ordinary numbers sometimes look like dates, so they are dates only if most of them look like dates.
     if 2 * (rows.get("date", 0) + compact) > sum(rows.values()) and compact:
         return "date" if rows.get("date") else "compact"
     kind, number, _, hours = found[0]
-    # No dataset is that long ahead; where every number names a real hour, to take it for seconds would be a guess.
+    # If every number is a valid hour of a date, the data does not decide between seconds and dates.
     return "unclear" if kind == "s" and hours == number and settings.unit is None else kind
 
 
 def _digits_are_clock(connection: duckdb.DuckDBPyConnection, times: str, settings: TimeSettings) -> bool:
-    """Whether the digits behind days can be nothing but times of day: all are, and some begin with 0."""
+    """Whether the digits after days must be times of day: all are valid times, and some begin with 0."""
     all_of_them, four, six, with_zero = connection.execute(
         f"""
         SELECT count(*), count(*) FILTER (length(digits) = 4), count(*) FILTER (length(digits) = 6),
@@ -218,17 +219,17 @@ def _digits_are_clock(connection: duckdb.DuckDBPyConnection, times: str, setting
 def _clock_changes(
     connection: duckdb.DuckDBPyConnection, rows: str, zone: str, bounds: Sequence[datetime]
 ) -> tuple[ClockChange, ...]:
-    """How many times without a zone are ones that the given zone has twice or never.
+    """Count the times without a zone that occur twice or never in the time zone.
 
     Args:
-        connection: Of the workspace.
-        rows: With the columns ``local`` and ``time``.
-        zone: Of the times.
-        bounds: All of ``local`` lies between the first and the last.
+        connection: Connection to the workspace.
+        rows: SQL of the rows, with the columns ``local`` and ``time``.
+        zone: Time zone of the times.
+        bounds: All values of ``local`` lie between the smallest and the largest bound.
     """
     if zone == "UTC" or not bounds:
         return ()
-    # Where the distance from UTC differs between two days, the minute of the change is looked for.
+    # If the offset from UTC differs between two days, find the minute of the change.
     distance = f"timezone({literal(zone)}, timezone('UTC', {{0}})) - {{0}}"
     connection.execute(
         f"""
@@ -262,12 +263,14 @@ def _clock_changes(
     return tuple(ClockChange(*change) for change in found)
 
 
-def timed(table: str, clock: Clock | None, settings: TimeSettings) -> str:
-    """Select the rows of a table with the columns ``seconds`` and ``time_problem``, one of which is NULL."""
+def seconds_sql(table: str, clock: Clock | None, settings: TimeSettings) -> str:
+    """SQL that adds the columns ``seconds`` and ``time_problem`` to a table. One of the two is NULL."""
     kind = clock.kind if clock else ""
-    form = "in the given format, no number" if settings.format else "no number"
-    most = f"where most are {_TOLD[kind]}" if kind in _TOLD else ""
-    others = " ".join(f"WHEN {literal(name)} THEN {literal(told)}" for name, told in _TOLD.items())
+    unreadable = "is neither a number nor an ISO 8601 date"
+    if settings.format:
+        unreadable = "does not match the requested format, and is neither a number nor an ISO 8601 date"
+    most = f"but most are {_KIND_TEXTS[kind]}" if kind in _KIND_TEXTS else ""
+    others = " ".join(f"WHEN {literal(name)} THEN {literal(text)}" for name, text in _KIND_TEXTS.items())
     names = ("number", "date", "formatted", "compact", "compact_date", "hour", "local", "behind", "kind")
     return f"""
         SELECT * EXCLUDE ({", ".join(names)}),
@@ -276,11 +279,11 @@ def timed(table: str, clock: Clock | None, settings: TimeSettings) -> str:
                 WHEN kind = 'missing' THEN 'time is missing'
                 WHEN kind = 'negative' OR {_seconds(kind, settings) if kind == "compact" else "NULL"} < 0
                     THEN 'time is negative'
-                WHEN kind = 'unreadable' THEN {literal(f"time is {form} and no date in ISO 8601")}
-                WHEN kind = 'no day' THEN 'time names no day'
-                WHEN kind = 'unclear' THEN 'time is a day and a number of no known unit'
+                WHEN kind = 'unreadable' THEN {literal(f"time {unreadable}")}
+                WHEN kind = 'no day' THEN 'time has no day'
+                WHEN kind = 'unclear' THEN 'time is a day and a number without a known unit'
                 WHEN kind = 's' AND {literal(kind)} = 'unclear'
-                    THEN 'time can be seconds since 1970 or a date with its hour'
+                    THEN 'time can be seconds since 1970 or a date with an hour'
                 WHEN kind = 'offset' AND {_since_day(settings)} > {_MOST_SINCE_DAY}
                     THEN 'time is more than two days after its day'
                 WHEN NOT ({_fits(kind)})
@@ -292,19 +295,19 @@ def timed(table: str, clock: Clock | None, settings: TimeSettings) -> str:
 
 
 def _fits(kind: str) -> str:
-    """Condition of a time that can be read where most are of a kind."""
+    """SQL condition of a time that can be read if most times are of a kind."""
     return "(kind = 'date' OR compact)" if kind in ("date", "compact") else f"kind = {literal(kind)}"
 
 
 def _classified(table: str, settings: TimeSettings, digits_are_clock: bool = False) -> str:
-    """Select the rows of a table with the ``kind`` of their time and the values it may be computed from."""
+    """SQL that adds to a table the ``kind`` of each time and the values from which it can be computed."""
     if settings.unit is None:
         units = " ".join(f"WHEN number < {bound!r} THEN '{unit}'" for unit, bound in _MAGNITUDES.items())
     else:
         units = f"WHEN true THEN {literal(settings.unit)}"
     in_format = f"try_strptime(time, {literal(settings.format)})" if settings.format else "NULL::TIMESTAMP"
     names_zone = settings.format is not None and "%z" in settings.format.lower()
-    # A number behind a day is told from a clock in digits by what the user says of it.
+    # The settings decide whether a number after a day is a clock in digits.
     text = f"regexp_replace(time, {literal(_MIDNIGHT)}, '\\1 \\2')" if settings.joined else "time"
     split = settings.joined and not digits_are_clock
     behind = f"nullif(regexp_extract(text, {literal(_NUMBER_BEHIND)}, 2), '')" if split else "NULL::VARCHAR"
@@ -350,7 +353,7 @@ def _classified(table: str, settings: TimeSettings, digits_are_clock: bool = Fal
 
 
 def _compact(text: str) -> str:
-    """The moment that digits name; NULL if there is none such."""
+    """SQL for the time written in digits; NULL if it does not exist."""
     return f"""
         CASE length({text}) WHEN 8 THEN try_strptime({text}, '%Y%m%d') WHEN 12 THEN try_strptime({text}, '%Y%m%d%H%M')
             ELSE try_strptime(left({text}, 14), '%Y%m%d%H%M%S')
@@ -359,10 +362,10 @@ def _compact(text: str) -> str:
 
 
 def _wall_clock(parts: str) -> str:
-    """What clock and calendar show at the moment that the parts name; NULL if there is no such moment."""
+    """SQL for the local time written in the parts; NULL if it does not exist."""
     week = rf"regexp_replace({parts}.week, '^(\d{{4}})-?[Ww](\d{{2}})-?(\d)$', '\1-W\2-\3')"
     basic = f"{parts}.basic || {parts}.basic2"
-    # A week that the year does not have would be one of the next.
+    # A week that does not exist would become a week of the next year, so it is checked.
     day = f"""
         CASE WHEN {parts}.day <> '' THEN replace({parts}.day, '/', '-')
             WHEN {basic} <> '' THEN left({basic}, 4) || '-' || substr({basic}, 5, 2) || '-' || right({basic}, 2)
@@ -386,7 +389,7 @@ def _zone_of(parts: str) -> str:
 
 
 def _moment(parts: str, wall_clock: str, settings: TimeSettings) -> str:
-    """The moment of a date; one without a zone is in the given zone."""
+    """SQL for the point in time of a date. Dates without a zone use the zone of the settings."""
     zone = _zone_of(parts)
     digits = f"regexp_replace({zone}, '[^0-9]', '', 'g')"
     hours = f"(CASE WHEN length({digits}) = 3 THEN left({digits}, 1) ELSE left({digits}, 2) END)::INTEGER"
@@ -402,7 +405,7 @@ def _moment(parts: str, wall_clock: str, settings: TimeSettings) -> str:
 
 
 def _epoch(value: str, settings: TimeSettings) -> str:
-    """Seconds since 1970 of a date that may, by its format, name its zone."""
+    """SQL for the seconds since 1970 of a date. The requested format may contain a zone."""
     if settings.format and "%z" in settings.format.lower():
         return f"epoch({value})"
     return f"epoch(timezone({literal(settings.zone)}, {value}))"

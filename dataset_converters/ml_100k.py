@@ -1,7 +1,7 @@
 """MovieLens-100k with semi-synthetic searches: the default dataset.
 
-The ratings are those RecBole ships. As in the semi-synthetic data of the paper (Section 5.1.1), queries are made from
-the categories of items: each interaction may have begun with a search for the film's genres and decade.
+The ratings are the copy that RecBole ships. As in the paper's semi-synthetic data (Section 5.1.1), queries are made
+from item categories: an interaction may have begun with a search for the film's genres and decade.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from recbole_gserec.narrowing import not_none
 _INTERACTION_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 _FILM_TYPES = {"item_id": "token", "movie_title": "token_seq", "release_year": "token", "class": "token_seq"}
 
-#: Parameters of the Beta distribution of the users' search probabilities: most users search seldom, a few often.
+#: Parameters of the Beta distribution of the users' search probabilities. Most users search rarely, a few often.
 BETA = (0.5, 1.5)
 RECIPE = (
     f"Each interaction began with a search with a probability of the user's own, drawn from Beta{BETA}; "
@@ -44,17 +44,17 @@ def convert_ml_100k(
 
     Args:
         output_dir: Folder of all datasets (RecBole's ``data_path``).
-        name: The new dataset's name.
-        seed: Of the draws that decide which interactions began with a search.
-        source: Folder with ``ml-100k.inter`` and ``ml-100k.item``; by default the one shipped inside RecBole.
-        options: Of the conversion.
+        name: Name of the new dataset.
+        seed: Random seed that decides which interactions began with a search.
+        source: Folder with ``ml-100k.inter`` and ``ml-100k.item``. The default is the copy inside RecBole.
+        options: Options of the conversion.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If the source is missing or malformed, or the folder holds anything else.
-        SettingError: If the name or the seed cannot be used.
+        DataError: If the source is missing or malformed, or the folder has other content.
+        SettingError: If the name or the seed is invalid.
     """
     if seed < 0:
         raise SettingError(f"seed {seed} is negative. Give 0 or more.")
@@ -76,35 +76,35 @@ def convert_ml_100k(
         options or AS_WORDS,
         settings={"recipe": RECIPE, "seed": seed},
         digest=_sha256_of_text,
-        searches_follow=True,
+        searches_from_interactions=True,
     )
 
 
 def shipped_ml_100k() -> Path:
-    """Folder of the MovieLens-100k inside the installed RecBole."""
-    # Looked for and not imported: it takes seconds, and its files are all that is needed.
+    """Folder of MovieLens-100k inside the installed RecBole."""
+    # Only its files are needed, and importing RecBole takes seconds.
     spec = importlib.util.find_spec("recbole")
     return Path(not_none(not_none(spec).origin)).parent / "dataset_example" / "ml-100k"
 
 
 def draw_searches(users: np.ndarray, seed: int) -> np.ndarray:
-    """Decide which interactions began with a search.
+    """Choose at random which interactions began with a search.
 
     Args:
         users: ``[n_interactions]`` user of each interaction.
-        seed: Of the generator, which draws one probability per user in ascending order of users, then one uniform
-            number per interaction in the given order.
+        seed: Random seed. The generator draws one probability per user in ascending order of users, then one uniform
+            number per interaction in their order.
 
     Returns:
         ``[n_interactions]`` bool.
     """
     generator = np.random.default_rng(seed)
-    distinct, places = np.unique(users, return_inverse=True)
+    distinct, indices = np.unique(users, return_inverse=True)
     probabilities = generator.beta(*BETA, size=len(distinct))
-    return generator.random(len(users)) < probabilities[places]
+    return generator.random(len(users)) < probabilities[indices]
 
 
-def words_of_films(categories: pd.Series, release_years: pd.Series) -> pd.Series:
+def film_query_words(categories: pd.Series, release_years: pd.Series) -> pd.Series:
     """Query words of each film: its genres in lower case, then its decade if the year is known ("drama 1990s")."""
     decades = (release_years.str[:3] + "0s").where(release_years.str.fullmatch("[0-9]{4}"), "")
     return categories.str.lower().str.cat(decades, sep=" ").str.strip()
@@ -116,7 +116,7 @@ def _fill_tables(
     """Fill the tables of the conversion."""
     interactions = interactions.sort_values(["user_id", "timestamp"], kind="stable")
     searched = draw_searches(interactions["user_id"].to_numpy(), seed)
-    queries = interactions["item_id"].map(words_of_films(films["class"], films["release_year"]))
+    queries = interactions["item_id"].map(film_query_words(films["class"], films["release_year"]))
     events = pd.DataFrame(
         {
             "user": interactions["user_id"].astype(str),
@@ -143,44 +143,44 @@ def _fill_tables(
 
 
 def _read_films(path: Path) -> pd.DataFrame:
-    """Title, release year ("unknown" where it is not a year) and genres by film."""
+    """Read the title, release year ("unknown" if it is not a year) and genres of each film."""
     films = _read(path, _FILM_TYPES, ids=["item_id"])
     repeated = films["item_id"].duplicated().to_numpy()
     if repeated.any():
         line = line_of_row(path, int(repeated.argmax()))
-        raise DataError(path, f"film {films['item_id'][repeated].iloc[0]} a second time", "Give it once.", line)
+        raise DataError(path, f"film {films['item_id'][repeated].iloc[0]} appears twice", "Keep one of its rows.", line)
     films["release_year"] = films["release_year"].where(films["release_year"].str.fullmatch("[0-9]{4}"), "unknown")
     return films.set_index("item_id")
 
 
 def _read_interactions(path: Path, films: pd.Index) -> pd.DataFrame:
-    """Interactions in the order of the file."""
+    """Read the interactions in the order of the file."""
     interactions = _read(path, _INTERACTION_TYPES, ids=["user_id", "item_id"])
     unknown = ~interactions["item_id"].isin(films).to_numpy()
     if unknown.any():
         film, line = interactions["item_id"][unknown].iloc[0], line_of_row(path, int(unknown.argmax()))
-        raise DataError(path, f"film {film} is not in ml-100k.item", "Give both files complete.", line)
+        raise DataError(path, f"film {film} is not in ml-100k.item", "Use complete copies of both files.", line)
     return interactions
 
 
 def _read(path: Path, types: dict[str, str], ids: list[str]) -> pd.DataFrame:
-    """Read columns of one of the source's files, ids as whole numbers."""
-    remedy = "Give the ml-100k.inter and ml-100k.item that RecBole ships."
+    """Read columns of a source file, with ids as whole numbers."""
+    advice = "Use the ml-100k.inter and ml-100k.item that RecBole ships."
     if not types.items() <= field_types(path).items():
-        raise DataError(path, f"the header is not {' '.join(map(':'.join, types.items()))}", remedy, line=1)
+        raise DataError(path, f"the header is not {' '.join(map(':'.join, types.items()))}", advice, line=1)
     required = [field for field, kind in types.items() if field in ids or kind == "float"]
     frame = read_columns(path, list(types), required=required).to_pandas()
     if frame.empty:
-        raise DataError(path, "no rows below the header", remedy)
+        raise DataError(path, "no rows below the header", advice)
     for field in ids:
         bad = ~frame[field].str.fullmatch("[0-9]{1,9}").to_numpy(dtype=bool)
         if bad.any():
             line = line_of_row(path, int(bad.argmax()))
-            raise DataError(path, f"{field} '{frame[field][bad].iloc[0]}' is not a whole number", remedy, line)
+            raise DataError(path, f"{field} '{frame[field][bad].iloc[0]}' is not a whole number", advice, line)
         frame[field] = frame[field].astype(np.int64)
     return frame
 
 
 def _sha256_of_text(path: Path) -> str:
-    """Hash of a text file whatever its line ends: RecBole's wheels ship the same lines with either kind."""
+    """Hash of a text file that ignores the kind of line ends, which differs between RecBole's wheels."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()

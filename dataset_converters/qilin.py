@@ -1,9 +1,9 @@
-"""Qilin: logs of searches and recommendations of the same users of Xiaohongshu, with the notes' texts.
+"""Converter of Qilin: search and recommendation logs of the same users of Xiaohongshu, with the texts of notes.
 
-Each clicked note of a recommendation is an interaction; each query is a search, and its clicked notes are its items.
+Each clicked recommended note is an interaction. Each query is a search, and its clicked notes are its items.
 
-https://huggingface.co/datasets/THUIR/Qilin, Chen et al., SIGIR 2025. GSERec's authors process it otherwise (their
-notebooks in https://github.com/TengShi-RUC/GSERec); ``choices.AS_PUBLISHED`` does as they do.
+https://huggingface.co/datasets/THUIR/Qilin, Chen et al., SIGIR 2025. GSERec's authors process the data differently
+(notebooks in https://github.com/TengShi-RUC/GSERec). ``choices.AS_PUBLISHED`` reproduces their processing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataset_converters.qilin_results import (
     NOTES,
     RECOMMENDATIONS,
     SEARCHES,
-    files_of,
+    files_in,
     find_files,
     read_notes,
     read_results,
@@ -43,20 +43,20 @@ def convert_qilin(
         output_dir: Folder of all datasets (RecBole's ``data_path``).
         source: Folder with the folders ``recommendation_train``, ``recommendation_test``, ``search_train``,
             ``search_test`` and ``notes``.
-        name: The new dataset's name.
-        reading: How the logs are understood.
-        options: Of the conversion.
+        name: Name of the new dataset.
+        reading: How to interpret the logs.
+        options: Options of the conversion.
 
     Returns:
-        The dataset's folder ``<output_dir>/<name>``. If it already holds the same dataset, nothing is done.
+        The dataset's folder ``<output_dir>/<name>``. An existing identical dataset is kept.
 
     Raises:
-        DataError: If the source is missing or malformed, or the folder holds anything else.
-        SettingError: If an option cannot be used.
+        DataError: If the source is missing or malformed, or the output folder has other content.
+        SettingError: If an option is invalid.
     """
     reading, options = reading or QilinReading(), options or QILIN_DEFAULTS
     if reading.raw_times and (options.filters.since, options.filters.until) != (None, None):
-        raise SettingError("since and until need times in one unit: leave out raw_times, or as_published.")
+        raise SettingError("since and until need all times in one unit. Remove raw_times or as_published.")
     files = find_files(Path(source))
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
@@ -65,7 +65,7 @@ def convert_qilin(
             shown = read_results(
                 connection,
                 side,
-                files_of(files, side.folders),
+                files_in(files, side.folders),
                 options.bad_rows,
                 raw_times=reading.raw_times,
                 as_listed=reading.as_listed,
@@ -79,7 +79,7 @@ def convert_qilin(
         )
         left_out += read_notes(
             connection,
-            files_of(files, [NOTES]),
+            files_in(files, [NOTES]),
             options.bad_rows,
             wanted=None if options.all_items else "mentioned",
             content_length=reading.content_length,

@@ -1,4 +1,4 @@
-"""From Qilin's shown notes to interactions and searches: what counts as a click, and when a search took place."""
+"""Interactions and searches from Qilin's shown notes: what counts as a click, and when a search took place."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from dataset_converters.workspace import run
 
 
 def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: QilinReading) -> list[BadRows]:
-    """Make the side's table of clicks from that of its shown notes.
+    """Create a side's table of clicks from its table of shown notes.
 
     Returns:
-        The shown notes that are no clicks. Those of searches are not told: each is a part of its search.
+        The recommended notes that were not clicked, and duplicate clicks. Unclicked notes of searches are not counted,
+        because they belong to a search.
     """
     connection.execute(f"CREATE TABLE {side.clicks} AS SELECT * FROM {side.table} WHERE clicked")
     left_out = []
     if not reading.as_listed:
         same = "user, request, query, item, position, time"
         copies = f"place NOT IN (SELECT min(place) FROM {side.clicks} GROUP BY {same})"
-        left_out += _remove(connection, side.clicks, copies, "copy of a click")
+        left_out += _remove(connection, side.clicks, copies, "duplicate click")
     if side is RECOMMENDATIONS:
         left_out += _grouped(connection, side.table, "NOT clicked", "recommended note that was not clicked")
     elif reading.keep_unclicked:
@@ -37,7 +38,7 @@ def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Qi
 
 
 def drop_textless(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
-    """Remove clicks on notes that have no text in the table ``items``, and these notes."""
+    """Remove notes without text from the table ``items``, and the clicks on them."""
     connection.execute("DELETE FROM items WHERE trim(title || content, E' \\t\\r\\n') = ''")
     return [
         left_out
@@ -57,7 +58,7 @@ def fill_events(connection: duckdb.DuckDBPyConnection, reading: QilinReading) ->
     connection.execute(
         f"CREATE TABLE interactions AS SELECT user, item, time, place FROM {RECOMMENDATIONS.clicks}",
     )
-    # A search without clicks is one too, except where each has to have an item.
+    # Searches without clicks are kept, unless every search must have an item.
     join = "JOIN" if reading.keep_unclicked else "LEFT JOIN"
     run(
         connection,
@@ -99,7 +100,7 @@ def _remove(connection: duckdb.DuckDBPyConnection, table: str, condition: str, p
 
 
 def _grouped(connection: duckdb.DuckDBPyConnection, table: str, condition: str, problem: str) -> list[BadRows]:
-    """How many rows of each file are left out for a reason that is no fault of theirs."""
+    """Count the valid rows of each file that are left out for some other reason."""
     rows = connection.execute(
         f"SELECT file, count(*) FROM {table} WHERE {condition} GROUP BY file ORDER BY file"
     ).fetchall()

@@ -1,4 +1,4 @@
-"""Reading Qilin's Parquet tables: each shown note of a request becomes a row, with the place it came from."""
+"""Reading of Qilin's Parquet files. Each shown note of a request becomes a row with its file and line."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 
 import duckdb
 
-from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.bad_rows import BadRows, handle_bad_rows
 from dataset_converters.sql_text import literal
-from dataset_converters.workspace import one_file, run
+from dataset_converters.workspace import escape_pattern, run
 from recbole_gserec.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 _LAYOUT = (
-    "--input is the folder with recommendation_train, recommendation_test, search_train, search_test and notes, each "
-    "with Parquet files, as the data set is published."
+    "--input must be the published folder with recommendation_train, recommendation_test, search_train, search_test "
+    "and notes, each with Parquet files."
 )
-_GET_AGAIN = "Get the file as it was published."
+_GET_AGAIN = "Download the published file again."
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two logs.
+    """One of the two logs, search or recommendation.
 
     Args:
-        table: That its shown notes are read into.
-        folders: Of its files, in the order of time.
+        table: Name of the table of its shown notes.
+        folders: Folders of its files, in the order of time.
         details: Column with the list of shown notes.
-        request: Column that numbers the requests.
-        query: Column with the query's text; None where there is none.
+        request: Column with the number of the request.
+        query: Column with the text of the query; None for recommendations.
         time: Field of a shown note with its time.
-        unit: Of the time, in seconds.
+        unit: Length of a time unit in seconds.
     """
 
     table: str
@@ -48,7 +48,7 @@ class Side:
 
     @property
     def clicks(self) -> str:
-        """Name of the table of its clicked notes."""
+        """Name of the table of clicked notes."""
         return f"{self.table}_clicked"
 
 
@@ -75,7 +75,7 @@ FOLDERS = (*RECOMMENDATIONS.folders, *SEARCHES.folders, NOTES)
 
 
 def find_files(source: Path) -> dict[str, Path]:
-    """Path of each Parquet file, keyed by ``folder/name``, in the order in which they are read.
+    """Paths of the Parquet files, keyed by ``folder/name``, in reading order.
 
     Raises:
         DataError: If a folder is missing or empty.
@@ -86,19 +86,19 @@ def find_files(source: Path) -> dict[str, Path]:
             raise DataError(source / folder, "folder not found", _LAYOUT)
         found = sorted((source / folder).glob("*.parquet"))
         if not found:
-            raise DataError(source / folder, "no Parquet file in it", _LAYOUT)
+            raise DataError(source / folder, "the folder has no Parquet files", _LAYOUT)
         filled = [path for path in found if path.stat().st_size]
         if not filled:
-            raise DataError(source / folder, f"all {len(found):,} Parquet files in it are empty", _GET_AGAIN)
+            raise DataError(source / folder, f"all {len(found):,} Parquet files in the folder are empty", _GET_AGAIN)
         for path in found:
             if path not in filled:
-                logger.warning("%s/%s holds nothing, and is left out.", folder, path.name)
+                logger.warning("%s/%s is empty and is left out.", folder, path.name)
         files |= {f"{folder}/{path.name}": path for path in filled}
     return files
 
 
-def files_of(files: Mapping[str, Path], folders: Iterable[str]) -> dict[str, Path]:
-    """The files that lie in some of the folders."""
+def files_in(files: Mapping[str, Path], folders: Iterable[str]) -> dict[str, Path]:
+    """The files in the listed folders."""
     return {name: path for folder in folders for name, path in files.items() if name.startswith(f"{folder}/")}
 
 
@@ -111,21 +111,21 @@ def read_results(
     raw_times: bool = False,
     as_listed: bool = False,
 ) -> list[BadRows]:
-    """Fill the side's table: ``file, line, user, request, query, item, position, clicked, time, place``.
+    """Fill a side's table: ``file, line, user, request, query, item, position, clicked, time, place``.
 
     Args:
-        connection: Of the workspace.
-        side: Which log.
-        files: Its files.
-        action: ``error`` or ``skip``: what to do with rows that cannot be used.
+        connection: Connection to the workspace.
+        side: The log to read.
+        files: Files of the log.
+        action: What to do with bad rows: ``error`` or ``skip``.
         raw_times: Keep times in the unit of the files.
-        as_listed: Let the place of a note be its place in the list, not its position on the screen.
+        as_listed: Order notes as in the list, not by their position on the screen.
 
     Returns:
         The shown notes left out.
 
     Raises:
-        DataError: If a column is missing, a file is damaged, or the action is ``error`` and there is a bad row.
+        DataError: If a column is missing, a file is damaged, or the action is ``error`` and a row is bad.
     """
     connection.execute(
         """
@@ -138,8 +138,8 @@ def read_results(
     for number, (name, path) in enumerate(files.items()):
         columns = ["user_idx", side.request, side.details, *([side.query] if side.query else [])]
         _check_columns(connection, path, columns, side.details, ("note_idx", "click", "position", side.time))
-        _run(connection, path, _insert(side, name, number, raw_times), [one_file(path)])
-    left_out = settle(connection, "shown", files, action)
+        _run(connection, path, _insert(side, name, number, raw_times), [escape_pattern(path)])
+    left_out = handle_bad_rows(connection, "shown", files, action)
     order = "listed" if as_listed else "position NULLS LAST, listed"
     connection.execute(
         f"""
@@ -164,17 +164,17 @@ def read_notes(
     """Fill the table ``items``: ``item, title, content``.
 
     Args:
-        connection: Of the workspace.
-        files: Of the notes.
+        connection: Connection to the workspace.
+        files: Files of the notes.
         action: ``error`` or ``skip``.
-        wanted: Table of the notes that are wanted (``item``); None for all.
-        content_length: Most characters kept of a content.
+        wanted: Table with the needed notes (``item``); None for all notes.
+        content_length: Maximum length of a note's content in characters.
 
     Returns:
         The notes left out.
 
     Raises:
-        DataError: If a column is missing, a file is damaged, or the action is ``error`` and there is a bad row.
+        DataError: If a column is missing, a file is damaged, or the action is ``error`` and a row is bad.
     """
     connection.execute(
         """
@@ -198,10 +198,10 @@ def read_notes(
                 FROM read_parquet(?, file_row_number = true, hive_partitioning = false)
             ) {condition}
         """
-        _run(connection, path, select, [one_file(path)])
+        _run(connection, path, select, [escape_pattern(path)])
     connection.execute(
         """
-        UPDATE notes SET problem = 'note_idx a second time'
+        UPDATE notes SET problem = 'duplicate note_idx'
         FROM (
             SELECT file_number, line, row_number() OVER (PARTITION BY item ORDER BY file_number, line) AS appearance
             FROM notes WHERE item IN (SELECT item FROM notes GROUP BY item HAVING count(*) > 1)
@@ -209,15 +209,15 @@ def read_notes(
         WHERE repeated.appearance > 1 AND notes.file_number = repeated.file_number AND notes.line = repeated.line
         """
     )
-    left_out = settle(connection, "notes", files, action)
+    left_out = handle_bad_rows(connection, "notes", files, action)
     run(connection, "CREATE TABLE items AS SELECT item, title, content FROM notes", label="Notes")
     connection.execute("DROP TABLE notes")
     return left_out
 
 
 def _insert(side: Side, name: str, number: int, raw_times: bool) -> str:
-    """Statement that adds the shown notes of one file; a search without any is a row without a note."""
-    # Between 1973 and the year 5138 in the documented unit, so that no other unit is taken for it.
+    """SQL that inserts the shown notes of one file. A search without shown notes becomes a row without a note."""
+    # Times must lie between the years 1973 and 5138 in the documented unit, so that another unit is an error.
     low, high = ("1e-300", "1e300") if raw_times else (repr(1e8 / side.unit), repr(1e11 / side.unit))
     time = "time" if raw_times else f"time * {side.unit}" if side.unit == 1 else f"time / {round(1 / side.unit)}"
     unit = "positive number" if raw_times else "time in seconds" if side.unit == 1 else "time in milliseconds"
@@ -230,7 +230,7 @@ def _insert(side: Side, name: str, number: int, raw_times: bool) -> str:
             CASE
                 WHEN user IS NULL THEN 'user_idx is missing'
                 WHEN request IS NULL THEN '{side.request} is missing'
-                WHEN item IS NULL AND time IS NULL THEN 'no shown note, so no time'
+                WHEN item IS NULL AND time IS NULL THEN 'no shown notes, so no time'
                 WHEN item IS NULL THEN 'note_idx is missing'
                 WHEN NOT coalesce(click >= 0 AND isfinite(click), false) THEN 'click is not a number of 0 or more'
                 WHEN NOT coalesce(time BETWEEN {low} AND {high}, false) THEN '{side.time} is not a {unit}'
@@ -255,16 +255,16 @@ def _check_columns(
     details: str | None = None,
     fields: Iterable[str] = (),
 ) -> None:
-    """Refuse a file without one of the columns, or whose lists of shown notes lack a field."""
+    """Raise DataError if a column of a file, or a field in its lists of shown notes, is missing."""
     select = "SELECT * FROM read_parquet(?, hive_partitioning = false)"
-    described = _run(connection, path, f"DESCRIBE {select}", [one_file(path)])
+    described = _run(connection, path, f"DESCRIBE {select}", [escape_pattern(path)])
     kinds = {name for name, *_ in described}
     missing = [column for column in columns if column not in kinds]
     if missing:
         raise DataError(path, f"no column {', '.join(missing)}", _GET_AGAIN)
     if details is None:
         return
-    kind: Any = connection.read_parquet(one_file(path), hive_partitioning=False).select(details).types[0]
+    kind: Any = connection.read_parquet(escape_pattern(path), hive_partitioning=False).select(details).types[0]
     if kind.id != "list" or kind.children[0][1].id != "struct":
         raise DataError(path, f"{details} is {kind}, not a list of shown notes", _GET_AGAIN)
     known = [name for name, _ in kind.children[0][1].children]
@@ -280,17 +280,17 @@ def _run(connection: duckdb.DuckDBPyConnection, path: Path, sql: str, parameters
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error as error:
-        # The workspace's own disk may be what cannot be read or written.
+        # If the error does not mention the file, the workspace's own disk may be the problem.
         if isinstance(error, duckdb.IOException) and path.name not in str(error):
             raise
-        raise DataError(path, f"not a whole Parquet file ({str(error).splitlines()[0]})", _GET_AGAIN) from error
+        raise DataError(path, f"not a complete Parquet file ({str(error).splitlines()[0]})", _GET_AGAIN) from error
 
 
 def _id(column: str) -> str:
-    """A number as an id, whatever type it is stored as (``7``, ``7.0``, ``'7'``); NULL where there is none."""
+    """SQL for an id stored as any type (``7``, ``7.0``, ``'7'``); NULL if it is missing."""
     return f"nullif(nullif(regexp_replace(trim({column}::VARCHAR), '\\.0$', ''), ''), 'nan')"
 
 
 def _number(field: str) -> str:
-    """A number, whatever type it is stored as; truth values are 0 and 1."""
+    """SQL for a number stored as any type. Booleans become 0 and 1."""
     return f"coalesce(try_cast({field}::VARCHAR AS DOUBLE), try_cast({field}::VARCHAR AS BOOLEAN)::DOUBLE)"

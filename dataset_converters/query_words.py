@@ -1,4 +1,4 @@
-"""Queries to words, for English, Chinese and texts that mix them."""
+"""Splitting of queries into words, for English, Chinese and mixed texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataset_converters.choices import WORDS
 from recbole_gserec.errors import SettingError
 
 _ROWS_AT_ONCE = 65536
-# Vowel signs and accents, which Python does not count among letters; selectors of emoji are marks of another kind.
+# Vowel signs and accents, which Python does not treat as letters. The range excludes the variation selectors of emoji.
 _MARKS = "".join(mark for mark in map(chr, range(0x300, 0xFE00)) if unicodedata.category(mark) in ("Mn", "Mc"))
 _RUN = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
 _WORD = re.compile(rf"{_RUN}(?:'{_RUN})*")
@@ -22,33 +22,33 @@ _CHINESE = re.compile(r"[\u3005-\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U000
 
 
 def words_of_texts(texts: Iterable[str], kind: str = "text") -> list[str]:
-    """The words of each text, separated by one space.
+    """Split texts into words and join the words of each text by spaces.
 
     Args:
         texts: ``[n]`` queries as users typed them.
-        kind: ``text``: runs of letters and digits in lower case, with apostrophes inside, Chinese ones split into
-            dictionary words (jieba's algorithm). ``spaces``: at white space, otherwise as it is: for queries that are
-            words, or numbers of words, already.
+        kind: How to split. ``text`` takes runs of letters, digits and inner apostrophes in lower case, and splits
+            Chinese runs into dictionary words (jieba's algorithm). ``spaces`` only splits at white space, for queries
+            that already are words or word ids.
 
     Returns:
-        ``[n]`` strings; the empty string where a text holds no word.
+        ``[n]`` strings, empty for texts without words.
 
     Raises:
         SettingError: If the kind is unknown.
     """
     if kind not in WORDS:
-        raise SettingError(f"words can be {' or '.join(WORDS)}, not '{kind}'.")
+        raise SettingError(f"words must be {' or '.join(WORDS)}, not '{kind}'.")
     split = str.split if kind == "spaces" else _words
     return [" ".join(split(text)) for text in texts]
 
 
 def split_queries(connection: duckdb.DuckDBPyConnection, table: str, kind: str) -> None:
-    """Put the queries of a table that are not there yet into ``query_texts`` (``query, words``).
+    """Add the new queries of a table to ``query_texts`` (``query, words``).
 
     Args:
-        connection: Of the workspace.
-        table: Has the column ``query``; without a value it is the empty text.
-        kind: As for :func:`words_of_texts`, and the same each time.
+        connection: Connection to the workspace.
+        table: Table with the column ``query``. A missing query counts as the empty text.
+        kind: As for :func:`words_of_texts`, the same in every call.
     """
     connection.execute("CREATE TABLE IF NOT EXISTS query_texts (query VARCHAR, words VARCHAR)")
     connection.execute(
@@ -69,13 +69,13 @@ def split_queries(connection: duckdb.DuckDBPyConnection, table: str, kind: str) 
 
 
 def _words(text: str) -> list[str]:
-    # Full-width letters and other compatible forms become the plain ones first, and apostrophes one.
+    # First normalize full-width letters and other compatibility forms, and use one kind of apostrophe.
     found = _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("\u2019", "'"))
     return [word for run in found for word in (_split_chinese(run) if _CHINESE.search(run) else (run,))]
 
 
 def _split_chinese(run: str) -> list[str]:
-    """Split a run of letters that holds Chinese ones: ``iphone手机壳`` into ``iphone``, ``手机``, ``壳``."""
+    """Split a run of letters that contains Chinese: ``iphone手机壳`` into ``iphone``, ``手机``, ``壳``."""
     words, end = [], 0
     for chinese in _CHINESE.finditer(run):
         words += [run[end : chinese.start()], *rjieba.cut(chinese.group())]

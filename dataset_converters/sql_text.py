@@ -1,8 +1,8 @@
-"""Texts inside SQL."""
+"""Quoting of texts in SQL."""
 
 from __future__ import annotations
 
 
 def literal(text: str) -> str:
-    """A text as SQL."""
+    """Quote a text as an SQL string."""
     return "'" + text.replace("'", "''") + "'"

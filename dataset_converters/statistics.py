@@ -1,4 +1,4 @@
-"""What a dataset holds: its row in a table of datasets, its users by number of searches, and what to watch out for."""
+"""Statistics of a dataset: its sizes, its users by number of searches, and properties that affect training."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 import duckdb
 
-#: The most searches of the users of each group; one more group has those with more.
+#: Upper bounds of the user groups by number of searches. Users above the last bound form one more group.
 GROUPS = (0, 5, 10, 20, 50)
 
-# Times within these years are taken for seconds, or milliseconds, since 1970.
+# Times within these years count as seconds or milliseconds since 1970.
 _CLOCK = tuple(datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1990, 2100))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a number varies; quartiles lie between two values where the count asks for it."""
+    """Distribution of a number. Quartiles are interpolated between two values if needed."""
 
     mean: float
     lowest: float
@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class TimeRange:
-    """First and last time, and both in UTC (ISO 8601) where they look like seconds or milliseconds since 1970."""
+    """First and last time, also as UTC dates (ISO 8601) if they look like seconds or milliseconds since 1970."""
 
     first: float
     last: float
@@ -39,14 +39,14 @@ class TimeRange:
 
 @dataclass(frozen=True)
 class Group:
-    """Users with a like number of searches.
+    """Users with a similar number of searches.
 
     Args:
-        label: Such as ``6-10``.
-        fewest: Searches of a user in it.
-        most: The same; none for the last group.
-        users: How many.
-        interactions: Of all of them.
+        label: Label of the group, such as ``6-10``.
+        fewest: Lower bound of the number of searches.
+        most: Upper bound of the number of searches. None for the last group.
+        users: Number of users in the group.
+        interactions: Number of interactions of these users.
     """
 
     label: str
@@ -58,34 +58,34 @@ class Group:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts of a dataset; ``dataclasses.asdict`` makes plain JSON of it.
+    """Statistics of a dataset. ``dataclasses.asdict`` turns them into plain JSON.
 
     Args:
-        users: With interactions or searches.
-        items: Interacted with or clicked in searches.
-        queries: Of different words.
-        searches: The paper's "#Interaction-S", if it counts searches.
-        clicks: Items clicked in searches, each time; its "#Interaction-S", if it counts those.
-        interactions: Its "#Interaction-R".
-        users_with_searches: At least one.
-        users_without_searches: They only interact.
-        users_who_only_search: Without interactions.
-        items_interacted: With interactions.
-        items_only_searched: Clicked in searches, without interactions.
-        items_with_text: Of all items, those with a row in the ``.item`` file.
-        searches_without_clicks: Nothing of their results was chosen.
-        queries_without_words: Such as ``???``.
-        words_per_query: Over the different queries.
-        interactions_per_user: Over the users who interact.
-        searches_per_user: Over all users.
-        interaction_times: Of all interactions.
-        search_times: Of all searches; in another unit than those of interactions, they say so here.
-        tied_interactions: Share of interactions at the time of another one of the same user.
-        searches_at_an_interaction: Share of searches at the very time of an interaction of the same user. They are
-            hidden from it.
-        interactions_after_a_search: Share of interactions that see a search: an earlier one of the same user.
-        density: Interactions by pairs of a user who interacts and an item interacted with.
-        users_by_searches: The paper's Figure 1.
+        users: Number of users with interactions or searches.
+        items: Number of items in interactions or clicked in searches.
+        queries: Number of queries with different words.
+        searches: Number of searches: the paper's "#Interaction-S", if it counts searches.
+        clicks: Number of clicks in searches: the paper's "#Interaction-S", if it counts clicks.
+        interactions: Number of interactions: the paper's "#Interaction-R".
+        users_with_searches: Number of users with at least one search.
+        users_without_searches: Number of users with interactions only.
+        users_who_only_search: Number of users with searches only.
+        items_interacted: Number of items in interactions.
+        items_only_searched: Number of items clicked in searches that are in no interaction.
+        items_with_text: Number of items with a row in the ``.item`` file.
+        searches_without_clicks: Number of searches without a clicked item.
+        queries_without_words: Number of queries without words, such as ``???``.
+        words_per_query: Distribution over the different queries.
+        interactions_per_user: Distribution over the users who interact.
+        searches_per_user: Distribution over all users.
+        interaction_times: Time range of the interactions.
+        search_times: Time range of the searches. A different unit from the interactions is visible here.
+        tied_interactions: Share of interactions with the same user and time as another interaction.
+        searches_at_an_interaction: Share of searches with the same user and time as an interaction. The model does not
+            see these searches for that interaction.
+        interactions_after_a_search: Share of interactions with an earlier search of the same user.
+        density: Number of interactions divided by the number of pairs of a user and an item that have interactions.
+        users_by_searches: Users grouped by number of searches, as in the paper's Figure 1.
     """
 
     users: int
@@ -114,13 +114,13 @@ class Statistics:
     users_by_searches: tuple[Group, ...]
 
 
-def collect(connection: duckdb.DuckDBPyConnection, groups: Sequence[int] = GROUPS) -> Statistics:
-    """Count.
+def collect_statistics(connection: duckdb.DuckDBPyConnection, groups: Sequence[int] = GROUPS) -> Statistics:
+    """Compute the statistics of a dataset.
 
     Args:
-        connection: To a database with the tables ``interactions``, ``searches`` and ``items`` of a conversion (see
-            :mod:`dataset_converters.conversion`), and ``queries`` (``query_id, words``).
-        groups: The most searches of the users of each group, ascending.
+        connection: Connection to a database with the tables ``interactions``, ``searches`` and ``items`` of a
+            conversion (:mod:`dataset_converters.conversion`), and ``queries`` (``query_id, words``).
+        groups: Upper bounds of the user groups by number of searches, ascending.
     """
     connection.execute(_USERS)
     connection.execute(_ITEMS)
@@ -236,7 +236,7 @@ def _time_range(connection: duckdb.DuckDBPyConnection, table: str) -> TimeRange 
 def _users_by_searches(connection: duckdb.DuckDBPyConnection, groups: Sequence[int]) -> tuple[Group, ...]:
     bounds = list(groups)
     if not bounds or bounds[0] < 0 or any(low >= high for low, high in zip(bounds, bounds[1:], strict=False)):
-        raise ValueError(f"groups {bounds} do not ascend from 0 or more")
+        raise ValueError(f"groups {bounds} must be ascending numbers of at least 0")
     found = []
     for fewest, most in zip([0, *(bound + 1 for bound in bounds)], [*bounds, None], strict=True):
         within = f"searches BETWEEN {fewest} AND {most}" if most is not None else f"searches >= {fewest}"

@@ -1,4 +1,4 @@
-"""The statistics of a dataset that is there already, read from its atomic files."""
+"""Statistics of an existing dataset, computed from its atomic files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from dataset_converters.statistics import GROUPS, Statistics, collect
+from dataset_converters.statistics import GROUPS, Statistics, collect_statistics
 from dataset_converters.workspace import count, workspace
 from recbole_gserec.data.atomic_files import field_types, read_columns
 
@@ -26,13 +26,14 @@ _MAY_BE_EMPTY = ("items", "words")
 def collect_from_folder(
     folder: str | Path, groups: Sequence[int] = GROUPS, *, memory: str = "2GB", threads: int | None = None
 ) -> Statistics:
-    """Count what a dataset's files hold: the same as was counted when it was made.
+    """Compute the statistics of a dataset from its files, with the same result as at its conversion.
 
     Args:
-        folder: Of the dataset, named like it. ``.search``, ``.query`` and ``.item`` may be missing.
-        groups: As for :func:`dataset_converters.statistics.collect`.
-        memory: Limit of the database's memory; what exceeds it goes to the system's temporary folder.
-        threads: Of the database; as many as processors by default.
+        folder: The dataset's folder, which has the dataset's name. ``.search``, ``.query`` and ``.item`` may be
+            missing.
+        groups: As for :func:`dataset_converters.statistics.collect_statistics`.
+        memory: Memory limit of the database. More data goes to the system's temporary folder.
+        threads: Number of database threads. The default is one per processor.
 
     Raises:
         DataError: If a file is malformed or ``.inter`` is missing.
@@ -44,7 +45,7 @@ def collect_from_folder(
         _load(connection, "search_rows", Path(f"{prefix}.search"), _SEARCH, may_be_missing=True)
         _load(connection, "query_rows", Path(f"{prefix}.query"), _QUERY, may_be_missing=True)
         _load(connection, "items", Path(f"{prefix}.item"), {"item": "item_id"}, may_be_missing=True)
-        # A file of queries may hold some that nobody searched for.
+        # Only queries of the searches count. The file may contain others.
         connection.execute(
             """
             CREATE TABLE searches AS
@@ -56,7 +57,7 @@ def collect_from_folder(
             LEFT JOIN query_rows ON query_rows.query_id = searched.query
             """
         )
-        return collect(connection, groups)
+        return collect_statistics(connection, groups)
 
 
 def _load(
@@ -67,14 +68,14 @@ def _load(
     *,
     may_be_missing: bool = False,
 ) -> None:
-    """Make a table of some fields of an atomic file.
+    """Create a table from some fields of an atomic file.
 
     Args:
-        connection: Of a workspace.
-        table: To make.
-        path: Of the file.
-        columns: The field of each column of the table.
-        may_be_missing: Make an empty table of a file that is not there.
+        connection: Connection to the workspace.
+        table: Name of the new table.
+        path: The file.
+        columns: Field of each table column.
+        may_be_missing: Create an empty table if the file does not exist.
     """
     kinds = {name: "DOUBLE" if name == "time" else "VARCHAR" for name in columns}
     if may_be_missing and not path.is_file():
@@ -85,7 +86,7 @@ def _load(
     except (duckdb.OutOfMemoryException, duckdb.InterruptException):
         raise
     except duckdb.Error:
-        # The other reader names the line, or reads what this one cannot.
+        # The slow reader either reports the wrong line or reads what DuckDB cannot.
         connection.register("rows_read", read_columns(path, list(columns.values())))
         _make_table(connection, table, columns, "rows_read")
         connection.unregister("rows_read")

@@ -1,4 +1,4 @@
-"""The statistics of a dataset for the eye: in its folder and in the terminal."""
+"""Reports of a dataset's statistics: files in its folder and tables in the terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Row = Sequence[str]
 
 _NONE = "\N{EN DASH}"
 SIZES_EXPLAINED = (
-    "#Interaction-S is the number of searches, #Clicks-S that of the items clicked in them, and #Interaction-R that of "
-    "the interactions (S for search, R for recommendation, as in GSERec's paper). #Users are those who do either, "
-    "#Items those of either."
+    "#Interaction-S is the number of searches, #Clicks-S the number of clicks in searches, and #Interaction-R the "
+    "number of interactions (S for search, R for recommendation, as in GSERec's paper). #Users and #Items count users "
+    "and items of both."
 )
 
 
@@ -34,26 +34,28 @@ def write_report(
     steps: Sequence[Step] = (),
     left_out: Sequence[BadRows] = (),
 ) -> None:
-    """Write ``<name>.statistics.json``, ``.md``, ``.png`` and ``.pdf``; the same statistics give the same bytes.
+    """Write ``<name>.statistics.json``, ``.md``, ``.png`` and ``.pdf``. The same statistics give identical files.
 
     Args:
-        folder: Into which the files go.
-        name: Of the dataset.
-        statistics: Of the dataset.
-        steps: What the filters left, if it is known.
-        left_out: Rows of the source that could not be used.
+        folder: Folder for the files.
+        name: Name of the dataset.
+        statistics: Statistics of the dataset.
+        steps: Counts after each filter, if known.
+        left_out: Source rows that could not be used.
     """
     prefix = f"{name}.statistics"
     text = json.dumps(dataclasses.asdict(statistics), indent=2, ensure_ascii=False)
     (folder / f"{prefix}.json").write_text(text + "\n", encoding="utf-8")
     (folder / f"{prefix}.md").write_text(_page(name, statistics, steps, left_out), encoding="utf-8")
-    statistics_figure.save(statistics.users_by_searches, folder / f"{prefix}.png", folder / f"{prefix}.pdf")
+    statistics_figure.save_users_by_searches(
+        statistics.users_by_searches, folder / f"{prefix}.png", folder / f"{prefix}.pdf"
+    )
 
 
 def print_report(
     name: str, statistics: Statistics, steps: Sequence[Step] = (), left_out: Sequence[BadRows] = ()
 ) -> None:
-    """Print the tables of the report to the standard error, where they leave a command's result alone."""
+    """Print the tables of the report to standard error, because standard output is for the command's result."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -71,7 +73,7 @@ def print_report(
 
 
 def size_rows(statistics: Statistics) -> list[Row]:
-    """The dataset's row of the paper's Table 1, below its head; searches are counted in two ways."""
+    """Header and row of the dataset in the paper's Table 1, with searches counted in two ways."""
     return [
         ("#Users", "#Items", "#Queries", "#Interaction-S", "#Clicks-S", "#Interaction-R"),
         tuple(
@@ -89,7 +91,7 @@ def size_rows(statistics: Statistics) -> list[Row]:
 
 
 def detail_rows(statistics: Statistics) -> list[Row]:
-    """Everything that is one line, below a head."""
+    """Header and rows of the single numbers."""
     counts = {
         "users with searches": (statistics.users_with_searches, statistics.users),
         "users without searches": (statistics.users_without_searches, statistics.users),
@@ -119,7 +121,7 @@ def detail_rows(statistics: Statistics) -> list[Row]:
 
 
 def spread_rows(statistics: Statistics) -> list[Row]:
-    """How long histories and queries are, below a head."""
+    """Header and rows of the lengths of histories and queries."""
     spreads = {
         "interactions of a user": statistics.interactions_per_user,
         "searches of a user": statistics.searches_per_user,
@@ -132,7 +134,7 @@ def spread_rows(statistics: Statistics) -> list[Row]:
 
 
 def group_rows(statistics: Statistics) -> list[Row]:
-    """Users by number of searches, below a head."""
+    """Header and rows of the users by number of searches."""
     return [
         ("searches", "users", "share", "interactions", "of each user"),
         *(
@@ -149,7 +151,7 @@ def group_rows(statistics: Statistics) -> list[Row]:
 
 
 def step_rows(steps: Sequence[Step]) -> list[Row]:
-    """What each filter left, below a head."""
+    """Header and rows of the counts after each filter."""
     return [
         ("step", "users", "items", "interactions", "searches"),
         *(
@@ -160,7 +162,7 @@ def step_rows(steps: Sequence[Step]) -> list[Row]:
 
 
 def left_out_rows(left_out: Sequence[BadRows]) -> list[Row]:
-    """Rows of the source that could not be used, below a head."""
+    """Header and rows of the source rows that could not be used."""
     return [
         ("file", "rows", "problem", "lines"),
         *(
@@ -193,8 +195,8 @@ def _page(name: str, statistics: Statistics, steps: Sequence[Step], left_out: Se
         "## More numbers",
         _markdown_table(spread_rows(statistics)),
         _markdown_table(detail_rows(statistics)),
-        "Times are compared within a user; a search at the very time of an interaction is hidden from it, as later "
-        "ones are. Users without interactions do not count among interactions of a user. Dates are in UTC.",
+        "Times are compared within a user. For an interaction, models see only earlier searches, not those of the same "
+        "time. 'interactions of a user' excludes users without interactions. Dates are in UTC.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -210,9 +212,9 @@ def _terminal_table(title: str, head: Row, rows: Sequence[Row]) -> Table:
 
     table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     texts = ("problem", "lines")
-    for place, name in enumerate(head):
-        left = place == 0 or name in texts
-        # What is left of a narrow window is taken from texts, not from numbers.
+    for index, name in enumerate(head):
+        left = index == 0 or name in texts
+        # In a narrow window, only text columns become narrower.
         table.add_column(Text(name), justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))

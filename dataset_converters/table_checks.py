@@ -1,4 +1,4 @@
-"""Refusals of what no atomic file can hold, or what RecBole would read as something else."""
+"""Checks for values that atomic files cannot contain, or that RecBole would misread."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 _USERS = "(SELECT user FROM interactions UNION SELECT user FROM searches)"
 _ITEMS = "(SELECT item FROM interactions UNION SELECT unnest(items) FROM searches)"
 _MISSING = "coalesce({0}, '') = '' OR coalesce({1}, '') = '' OR coalesce(isfinite(time), false) = false"
-# Of any script: all of it is written as a space.
+# White space of any script, because all of it is written as a plain space.
 _WHITE_SPACE = r"regexp_matches(item, '[\s\pZ]')"
 _UNREADABLE = r"""regexp_matches({0}, '^"|\p{{Cc}}')"""
-# What pandas, by which RecBole reads, takes for no value, and the token with which RecBole pads.
-NO_IDS = (
+# Texts that pandas, and so RecBole, reads as a missing value, and RecBole's padding token.
+MISSING_VALUE_TEXTS = (
     *("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "n/a", "NA"),
     *("NULL", "null", "NaN", "nan", "-NaN", "-nan", "None", "[PAD]"),
 )
-# Times of these years in seconds since 1970: 1990 to 2100.
+# The years 1990 to 2100 in seconds since 1970.
 _SECONDS = (6.3e8, 4.2e9)
 
 
@@ -36,29 +36,29 @@ _CHECKS = (
     _Check("an interaction without user, item or time", "interactions", _MISSING.format("user", "item")),
     _Check("a search without user or time", "searches", _MISSING.format("user", "user")),
     _Check("a searched item without an id", "searches", "len(list_filter(items, lambda x: coalesce(x, '') = '')) > 0"),
-    _Check("texts of an item twice", "(SELECT item FROM items GROUP BY item HAVING count(*) > 1)", "true", "item"),
+    _Check("duplicate texts of an item", "(SELECT item FROM items GROUP BY item HAVING count(*) > 1)", "true", "item"),
     _Check("an item id with white space, which separates the items of a search", _ITEMS, _WHITE_SPACE, "item"),
     *(
         _Check(f"{side} id {problem}", table, condition.format(name), name)
         for side, table, name in (("a user", _USERS, "user"), ("an item", _ITEMS, "item"))
         for problem, condition in (
             ("with a leading quotation mark or a control character", _UNREADABLE),
-            ("that RecBole reads as a missing value", f"{{0}} IN {NO_IDS}"),
+            ("that RecBole reads as a missing value", f"{{0}} IN {MISSING_VALUE_TEXTS}"),
         )
     ),
 )
 
 
 def check_tables(connection: duckdb.DuckDBPyConnection, source: Path, *, mixed_units: bool = False) -> None:
-    """Look at the tables of a conversion; a converter that knows lines has told of most such rows before.
+    """Check the tables of a conversion. Most converters report such rows earlier, with their lines.
 
     Args:
-        connection: Of the workspace.
-        source: The folder of the source.
-        mixed_units: Whether times of interactions and searches may have different units.
+        connection: Connection to the workspace.
+        source: Folder of the source, for messages.
+        mixed_units: Whether interactions and searches may have times in different units.
 
     Raises:
-        DataError: With an example, and how many there are.
+        DataError: If a check fails, with an example and the number of rows.
     """
     for check in _CHECKS:
         rows, example = connection.execute(
@@ -66,13 +66,13 @@ def check_tables(connection: duckdb.DuckDBPyConnection, source: Path, *, mixed_u
         ).fetchall()[0]
         if rows:
             shown = f", such as {example!r}" if example is not None else ""
-            raise DataError(source, f"{check.problem}{shown} ({rows:,} in all)", "Clean the source.")
+            raise DataError(source, f"{check.problem}{shown} ({rows:,} in total)", "Clean the source.")
     if not mixed_units:
         _check_units(connection, source)
 
 
 def _check_units(connection: duckdb.DuckDBPyConnection, source: Path) -> None:
-    """Refuse seconds beside milliseconds: every search would lie before, or after, every interaction."""
+    """Reject seconds mixed with milliseconds, which would put all searches before or after all interactions."""
     units = {}
     for table in ("interactions", "searches"):
         first, last = connection.execute(f"SELECT min(time), max(time) FROM {table}").fetchall()[0]
@@ -82,6 +82,6 @@ def _check_units(connection: duckdb.DuckDBPyConnection, source: Path) -> None:
     if len(set(units.values())) > 1:
         raise DataError(
             source,
-            f"times of interactions look like {units['interactions']}, those of searches like {units['searches']}",
-            "Give both in one unit.",
+            f"interaction times look like {units['interactions']}, but search times like {units['searches']}",
+            "Give both in the same unit.",
         )

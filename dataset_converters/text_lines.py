@@ -1,4 +1,4 @@
-"""Lines of texts that may be hostile: a compressed file of 3 MB can hold a line of 3 GB."""
+"""Safe reading of lines from untrusted files: a compressed file of 3 MB can contain a line of 3 GB."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 from recbole_gserec.errors import DataError
 
-#: Bytes of the longest line that is read.
+#: Maximum length of a line in bytes.
 LONGEST_LINE = 16 << 20
 _CHARACTERS_AT_ONCE = 16 << 20
 
 
-def bounded(stream: Any, path: Path) -> io.BufferedReader:
-    """The bytes of a stream, until a line is longer than :data:`LONGEST_LINE`.
+def limit_line_length(stream: Any, path: Path) -> io.BufferedReader:
+    """Wrap a byte stream so that lines longer than :data:`LONGEST_LINE` are an error.
 
-    Reading raises a DataError, with the line, before more than that line's beginning is in memory.
+    Reading such a line raises a DataError with its number, before the whole line is in memory.
 
     Args:
-        stream: Bytes that are not compressed any more; it is closed with the result.
+        stream: Stream of uncompressed bytes. Closing the result closes it.
         path: The file, for messages.
     """
-    return io.BufferedReader(_Bounded(stream, path), io.DEFAULT_BUFFER_SIZE)
+    return io.BufferedReader(_LimitedLines(stream, path), io.DEFAULT_BUFFER_SIZE)
 
 
-class _Bounded(io.RawIOBase):
+class _LimitedLines(io.RawIOBase):
     def __init__(self, stream: Any, path: Path):
         super().__init__()
         self._stream, self._path = stream, path
@@ -39,7 +39,7 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         chunk = self._stream.read(min(len(buffer), LONGEST_LINE))
-        # Old texts end their lines by a carriage return alone.
+        # Old text files end their lines with a carriage return only.
         if b"\n" in chunk:
             self._end = b"\n"
         end = self._end
@@ -49,8 +49,8 @@ class _Bounded(io.RawIOBase):
         first = chunk.find(end)
         if self._length + (len(chunk) if first < 0 else first) > LONGEST_LINE:
             problem = f"a line longer than {LONGEST_LINE >> 20} MiB"
-            remedy = "Give one record a line, and check that the file is what it should be."
-            raise DataError(self._path, problem, remedy, self._line)
+            advice = "Give one record per line, and check that this is the right file."
+            raise DataError(self._path, problem, advice, self._line)
         if first < 0:
             self._length += len(chunk)
         else:
@@ -65,8 +65,8 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def batches_of(lines: Iterable[str], n_lines: int) -> Iterator[list[str]]:
-    """Lines that follow each other, so many at once, or fewer where they are long."""
+def batched_lines(lines: Iterable[str], n_lines: int) -> Iterator[list[str]]:
+    """Group consecutive lines into batches of ``n_lines``, or fewer if the lines are long."""
     lines = iter(lines)
     while True:
         batch, size = [], 0

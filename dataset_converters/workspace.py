@@ -1,4 +1,4 @@
-"""A DuckDB database in a temporary folder, in which raw logs become a dataset within bounded memory."""
+"""A temporary DuckDB database that converts raw logs with bounded memory."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _MOST_THREADS = 1024
 def workspace(
     folder: str | Path, memory: str = "2GB", threads: int | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection to an empty database beside the results; it goes when the block ends.
+    """Yield a connection to an empty database, which is deleted at the end of the block.
 
-    Tables live in a file, and what exceeds the memory spills to the disk, so a conversion needs free disk space of
-    about the size of the uncompressed source, and no more memory for a larger one.
+    Tables are stored in a file, and DuckDB moves data to the disk when it reaches the memory limit. A conversion
+    therefore needs about as much free disk space as the uncompressed source, but no more memory for a larger source.
 
     Args:
-        folder: In which the temporary folder is made: the one that the dataset will be in, where there is room for it.
-        memory: Limit of the database's memory, like ``2GB``.
-        threads: Of the database; as many as processors by default.
+        folder: Folder for the temporary database. Use the output folder, which has room for the dataset.
+        memory: Memory limit of the database, like ``2GB``.
+        threads: Number of database threads. The default is one per processor.
 
     Raises:
-        SettingError: If ``memory`` or ``threads`` cannot be used.
+        SettingError: If ``memory`` or ``threads`` is invalid.
         DataError: If the memory is not enough, the folder cannot be written or the disk is full.
-        KeyboardInterrupt: If the user interrupts a statement, for which DuckDB has errors of its own.
+        KeyboardInterrupt: If the user interrupts a statement. DuckDB itself raises other errors for this.
     """
     _check_resources(memory, threads)
     folder = Path(folder)
@@ -53,42 +53,42 @@ def workspace(
             finally:
                 connection.close()
     except (duckdb.Error, OSError, RuntimeError) as error:
-        told = _told(error, folder, memory)
-        if told is None:
+        user_error = _user_error(error, folder, memory)
+        if user_error is None:
             raise
-        raise told from error
+        raise user_error from error
 
 
-def _told(error: Exception, folder: Path, memory: str) -> BaseException | None:
-    """What an error means to the user; none if it is about something else."""
+def _user_error(error: Exception, folder: Path, memory: str) -> BaseException | None:
+    """Translate an error about memory, disk or interruption for the user; None for other errors."""
     if isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted":
         return KeyboardInterrupt()
     if isinstance(error, duckdb.OutOfMemoryException) and "max_temp_directory_size" not in str(error):
-        return DataError(folder, f"the memory of {memory} is not enough", "Give more by --memory, or fewer --threads.")
+        return DataError(folder, f"the memory of {memory} is not enough", "Increase --memory, or reduce --threads.")
     if isinstance(error, duckdb.OutOfMemoryException):
-        return DataError(folder, "the disk is full", "Make room: about the size of the uncompressed source.")
-    # A transaction that cannot be written to the disk has an error of its own kind.
+        return DataError(folder, "the disk is full", "Free about as much space as the uncompressed source needs.")
+    # If DuckDB cannot write a transaction to the disk, it raises another error class.
     no_room = any(os.strerror(number) in str(error) for number in NO_ROOM)
     if not no_room and not isinstance(error, (duckdb.IOException, OSError)):
         return None
     path = getattr(error, "filename", None)
     path = path if isinstance(path, (str, Path)) else folder
     reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return DataError(path, f"the conversion cannot read or write ({reason})", "Check the disk and rights.")
+    return DataError(path, f"the conversion cannot read or write ({reason})", "Check the disk and the permissions.")
 
 
-def one_file(path: Path) -> str:
-    """The path as DuckDB's readers have to be given it: they take ``[``, ``*`` and ``?`` in a name for a pattern."""
+def escape_pattern(path: Path) -> str:
+    """Escape a path for DuckDB's readers, which treat ``[``, ``*`` and ``?`` as a pattern."""
     return glob.escape(str(path))
 
 
 def _check_resources(memory: str, threads: int | None) -> None:
-    # DuckDB takes -1 for no limit, and aborts the process where it cannot start as many threads as asked for.
-    given = _MEMORY.fullmatch(memory)
-    if given is None or not float(given[1]):
-        raise SettingError(f"memory '{memory}' cannot be used. Give one like 2GB.")
+    # DuckDB reads -1 as no limit, and aborts the process if it cannot start all the threads.
+    parsed = _MEMORY.fullmatch(memory)
+    if parsed is None or not float(parsed[1]):
+        raise SettingError(f"memory '{memory}' is invalid. Give a limit like 2GB.")
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
-        raise SettingError(f"threads {threads} cannot be used. Give 1 to {_MOST_THREADS}.")
+        raise SettingError(f"threads {threads} is invalid. Give 1 to {_MOST_THREADS}.")
 
 
 def _configure(connection: duckdb.DuckDBPyConnection, folder: Path, memory: str, threads: int | None) -> None:
@@ -98,26 +98,26 @@ def _configure(connection: duckdb.DuckDBPyConnection, folder: Path, memory: str,
             connection.execute("SET threads = ?", [threads])
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
-        raise SettingError(f"memory '{memory}' or threads {threads} cannot be used: {reason}") from None
+        raise SettingError(f"memory '{memory}' or threads {threads} is invalid: {reason}") from None
     connection.execute("SET temp_directory = ?", [str(folder / "spill")])
-    # Rows keep the order of their file: interactions of equal time are ordered by it.
+    # Rows must keep the order of their file, because it orders interactions of equal time.
     connection.execute("SET preserve_insertion_order = true")
-    # Where it takes the session for an interactive one, DuckDB prints a bar of its own.
+    # In a session that it considers interactive, DuckDB would print its own progress bar.
     connection.execute("SET enable_progress_bar_print = false")
-    # Nothing is fetched from anywhere.
+    # DuckDB must not download extensions.
     connection.execute("SET autoinstall_known_extensions = false")
     connection.execute("SET autoload_known_extensions = false")
     connection.execute("SET TimeZone = 'UTC'")
 
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list | None = None, *, label: str = "") -> None:
-    """Execute a long statement under a progress bar.
+    """Execute a long statement with a progress bar.
 
     Args:
-        connection: Of the workspace.
-        sql: One statement.
-        parameters: Its values.
-        label: What it does, for the bar, which is shown in a terminal only.
+        connection: Connection to the workspace.
+        sql: One SQL statement.
+        parameters: Values of the statement's parameters.
+        label: Label of the progress bar. Without a label or a terminal, no bar appears.
     """
     with tqdm(total=100, desc=label, unit="%", leave=False, disable=not (label and sys.stderr.isatty())) as bar:
         done = threading.Event()
@@ -142,5 +142,5 @@ def count(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list | No
 
 def only_row(connection: duckdb.DuckDBPyConnection, sql: str, parameters: list | None = None) -> tuple[Any, ...]:
     """The single row that a query returns."""
-    # All of it is fetched: DuckDB registers nothing while a result waits.
+    # Fetch the whole result, because DuckDB cannot register tables while a result is pending.
     return connection.execute(sql, parameters or []).fetchall()[0]

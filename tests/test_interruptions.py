@@ -226,9 +226,7 @@ def test_a_benchmark_ended_while_it_makes_codes_leaves_nothing_behind(command, t
     assert not psutil.wait_procs([child], timeout=10)[1]
     assert not (tmp_path / "dataset" / "toy" / "toy.code").exists()
     if number == signal.SIGTERM:
-        assert status == 143 and rest.endswith(
-            "interrupted; finished runs are kept. The same command goes on from there\n"
-        )
+        assert status == 143 and rest.endswith("interrupted; finished runs are kept. Repeat the command to resume\n")
         assert "Traceback" not in rest
     else:
         assert len(list((tmp_path / "tmp").iterdir())) == 1

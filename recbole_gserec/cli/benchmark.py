@@ -1,4 +1,4 @@
-"""``gserec benchmark``: models on datasets over seeds, compared user by user."""
+"""``gserec benchmark``: train models on datasets with several seeds and compare them user by user."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _SEED = "2020"
 def benchmark(
     context: typer.Context,
     dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Name of a dataset; can be given more than once.")
+        list[str] | None, typer.Option("--dataset", "-d", help="Name of a dataset; repeat the option for several.")
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
             "-m",
-            help="Name of a model, or its file and class, my_model.py:MyModel; can be given more than once.",
+            help="Name of a model, or its file and class (my_model.py:MyModel); repeat the option for several.",
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Models to compare: 'table2' has those of the paper's Table 2.")
+        str | None, typer.Option(help="Preset of models to compare: 'table2' has the models of the paper's Table 2.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds of the trainings, separated by commas.", show_default=_SEED)
+        str | None, typer.Option(help="Random seeds of the runs, separated by commas.", show_default=_SEED)
     ] = None,
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs and the report.")] = Path(
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for the runs and the report.")] = Path(
         "benchmark"
     ),
     data_path: DataPath = Path("dataset"),
@@ -51,20 +51,22 @@ def benchmark(
         int | None,
         typer.Option(
             min=1,
-            help="Trials with which each model is tuned on each dataset first, by its validation part.",
-            show_default="defaults are not tuned",
+            help="Tune each model on each dataset first, with this many trials on the validation part.",
+            show_default="no tuning",
         ),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Model that the others are compared with.",
-            show_default="as in the last report, else GSERec, or the best",
+            help="Model to compare the others with.",
+            show_default="as in the last report, else GSERec or the best model",
         ),
     ] = None,
-    report_only: Annotated[bool, typer.Option("--report-only", help="Report on the stored runs; train none.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Only write the report of the stored runs; train nothing.")
+    ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed/--no-retry-failed", help="Make runs again that failed before.")
+        bool, typer.Option("--retry-failed/--no-retry-failed", help="Repeat runs that failed before.")
     ] = True,
     config_file: ConfigFiles = None,
     model_settings: Annotated[
@@ -73,17 +75,17 @@ def benchmark(
             "--model-settings",
             exists=True,
             dir_okay=False,
-            help="YAML file with settings of single models, 'GSERec: {lambda_u_cl: 0.1}'; they outrank those of all.",
+            help="YAML file with settings of single models, like 'GSERec: {lambda_u_cl: 0.1}'. They override the "
+            "settings of all models.",
         ),
     ] = None,
 ) -> None:
-    """Train each model on each dataset with each seed, and compare them: the paper's Table 2 and what belongs to it.
+    """Train each model on each dataset with each seed, and compare the results as in the paper's Table 2.
 
-    Every run starts from one protocol (that of the preset 'table2') and is stored with its settings, timings and the
-    rank of every user's target. Runs that are finished are not made again: the same call goes on where it was
-    interrupted.
+    Every run uses the same protocol (that of the preset 'table2'). It stores its settings, timings and the rank of
+    every user's target. Finished runs are skipped, so repeating the command resumes an interrupted benchmark.
 
-    Any setting can follow as --name=value, for instance --epochs=50.
+    Add any setting as --name=value, for example --epochs=50.
     """
     given = parse_settings(context.args)
 
@@ -104,11 +106,11 @@ def benchmark(
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:
-            newest = "of each model, all seeds with the newest settings are reported"
-            typer.echo(f"--report-only looks at no settings and seeds: {newest}", err=True)
+            newest = "the report covers all seeds of each model with its newest settings"
+            typer.echo(f"--report-only ignores settings and seeds: {newest}", err=True)
     else:
         if reference is not None and reference not in models:
-            raise SettingError(f"--reference is '{reference}', which is not among the models")
+            raise SettingError(f"--reference '{reference}' is not one of the models. Add it with --model")
         settings_of = read_model_settings(model_settings) if model_settings else no_settings
         repeats = seeds_in(_SEED if seeds is None else seeds)
         make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
@@ -134,14 +136,14 @@ def benchmark(
         checkpoints = output.absolute() / "runs" / "DATASET" / "MODEL" / "SEED-KEY" / "checkpoint.pth"
         steps = f"gserec recommend --checkpoint FILE; gserec analyze groups --runs {output}"
         getLogger(__name__).info(f"Checkpoints: {checkpoints}\nNext: {steps}")
-    _tell_what_is_missing(outcome)
+    _report_unfinished_runs(outcome)
 
 
-def _tell_what_is_missing(outcome: Outcome | None) -> None:
+def _report_unfinished_runs(outcome: Outcome | None) -> None:
     if outcome is None or not (outcome.failed or outcome.elsewhere):
         return
     if outcome.elsewhere:
-        typer.echo(f"unfinished runs: {outcome.elsewhere}; another process is making them", err=True)
+        typer.echo(f"unfinished runs: {outcome.elsewhere}; another process is working on them", err=True)
     if outcome.failed:
-        typer.echo(f"failed runs: {outcome.failed}; the report says why", err=True)
+        typer.echo(f"failed runs: {outcome.failed}; the report gives the reasons", err=True)
     raise typer.Exit(1)

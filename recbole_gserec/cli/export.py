@@ -1,4 +1,4 @@
-"""``gserec export``: the vectors of a trained model."""
+"""``gserec export``: write the vectors of a trained model."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ def export(
     checkpoint: Annotated[
         Path, typer.Option("--checkpoint", "-c", dir_okay=False, help="Checkpoint of a trained model.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; it must not be there, or be empty.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must be new or empty.")],
     file_format: Annotated[
-        str, typer.Option("--format", help="parquet, or npy: arrays beside CSV files with the ids of their rows.")
+        str,
+        typer.Option("--format", help="File format: parquet, or npy (arrays, and CSV files with the id of each row)."),
     ] = "parquet",
     data_path: DataPathOfTraining = None,
     model: ModelOfCheckpoint = None,
 ) -> None:
-    """Write a trained model's vectors of users, items and codes with their original ids, for other systems.
+    """Write a trained model's vectors of users, items and codes with their original ids, for use in other systems.
 
-    Where the model scores by dot products, the tables of users and items are those whose products are its scores.
+    If the model scores by dot products, the products of the user and item vectors are its scores.
     """
     with while_importing():
         from recbole_gserec.model_files import named_model

@@ -15,8 +15,8 @@ from recbole_gserec.cli.user_errors import line_of
 from recbole_gserec.errors import nearest
 from recbole_gserec.interruptions import INTERRUPTED, heeded
 
-# The base of all errors of usage. Typer brings click along, of late as a copy of its own: it is found by way of an
-# error that Typer names.
+# The base class of all usage errors. Recent versions of Typer contain their own copy of click, so the class is taken
+# from an error that Typer exports.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
 _COMMANDS = ("preprocess", "convert", "analyze", "benchmark", "tune", "recommend", "export")
@@ -27,7 +27,7 @@ app = typer.Typer(
     help="Search-enhanced recommendation: data, offline stage, comparisons, sweeps and analyses.",
     no_args_is_help=True,
     add_completion=False,
-    # A defect of the library must show the plain traceback, which can be pasted into a report.
+    # A bug in the library must show the plain traceback, which a user can paste into a bug report.
     pretty_exceptions_enable=False,
 )
 
@@ -48,18 +48,19 @@ def gserec(
 
 
 _KEPT = {
-    "preprocess": "finished summaries, vectors and epochs are kept. The same command goes on from there",
-    "benchmark": "finished runs are kept. The same command goes on from there",
-    "tune": "finished trials are kept. The same command goes on from there",
-    "analyze ablation": "finished runs are kept. The same command goes on from there",
+    "preprocess": "finished summaries, vectors and epochs are kept. Repeat the command to resume",
+    "benchmark": "finished runs are kept. Repeat the command to resume",
+    "tune": "finished trials are kept. Repeat the command to resume",
+    "analyze ablation": "finished runs are kept. Repeat the command to resume",
 }
-"""What an interrupted command has done for good, by its name; all others write their files at the end."""
+"""What each command keeps when it is interrupted. All other commands write their files at the end."""
 
 
 def main() -> None:
-    """Run the command line: exit status 2 with one line for a user's error, 128 + the signal's number after a signal.
+    """Run the command line.
 
-    An interruption (130 after Ctrl-C, 143 after SIGTERM) is told in a line too.
+    A user's error prints one line and exits with status 2. An interruption also prints one line, and exits with 128 +
+    the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
     """
     with heeded(_kept):
         _run()
@@ -69,11 +70,11 @@ def _kept() -> str:
     for command, kept in _KEPT.items():
         if " ".join(sys.argv[1:]).startswith(command):
             return kept
-    return "no file is left half written. The same command begins again"
+    return "no file is left half written. Repeat the command to start again"
 
 
 def _run() -> None:
-    """Typer tells a wrong use in a box of several lines; told to leave that to its caller, it raises the error."""
+    """Run Typer without its own error output, a box of several lines, and print usage errors in one line."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("recbole_gserec").setLevel(logging.INFO)
     logging.getLogger("dataset_converters").setLevel(logging.INFO)
@@ -93,20 +94,20 @@ def _run() -> None:
         typer.echo(line, err=True)
         raise SystemExit(2) from None
     if status == INTERRUPTED:
-        # Typer's word for it.
+        # This status is how Typer reports an interruption.
         raise KeyboardInterrupt
-    # Commands return nothing; the status is that of an early exit, such as after --help.
+    # Commands return nothing. A status comes from an early exit, such as after --help.
     raise SystemExit(status or 0)
 
 
 def _hint(error: Any) -> str:
-    """For a missing option, the argument that was perhaps meant as it."""
+    """Suggest which of the arguments may be a mistyped form of a missing option."""
     wanted = getattr(getattr(error, "param", None), "opts", ())
     if type(error).__name__ != "MissingParameter":
         return ""
-    given = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
-    slips = [name for name in given if name not in wanted and nearest(name, wanted)]
-    return f" Is '{slips[0]}' meant as it?" if slips else ""
+    written = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")]
+    slips = [name for name in written if name not in wanted and nearest(name, wanted)]
+    return f" Did you mistype it as '{slips[0]}'?" if slips else ""
 
 
 if __name__ == "__main__":

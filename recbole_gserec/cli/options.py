@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-# Any setting can be given besides the options, as with RecBole's own command.
+# Like RecBole's own command, these commands accept any setting besides their options.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 DataPath = Annotated[Path, typer.Option("--data-path", "--data_path", file_okay=False, help="Folder of all datasets.")]
@@ -19,7 +19,7 @@ DataPathOfTraining = Annotated[
         "--data_path",
         file_okay=False,
         help="Folder of all datasets.",
-        show_default="where it was at the training",
+        show_default="the folder used in training",
     ),
 ]
 
@@ -41,6 +41,6 @@ ConfigFiles = Annotated[
         "--config_files",
         exists=True,
         dir_okay=False,
-        help="YAML file with settings; can be given more than once.",
+        help="YAML file with settings; repeat the option for several.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""What commands are given as text, read."""
+"""Parsing of command-line arguments: settings, names and seeds."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _ONE_DASH = re.compile(r"-([A-Za-z_][\w-]+)(=.*)?", re.DOTALL)
 _MODEL_FILE = re.compile(r"(?:(?!\.py:).)+\.py:\w+")
 """One file and class, and not several with spaces between."""
 _NAMES = "model dataset config_files config-files checkpoint user users seeds output data_path data-path".split()
-"""Names that are often given with one dash, and then read as a short option and its value: ``-m odel``."""
+"""Names that users often write with one dash. Typer would read ``-model`` as the short option ``-m`` and ``odel``."""
 
 
 def check_dashes(arguments: Iterable[str]) -> None:
-    """Refuse a long name after one dash.
+    """Reject long option names that follow a single dash.
 
     Raises:
-        SettingError: Saying how it is written.
+        SettingError: For such a name, with the correct form.
     """
     for argument in arguments:
         found = _ONE_DASH.fullmatch(argument)
         if found and (found[2] or found[1] in _NAMES):
-            raise SettingError(f"argument '{argument}': long names take two dashes. Did you mean '-{argument}'?")
+            raise SettingError(f"argument '{argument}': long names need two dashes. Did you mean '-{argument}'?")
 
 
 def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
     """Read arguments of the form ``--name=value``; see :func:`read_value`.
 
     Raises:
-        SettingError: For an argument of another form, or a value that is huge or endless.
+        SettingError: If an argument has another form, or its value is too large or refers to itself.
     """
     # Help and mistyped names do without YAML.
     from recbole_gserec.yaml_values import read_value
@@ -47,20 +47,25 @@ def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
-def names_in(given: list[str] | None) -> list[str]:
-    """Distinct names; several can be given at once, separated by commas. The path of a model's file may have spaces."""
-    parts = [part.strip() for text in given or [] for part in text.split(",")]
+def names_in(values: list[str] | None) -> list[str]:
+    """Distinct names from repeated options, each with one or several names separated by commas or spaces.
+
+    The path of a model's file may contain spaces.
+    """
+    parts = [part.strip() for text in values or [] for part in text.split(",")]
     names = ([part] if _MODEL_FILE.fullmatch(part) else part.split() for part in parts)
     return list(dict.fromkeys(name for several in names for name in several))
 
 
 def seeds_in(text: str) -> list[int]:
-    """Seeds in a text, separated by commas.
+    """Read seeds separated by commas.
 
     Raises:
-        SettingError: For anything else.
+        SettingError: If one is not a whole number.
     """
     try:
         return [int(seed) for seed in text.replace(",", " ").split()]
     except ValueError as error:
-        raise SettingError(f"--seeds is '{text}'; it takes whole numbers, separated by commas") from error
+        raise SettingError(
+            f"--seeds '{text}' is not a list of whole numbers. Separate them by commas: 2020,2021"
+        ) from error

@@ -1,4 +1,4 @@
-"""Options of commands that make runs of a benchmark: how many at once, where, and with what."""
+"""Options for how benchmark runs are executed: how many at once, where, and on which hardware."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Runs at once; more than one are made on Ray.",
-        show_default="1, or as many as the Ray cluster has room for",
+        help="Number of runs at once; more than one requires Ray.",
+        show_default="1, or as many as fit on the Ray cluster",
     ),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Address of a Ray cluster; it shares the folders of the datasets and the runs.")
+    str | None, typer.Option(help="Address of a Ray cluster that shares the folders of the datasets and the runs.")
 ]
 CpusPerRun = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Processors of a run.",
+        help="Processors per run.",
         show_default="all, or an even share, up to OMP_NUM_THREADS; 1 on a cluster",
     ),
 ]
 GpusPerRun = Annotated[
     float | None,
-    typer.Option(min=0, help="GPUs of a run; parts of one are possible on Ray.", show_default="1 if there are any"),
+    typer.Option(min=0, help="GPUs per run; on Ray also a fraction.", show_default="1 if there are any"),
 ]
 
 
 def pool_maker(
     workers: int | None, address: str | None, cpus: int | None, gpus: float | None, settings: Mapping[str, Any]
 ) -> Callable[[], Pool]:
-    """What makes the pool that the options ask for; Ray is started when it is called.
+    """Return a function that makes the pool the options describe. Ray starts only when the function is called.
 
     Raises:
-        SettingError: If the settings choose a GPU and Ray gives them out.
+        SettingError: If the settings choose a GPU although Ray assigns GPUs.
     """
     on_ray = address is not None or (workers or 1) > 1
     if on_ray and "gpu_id" in settings:
-        raise SettingError("gpu_id: on Ray, GPUs are given out by Ray; see --gpus-per-run")
+        raise SettingError("gpu_id: Ray assigns the GPUs. Use --gpus-per-run instead")
 
     def make_pool() -> Pool:
         if not on_ray:

@@ -1,4 +1,4 @@
-"""``gserec preprocess``: the codes of a dataset's users."""
+"""``gserec preprocess``: compute the codes of a dataset's users."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ def preprocess(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
     summarizer: Annotated[
         str | None,
-        typer.Option(help="What summarises histories: template, vllm, transformers, openai.", show_default="template"),
+        typer.Option(
+            help="Summarizer of user histories: template, vllm, transformers, openai.", show_default="template"
+        ),
     ] = None,
-    llm: Annotated[str | None, typer.Option(help="Language model: a folder, or its name on a hub or server.")] = None,
+    llm: Annotated[str | None, typer.Option(help="Language model: a folder, or a name on a hub or server.")] = None,
     llm_base_url: Annotated[
-        str | None, typer.Option("--llm-base-url", "--llm_base_url", help="Address of the server, for openai.")
+        str | None,
+        typer.Option("--llm-base-url", "--llm_base_url", help="Address of the server for --summarizer=openai."),
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="What turns summaries into vectors: tfidf, bge-m3, flag:NAME, sentence-transformers:NAME.",
+            help="Encoder of summaries: tfidf, bge-m3, flag:NAME, sentence-transformers:NAME.",
             show_default="tfidf",
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings to start from: 'paper' has the paper's language model and encoder.")
+        str | None, typer.Option(help="Preset of settings: 'paper' has the paper's language model and encoder.")
     ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="Make summaries and vectors on Ray.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Compute summaries and vectors on Ray.")] = False,
     ray_workers: Annotated[
-        int | None, typer.Option("--ray-workers", help="Workers on Ray, each with a model of its own; implies --ray.")
+        int | None, typer.Option("--ray-workers", help="Number of Ray workers, each with its own model; implies --ray.")
     ] = None,
     config_file: ConfigFiles = None,
     data_path: Annotated[
@@ -45,9 +48,9 @@ def preprocess(
         typer.Option("--data-path", "--data_path", help="Folder of all datasets.", show_default="dataset"),
     ] = None,
 ) -> None:
-    """Summarise users' histories, turn the summaries into vectors and these into codes: DATASET.code.
+    """Summarize users' histories, encode the summaries as vectors, and quantize the vectors to codes: DATASET.code.
 
-    Any setting can follow as --name=value, for instance --rq_epochs=100.
+    Add any setting as --name=value, for example --rq_epochs=100.
     """
     settings = parse_settings(context.args)
     options = {
@@ -67,7 +70,9 @@ def preprocess(
 
     files = [preset_file(preset)] if preset else []
     files += config_file or []
-    given = {**read_config_files(files), **settings}
-    typer.echo(preprocess_dataset(dataset, given))
-    place = f" --data_path={shlex.quote(str(given['data_path']))}" if given.get("data_path") else ""
-    getLogger(__name__).info(f"Next: run_recbole --model=GSERec --dataset={shlex.quote(dataset)}{place}")
+    requested = {**read_config_files(files), **settings}
+    typer.echo(preprocess_dataset(dataset, requested))
+    data_path_argument = (
+        f" --data_path={shlex.quote(str(requested['data_path']))}" if requested.get("data_path") else ""
+    )
+    getLogger(__name__).info(f"Next: run_recbole --model=GSERec --dataset={shlex.quote(dataset)}{data_path_argument}")

@@ -1,4 +1,4 @@
-"""``gserec recommend``: top-K items from a trained model."""
+"""``gserec recommend``: the top K items of a trained model."""
 
 from __future__ import annotations
 
@@ -17,51 +17,60 @@ def recommend(
         Path, typer.Option("--checkpoint", "-c", dir_okay=False, help="Checkpoint of a trained model.")
     ],
     user: Annotated[
-        list[str] | None, typer.Option("--user", "-u", help="Original id of a user; can be given more than once.")
+        list[str] | None, typer.Option("--user", "-u", help="Original id of a user; repeat the option for several.")
     ] = None,
     users: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Text file with an original id of a user a line.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Text file with one original user id per line.")
     ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items for each user.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Number of items for each user.")] = 10,
     exclude_seen: Annotated[
         bool,
         typer.Option(
             "--exclude-seen/--include-seen",
-            help="Leave out items that the user interacted with, or clicked in a search.",
+            help="Leave out items that the user interacted with or clicked in a search.",
         ),
     ] = True,
     all_items: Annotated[
         bool,
-        typer.Option("--all-items", help="Recommend items too without any interaction, as those clicked in searches."),
+        typer.Option(
+            "--all-items", help="Also recommend items without interactions, such as those only clicked in searches."
+        ),
     ] = False,
     new_interactions: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Interactions after the training, with the columns of .inter."),
+        typer.Option(
+            exists=True, dir_okay=False, help="File of interactions after the training, with the columns of .inter."
+        ),
     ] = None,
     new_searches: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Searches after the training, with the columns of .search."),
+        typer.Option(
+            exists=True, dir_okay=False, help="File of searches after the training, with the columns of .search."
+        ),
     ] = None,
     new_queries: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Words of queries of these, with the columns of .query."),
+        typer.Option(
+            exists=True, dir_okay=False, help="File with the words of their queries, with the columns of .query."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            dir_okay=False, help="File to write: .parquet, .csv or .jsonl.", show_default="CSV on the standard output"
+            dir_okay=False, help="File to write: .parquet, .csv or .jsonl.", show_default="CSV on standard output"
         ),
     ] = None,
     data_path: DataPathOfTraining = None,
     model: ModelOfCheckpoint = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Users at once; less where memory asks for it.", show_default="256")
+        int | None,
+        typer.Option(min=1, help="Number of users at once; reduced automatically to save memory.", show_default="256"),
     ] = None,
 ) -> None:
-    """Recommend the best items to users, by any model of this package or of RecBole, from its checkpoint.
+    """Recommend the best items to users, from a checkpoint of any model of this package or of RecBole.
 
-    All events of the dataset are taken to have happened, those of the validation and test part too: these are the next
-    items as of now. New events of users can be given without training again.
+    The model sees all events of the dataset, including those of the validation and test parts, and predicts the next
+    items. You can add new events of users without training again.
     """
     with while_importing():
         from recbole_gserec.model_files import named_model

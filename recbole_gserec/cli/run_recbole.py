@@ -1,4 +1,4 @@
-"""``run_recbole``: RecBole's own launcher, for its models and ours."""
+"""``run_recbole``: a launcher like RecBole's own, for RecBole's models and ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAGS = ("model", "dataset", "config_files", "nproc", "ip", "port", "world_size"
 
 def main() -> None:
     """Entry point of the console script."""
-    with heeded(lambda: "the training is not over. The same command begins it again; codes that are made are kept"):
+    with heeded(lambda: "training did not finish. Repeat the command to start again; finished codes are kept"):
         try:
             run(sys.argv[1:])
         except Exception as error:
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     check_model(model)
     _check_flags(args.settings, known_settings(model))
     if model_settings(model):
-        # Config, which reads the arguments too, only warns of them.
+        # RecBole's Config also reads the arguments, but only warns about unknown names.
         check_names(args.settings, model)
     default = ML_100K if is_search_aware(model) else RECBOLE_DATASET
     dataset = args.dataset or in_files.get("dataset") or default
@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a wrong argument in one line, as all other errors are told."""
+    """Raises a SettingError for a wrong argument, so that it prints one line like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingError(message)
@@ -83,8 +83,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="run_recbole",
         description="Train and evaluate a model of RecBole or of recbole-gserec.",
-        epilog="Every other setting is given as --name=value, for instance --learning_rate=0.001.",
-        allow_abbrev=False,  # Config reads the arguments too, and would take a shortened one for a setting.
+        epilog="Add any setting as --name=value, for example --learning_rate=0.001.",
+        allow_abbrev=False,  # RecBole's Config also reads the arguments, and takes an abbreviation for a setting.
     )
     parser.add_argument(
         "--model", "-m", help=f"name of the model, or file and class, my_model.py:MyModel (default: {RECBOLE_MODEL})"
@@ -105,29 +105,31 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     for flag in FLAGS:
         if getattr(args, flag) == "":
             raise SettingError(f"argument --{flag}: no value given")
-    # RecBole starts no process, and says nothing, where they are none.
+    # With an invalid number, RecBole silently starts no process.
     for flag, fits, wanted in (
         ("nproc", args.nproc >= 1, "a whole number of at least 1"),
         ("world_size", args.world_size >= 1 or args.world_size == -1, "a whole number of at least 1, or -1 for nproc"),
         ("group_offset", args.group_offset >= 0, "a whole number of at least 0"),
     ):
         if not fits:
-            raise SettingError(f"argument --{flag}: it takes {wanted}")
+            raise SettingError(f"argument --{flag}: the value must be {wanted}")
     args.settings = []
     for setting in settings:
         name, equals, value = setting.removeprefix("--").partition("=")
         if not (setting.startswith("--") and name and equals):
             near = nearest(name, FLAGS) if setting.startswith("--") else None
             hint = f". Did you mean '--{near}'?" if near else ""
-            raise SettingError(f"argument '{setting}': settings are written --name=value{hint}")
+            raise SettingError(f"argument '{setting}': write settings as --name=value{hint}")
         if "=" in value:
-            raise SettingError(f"argument '{setting}': RecBole reads no value with '=' in it; use --config_files")
+            raise SettingError(
+                f"argument '{setting}': RecBole cannot read a value that contains '='. Use --config_files"
+            )
         args.settings.append(name)
     return args
 
 
 def _check_flags(names: list[str], known: Container[str]) -> None:
-    """Refuse a mistyped flag, which would be passed on as a setting: the default model would be trained instead."""
+    """Reject a mistyped flag. It would pass as a setting, and the default model would be trained."""
     unknown = [name for name in names if name not in known]
     for name in unknown:
         if nearest(name, FLAGS):
@@ -139,7 +141,7 @@ def _print_metrics(model: str, dataset: str, result: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("metric", "validation", "test", title=f"{model} on {dataset}")
-    # Either is None where the split has no such part.
+    # A result is None if the split does not have that part.
     valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
     for metric in {**valid, **test}:
         table.add_row(metric, *(f"{part[metric]:.4f}" if metric in part else "" for part in (valid, test)))

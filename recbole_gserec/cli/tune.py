@@ -23,56 +23,57 @@ def tune(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Search space: a YAML file, or a text file as RecBole's hyper.test.",
-            show_default="that of the model",
+            help="Search space: a YAML file, or a text file like RecBole's hyper.test.",
+            show_default="the model's own space",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Trials; a grid has as many as combinations.")] = 20,
+    samples: Annotated[int, typer.Option(min=1, help="Number of trials; a grid search tries every combination.")] = 20,
     search: Annotated[
-        str, typer.Option(help="random, grid, or a search of Ray Tune: optuna, hyperopt, bayesopt, …")
+        str, typer.Option(help="Search method: random, grid, or one of Ray Tune: optuna, hyperopt, bayesopt, …")
     ] = "random",
     scheduler: Annotated[
         str,
         typer.Option(
-            help="asha stops weak trials early; fifo stops none; pbt lets weak trials go on from good ones, with "
-            "settings near theirs."
+            help="Scheduler: asha stops weak trials early; fifo stops none; pbt restarts weak trials from good ones "
+            "with similar settings."
         ),
     ] = "asha",
     grace_period: Annotated[
         int,
-        typer.Option(min=1, help="Epochs before asha may stop a trial, or between two exchanges of pbt."),
+        typer.Option(min=1, help="Epochs before asha may stop a trial, or between two pbt exchanges."),
     ] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the trainings and of the search.")] = 2020,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the trials and of the search.")] = 2020,
     output: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of all sweeps; this one is <output>/<dataset>/<model>.")
+        Path, typer.Option(file_okay=False, help="Folder of all sweeps; this sweep goes to <output>/<dataset>/<model>.")
     ] = Path("tune"),
     data_path: DataPath = Path("dataset"),
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once.", show_default="as many as have processors and GPUs")
+        int | None,
+        typer.Option(min=1, help="Number of trials at once.", show_default="as many as processors and GPUs allow"),
     ] = None,
     cpus: Annotated[
         int | None,
-        typer.Option(min=1, help="Processors of a trial.", show_default="1, or an even share up to OMP_NUM_THREADS"),
+        typer.Option(min=1, help="Processors per trial.", show_default="1, or an even share up to OMP_NUM_THREADS"),
     ] = None,
     gpus: Annotated[
         float | None,
-        typer.Option(min=0, help="GPUs of a trial; parts of one are possible.", show_default="1 if there are any"),
+        typer.Option(min=0, help="GPUs per trial; fractions are allowed.", show_default="1 if there are any"),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster; it shares the folders of datasets and sweeps.")
+        str | None, typer.Option(help="Address of a Ray cluster that shares the folders of the datasets and sweeps.")
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="Best trials whose checkpoints are kept.")] = 3,
+    keep: Annotated[int, typer.Option(min=1, help="Number of best trials whose checkpoints are kept.")] = 3,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed/--no-retry-failed", help="Make trials again that failed before.")
+        bool, typer.Option("--retry-failed/--no-retry-failed", help="Repeat trials that failed before.")
     ] = True,
     config_file: ConfigFiles = None,
 ) -> None:
-    """Search good settings of a model on a dataset, by its validation part.
+    """Search for good settings of a model on the validation part of a dataset.
 
-    Trials run on Ray Tune. Interrupted, the same call goes on where it was. The test part is evaluated once, for the
-    winner, whose settings are written to best.yaml: run_recbole --config_files=best.yaml.
+    Trials run on Ray Tune. Repeating the command resumes an interrupted sweep. Only the best trial is evaluated on the
+    test part. Its settings are written to best.yaml: run_recbole --config_files=best.yaml.
 
-    Any setting can follow as --name=value, for instance --epochs=50; one that the space has too is then not tried.
+    Add any setting as --name=value, for example --epochs=50. A setting fixed this way is not searched.
     """
     given = parse_settings(context.args)
 
@@ -90,8 +91,8 @@ def tune(
     place = Place(workers, address, cpus, gpus)
     result = run_search(request, place, n_kept=keep, retry_failed=retry_failed)
     test = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
-    typer.echo(f"test, by the winner: {test}")
-    typer.echo(f"settings of the winner: {result.best_file}\nreport: {result.report}")
+    typer.echo(f"test result of the best trial: {test}")
+    typer.echo(f"settings of the best trial: {result.best_file}\nreport: {result.report}")
     if result.n_failed:
-        typer.echo(f"failed trials: {result.n_failed}; the report says why", err=True)
+        typer.echo(f"failed trials: {result.n_failed}; the report gives the reasons", err=True)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Which errors a command tells in one line, and which are defects that must show where they happened."""
+"""Tell errors of the user, which a command reports in one line, from bugs, which need a traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODELS = ("recbole.model.",)
 
 
 def line_of(error: BaseException) -> str | None:
-    """What a command says of an error; None for a defect of this package."""
+    """The line that a command prints for an error; None for a bug in this package."""
     if is_the_users(error):
         return f"error: {one_line(error)}"
     frames = _frames(error)
@@ -26,23 +26,23 @@ def line_of(error: BaseException) -> str | None:
         name = _name(frame)
         what = f"{type(error).__name__}: {one_line(error)}"
         return (
-            f"error: a model of RecBole's own fails on this data or with these settings: {what} "
-            f"({name}, line {line}; the log file has the traceback)"
+            f"error: a RecBole model fails on this data or with these settings: {what} "
+            f"({name}, line {line}; see the log file for the traceback)"
         )
     return None
 
 
 def is_the_users(error: BaseException) -> bool:
-    """Whether the error is about what the user gave: ours say so; RecBole raises such while reading it."""
-    # An error of YAML has imported it; other commands may do without.
+    """Whether the user's input caused the error: one of our own classes, or raised while RecBole reads input."""
+    # If YAML raised the error, it is imported. Commands that need no YAML do not import it.
     yaml = sys.modules.get("yaml")
     if isinstance(error, (GSERecError, OSError)) or is_missing_library(error):
         return True
     if yaml is not None and isinstance(error, yaml.YAMLError):
         return True
     frames = _frames(error)
-    # What RecBole's readers call of other libraries fails on the user's content too. What they call of this package
-    # has errors of its own for that; others are defects.
+    # The libraries that RecBole's readers call also fail on the user's input. Code of this package raises its own
+    # errors for wrong input; any other error in it is a bug.
     names = [_name(frame) for frame, _ in frames]
     ours_or_recbole = [name for name in names if name.split(".")[0] in ("recbole", "recbole_gserec")]
     if not ours_or_recbole or ours_or_recbole[-1].startswith("recbole_gserec"):
@@ -59,13 +59,13 @@ def is_the_users(error: BaseException) -> bool:
 
 
 def _is_refusal(frame: FrameType, line: int) -> bool:
-    """Whether a line raises an error on purpose."""
+    """Whether a line of code raises an error on purpose."""
     statement = linecache.getline(frame.f_code.co_filename, line).strip()
     return statement.startswith(("raise ", "assert "))
 
 
 def _is_of_a_model(frames: list[tuple[FrameType, int]]) -> bool:
-    """Whether one of RecBole's own models was at work; those of this package are built on parts of theirs."""
+    """Whether one of RecBole's own models was running. Models of this package also use parts of RecBole's."""
     names = [_name(frame) for frame, _ in frames]
     return any(name.startswith(_MODELS) for name in names) and not any(
         name.startswith("recbole_gserec.models") for name in names
@@ -81,7 +81,7 @@ def _name(frame: FrameType) -> str:
 
 
 def _log_traceback(error: Exception) -> None:
-    """Write an error in full to the file of RecBole's log alone."""
+    """Write the full traceback to RecBole's log file, and only there."""
     record: Any = logging.LogRecord("recbole", logging.ERROR, "", 0, "%s", ("the run failed",), None)
     record.exc_info = (type(error), error, error.__traceback__)
     for handler in logging.getLogger().handlers:

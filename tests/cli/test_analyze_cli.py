@@ -59,7 +59,7 @@ def test_what_an_ablation_is_asked_for(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablation, "analyze_ablation", analyze_ablation)
     result = run("ablation", "-d", "toy", "--without", "mca,graph", "--seeds", "1,2", "--epochs=3", "--quantiles", 2)
-    assert result.exit_code == 1 and "runs that did not finish: 3" in result.output
+    assert result.exit_code == 1 and "unfinished runs: 3" in result.output
     ((request, pool),) = asked
     assert (request.dataset, request.seeds, request.settings) == ("toy", [1, 2], {"epochs": 3})
     assert [variant.name for variant in request.variants] == ["graph", "mca"]

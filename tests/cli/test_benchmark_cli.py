@@ -111,8 +111,8 @@ def test_one_worker_needs_no_ray(called):
 def test_a_report_alone(called):
     assert run("--report-only").exit_code == 0
     result = run("--report-only", *TOY, "--output", "o", "--reference", "BPR", "--epochs=3")
-    assert result.exit_code == 0 and "--report-only looks at no settings and seeds" in result.output
-    assert "--report-only looks at no settings and seeds" in run("--report-only", "--seeds", "1").output
+    assert result.exit_code == 0 and "--report-only ignores settings and seeds" in result.output
+    assert "--report-only ignores settings and seeds" in run("--report-only", "--seeds", "1").output
     assert called.trained == []
     assert called.reported == [
         (Path("benchmark"), None, None, None, None),
@@ -124,8 +124,8 @@ def test_a_report_alone(called):
 @pytest.mark.parametrize(
     ("outcome", "told"),
     [
-        (Outcome(1, 2, 0, frozenset()), "failed runs: 2; the report says why"),
-        (Outcome(1, 0, 3, frozenset()), "unfinished runs: 3; another process is making them"),
+        (Outcome(1, 2, 0, frozenset()), "failed runs: 2; the report gives the reasons"),
+        (Outcome(1, 0, 3, frozenset()), "unfinished runs: 3; another process is working on them"),
     ],
 )
 def test_an_incomplete_comparison_is_reported_and_told_by_the_exit_status(called, outcome, told):
@@ -138,11 +138,11 @@ def test_an_incomplete_comparison_is_reported_and_told_by_the_exit_status(called
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*TOY, "--seeds", "a"], "--seeds is 'a'; it takes whole numbers"),
+        ([*TOY, "--seeds", "a"], "--seeds 'a' is not a list of whole numbers"),
         ([*TOY, "--preset", "table3"], "there is no preset 'table3'"),
         ([*TOY, "--preset", "paper"], "there is no preset 'paper'"),
-        ([*TOY, "--reference", "GSERec"], "--reference is 'GSERec', which is not among the models"),
-        ([*TOY, "--workers", "2", "--gpu_id=1"], "gpu_id: on Ray"),
+        ([*TOY, "--reference", "GSERec"], "--reference 'GSERec' is not one of the models"),
+        ([*TOY, "--workers", "2", "--gpu_id=1"], "gpu_id: Ray assigns the GPUs"),
         ([*TOY, "epochs=3"], "'epochs=3' is not understood"),
     ],
 )

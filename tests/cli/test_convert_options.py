@@ -110,13 +110,16 @@ def test_dates_are_of_utc_wherever_one_is(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--since", "2024-13-01"], "since '2024-13-01' is no date. Give one like 2024-01-31, or seconds since 1970."),
-        (["--until", "yesterday"], "until 'yesterday' is no date"),
-        (["--since", ""], "since '' is no date"),
-        (["--since", "20240131"], "since 20240131 may be a date or a number of seconds"),
+        (
+            ["--since", "2024-13-01"],
+            "since '2024-13-01' is not a date. Give a date like 2024-01-31, or seconds since 1970.",
+        ),
+        (["--until", "yesterday"], "until 'yesterday' is not a date"),
+        (["--since", ""], "since '' is not a date"),
+        (["--since", "20240131"], "since 20240131 can be a date or a number of seconds"),
         (["--since", "nan"], "since nan is not a time"),
         (["--until", "inf"], "until inf is not a time"),
-        (["--since", "2024-02-01", "--until", "2024-01-31"], "nothing lies between since"),
+        (["--since", "2024-02-01", "--until", "2024-01-31"], "is not before until"),
         (["--k-core", "-1"], "k_core -1 is negative"),
         (["--min-searches=-2"], "min_searches -2 is negative"),
     ],
@@ -168,12 +171,12 @@ def test_help_shows_every_option_and_its_default():
 def test_errors_of_the_command_are_one_line(monkeypatch, capsys, tmp_path):
     arguments = ["convert", "ml-100k", "--output", str(tmp_path / "dataset")]
     for more, problem in (
-        (["--since", "31.01.2024"], "error: since '31.01.2024' is no date."),
-        (["--words", "letters"], "error: words can be text or spaces, not 'letters'."),
-        (["--bad-rows", "ignore"], "error: bad_rows can be error or skip, not 'ignore'."),
-        (["--memory", "lots"], "error: memory 'lots' cannot be used."),
-        (["--threads", "0"], "error: threads 0 cannot be used."),
-        (["--k-core", "9999"], f"error: {tmp_path / 'dataset' / 'ml-100k-search'}: no interaction is left"),
+        (["--since", "31.01.2024"], "error: since '31.01.2024' is not a date."),
+        (["--words", "letters"], "error: words must be text or spaces, not 'letters'."),
+        (["--bad-rows", "ignore"], "error: bad_rows must be error or skip, not 'ignore'."),
+        (["--memory", "lots"], "error: memory 'lots' is invalid."),
+        (["--threads", "0"], "error: threads 0 is invalid."),
+        (["--k-core", "9999"], f"error: {tmp_path / 'dataset' / 'ml-100k-search'}: no interactions are left"),
         (["--kcore", "5"], ("error: No such option: --kcore", "error: No such option '--kcore'")),
     ):
         monkeypatch.setattr(sys, "argv", ["gserec", *arguments, *more])

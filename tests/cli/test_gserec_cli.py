@@ -81,7 +81,7 @@ def test_settings_are_yaml(argument, value):
 
 @pytest.mark.parametrize("argument", ["rq_epochs=60", "--rq_epochs", "60", "-x=1", "--=1"])
 def test_arguments_of_another_form_are_refused(argument):
-    with pytest.raises(SettingError, match="Give settings as --name=value|long names take two dashes"):
+    with pytest.raises(SettingError, match="Give settings as --name=value|long names need two dashes"):
         parse_settings([argument])
 
 
@@ -95,7 +95,7 @@ def test_interruption_is_a_line_and_status_130(stage, monkeypatch, capfd):
     stage.error = KeyboardInterrupt()
     assert run_main(monkeypatch, "preprocess", "--dataset", "d") == 130
     told = capfd.readouterr().err
-    assert told == "interrupted; finished summaries, vectors and epochs are kept. The same command goes on from there\n"
+    assert told == "interrupted; finished summaries, vectors and epochs are kept. Repeat the command to resume\n"
 
 
 def test_what_an_interrupted_command_has_kept_is_told_of_commands_that_there_are(monkeypatch):

@@ -136,10 +136,10 @@ def test_options_of_distributed_training(command, started):
     ("arguments", "message"),
     [
         (["--learning_rat=0.1"], "unknown setting 'learning_rat'. Did you mean 'learning_rate'?"),
-        (["--epochs", "5"], "argument '--epochs': settings are written --name=value"),
-        (["epochs=5"], "argument 'epochs=5': settings are written --name=value"),
-        (["--=5"], "argument '--=5': settings are written --name=value"),
-        (["--checkpoint_dir=a=b"], "argument '--checkpoint_dir=a=b': RecBole reads no value with '=' in it"),
+        (["--epochs", "5"], "argument '--epochs': write settings as --name=value"),
+        (["epochs=5"], "argument 'epochs=5': write settings as --name=value"),
+        (["--=5"], "argument '--=5': write settings as --name=value"),
+        (["--checkpoint_dir=a=b"], "argument '--checkpoint_dir=a=b': RecBole cannot read a value that contains '='"),
         (["--embedding_size=large"], "embedding_size is 'large'; it takes a whole number of at least 1"),
         (["--his_cl=none"], "his_cl"),
         (["--config_files=none.yaml"], "none.yaml: file not found. Check the path"),
@@ -168,15 +168,15 @@ def test_options_of_distributed_training(command, started):
         (["--additional_feat_suffix=['search','code']"], "; GSERec also reads 'query'"),
         (["--learner=foo"], "learner is 'foo'; it takes 'adam' or"),
         (["--use_gpu=maybe"], "use_gpu is 'maybe'; it takes True or False"),
-        (["--nproc=0"], "argument --nproc: it takes a whole number of at least 1"),
+        (["--nproc=0"], "argument --nproc: the value must be a whole number of at least 1"),
         (["--nproc=two"], "argument --nproc: invalid int value: 'two'"),
-        (["--world_size=0"], "argument --world_size: it takes a whole number of at least 1, or -1"),
-        (["--group_offset=-1"], "argument --group_offset: it takes a whole number of at least 0"),
+        (["--world_size=0"], "argument --world_size: the value must be a whole number of at least 1, or -1"),
+        (["--group_offset=-1"], "argument --group_offset: the value must be a whole number of at least 0"),
         (["--config_files="], "argument --config_files: no value given"),
         (["--port"], "argument --port: expected one argument"),
-        (["-dataset=toy"], "argument '-dataset=toy': long names take two dashes. Did you mean '--dataset=toy'?"),
-        (["-learning_rate=1"], "argument '-learning_rate=1': long names take two dashes"),
-        (["--modle", "GSERec"], "argument '--modle': settings are written --name=value. Did you mean '--model'?"),
+        (["-dataset=toy"], "argument '-dataset=toy': long names need two dashes. Did you mean '--dataset=toy'?"),
+        (["-learning_rate=1"], "argument '-learning_rate=1': long names need two dashes"),
+        (["--modle", "GSERec"], "argument '--modle': write settings as --name=value. Did you mean '--model'?"),
         (["--device=cuda"], "unknown setting 'device'. Set gpu_id to choose a GPU (--gpu_id=0), or use_gpu"),
         (["--checkpoint_dir=2024"], "checkpoint_dir is 2024; it takes a text"),
         (["--load_col={'inter': ['user_id', 'item_id']}"], "reads the column 'timestamp' of .inter (TIME_FIELD)"),
@@ -286,7 +286,7 @@ def test_interruption_is_not_an_error(command, monkeypatch, capfd):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
-    assert capfd.readouterr().err.startswith("interrupted; the training is not over. The same command begins it again")
+    assert capfd.readouterr().err.startswith("interrupted; training did not finish. Repeat the command to start again")
 
 
 def test_messages_are_one_line(command, monkeypatch, capsys):
@@ -325,7 +325,7 @@ def test_defaults_named_are_those_used():
         (
             "SASRec",
             "--hidden_act=foo",
-            "a model of RecBole's own fails on this data or with these settings: KeyError: ",
+            "a RecBole model fails on this data or with these settings: KeyError: ",
         ),
         ("NeuMF", "--mlp_hidden_size=12", "fails on this data or with these settings: TypeError: "),
         ("NCL", "--epochs=1", "the library 'faiss' is needed for this and not installed: pip install faiss-cpu"),

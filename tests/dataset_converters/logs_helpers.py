@@ -50,27 +50,29 @@ def written(path: Path, names: Sequence[str], rows: Sequence[Sequence], *, newli
 
 
 class Read:
-    """What is read of some logs: every good row, every kind of bad row, and what was understood."""
+    """What is read from some logs: every good row, every kind of bad row, and the interpretations."""
 
     def __init__(self, interactions: Path, searches: Path, items: Path | None = None, **settings: object):
         self.settings = LogSettings(**settings)
         self.logs = inspect_logs(interactions, searches, items, self.settings)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            self.understood = {
+            self.interpretations = {
                 log.role: log
-                for log in logs_steps.read(
-                    connection, self.logs, self.settings, lambda table, _: bad_rows.take_out(connection, table)
+                for log in logs_steps.read_logs(
+                    connection, self.logs, self.settings, lambda table, _: bad_rows.remove_bad_rows(connection, table)
                 )
             }
-            self.warnings = logs_steps.check(connection, self.logs, list(self.understood.values()), self.settings)
+            self.warnings = logs_steps.check_logs(
+                connection, self.logs, list(self.interpretations.values()), self.settings
+            )
             self.lines = {
                 role: [
                     line for (line,) in connection.execute(f"SELECT line FROM read_{role} ORDER BY place").fetchall()
                 ]
-                for role in self.understood
+                for role in self.interpretations
             }
-            logs_steps.fill(connection, list(self.understood.values()), self.settings)
+            logs_steps.fill_tables(connection, list(self.interpretations.values()), self.settings)
             self.interactions = connection.execute(
                 "SELECT user, item, time FROM interactions ORDER BY place"
             ).fetchall()
@@ -81,8 +83,8 @@ class Read:
 
     def bad(self, role: str = "interactions") -> dict[str, int]:
         """How many rows have each problem."""
-        return {bad.problem: bad.rows for bad in self.understood[role].bad_rows}
+        return {bad.problem: bad.rows for bad in self.interpretations[role].bad_rows}
 
     def bad_lines(self, role: str = "interactions") -> list[int]:
         """The lines of the bad rows that are named."""
-        return sorted(line for bad in self.understood[role].bad_rows for line in bad.lines)
+        return sorted(line for bad in self.interpretations[role].bad_rows for line in bad.lines)

@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dataset_converters.amazon import convert_amazon, name_of
+from dataset_converters.amazon import convert_amazon, default_name
 from dataset_converters.choices import AS_WORDS, Filters, Options, Recipe
 from recbole_gserec.cli.convert.amazon import amazon
 from recbole_gserec.errors import DataError, SettingError
@@ -360,7 +360,7 @@ BAD_REVIEWS: dict[str, tuple[Callable[[dict], str | bytes], str]] = {
     "no object": (lambda review: "[1, 2]", "reviewerID is missing"),
     "no user": (lambda review: json.dumps(review | {"reviewerID": ""}), "reviewerID is missing"),
     "null item": (lambda review: json.dumps(review | {"asin": None}), "asin is missing"),
-    "white space": (lambda review: json.dumps(review | {"asin": "B0 1"}), "asin holds white space"),
+    "white space": (lambda review: json.dumps(review | {"asin": "B0 1"}), "asin contains white space"),
     "no time": (lambda review: json.dumps({**review, "unixReviewTime": None}), "unixReviewTime is missing"),
     "word": (lambda review: json.dumps(review | {"unixReviewTime": "June"}), "unixReviewTime is not a number"),
     "not finite": (lambda review: json.dumps(review | {"overall": "inf"}), "overall is not a number"),
@@ -398,7 +398,7 @@ BAD_METADATA = {
     "cut off": (repr({"asin": "B01", "title": "Cut"})[:-2], "neither JSON nor a Python literal"),
     "no record": ("'text'", "not a record"),
     "no id": (repr({"title": "Lost"}), "asin is missing"),
-    "other texts": (repr({"asin": "B01", "title": "Else"}), "the item a second time, with other texts"),
+    "other texts": (repr({"asin": "B01", "title": "Else"}), "duplicate item with different texts"),
 }
 
 
@@ -418,14 +418,14 @@ def test_metadata_that_repeats_an_item_word_for_word_is_counted(tmp_path: Path):
     source = source_2014(tmp_path / "source")
     write(source / "meta_Electronics.json", [*metadata_2014(), metadata_2014()[1]])
     made = convert_amazon(source, tmp_path)
-    assert left_out_of(made) == {"the item a second time, with the same texts": 1}
+    assert left_out_of(made) == {"duplicate item with the same texts": 1}
     assert len(rows_of(made, "item")) == 3
 
 
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("ANN_9 0 B01 1 ", "the query is not a line of query_text.txt.gz"),
+        ("ANN_9 0 B01 1 ", "the query number is not a line of query_text.txt.gz"),
         ("ANN 0 B01 1", "not <user>_<query> 0 <item> <0 or 1>"),
         ("ANN_0 0 B01", "not <user>_<query> 0 <item> <0 or 1>"),
     ],
@@ -445,7 +445,7 @@ def test_published_queries_of_another_category(tmp_path: Path):
     add_published_queries(source)
     for name in ("train.qrels", "test.qrels"):
         write(source / name, ["DAN_1 0 B01 1 "])
-    with pytest.raises(DataError, match="no purchase of it is among the reviews"):
+    with pytest.raises(DataError, match="none of its purchases has a review"):
         convert_amazon(source, tmp_path)
 
 
@@ -454,7 +454,7 @@ def test_a_compressed_file_cut_short_is_always_an_error(tmp_path: Path):
     for name in ("reviews_Electronics_5.json.gz", "meta_Electronics.json.gz"):
         whole = (source / name).read_bytes()
         (source / name).write_bytes(whole[:-20])
-        with pytest.raises(DataError, match=f"{name}: the compressed file is cut short"):
+        with pytest.raises(DataError, match=f"{name}: the compressed file is incomplete"):
             convert_amazon(source, tmp_path, options=SKIP)
         (source / name).write_bytes(whole[:30] + b"\xff" * 20 + whole[50:])
         with pytest.raises(DataError, match=f"{name}: the compressed file is damaged"):
@@ -495,20 +495,20 @@ def test_half_a_character_spoils_no_review(tmp_path: Path):
 
 
 def test_files_that_are_missing_or_ambiguous(tmp_path: Path):
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="folder not found"):
         convert_amazon(tmp_path / "nowhere", tmp_path)
     source = tmp_path / "source"
     source.mkdir()
-    with pytest.raises(DataError, match="no file of reviews"):
+    with pytest.raises(DataError, match="no reviews file"):
         convert_amazon(source, tmp_path)
     write(source / "reviews_Electronics_5.json", [])
-    with pytest.raises(DataError, match="no file of metadata.*meta_Electronics.json.gz"):
+    with pytest.raises(DataError, match="no metadata file.*meta_Electronics.json.gz"):
         convert_amazon(source, tmp_path)
     write(source / "meta_Electronics.json", metadata_2014())
     with pytest.raises(DataError, match="the file is empty"):
         convert_amazon(source, tmp_path)
     write(source / "reviews_Electronics_5.json", ['{"stars": 3}'])
-    with pytest.raises(DataError, match="line 1: no review of a known edition"):
+    with pytest.raises(DataError, match="line 1: the first lines are not reviews of a known edition"):
         convert_amazon(source, tmp_path)
     source_2014(source)
     write(source / "query_text.txt", ["kindle"])
@@ -522,7 +522,7 @@ def test_files_that_are_missing_or_ambiguous(tmp_path: Path):
         convert_amazon(source, tmp_path)
     assert convert_amazon(source, tmp_path, category="Electronics").name == "amazon-electronics"
     write(source / "Electronics.csv", ["user_id,parent_asin,rating,timestamp"])
-    with pytest.raises(DataError, match="several files of reviews"):
+    with pytest.raises(DataError, match="several reviews files"):
         convert_amazon(source, tmp_path, category="Electronics")
 
 
@@ -530,7 +530,7 @@ def test_an_edition_can_be_named(tmp_path: Path):
     source = source_2014(tmp_path / "source")
     with pytest.raises(DataError, match="line 1: user_id is missing"):
         convert_amazon(source, tmp_path, edition="2023")
-    with pytest.raises(SettingError, match="edition can be one of"):
+    with pytest.raises(SettingError, match="edition must be one of"):
         convert_amazon(source, tmp_path, edition="1999")
     assert convert_amazon(source, tmp_path, edition="2018").is_dir()
 
@@ -560,8 +560,8 @@ def test_large_files_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_names_of_datasets():
-    assert name_of("CDs_and_Vinyl") == "amazon-cds"
-    assert name_of("Toys_and_Games") == "amazon-toys-and-games"
+    assert default_name("CDs_and_Vinyl") == "amazon-cds"
+    assert default_name("Toys_and_Games") == "amazon-toys-and-games"
 
 
 def test_command_line(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dataset_converters.amazon_queries import STOP_WORDS, queries_of_paths
-from dataset_converters.amazon_text import category_paths, plain_text, shortened
+from dataset_converters.amazon_text import category_paths, plain_text, shorten
 
 
 def test_the_published_example():
@@ -55,10 +55,10 @@ def test_plain_text(value, text):
 
 
 def test_shortened():
-    assert shortened("one two three", 7) == "one two"
-    assert shortened("one two three", 9) == "one two"
-    assert shortened("one two", 7) == shortened("one two", 0) == "one two"
-    assert shortened("undivided", 4) == "undi"
+    assert shorten("one two three", 7) == "one two"
+    assert shorten("one two three", 9) == "one two"
+    assert shorten("one two", 7) == shorten("one two", 0) == "one two"
+    assert shorten("undivided", 4) == "undi"
 
 
 def test_category_paths():

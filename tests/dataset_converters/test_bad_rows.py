@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.bad_rows import BadRows, settle
+from dataset_converters.bad_rows import BadRows, handle_bad_rows
 from recbole_gserec.errors import DataError, SettingError
 
 PATHS = {"a.csv": Path("logs/a.csv"), "b.csv": Path("logs/b.csv")}
@@ -43,10 +43,12 @@ def users_left(connection):
 def test_error_names_the_first_line_of_the_first_file(connection):
     make_rows(connection, ROWS)
     with pytest.raises(DataError) as error:
-        settle(connection, "read", PATHS, "error", {"time is '": "Write seconds.", "time": "Give every row a time."})
+        handle_bad_rows(
+            connection, "read", PATHS, "error", {"time is '": "Write seconds.", "time": "Give every row a time."}
+        )
     assert str(error.value) == (
-        f"{Path('logs/a.csv')}, line 4: time is 'soon', not a number (13 bad rows in all). "
-        "Write seconds. Or leave bad rows out: --bad-rows skip."
+        f"{Path('logs/a.csv')}, line 4: time is 'soon', not a number (13 bad rows in total). "
+        "Write seconds. To leave bad rows out, use --bad-rows skip."
     )
     assert (error.value.path, error.value.line) == (PATHS["a.csv"], 4)
 
@@ -54,15 +56,15 @@ def test_error_names_the_first_line_of_the_first_file(connection):
 def test_a_single_bad_row_is_not_counted_and_has_a_general_remedy(connection):
     make_rows(connection, ROWS[:1] + ROWS[2:3])
     with pytest.raises(DataError) as error:
-        settle(connection, "read", PATHS, "error")
-    expected = "line 2: time is missing. Mend the row. Or leave bad rows out: --bad-rows skip."
+        handle_bad_rows(connection, "read", PATHS, "error")
+    expected = "line 2: time is missing. Fix the row. To leave bad rows out, use --bad-rows skip."
     assert str(error.value).endswith(expected)
 
 
 def test_skipped_rows_are_counted_and_told(connection, caplog):
     make_rows(connection, ROWS)
     with caplog.at_level(logging.WARNING, "dataset_converters"):
-        found = settle(connection, "read", PATHS, "skip")
+        found = handle_bad_rows(connection, "read", PATHS, "skip")
     assert found == [
         BadRows("a.csv", "time is 'soon', not a number", 1, (4,)),
         BadRows("a.csv", "time is missing", 1, (9,)),
@@ -78,7 +80,7 @@ def test_skipped_rows_are_counted_and_told(connection, caplog):
 @pytest.mark.parametrize("rows", [[], [("a.csv", 1, None, "u")]])
 def test_nothing_bad(connection, action, rows):
     make_rows(connection, rows)
-    assert settle(connection, "read", PATHS, action) == []
+    assert handle_bad_rows(connection, "read", PATHS, action) == []
     assert users_left(connection) == ["u"] * len(rows)
     # Whatever comes next can use the connection.
     connection.register("more", connection.cursor().sql("SELECT 1 AS x").to_arrow_table())
@@ -86,8 +88,8 @@ def test_nothing_bad(connection, action, rows):
 
 def test_unknown_action(connection):
     make_rows(connection, [])
-    with pytest.raises(SettingError, match="bad_rows can be error or skip, not 'ignore'"):
-        settle(connection, "read", PATHS, "ignore")
+    with pytest.raises(SettingError, match="bad_rows must be error or skip, not 'ignore'"):
+        handle_bad_rows(connection, "read", PATHS, "ignore")
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -101,7 +103,7 @@ def test_unknown_action(connection):
 )
 def test_rows_add_up(connection, rows):
     make_rows(connection, rows)
-    found = settle(connection, "read", PATHS, "skip")
+    found = handle_bad_rows(connection, "read", PATHS, "skip")
     assert sum(bad.rows for bad in found) + len(users_left(connection)) == len(rows)
     for bad in found:
         lines = sorted(line for file, line, problem, _ in rows if (file, problem) == (bad.file, bad.problem))

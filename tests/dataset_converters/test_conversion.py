@@ -175,8 +175,8 @@ def test_further_columns(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ({"interactions": [Interaction(None, "a", 1)]}, r"an interaction without user, item or time \(1 in all\)"),
-        ({"interactions": [Interaction("u", "", 1)] * 3}, r"an interaction without user, item or time \(3 in all\)"),
+        ({"interactions": [Interaction(None, "a", 1)]}, r"an interaction without user, item or time \(1 in total\)"),
+        ({"interactions": [Interaction("u", "", 1)] * 3}, r"an interaction without user, item or time \(3 in total\)"),
         ({"interactions": [Interaction("u", "a", None)]}, "an interaction without user, item or time"),
         ({"interactions": [Interaction("u", "a", float("inf"))]}, "an interaction without user, item or time"),
         ({"interactions": [Interaction("u", "a", float("nan"))]}, "an interaction without user, item or time"),
@@ -197,10 +197,10 @@ def test_further_columns(tmp_path):
             "a user id that RecBole reads as a missing value, such as 'NA'",
         ),
         ({"searches": [Search("u", "q", 1, ("null",))]}, "an item id that RecBole reads as a missing value"),
-        ({"items": ["a", "b", "a"]}, r"texts of an item twice, such as 'a' \(1 in all\)"),
+        ({"items": ["a", "b", "a"]}, r"duplicate texts of an item, such as 'a' \(1 in total\)"),
         (
             {"interactions": [Interaction("u", "a", 1.7e9)], "searches": [Search("u", "q", 1.7e12, ())]},
-            "times of interactions look like seconds, those of searches like milliseconds",
+            "interaction times look like seconds, but search times like milliseconds",
         ),
     ],
 )
@@ -216,17 +216,31 @@ def test_what_no_file_can_hold_is_refused(tmp_path, rows, problem):
 
 def test_ids_that_recbole_cannot_read_are_known():
     """Those of the installed pandas, whose reader RecBole uses."""
-    words = [*table_checks.NO_IDS, "", "nil", "NIL", "none", "Na", "N.A.", "-", "?", "inf", "0", "NAN", "NONE"]
+    words = [
+        *table_checks.MISSING_VALUE_TEXTS,
+        "",
+        "nil",
+        "NIL",
+        "none",
+        "Na",
+        "N.A.",
+        "-",
+        "?",
+        "inf",
+        "0",
+        "NAN",
+        "NONE",
+    ]
     read = pd.read_csv(StringIO("id\tn\n" + "".join(f"{word}\t1\n" for word in words)), sep="\t", dtype=str)
     missing = {word for word, is_missing in zip(words, read["id"].isna(), strict=True) if is_missing}
-    assert missing == {*table_checks.NO_IDS, ""} - {"[PAD]"}
+    assert missing == {*table_checks.MISSING_VALUE_TEXTS, ""} - {"[PAD]"}
     from pandas._libs.parsers import STR_NA_VALUES
 
     assert missing == STR_NA_VALUES
 
 
 def test_no_interaction_left(tmp_path):
-    with pytest.raises(DataError, match=r"no interaction is left \(read: 3 interactions, 0 searches; .*\)"):
+    with pytest.raises(DataError, match=r"no interactions are left \(read: 3 interactions, 0 searches; .*\)"):
         convert_events(tmp_path / "dataset", ANN, options=Options(filters=Filters(min_interactions=4)))
     assert not (tmp_path / "dataset").exists()
 
@@ -286,7 +300,7 @@ def test_the_same_again_does_nothing(tmp_path, monkeypatch):
 def test_another_dataset_is_never_overwritten(tmp_path, other):
     folder = convert_events(tmp_path / "dataset", ANN)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(DataError, match="already there, made from another source or with other settings"):
+    with pytest.raises(DataError, match="already exists, made from another source or with other settings"):
         convert_events(tmp_path / "dataset", ANN, **other)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert list((tmp_path / "dataset").iterdir()) == [folder]
@@ -303,8 +317,8 @@ def test_another_source_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"words": "letters"}, "words can be text or spaces, not 'letters'"),
-        ({"bad_rows": "ignore"}, "bad_rows can be error or skip, not 'ignore'"),
+        ({"words": "letters"}, "words must be text or spaces, not 'letters'"),
+        ({"bad_rows": "ignore"}, "bad_rows must be error or skip, not 'ignore'"),
         ({"memory": "lots"}, "memory 'lots'"),
         ({"threads": 0}, "threads 0"),
     ],
@@ -359,7 +373,7 @@ def test_an_output_that_is_a_file(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-@pytest.mark.parametrize(("step", "left"), [("collect", 1), ("write_report", 2)])
+@pytest.mark.parametrize(("step", "left"), [("collect_statistics", 1), ("write_report", 2)])
 def test_killed_in_the_middle(tmp_path, step, left):
     script = f"""
         import os, signal, sys
@@ -381,7 +395,7 @@ def test_killed_in_the_middle(tmp_path, step, left):
     assert list(output.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("step", ["apply", "split_queries", "collect", "_tables", "write_report"])
+@pytest.mark.parametrize("step", ["apply_filters", "split_queries", "collect_statistics", "_tables", "write_report"])
 def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, step):
     """At whatever step; a complete dataset beside it stays."""
     (tmp_path / "dataset" / "other").mkdir(parents=True)
@@ -389,7 +403,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, step):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion.filtering if step == "apply" else conversion, step, interrupt)
+    monkeypatch.setattr(conversion.filtering if step == "apply_filters" else conversion, step, interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert_events(tmp_path / "dataset", ANN, [Search("ann", "q", 1, ())])
     assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["other"]
@@ -418,7 +432,7 @@ def test_the_terminal_shows_tables_where_the_log_is_on(tmp_path, caplog, capsys)
         text in errors
         for text in ("users with 3 interactions or more", "#Interaction-S is the number of searches", "1-5")
     )
-    assert [record.message for record in caplog.records] == [f"Made {folder}", f"{folder} is there already."]
+    assert [record.message for record in caplog.records] == [f"Made {folder}", f"{folder} already exists."]
 
 
 def test_the_dataset_can_be_read(tmp_path, make_config):
@@ -444,5 +458,5 @@ def test_a_dataset_has_the_name_of_its_folder(tmp_path):
     folder = convert_events(tmp_path / "dataset", ANN, name="my-shop_2")
     assert isinstance(folder, Path)
     assert all(path.name.startswith("my-shop_2.") for path in folder.iterdir())
-    with pytest.raises(SettingError, match="cannot be a dataset's name"):
+    with pytest.raises(SettingError, match="is not a valid dataset name"):
         convert_events(tmp_path / "dataset", ANN, name="a/b")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataset_converters.choices import Filters
-from dataset_converters.filters import Step, apply
+from dataset_converters.filters import Step, apply_filters
 from recbole_gserec.errors import SettingError
 from tests.dataset_converters.event_tables import Interaction, Search, fill, left
 
@@ -112,7 +112,7 @@ def plainly(interactions, searches, filters):
 @given(interactions_drawn, searches_drawn, filters_drawn)
 def test_filters_do_what_plain_python_does(connection, interactions, searches, filters):
     fill(connection, interactions, searches)
-    steps = apply(connection, filters)
+    steps = apply_filters(connection, filters)
     interactions, searches, expected = plainly(interactions, searches, filters)
     assert left(connection) == (interactions, searches)
     assert steps == expected
@@ -127,7 +127,7 @@ def test_filters_do_what_plain_python_does(connection, interactions, searches, f
 def test_core(connection, pairs, k, min_interactions):
     interactions = [Interaction(f"u{user}", f"i{item}", place) for place, (user, item) in enumerate(pairs)]
     fill(connection, interactions)
-    apply(connection, dataclasses.replace(KEEP_ALL, k_core=k, min_interactions=min_interactions))
+    apply_filters(connection, dataclasses.replace(KEEP_ALL, k_core=k, min_interactions=min_interactions))
     found, _ = left(connection)
     assert found == k_core(interactions, k, max(k, min_interactions))
     assert all(n >= k for field in (0, 1) for n in Counter(row[field] for row in found).values())
@@ -137,7 +137,7 @@ def test_a_core_may_be_empty(connection):
     # A chain unravels from its ends, one event a round.
     chain = [Interaction(f"u{n}", f"i{n + more}", n) for n in range(20) for more in (0, 1)]
     fill(connection, chain, [Search("u3", "q", 0, ()), Search("only searches", "q", 0, ())])
-    steps = apply(connection, dataclasses.replace(KEEP_ALL, k_core=2))
+    steps = apply_filters(connection, dataclasses.replace(KEEP_ALL, k_core=2))
     assert left(connection) == ([], [Search("only searches", "q", 0, ())])
     assert steps[-1] == Step("2-core, or with searches only", users=1, items=0, interactions=0, searches=1)
 
@@ -157,7 +157,7 @@ def test_the_first_of_duplicates_stays(connection):
         Search("a", None, 1, ()),
     ]
     fill(connection, rows, searches)
-    apply(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
+    apply_filters(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
     places = [
         connection.execute(f"SELECT place FROM {table} ORDER BY place").fetchall()
         for table in ("interactions", "searches")
@@ -169,21 +169,21 @@ def test_duplicates_differ_in_further_columns(connection):
     fill(connection, [Interaction("a", "x", 1)] * 3)
     connection.execute("ALTER TABLE interactions ADD COLUMN rating DOUBLE")
     connection.execute("UPDATE interactions SET rating = CASE WHEN place = 1 THEN 2 END")
-    apply(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
+    apply_filters(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
     assert connection.execute("SELECT place FROM interactions ORDER BY place").fetchall() == [(0,), (1,)]
 
 
 def test_duplicates_that_share_a_place_are_still_one(connection):
     fill(connection, [Interaction("a", "x", 1)] * 3)
     connection.execute("UPDATE interactions SET place = 7")
-    apply(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
+    apply_filters(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
     assert left(connection)[0] == [Interaction("a", "x", 1)]
 
 
 def test_bounds_are_exact(connection):
     time = 1732668760.025
     fill(connection, [Interaction("a", "x", time + step) for step in (-0.001, 0, 0.001)])
-    steps = apply(connection, dataclasses.replace(KEEP_ALL, since=time, until=time + 0.001))
+    steps = apply_filters(connection, dataclasses.replace(KEEP_ALL, since=time, until=time + 0.001))
     assert left(connection)[0] == [Interaction("a", "x", time)]
     assert [step.name for step in steps] == ["read", "since 1732668760.025", "until 1732668760.026"]
 
@@ -193,14 +193,14 @@ def test_searches_made_from_interactions_go_with_them(connection):
     searches = [Search(row.user, f"find {row.item}", row.time, (row.item,)) for row in interactions]
     for follow, expected in ((True, searches[:4]), (False, searches)):
         fill(connection, interactions, searches)
-        apply(connection, dataclasses.replace(KEEP_ALL, k_core=2), searches_follow=follow)
+        apply_filters(connection, dataclasses.replace(KEEP_ALL, k_core=2), searches_from_interactions=follow)
         assert left(connection) == (interactions[:4], expected)
 
 
 @pytest.mark.parametrize(
     ("given_filters", "problem"),
     [
-        ({"since": 5.0, "until": 5.0}, "nothing lies between since 5 and until 5"),
+        ({"since": 5.0, "until": 5.0}, "since 5 is not before until 5"),
         ({"since": float("nan")}, "since nan is not a time"),
         ({"until": float("inf")}, "until inf is not a time"),
         ({"min_searches": -1}, "min_searches -1 is negative"),

@@ -239,7 +239,7 @@ GOOD = {"rec_inter.csv": rec(7, 1), "src_inter.csv": src(7, 1, 50, 1), "item_fea
 BAD_ROWS = [
     ("rec_inter.csv", rec("", 1), "user_id is missing"),
     ("rec_inter.csv", rec(7, ""), "item_id is missing"),
-    ("rec_inter.csv", rec(7, "1 2"), "item_id holds white space"),
+    ("rec_inter.csv", rec(7, "1 2"), "item_id contains white space"),
     ("rec_inter.csv", rec(7, 1, START // 1000), "timestamp is not a time in milliseconds"),
     ("rec_inter.csv", rec(7, 1, -START), "timestamp is not a time in milliseconds"),
     ("rec_inter.csv", rec(7, 1, "2023-05-22"), "timestamp is not a time in milliseconds"),
@@ -255,7 +255,7 @@ BAD_ROWS = [
     ("src_inter.csv", src(7, 1, 50, "x"), "click_cnt is not a number of 0 or more"),
     ("src_inter.csv", src(7, "", 50, 1), "search_session_id is missing"),
     ("item_features.csv", feature(""), "item_id is missing"),
-    ("item_features.csv", feature(1, caption="[7]"), "item a second time"),
+    ("item_features.csv", feature(1, caption="[7]"), "duplicate item"),
 ]
 
 
@@ -285,12 +285,12 @@ def test_lines_are_those_of_the_file_after_line_breaks_in_values_blank_and_ragge
         feature(1),
     ]
     source = source_of(tmp_path / "raw", [rec(7, 1)], [src(7, 1, 50, 1)], features)
-    with pytest.raises(DataError, match=r"line 5: item a second time \(4 bad rows in all\)"):
+    with pytest.raises(DataError, match=r"line 5: duplicate item \(4 bad rows in total\)"):
         convert_kuaisar(tmp_path / "dataset", source, options=ALL)
     made = convert_kuaisar(tmp_path / "dataset", source, options=SKIP)
     record = json.loads((made / "kuaisar.json").read_text())
     assert {entry["problem"]: entry["lines"] for entry in record["left_out"]} == {
-        "item a second time": [5, 11],
+        "duplicate item": [5, 11],
         "item_id is missing": [10],
         "too few columns": [6],
     }
@@ -309,14 +309,14 @@ def test_wrong_encoding_has_its_line(tmp_path):
 
 
 def test_missing_and_damaged_files(tmp_path):
-    with pytest.raises(DataError, match="rec_inter.csv: file not found. --input is the folder with rec_inter.csv"):
+    with pytest.raises(DataError, match="rec_inter.csv: file not found. --input must be the unpacked folder"):
         convert_kuaisar(tmp_path / "dataset", tmp_path / "elsewhere")
     source = source_of(tmp_path / "raw", [rec(7, i) for i in range(900)], [src(7, 1, 50, 1)], [feature(1)], ".gz")
     file = source / "rec_inter.csv.gz"
     whole = file.read_bytes()
     for size in (len(whole) - 9, len(whole) // 2, 20):
         file.write_bytes(whole[:size])
-        with pytest.raises(DataError, match="rec_inter.csv.gz: not a whole gzip file"):
+        with pytest.raises(DataError, match="rec_inter.csv.gz: not a complete gzip file"):
             convert_kuaisar(tmp_path / "dataset", source, options=SKIP)
     (source / "rec_inter.csv.gz").unlink()
     (source / "rec_inter.csv").write_text(REC.replace("timestamp,", "") + "\n")
@@ -326,10 +326,10 @@ def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(DataError, match="no column user_id, item_id, timestamp, click"):
         convert_kuaisar(tmp_path / "dataset", source, options=SKIP)
     (source / "rec_inter.csv").write_text(REC + "\n")
-    with pytest.raises(DataError, match="no interaction is left"):
+    with pytest.raises(DataError, match="no interactions are left"):
         convert_kuaisar(tmp_path / "dataset", source, options=SKIP)
     (source / "rec_inter.csv").write_text(REC + "\n" + rec(7, 1) + "\n" + '7,"1' + rec(7, 1)[3:] + "\n")
-    with pytest.raises(DataError, match="line 3: a quotation mark without its partner"):
+    with pytest.raises(DataError, match="line 3: unmatched quotation mark"):
         convert_kuaisar(tmp_path / "dataset", source, options=ALL)
     assert not any((tmp_path / "dataset").glob("*")) and not any((tmp_path / "dataset").glob(".*"))
 
@@ -341,9 +341,9 @@ def test_a_long_caption(tmp_path):
 
 
 def test_settings_that_cannot_be_used():
-    with pytest.raises(SettingError, match="positive can be one of click, forward, like, follow, any, shown"):
+    with pytest.raises(SettingError, match="positive must be one of click, forward, like, follow, any, shown"):
         KuaiSARReading(positive="watch")
-    with pytest.raises(SettingError, match="category_language can be one of en, zh"):
+    with pytest.raises(SettingError, match="category_language must be one of en, zh"):
         KuaiSARReading(category_language="fr")
 
 

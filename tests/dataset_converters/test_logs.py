@@ -150,17 +150,17 @@ def test_every_format_gives_the_events_that_were_written(tmp_path, kind, interac
 def test_bad_rows_are_counted_with_their_true_lines(tmp_path, kinds, breaks, blanks):
     rows = {
         "good": ("u,i,{t},{note}", None),
-        "wide": ("u,i,{t},{note},more", "it has 5 cells, not 4"),
-        "narrow": ("u,i,{t}", "it has 3 cells, not 4"),
+        "wide": ("u,i,{t},{note},more", "the row has 5 cells, not 4"),
+        "narrow": ("u,i,{t}", "the row has 3 cells, not 4"),
         "no user": (",i,{t},{note}", "user is missing"),
         "no item": ("u, ,{t},{note}", "item is missing"),
-        "space": ("u,i j,{t},{note}", "item holds white space"),
-        "soon": ("u,i,soon,{note}", "time is no number and no date in ISO 8601"),
+        "space": ("u,i j,{t},{note}", "item contains white space"),
+        "soon": ("u,i,soon,{note}", "time is neither a number nor an ISO 8601 date"),
         "ms": (
             "u,i,{t}000,{note}",
-            "time is in another unit: milliseconds since 1970, where most are seconds since 1970",
+            "time is in another unit: milliseconds since 1970, but most are seconds since 1970",
         ),
-        "quote": ('u,"i"j,{t},', "its quotation marks do not fit together"),
+        "quote": ('u,"i"j,{t},', "its quotation marks do not match"),
     }
     # Good rows first, so that most times are seconds, and cells are known to be quoted.
     text = "\n\nuser,item,time,note\n" + "".join(f'u,good,{T},"x"\n' for _ in range(13))
@@ -182,18 +182,18 @@ def test_bad_rows_are_counted_with_their_true_lines(tmp_path, kinds, breaks, bla
     assert read.lines["interactions"] == good
     # The first five of each kind are named.
     assert set(read.bad_lines()) <= set(bad) and len(read.bad_lines()) == sum(min(n, 5) for n in counts.values())
-    assert read.understood["interactions"].rows == len(good) + len(bad)
+    assert read.interpretations["interactions"].rows == len(good) + len(bad)
 
 
 def test_the_first_bad_row_is_an_error_or_all_are_left_out(files, tmp_path):
     text = f'user,item,time\nann,"a\n",{T}\nann,b\nann,c,{T}\nann,d,{T}\nann,e,-5\n'
     interactions, searches = files(text)
-    with pytest.raises(DataError, match=r"interactions.csv, line 4: it has 2 cells, not 3 \(2 bad rows in all\)"):
+    with pytest.raises(DataError, match=r"s.csv, line 4: the row has 2 cells, not 3 \(2 bad rows in total\)"):
         convert_logs(tmp_path / "out", "x", interactions, searches)
-    assert "would be refused: 2 bad rows" in explain_logs(interactions, searches)
+    assert "would be rejected: 2 bad rows" in explain_logs(interactions, searches)
     made = convert_logs(tmp_path / "out", "x", interactions, searches, options=Options(bad_rows="skip"))
     assert json.loads((made / "x.json").read_text())["left_out"] == [
-        {"file": "interactions.csv", "problem": "it has 2 cells, not 3", "rows": 1, "lines": [4]},
+        {"file": "interactions.csv", "problem": "the row has 2 cells, not 3", "rows": 1, "lines": [4]},
         {"file": "interactions.csv", "problem": "time is negative", "rows": 1, "lines": [7]},
     ]
     assert (made / "x.inter").read_text().splitlines()[1:] == [f"ann\t{item}\t{T}" for item in "acd"]
@@ -260,7 +260,10 @@ def test_a_row_a_click(files):
         ("ann", "shoe", T + 1, ["a"]),
         ("ann", "hat", T + 1, []),
     ]
-    assert str(read.understood["searches"].form) == "a row a click; rows of the same user, query, time are one search"
+    assert (
+        str(read.interpretations["searches"].form)
+        == "one row per click; rows of the same user, query, time are one search"
+    )
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 3, 1_000_000])
@@ -279,19 +282,19 @@ def test_a_row_a_result_with_an_id_of_the_search(files, monkeypatch, rows_at_onc
         ("bob", "shoe", T, ["f"]),
         ("bob", "shoe", T + 1, ["g"]),
     ]
-    assert read.bad("searches") == {"click is no number and no yes or no": 1}
+    assert read.bad("searches") == {"click is neither a number nor yes or no": 1}
 
 
 def test_lists_by_the_name_of_one_item_and_flags_by_the_name_of_a_list(files):
     text = f"user,query,time,{{}}\nann,shoe,{T},\"['a', 'b']\"\n"
     read = Read(*files(searches=text.format("clicked_item_id")))
     assert read.searches == [("ann", "shoe", T, ["a", "b"])]
-    assert read.understood["searches"].columns["items"] == ("clicked_item_id",)
+    assert read.interpretations["searches"].columns["items"] == ("clicked_item_id",)
     # They may have been shown.
     for columns in ({}, {"searches": {"item": ("item_id",)}}):
-        with pytest.raises(DataError, match="holds lists of items.* items=item_id"):
+        with pytest.raises(DataError, match="contains lists of items.* items=item_id"):
             Read(*files(searches=text.format("item_id")), columns=columns)
-    with pytest.raises(DataError, match="tells only whether there was a click"):
+    with pytest.raises(DataError, match="contains click flags, not the clicked items"):
         Read(*files(searches=f"user,query,time,clicked\nann,shoe,{T},1\nann,hat,{T},0\n"))
 
 
@@ -307,7 +310,7 @@ def test_searches_without_clicks(files):
 
 def test_no_search_at_all(files, tmp_path):
     interactions, searches = files(searches="user,query,time,clicked_items\n")
-    assert Read(interactions, searches).warnings == ["There is no search."]
+    assert Read(interactions, searches).warnings == ["The log has no searches."]
     made = convert_logs(tmp_path / "out", "x", interactions, searches)
     assert (made / "x.search").read_text().count("\n") == 1
     with pytest.raises(DataError, match="no rows below the header"):
@@ -317,7 +320,7 @@ def test_no_search_at_all(files, tmp_path):
 def test_units_of_both_files_become_seconds(files):
     read = Read(*files(searches=f"user,query,time,clicked_items\nann,shoe,{T}500,a\n"))
     assert read.searches[0][2] == T + 0.5
-    assert [str(read.understood[role].clock) for role in ("interactions", "searches")] == [
+    assert [str(read.interpretations[role].clock) for role in ("interactions", "searches")] == [
         "seconds since 1970", "milliseconds since 1970",
     ]  # fmt: skip
 
@@ -329,21 +332,21 @@ def test_units_of_both_files_become_seconds(files):
             f"user,query,time,clicked_items\nann,shoe,{T + 10**6},a\n",
             "do not overlap in time: interactions from 2023-11-14",
         ),
-        ("user,query,time,clicked_items\nann,shoe,5,a\n", "cannot be compared: .* searches have positions"),
+        ("user,query,time,clicked_items\nann,shoe,5,a\n", "are not comparable: .* searches have positions"),
     ],
 )
 def test_times_that_do_not_fit_together_are_refused(files, searches, problem):
     paths = files(searches=searches)
     with pytest.raises(DataError, match=problem):
         Read(*paths)
-    assert re.search(f"would be refused: .*{problem}", explain_logs(*paths))
+    assert re.search(f"would be rejected: .*{problem}", explain_logs(*paths))
 
 
 def test_disjoint_and_unlikely_times_can_be_accepted(files):
     late = files(searches="user,query,time,clicked_items\nann,shoe,2100-01-01,a\nann,shoe,1980-01-01,a\n")
     assert Read(*late).warnings == [
-        "1 time of searches lies before 1990: check units and time zones.",
-        "1 time of searches lies in the future: check units and time zones.",
+        "1 time of searches is before 1990: check units and time zones.",
+        "1 time of searches is in the future: check units and time zones.",
     ]
     read = Read(*files(searches="user,query,time,clicked_items\nann,shoe,1995-01-01,a\n"), allow_disjoint_times=True)
     assert read.warnings[0].startswith("The two logs do not overlap")
@@ -353,7 +356,7 @@ def test_disjoint_and_unlikely_times_can_be_accepted(files):
 
 def test_users_in_common_are_none(files):
     assert Read(*files(searches=f"user,query,time,clicked_items\n17,shoe,{T},a\n")).warnings == [
-        "No user searches and interacts: check that both logs write user ids alike."
+        "No user is in both logs: check that both write user ids in the same form."
     ]
 
 
@@ -362,8 +365,8 @@ def test_white_space_in_item_ids(files, tmp_path):
     searches = f'user,query,time,clicked_items\nann,shoe,{T},"[""red shoe"", ""hat""]"\n'
     paths = files(interactions, searches)
     read = Read(*paths)
-    assert read.interactions == [("ann", "hat", T)] and read.bad() == {"item holds white space": 2}
-    assert read.bad("searches") == {"clicked item holds white space": 1}
+    assert read.interactions == [("ann", "hat", T)] and read.bad() == {"item contains white space": 2}
+    assert read.bad("searches") == {"clicked item contains white space": 1}
     items = tmp_path / "items.csv"
     items.write_text("item,title\nred shoe,Red shoe\n")
     read = Read(*paths, items, replace_spaces=True)
@@ -379,7 +382,7 @@ def test_items_given_twice(files, tmp_path):
     items.write_text("item,title,category\na,A,\nb,B,x\na,A,\n,C,\nc,,\n")
     read = Read(*files(), items)
     assert read.items == [("a", "A", ""), ("b", "B", "x"), ("c", "", "")]
-    assert read.bad("items") == {"item is missing": 1, "item is there a second time": 1}
+    assert read.bad("items") == {"item is missing": 1, "duplicate item": 1}
     assert read.bad_lines("items") == [4, 5]
 
 
@@ -404,7 +407,7 @@ def test_encodings(files, text, encoding, bad):
 
 @pytest.mark.parametrize("encoding", ["none such", "hex"])
 def test_encodings_that_are_none(files, encoding):
-    with pytest.raises(SettingError, match=f"there is no encoding '{encoding}'"):
+    with pytest.raises(SettingError, match=f"unknown encoding '{encoding}'"):
         Read(*files(), encoding=encoding)
     with pytest.raises(DataError, match="not text in utf-16"):
         Read(*files(), encoding="utf-16")
@@ -425,10 +428,10 @@ def test_parts_are_one_log(files, tmp_path):
     (parts / "_SUCCESS").write_text("")
     read = Read(parts, searches)
     assert read.interactions == [("ann", "a", T), ("ann", "b", T)]
-    assert [(bad.file, bad.lines) for bad in read.understood["interactions"].bad_rows] == [("day=2/0.jsonl", (2,))]
+    assert [(bad.file, bad.lines) for bad in read.interpretations["interactions"].bad_rows] == [("day=2/0.jsonl", (2,))]
     assert len(Read(Path(f"{parts}/*.csv"), searches).interactions) == 1
     (parts / "day=3.csv").write_text(f"user,sku,time\nann,a,{T}\n")
-    with pytest.raises(DataError, match=r"day=3.csv: there is no column 'item', as in the first file"):
+    with pytest.raises(DataError, match=r"day=3.csv: no column 'item', which the first file has"):
         Read(parts, searches)
 
 
@@ -451,7 +454,7 @@ def test_parts_that_hold_nothing_are_left_out(files, tmp_path, caplog, name, con
     with pytest.raises(DataError, match=r"parts: all 2 files are empty"):
         Read(parts, searches)
     (parts / "part-1.csv").write_text("user,item,time\n" + "".join(f"ann,{item},{T}\n" for item in "abc"))
-    told = f"2 of the files of interactions hold nothing, and are left out: {name}, part-2-{name}."
+    told = f"2 of the files of interactions are empty and left out: {name}, part-2-{name}."
     assert Read(parts, searches).warnings == [told]
     assert f"warning: {told}" in explain_logs(parts, searches)
     made = convert_logs(tmp_path / "out", "x", parts, searches)
@@ -467,8 +470,7 @@ def test_many_empty_parts_are_a_short_warning(files, tmp_path):
     (tmp_path / "parts" / "a.csv").write_text(f"user,item,time\nann,a,{T}\n")
     (warning,) = Read(tmp_path / "parts", searches).warnings
     assert warning.endswith(
-        "2,000 of the files of interactions hold nothing, and are left out: "
-        "0000.csv, 0001.csv, 0002.csv and 1,997 more."
+        "2,000 of the files of interactions are empty and left out: 0000.csv, 0001.csv, 0002.csv and 1,997 more."
     )
 
 
@@ -488,14 +490,14 @@ def test_times_of_two_columns(files, tmp_path, kind):
     path = written(tmp_path / f"counted.{kind}", ("user", "item", "day", "ms"), counted)
     columns = {"interactions": {"time": ("day", "ms")}, "searches": {"time": ("time",)}}
     asked = Read(path, searches, columns=columns)
-    assert asked.bad() == {"time is a day and a number of no known unit": 2}
+    assert asked.bad() == {"time is a day and a number without a known unit": 2}
     (tmp_path / "searches.jsonl").write_text(
         '{"user": "ann", "query": "q", "time": "2023-11-14T22:13:20Z", "clicked_items": "a"}'
     )
     read = Read(path, tmp_path / "searches.jsonl", columns=columns, time_unit="ms")
     assert read.interactions == [("ann", "a", T), ("ann", "b", T + 0.25)]
-    assert str(read.understood["interactions"].clock) == (
-        "days, and the time since their beginning in ms, in UTC where they name no zone"
+    assert str(read.interpretations["interactions"].clock) == (
+        "days, and the time since the start of the day in ms, in UTC if they have no zone"
     )
 
 
@@ -504,7 +506,7 @@ def test_two_columns_are_named_by_a_plus_and_proposed(files, tmp_path):
         "user,item,date,time\nann,a,2023-11-14,22:13\nann,b,2023-11-14,22:14\nann,c,2023-11-14,22:15\n"
     )
     with pytest.raises(
-        DataError, match=r"time could be any of the columns date, time.*; both together are time=date\+time"
+        DataError, match=r"several columns may be the time: date, time.*, or join both: time=date\+time"
     ):
         Read(interactions, searches)
     arguments = ["--interactions", interactions, "--searches", searches, "--output", tmp_path / "out"]
@@ -513,7 +515,7 @@ def test_two_columns_are_named_by_a_plus_and_proposed(files, tmp_path):
     rows = (tmp_path / "out" / "x" / "x.inter").read_text().splitlines()[1:]
     assert [row.split("\t")[2] for row in rows] == [str(T - 20), str(T + 40), str(T + 100)]
     asked = run(*arguments, "--interaction-columns", "user=user+item", "--name", "y")
-    assert "user of interactions is one column" in str(asked.exception)
+    assert "user of interactions must be one column" in str(asked.exception)
 
 
 def test_hours_that_clocks_show_twice_are_warned_of(files, caplog, tmp_path):
@@ -542,7 +544,7 @@ def test_dialects_can_be_said(files):
     assert Read(
         *files(text, f"user#query#time#clicked_items\nann#x#{T}#a\n"), delimiter="#", quote="'"
     ).interactions == [("ann", "a#b", T)]
-    with pytest.raises(SettingError, match="not one character"):
+    with pytest.raises(SettingError, match="must be a single character"):
         LogSettings(delimiter="::")
 
 
@@ -552,7 +554,7 @@ def test_files_cut_short_are_errors_whatever_is_done_about_bad_rows(files, tmp_p
     rows = [(f"u{n}", f"i{n * 7919 % 10007}", T + n) for n in range(3000)]
     path = written(tmp_path / f"log.{kind}", INTERACTIONS, rows)
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(DataError, match="damaged or cut short|not a whole Parquet file"):
+    with pytest.raises(DataError, match="damaged or incomplete|not a complete Parquet file"):
         convert_logs(tmp_path / "out", "x", path, searches, options=Options(bad_rows="skip"))
     assert not (tmp_path / "out" / "x").exists() and not list((tmp_path / "out").glob(".*"))
 
@@ -562,11 +564,11 @@ def test_files_cut_short_are_errors_whatever_is_done_about_bad_rows(files, tmp_p
     [
         ("log.csv", b"", "the file is empty"),
         ("log.csv.gz", b"user,item", "damaged"),
-        ("log.json", b'[{"user": 1}]', "one JSON array"),
-        ("log.jsonl", b"user,item,time\n", "none of its first lines is a JSON object"),
-        ("log.xlsx", b"x", "tells no format"),
-        ("log.parquet", b"x", "not a whole Parquet file"),
-        ("log.csv", b"user,user,item,time\na,b,c,1\n", "user could be any of the columns user, user"),
+        ("log.json", b'[{"user": 1}]', "the file is a JSON array"),
+        ("log.jsonl", b"user,item,time\n", "none of the first lines is a JSON object"),
+        ("log.xlsx", b"x", "unknown file format"),
+        ("log.parquet", b"x", "not a complete Parquet file"),
+        ("log.csv", b"user,user,item,time\na,b,c,1\n", "several columns may be the user: user, user"),
     ],
 )
 def test_files_that_are_no_logs(files, tmp_path, name, data, problem):
@@ -585,7 +587,7 @@ def test_files_that_are_not_there(files, tmp_path):
         done = run(*arguments)
         assert isinstance(done.exception, SettingError) and "Give --searches FILE" in str(done.exception)
     (tmp_path / "interactions.csv.gz").write_bytes(gzip.compress(b"x", mtime=0))
-    assert "several files of interactions" in str(run("--input", tmp_path).exception)
+    assert "several files for interactions" in str(run("--input", tmp_path).exception)
 
 
 def test_the_order_of_equal_times_and_the_record_do_not_depend_on_the_folder(files, tmp_path):

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.logs_clicks import cell_problem, items_problem, list_of_cell, named_separator, unwrapped
+from dataset_converters.logs_clicks import (
+    cell_problem_sql,
+    items_problem_sql,
+    items_sql,
+    parse_separator,
+    unwrapped_sql,
+)
 from recbole_gserec.errors import SettingError
 
 IDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6).filter(
@@ -29,10 +35,10 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
     connection.register("cells", pa.table({"place": range(len(cells)), "cell": pa.array(cells, pa.string())}))
     rows = connection.execute(
         f"""
-        SELECT items, coalesce({cell_problem("cell", separator)}, {items_problem("items", False)}) AS problem
+        SELECT items, coalesce({cell_problem_sql("cell", separator)}, {items_problem_sql("items", False)}) AS problem
         FROM (
-            SELECT *, {list_of_cell("cell", separator)} AS items
-            FROM (SELECT place, {unwrapped("cell")} AS cell FROM cells)
+            SELECT *, {items_sql("cell", separator)} AS items
+            FROM (SELECT place, {unwrapped_sql("cell")} AS cell FROM cells)
         ) ORDER BY place
         """
     ).fetchall()
@@ -62,18 +68,18 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
         ("[12345678901234567890123]", ["12345678901234567890123"]),
         ("[1 2]", ["1", "2"]),
         ("[abc, def]", ["abc", "def"]),
-        ("[[1, 2]]", "clicked items are no list of ids"),
+        ("[[1, 2]]", "clicked items are not a list of ids"),
         ("{a,b}", ["a", "b"]),
-        ("[a, b", "clicked items are a list cut short"),
-        ("a, b]", "clicked items are a list cut short"),
-        ("['a, 'b']", "clicked items are a list whose quotation marks do not fit together"),
-        ('{"a": 1}', "clicked items are no list of ids"),
-        ('[{"a": 1}]', "clicked items are no list of ids"),
+        ("[a, b", "clicked items are an incomplete list"),
+        ("a, b]", "clicked items are an incomplete list"),
+        ("['a, 'b']", "clicked items are a list with unmatched quotation marks"),
+        ('{"a": 1}', "clicked items are not a list of ids"),
+        ('[{"a": 1}]', "clicked items are not a list of ids"),
         ('["a", null]', "clicked item is missing"),
         ('["a", ""]', "clicked item is missing"),
         ("['a', None]", "clicked item is missing"),
-        ('["a b"]', "clicked item holds white space"),
-        ('["a\\tb"]', "clicked item holds white space"),
+        ('["a b"]', "clicked item contains white space"),
+        ('["a\\tb"]', "clicked item contains white space"),
         ('["\\"a"]', "clicked item begins with a quotation mark"),
         ("('a', 'b')", ["a", "b"]),
         ("('a',)", ["a"]),
@@ -101,18 +107,18 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
         ("(not set)", []),
         ("(abc)", ["(abc)"]),
         ("[None]", "clicked item is missing"),
-        ("[   0    1 ...  998  999]", "clicked items are a list cut short"),
-        ("a b ...", "clicked items are a list cut short"),
-        ("('a', 'b'", "clicked items are a list cut short"),
-        ("set(['a'", "clicked items are a list cut short"),
-        ("0    a\n1    b\ndtype: object", "clicked items are no list of ids"),
-        ("<StringArray>\n['a']\nLength: 1, dtype: string", "clicked items are no list of ids"),
-        ("<generator object clicks at 0x7f0>", "clicked items are no list of ids"),
-        ("{'a': 1}", "clicked items are no list of ids"),
-        ("{a: 1}", "clicked items are no list of ids"),
-        ("[[a, b]]", "clicked items are no list of ids"),
+        ("[   0    1 ...  998  999]", "clicked items are an incomplete list"),
+        ("a b ...", "clicked items are an incomplete list"),
+        ("('a', 'b'", "clicked items are an incomplete list"),
+        ("set(['a'", "clicked items are an incomplete list"),
+        ("0    a\n1    b\ndtype: object", "clicked items are not a list of ids"),
+        ("<StringArray>\n['a']\nLength: 1, dtype: string", "clicked items are not a list of ids"),
+        ("<generator object clicks at 0x7f0>", "clicked items are not a list of ids"),
+        ("{'a': 1}", "clicked items are not a list of ids"),
+        ("{a: 1}", "clicked items are not a list of ids"),
+        ("[[a, b]]", "clicked items are not a list of ids"),
         *[
-            (cell, "clicked items are no list of ids")
+            (cell, "clicked items are not a list of ids")
             for cell in (
                 "OrderedSet(['a'])",
                 "tensor([17])",
@@ -124,13 +130,13 @@ def read(connection, cells: list[str | None], separator: str = " ") -> list:
             )
         ],
         ("lamp(17)", ["lamp(17)"]),
-        ("WrappedArray(a, b)", "clicked items are no list of ids"),
-        ("[('a', 1)]", "clicked items are a list whose quotation marks do not fit together"),
-        ("[Item('a')]", "clicked items are a list whose quotation marks do not fit together"),
+        ("WrappedArray(a, b)", "clicked items are not a list of ids"),
+        ("[('a', 1)]", "clicked items are a list with unmatched quotation marks"),
+        ("[Item('a')]", "clicked items are a list with unmatched quotation marks"),
         ("[u'caf\\xe9']", "clicked items are a list with escapes such as \\x, \\u or \\n"),
         ("[a|b]", "clicked items are a list without commas"),
-        ("'a', 'b'", "clicked items are torn apart by their separator"),
-        ("lamp(1.7 l)", "clicked items are torn apart by their separator"),
+        ("'a', 'b'", "clicked items are split wrongly by the separator"),
+        ("lamp(1.7 l)", "clicked items are split wrongly by the separator"),
     ],
 )
 def test_lists(connection, cell, items):
@@ -145,16 +151,16 @@ def test_lists(connection, cell, items):
         ("a,b", ",", ["a", "b"]),
         ("a;b", "|", ["a;b"]),
         *[
-            (cell, " ", "clicked items are torn apart by their separator")
+            (cell, " ", "clicked items are split wrongly by the separator")
             for cell in ("a & b", "a > b", "a / b", "a and b", "a OR b", "a → b", "a ， b", "a， b")
         ],
-        ("& Band", "", "clicked item holds white space"),
+        ("& Band", "", "clicked item contains white space"),
         ("&", " ", ["&"]),
         ("🍎 🍐", " ", ["🍎", "🍐"]),
-        ("[a & b]", " ", "clicked items are no list of ids"),
+        ("[a & b]", " ", "clicked items are not a list of ids"),
         ("a - b", " ", "clicked item is missing"),
         ("a->b", "->", ["a", "b"]),
-        ("a b,c", "", "clicked item holds white space"),
+        ("a b,c", "", "clicked item contains white space"),
         ("p,1.html", "", ["p,1.html"]),
     ],
 )
@@ -171,6 +177,6 @@ def test_what_programs_write_is_read_back(connection, lists):
 
 
 def test_separators_have_names():
-    assert list(map(named_separator, ("semicolon", "none", "#"))) == [";", "", "#"]
-    with pytest.raises(SettingError, match="the separator of clicks is empty"):
-        named_separator("")
+    assert list(map(parse_separator, ("semicolon", "none", "#"))) == [";", "", "#"]
+    with pytest.raises(SettingError, match="--click-separator is empty"):
+        parse_separator("")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dataset_converters.logs_columns import read_file, read_option, resolve
+from dataset_converters.logs_columns import read_file, read_option, resolve_columns
 from recbole_gserec.errors import DataError, SettingError
 
 PATH = Path("log.csv")
 
 
 def resolved(role: str, found: str, given: str = "") -> str:
-    columns = resolve(role, PATH, found.split(), read_option(role, given))
+    columns = resolve_columns(role, PATH, found.split(), read_option(role, given))
     return " ".join(f"{meaning}={'+'.join(names)}" for meaning, names in columns.items())
 
 
@@ -61,21 +61,21 @@ def test_columns_are_named_or_guessed(role, found, given, expected):
 @pytest.mark.parametrize(
     ("role", "found", "given", "problem"),
     [
-        ("interactions", "uid item_id ts date", "", "time could be any of the columns ts, date"),
-        ("interactions", "uid item_id", "", "no column is known to be the time"),
-        ("interactions", "uid item_id wann", "time=wan", "there is no column 'wan'. Did you mean 'wann'"),
-        ("searches", "uid query ts", "", "no column is known to be the clicked items"),
-        ("searches", "uid query ts item_id clicked_items", "", "could be in two columns"),
-        ("searches", "uid query ts clicked_items n", "click=n", "click needs a column of one item"),
+        ("interactions", "uid item_id ts date", "", "several columns may be the time: ts, date"),
+        ("interactions", "uid item_id", "", "no column found for the time"),
+        ("interactions", "uid item_id wann", "time=wan", "no column 'wan'. Did you mean 'wann'"),
+        ("searches", "uid query ts", "", "no column found for the clicked items"),
+        ("searches", "uid query ts item_id clicked_items", "", "may be in two columns"),
+        ("searches", "uid query ts clicked_items n", "click=n", "the click column needs a column with one item"),
         ("searches", "uid query ts n_clicks", "", r"clicked items \('n_clicks' only counts clicks\)"),
-        ("searches", "uid query ts products item_id clicked", "", "could be in two columns"),
+        ("searches", "uid query ts products item_id clicked", "", "may be in two columns"),
         *[
             (
                 "searches",
                 f"uid query ts {name}",
                 "",
-                f"'{name}' may hold the items that were shown, or clicked.*"
-                f"--search-columns items={name} if they were clicked.*items=- if clicks are not known",
+                f"'{name}' may contain shown or clicked items.*"
+                f"--search-columns items={name} if they were clicked.*items=- if clicks are unknown",
             )
             for name in (
                 "items",
@@ -88,7 +88,7 @@ def test_columns_are_named_or_guessed(role, found, given, expected):
                 "search_item_ids",
             )
         ],
-        ("items", "sku title name", "", "title could be any of the columns title, name"),
+        ("items", "sku title name", "", "several columns may be the title: title, name"),
     ],
 )
 def test_what_is_not_clear_is_asked(role, found, given, problem):
@@ -104,16 +104,16 @@ def test_what_is_not_clear_is_asked(role, found, given, problem):
 def test_a_day_and_a_clock_are_proposed_to_be_joined(found, told):
     with pytest.raises(DataError) as error:
         resolved("interactions", f"uid item_id {found}")
-    assert (f"both together are {told}." in str(error.value)) if told else ("together" not in str(error.value))
+    assert (f"or join both: {told}." in str(error.value)) if told else ("join both" not in str(error.value))
 
 
 @pytest.mark.parametrize(
     ("role", "text", "problem"),
     [
-        ("interactions", "usr=a", "'usr' is no meaning.* Did you mean 'user'"),
-        ("interactions", "user", "is not like"),
-        ("interactions", "user=a+b", "user of interactions is one column"),
-        ("interactions", "user=-", "cannot do without user"),
+        ("interactions", "usr=a", "'usr' is not a known column.* Did you mean 'user'"),
+        ("interactions", "user", "does not have the form"),
+        ("interactions", "user=a+b", "user of interactions must be one column"),
+        ("interactions", "user=-", "interactions need a column for user"),
         ("items", "titel=a", "Did you mean 'title'"),
     ],
 )
@@ -139,7 +139,7 @@ def test_columns_from_a_file(tmp_path):
         ("interaction: {user: a}", SettingError, "Did you mean 'interactions'"),
         ("searches: {qery: a}", SettingError, "Did you mean 'query'"),
         ("searches: [a]", DataError, "not a mapping"),
-        ("searches: {query: {a: b}}", DataError, "no column's name"),
+        ("searches: {query: {a: b}}", DataError, "is not a column name"),
         ("- a", DataError, "not a mapping"),
         ("a: [", DataError, "not YAML"),
     ],

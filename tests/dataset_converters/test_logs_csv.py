@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset_converters import logs_csv
-from dataset_converters.logs_columns import is_usual
-from dataset_converters.logs_csv import Dialect, blocks, detect, has_header, records
+from dataset_converters.logs_columns import is_usual_name
+from dataset_converters.logs_csv import Dialect, detect_dialect, has_header, read_blocks, read_records
 
 CELLS = st.text(st.sampled_from('ab",;|\t\n\r é中\\'), max_size=5)
 
 
 def read(text: str, dialect: Dialect | None = None) -> list[tuple]:
-    return list(records(io.StringIO(text, newline=""), dialect or Dialect(",")))
+    return list(read_records(io.StringIO(text, newline=""), dialect or Dialect(",")))
 
 
 @settings(deadline=None, max_examples=50)
@@ -35,7 +35,7 @@ def test_rows_and_their_lines_are_those_that_were_written(rows, blank):
     assert read(text) == expected
     # The size of the blocks changes nothing.
     for size in (1, 2, 3):
-        parts = list(blocks(io.StringIO(text, newline=""), Dialect(","), size))
+        parts = list(read_blocks(io.StringIO(text, newline=""), Dialect(","), size))
         pairs = [pair for part in parts for pair in zip(part.lines, part.rows, strict=True)]
         assert [(line, cells, None) for line, cells in pairs if cells] == expected
 
@@ -45,10 +45,10 @@ def test_a_mark_that_is_never_closed_takes_no_other_row_with_it(size):
     text = 'a,b\n1,"2\n3,"4\n4"\n5,"six"x\n7,8\n9,"10\n11,12\n'
     found = [
         (line, part.problems.get(index) or cells)
-        for part in blocks(io.StringIO(text), Dialect(","), size)
+        for part in read_blocks(io.StringIO(text), Dialect(","), size)
         for index, (line, cells) in enumerate(zip(part.lines, part.rows, strict=True))
     ]
-    bad = "its quotation marks do not fit together"
+    bad = "its quotation marks do not match"
     # From line 2 the mark opens a cell that line 3 ends in the wrong way; line 3 alone is a good row of two lines.
     assert found == [
         (1, ["a", "b"]), (2, bad), (3, ["3", "4\n4"]), (5, bad), (6, ["7", "8"]), (7, bad), (8, ["11", "12"]),
@@ -78,13 +78,13 @@ def test_an_endless_cell_is_one_bad_row(monkeypatch):
     ],
 )
 def test_dialects_are_found(text, dialect):
-    assert detect(text) == dialect
+    assert detect_dialect(text) == dialect
 
 
 def test_dialects_can_be_said():
-    assert detect("a,b;c\n", delimiter=";") == Dialect(";")
-    assert detect("a,'b,c'\n", quote="'") == Dialect(",", "'")
-    assert detect('a,"b\n', quote="") == Dialect(",", None)
+    assert detect_dialect("a,b;c\n", delimiter=";") == Dialect(";")
+    assert detect_dialect("a,'b,c'\n", quote="'") == Dialect(",", "'")
+    assert detect_dialect('a,"b\n', quote="") == Dialect(",", None)
 
 
 def test_mysql_writes_missing_values_and_escapes():
@@ -104,4 +104,4 @@ def test_mysql_writes_missing_values_and_escapes():
     ],
 )
 def test_first_rows_with_numbers_name_no_columns(first, names):
-    assert has_header(first, is_usual) is names
+    assert has_header(first, is_usual_name) is names

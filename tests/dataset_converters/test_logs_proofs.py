@@ -55,7 +55,9 @@ def searches_of(cells: list) -> list[tuple]:
 def test_numbers_of_clicks_are_no_ids(read, kind, name, cells):
     """The last of them could be either: the items have these numbers as ids."""
     rows = searches_of(cells)
-    with pytest.raises(DataError, match=f"'{name}' holds numbers .*: numbers of clicks, or item ids.* items={name} if"):
+    with pytest.raises(
+        DataError, match=f"'{name}' contains numbers .*, which may be numbers of clicks, or item ids.* items={name} if"
+    ):
         read(f"user query time {name}", rows, items="1 2 3 4", kind=kind)
     said = read(f"user query time {name}", rows, items="1 2 3 4", kind=kind, given=f"items={name}")
     assert len(said.searches) == 3
@@ -64,7 +66,7 @@ def test_numbers_of_clicks_are_no_ids(read, kind, name, cells):
 
 def test_numbers_that_are_known_and_too_great_for_counts_are_ids(read):
     rows = searches_of([40017, 40019, None])
-    with pytest.raises(DataError, match="holds numbers .0, 3.: numbers of clicks"):
+    with pytest.raises(DataError, match="contains numbers .0, 3., which may be numbers of clicks"):
         read("user query time clicks", searches_of([3, 0, "many"]))
     assert clicks(read("user query time clicks", rows, items="40017 40018 40019")) == [["40017"], ["40019"], []]
     with pytest.raises(DataError, match="numbers of clicks, or item ids"):
@@ -76,7 +78,7 @@ def test_numbers_that_are_known_and_too_great_for_counts_are_ids(read):
 )
 def test_small_numbers_are_no_ids_though_items_have_them(read, cells):
     rows, known = searches_of(cells), " ".join(map(str, range(1, 301)))
-    with pytest.raises(DataError, match="'clicked' holds numbers .*, or item ids.* items=clicked if"):
+    with pytest.raises(DataError, match="'clicked' contains numbers .*, or item ids.* items=clicked if"):
         read("user query time clicked", rows, items=known)
     assert clicks(read("user query time clicked", rows, items=known, given="items=clicked"))[0]
 
@@ -92,7 +94,9 @@ def test_lists_of_small_known_numbers_are_ids(read):
 
 @pytest.mark.parametrize("cells", [["[1, 3]", "[2]"], ["1 3", "2"], ["[0, 1, 0]", "[1, 1]"], ["[true, false]", "[]"]])
 def test_places_and_marks_in_a_list_are_no_ids(read, cells):
-    with pytest.raises(DataError, match="'clicks' holds numbers .*: places in a list of results, or marks"):
+    with pytest.raises(
+        DataError, match="'clicks' contains numbers .*, which may be positions in a list of results, or click flags"
+    ):
         read("user query time clicks", searches_of(cells), items="100001 100002 100003")
     assert clicks(read("user query time clicked", searches_of(["[1, 30]", "[2]"]), items="1 2 30"))[0] == ["1", "30"]
 
@@ -137,7 +141,7 @@ def test_one_id_or_several_is_told_by_the_known_items(read, items, cells, expect
 )
 def test_one_id_or_several_is_asked_for_where_they_do_not_tell(read, items, cells):
     rows = searches_of(cells)
-    with pytest.raises(DataError, match="may be one id or several.* --click-separator, 'none'"):
+    with pytest.raises(DataError, match="may be one id or several.* --click-separator; 'none'"):
         read("user query time clicked_items", rows, items=items)
     said = read("user query time clicked_items", rows, items=items, click_separator="none")
     assert clicks(said) == [[cell] for cell in cells]
@@ -171,16 +175,16 @@ def test_spaces_in_ids_are_replaced_alike_in_both_logs(read):
 @pytest.mark.parametrize("name", ["item_id", "product_id", "sku"])
 def test_results_are_not_taken_for_clicks(read, name):
     page = [("u", "shoe", T, item) for item in "abc"]
-    with pytest.raises(DataError, match=f"may have been shown, or clicked: 'a' and 'b'.* item={name} if each row"):
+    with pytest.raises(DataError, match=f"may be shown or clicked: 'a' and 'b'.* item={name} if each row"):
         read(f"user query time {name}", page)
     assert clicks(read(f"user query time {name}", page, given=f"item={name}")) == [["a", "b", "c"]]
     assert clicks(read(f"user query time clicked_{name}", page)) == [["a", "b", "c"]]
-    with pytest.raises(DataError, match="column 'event_type' may tell"):
+    with pytest.raises(DataError, match="column 'event_type' may decide it"):
         read(f"user query time {name} event_type", [("u", "shoe", T, "a", "view")])
     # One item a search was not a page of results.
     single = [("u", "shoe", T, "a"), ("u", "hat", T + 1, None)]
     assert clicks(read(f"user query time {name}", single)) == [["a"], []]
-    with pytest.raises(DataError, match="holds several known items in a cell, separated by pipe, such as 'a|b'"):
+    with pytest.raises(DataError, match="has several known items in a cell, separated by pipe, such as 'a|b'"):
         read(f"user query time {name}", [("u", "shoe", T, "a|b")])
 
 
@@ -191,7 +195,7 @@ def test_results_are_not_taken_for_clicks(read, name):
 def test_results_within_a_second_are_not_taken_for_clicks(read, query, time):
     first = "2023-11-14T22:13:20Z" if "+" in str(time) else str(T)
     rows = [("u", "shoe", first, "a"), ("u", query, time, "c")]
-    with pytest.raises(DataError, match="may have been shown, or clicked: 'a' and 'c'"):
+    with pytest.raises(DataError, match="may be shown or clicked: 'a' and 'c'"):
         read("user query time item_id", rows)
     said = read("user query time item_id", rows, given="item=item_id")
     assert sorted(sum(clicks(said), [])) == ["a", "c"]
@@ -209,7 +213,7 @@ def test_columns_that_may_tell_clicks_from_results(read):
     rows = [("u", "shoe", T, "a", 1), ("u", "hat", T + 5, "b", 0)]
     names = "label type target clk ctr iclick op operation kind status Position rank rating relevance"
     for name in names.split():
-        with pytest.raises(DataError, match=f"column '{name}' may tell.* click=COLUMN"):
+        with pytest.raises(DataError, match=f"column '{name}' may decide it.* click=COLUMN"):
             read(f"user query time item_id {name}", rows)
     assert clicks(read("user query time item_id label", rows, given="click=label")) == [["a"], []]
     assert clicks(read("user query time clicked_item_id position", rows)) == [["a"], ["b"]]
@@ -231,7 +235,7 @@ def test_a_session_is_no_search(read, name):
     assert [(query, time - T, items) for _, query, time, items in found.searches] == [
         ("shoe", 0, ["a"]), ("shoe", 172_800, ["c"]), ("hat", 0, ["b"]),
     ]  # fmt: skip
-    assert "search" not in found.understood["searches"].columns
+    assert "search" not in found.interpretations["searches"].columns
     near = [("u", "s", "shoe", T, "a", 1), ("u", "s", "Shoe", T + 60, "c", 1)]
     with pytest.raises(DataError, match=f"search or several: column '{name}' has 's' .* 60 seconds.* search={name} if"):
         read(names, near)
@@ -253,7 +257,7 @@ def test_a_search_does_not_take_days(read):
     assert clicks(read(names, rows, given="search=-")) == [["a"], ["b"], ["c"]]
     said = read(names, rows, given="search=search_id")
     assert clicks(said) == [["a", "b", "c"]]
-    assert said.warnings == ["1 search takes longer than a day, the longest 47.8 hours: check search=."]
+    assert said.warnings == ["1 search takes longer than a day, the longest 47.8 hours: check the column search=."]
 
 
 def test_rows_of_one_search_may_write_its_query_in_several_ways(read):
@@ -283,7 +287,7 @@ def test_floats_of_one_file_are_the_whole_numbers_of_another(read, kind, number)
     assert clicks(found)[0][0] == "17"
     if number != "[17. 18.]":
         assert found.warnings == [
-            f"Ids of items in searches.{kind} are written like 17.0: they are read as 17, as in the other files."
+            f"The item ids in searches.{kind} have the form 17.0. They are read as 17, as in the other files."
         ]
     # Where nothing says so, they stay.
     assert clicks(read("user query time clicked_items", [("u", "q", T, "17.0")], items="17.0 18.0")) == [["17.0"]]
@@ -305,9 +309,9 @@ def test_texts_that_mean_no_query_can_be_named(read):
     found = read("user query time clicked", rows, no_query=("keine",))
     assert [query for _, query, *_ in found.searches] == ["", "NA", ""]
     # Records of former versions are told from others by their text.
-    assert list(LogSettings().recorded({}))[:2] == ["columns", "encoding"]
-    assert "no_query" not in LogSettings().recorded({})
-    assert LogSettings(no_query=("keine",)).recorded({})["no_query"] == ["keine"]
+    assert list(LogSettings().to_record({}))[:2] == ["columns", "encoding"]
+    assert "no_query" not in LogSettings().to_record({})
+    assert LogSettings(no_query=("keine",)).to_record({})["no_query"] == ["keine"]
 
 
 def test_duplicates_have_the_same_words(tmp_path):
@@ -333,10 +337,10 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
         convert_logs(tmp_path, "x", interactions, searches)
     assert "\n".join(caplog.messages).startswith(told)
     for line in (
-        "clicks of a search            1.00 on average, 2 at most; none in 1 search",
+        "clicks of a search            1.00 on average, 2 at most, no clicks in 1 search",
         "row 1: user=u, query=q, time=2023-11-14 22:14:50, items=x y",
         "clicked items that are known  0 of 2 (0.0%)",
-        "warning: None of the 2 clicked items is known from the other logs: check that all write item ids alike",
+        "warning: None of the 2 clicked items is known in the other logs: check that all write item ids",
     ):
         assert " ".join(line.split()) in " ".join(told.split())
     assert "longest search" in told and "90 seconds" in told
@@ -345,8 +349,8 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
 def test_marks_of_no_click_are_warned_of(read):
     found = read("user query time clicked_item_id", searches_of(["a", 0, -1, 0]))
     assert found.warnings == [
-        "The clicked item '-1', 1 time, is no known item: if it means no click, leave its cells empty.",
-        "The clicked item '0', 2 times, is no known item: if it means no click, leave its cells empty.",
+        "The clicked item '-1' (1 time) is not a known item: if it means no click, leave its cells empty.",
+        "The clicked item '0' (2 times) is not a known item: if it means no click, leave its cells empty.",
     ]
 
 
@@ -356,7 +360,7 @@ def test_several_items_in_a_cell_of_interactions_are_refused(tmp_path):
     )
     searches = written(tmp_path / "s.csv", NAMES, [("u", "q", T, "c")])
     items = written(tmp_path / "items.csv", ("item", "title"), [(item, "x") for item in ("a", "b", "c")])
-    with pytest.raises(DataError, match="'item' holds several items in a cell, such as 'a,b'"):
+    with pytest.raises(DataError, match="'item' has several items in a cell, such as 'a,b'"):
         Read(interactions, searches, items)
     written(items, ("item", "title"), [(item, "x") for item in ("a,b", "c")])
     assert len(Read(interactions, searches, items).interactions) == 3
@@ -365,6 +369,6 @@ def test_several_items_in_a_cell_of_interactions_are_refused(tmp_path):
 def test_logs_without_clicks_are_warned_of(read):
     rows = searches_of([None, None])
     assert read("user query time clicked", rows).warnings == [
-        "No search has a clicked item: check which column holds them."
+        "No search has a clicked item: check which column contains them."
     ]
     assert read("user query time clicked", rows, given="items=-").warnings == []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.logs_time import TimeSettings, detect, timed
+from dataset_converters.logs_time import TimeSettings, detect_clock, seconds_sql
 from recbole_gserec.errors import SettingError
 
 BASE = 1_700_000_000
@@ -28,9 +28,9 @@ def read(connection, times: list[str | None], **given_settings) -> tuple[str | N
     """The kind of a column, and the seconds or the problem of each time."""
     connection.register("times", pa.table({"place": range(len(times)), "time": pa.array(times, pa.string())}))
     chosen = TimeSettings(**given_settings)
-    clock = detect(connection, "times", chosen)
+    clock = detect_clock(connection, "times", chosen)
     rows = connection.execute(
-        f"SELECT seconds, time_problem FROM ({timed('times', clock, chosen)}) ORDER BY place"
+        f"SELECT seconds, time_problem FROM ({seconds_sql('times', clock, chosen)}) ORDER BY place"
     ).fetchall()
     assert all((seconds is None) != (problem is None) for seconds, problem in rows)
     return clock and clock.kind, [seconds if problem is None else problem for seconds, problem in rows]
@@ -153,13 +153,13 @@ def test_fractions_and_days(connection, text, seconds):
     ],
 )
 def test_what_is_no_moment(connection, text):
-    problem = "time is no number and no date in ISO 8601"
+    problem = "time is neither a number nor an ISO 8601 date"
     assert read(connection, ["2024-03-01", text])[1][1] == problem
 
 
 @pytest.mark.parametrize("text", ["2024-03", "2024/03", "2024-W09", "2024W09"])
 def test_what_names_no_day(connection, text):
-    assert read(connection, ["2024-03-01", text])[1][1] == "time names no day"
+    assert read(connection, ["2024-03-01", text])[1][1] == "time has no day"
 
 
 def test_digits_are_dates_where_nothing_else_makes_sense(connection):
@@ -172,15 +172,15 @@ def test_digits_are_dates_where_nothing_else_makes_sense(connection):
 
 
 def test_seconds_that_are_real_hours_are_asked_about(connection):
-    unclear = "time can be seconds since 1970 or a date with its hour"
+    unclear = "time can be seconds since 1970 or a date with an hour"
     assert read(connection, ["2024030109", "2024030110"]) == ("unclear", [unclear] * 2)
-    assert str(detect(connection, "times", TimeSettings())) == "seconds since 1970, or dates with their hour"
+    assert str(detect_clock(connection, "times", TimeSettings())) == "seconds since 1970, or dates with an hour"
     assert read(connection, ["2024030109"], unit="s") == ("s", [2024030109])
     assert read(connection, ["2024030109"], format="%Y%m%d%H") == ("format", [MOMENT])
     assert read(connection, ["2024030109", "2024030199"]) == ("s", [2024030109, 2024030199])
 
 
-ASKED = "time is a day and a number of no known unit"
+ASKED = "time is a day and a number without a known unit"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ ASKED = "time is a day and a number of no known unit"
         (["2024-03-01 093000", "2024-03-01 7"], {}, None, [ASKED, ASKED]),
         (["2024-03-01 093000"], {"format": "%Y-%m-%d %H%M%S"}, "format", [MOMENT + 1800]),
         (["2024-03-01 5", None], {"unit": "s"}, "offset", [MOMENT - 9 * 3600 + 5, "time is missing"]),
-        (["2024-03-01 -5"], {"unit": "s"}, None, ["time is no number and no date in ISO 8601"]),
+        (["2024-03-01 -5"], {"unit": "s"}, None, ["time is neither a number nor an ISO 8601 date"]),
     ],
 )
 def test_times_of_several_columns(connection, times, given, kind, expected):
@@ -230,7 +230,7 @@ def test_times_that_clocks_show_twice_or_never(connection, zone):
     kind, seconds = read(connection, texts, zone=zone)
     assert kind == "date"
     assert seconds == [one if never else two for (one, two), never in zip(readings, skipped, strict=True)]
-    clock = detect(connection, "times", chosen)
+    clock = detect_clock(connection, "times", chosen)
     told = {change.kind: (change.rows, change.example) for change in clock.changes}
     expected = {
         name: (sum(which), texts[which.index(True)])
@@ -245,12 +245,12 @@ def test_times_that_clocks_show_twice_or_never(connection, zone):
 def test_times_that_name_their_zone_are_clear(connection):
     times = ["2024-10-27 02:30:00+01:00", "2024-10-27T02:30:00Z", "2024-10-27 12:00:00"]
     connection.register("times", pa.table({"place": range(3), "time": times}))
-    assert detect(connection, "times", TimeSettings(zone="Europe/Berlin")).changes == ()
+    assert detect_clock(connection, "times", TimeSettings(zone="Europe/Berlin")).changes == ()
 
 
 def test_dates_in_a_given_format(connection):
     times = ["14/11/2023 22:13", "14/11/2023 22:14", "2023-11-14"]
-    other = "time is in another unit: dates in ISO 8601, where most are dates in the given format"
+    other = "time is in another unit: dates in ISO 8601, but most are dates in the requested format"
     assert read(connection, times, format="%d/%m/%Y %H:%M") == ("format", [BASE - 20, BASE + 40, other])
     assert read(connection, ["15/11/2023 06:13"], format="%d/%m/%Y %H:%M", zone="Asia/Shanghai")[1] == [BASE - 20]
     assert read(connection, ["15/11/2023 06:13 +0800"], format="%d/%m/%Y %H:%M %z")[1] == [BASE - 20]
@@ -272,16 +272,16 @@ def test_a_given_unit_holds_for_all_numbers(connection):
         ("nan", "time is missing"),
         ("-1", "time is negative"),
         ("1950-01-01", "time is negative"),
-        ("soon", "time is no number and no date in ISO 8601"),
-        ("2024-02-30", "time is no number and no date in ISO 8601"),
-        ("14/11/2023", "time is no number and no date in ISO 8601"),
-        ("1e400", "time is no number and no date in ISO 8601"),
-        ("1e25", "time is no number and no date in ISO 8601"),
-        ("inf", "time is no number and no date in ISO 8601"),
-        ("1_700_000_000", "time is no number and no date in ISO 8601"),
-        ("0", "time is in another unit: positions in an order, where most are seconds since 1970"),
-        ("1700000000000", "time is in another unit: milliseconds since 1970, where most are seconds since 1970"),
-        ("2023-11-14", "time is in another unit: dates in ISO 8601, where most are seconds since 1970"),
+        ("soon", "time is neither a number nor an ISO 8601 date"),
+        ("2024-02-30", "time is neither a number nor an ISO 8601 date"),
+        ("14/11/2023", "time is neither a number nor an ISO 8601 date"),
+        ("1e400", "time is neither a number nor an ISO 8601 date"),
+        ("1e25", "time is neither a number nor an ISO 8601 date"),
+        ("inf", "time is neither a number nor an ISO 8601 date"),
+        ("1_700_000_000", "time is neither a number nor an ISO 8601 date"),
+        ("0", "time is in another unit: positions in an order, but most are seconds since 1970"),
+        ("1700000000000", "time is in another unit: milliseconds since 1970, but most are seconds since 1970"),
+        ("2023-11-14", "time is in another unit: dates in ISO 8601, but most are seconds since 1970"),
     ],
 )
 def test_bad_times(connection, text, problem):
@@ -292,7 +292,7 @@ def test_bad_times(connection, text, problem):
 def test_nothing_but_bad_times(connection):
     assert read(connection, ["soon", None]) == (
         None,
-        ["time is no number and no date in ISO 8601", "time is missing"],
+        ["time is neither a number nor an ISO 8601 date", "time is missing"],
     )
 
 

@@ -209,7 +209,7 @@ def test_other_content_is_never_overwritten(small_source, tmp_path):
     with pytest.raises(DataError, match="other settings"):
         convert_ml_100k(tmp_path, source=small_source, seed=1)
     (folder / f"{folder.name}.search").write_text("edited")
-    with pytest.raises(DataError, match=r"\.search: changed since"):
+    with pytest.raises(DataError, match=r"\.search: has changed since"):
         convert_ml_100k(tmp_path, source=small_source)
     (folder / f"{folder.name}.json").unlink()
     with pytest.raises(DataError, match="not a complete dataset"):
@@ -270,7 +270,7 @@ def test_killed_then_started_again(small_source, tmp_path):
         ("inter", "10\t3\t3\t9\n", "10\t3\t3\t\n", "ml-100k.inter, line 2: timestamp is missing"),
         ("inter", "9\t3\t3\t9\n", "Ann\t3\t3\t9\n", "ml-100k.inter, line 3: user_id 'Ann' is not a whole number"),
         ("inter", "9\t3\t3\t9\n", "9\t77\t3\t9\n", "ml-100k.inter, line 3: film 77 is not in ml-100k.item"),
-        ("item", "2\tSecond", "1\tSecond", "ml-100k.item, line 3: film 1 a second time"),
+        ("item", "2\tSecond", "1\tSecond", "ml-100k.item, line 3: film 1 appears twice"),
         ("item", "class:token_seq", "genres:token_seq", "ml-100k.item, line 1: the header is not"),
     ],
 )
@@ -296,7 +296,7 @@ def test_missing_or_empty_source(small_source, tmp_path):
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a\nb"])
 def test_name_must_be_a_folder(small_source, tmp_path, name):
-    with pytest.raises(SettingError, match="cannot be a dataset's name"):
+    with pytest.raises(SettingError, match="is not a valid dataset name"):
         convert_ml_100k(tmp_path, name=name, source=small_source)
 
 

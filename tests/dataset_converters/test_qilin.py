@@ -171,8 +171,8 @@ def test_copies_of_a_request_are_one_and_counted(tmp_path):
     made = convert_qilin(tmp_path / "dataset", source, options=SPACES)
     assert [item for _, item, _ in rows_of(made, "inter")] == ["11", "12", "11", "11"]
     assert searches_of(made) == [("7", "q", "1732668760", "21")]
-    assert left_out(made)["recommendation_test", "copy of a click"] == 2
-    assert left_out(made)["search_test", "copy of a click"] == 1
+    assert left_out(made)["recommendation_test", "duplicate click"] == 2
+    assert left_out(made)["search_test", "duplicate click"] == 1
     listed = convert_qilin(tmp_path / "dataset", source, "listed", QilinReading(as_listed=True), options=SPACES)
     assert len(rows_of(listed, "inter")) == 6
     assert searches_of(listed)[0][3] == "21 21"
@@ -392,10 +392,10 @@ def test_rows_without_user_or_results(tmp_path):
     searches = [request(7, 1, [note(21, 1)], "q"), request(7, 2, [], "empty"), request(7, 3, [note(1)], "q")]
     searches[2]["user_idx"] = None
     source = source_of(tmp_path / "raw", ([request(7, 1, [rec(11)]), request(7, 2, [])], []), (searches, []))
-    with pytest.raises(DataError, match="line 2: no shown note, so no time"):
+    with pytest.raises(DataError, match="line 2: no shown notes, so no time"):
         convert_qilin(tmp_path / "dataset", source, options=SPACES)
     made = convert_qilin(tmp_path / "dataset", source, options=SKIP)
-    assert left_out(made)["search_train", "no shown note, so no time"] == 1
+    assert left_out(made)["search_train", "no shown notes, so no time"] == 1
     assert left_out(made)["search_train", "user_idx is missing"] == 1
     assert len(searches_of(made)) == 1
 
@@ -406,7 +406,7 @@ def test_a_note_twice(tmp_path):
     ]
     source = source_of(tmp_path / "raw", ONE_REC, ONE_SEARCH, notes)
     # Note 12 is never clicked, so nothing is read of it.
-    with pytest.raises(DataError, match="notes/.*line 4: note_idx a second time"):
+    with pytest.raises(DataError, match="notes/.*line 4: duplicate note_idx"):
         convert_qilin(tmp_path / "dataset", source, options=SPACES)
     made = convert_qilin(tmp_path / "dataset", source, options=SKIP)
     assert rows_of(made, "item") == [["11", "t0", ""]]
@@ -414,7 +414,9 @@ def test_a_note_twice(tmp_path):
 
 def test_missing_folders_columns_and_damaged_files(tmp_path):
     good = source_of(tmp_path / "raw", ONE_REC, ONE_SEARCH)
-    with pytest.raises(DataError, match="recommendation_train: folder not found. --input is the folder with"):
+    with pytest.raises(
+        DataError, match="recommendation_train: folder not found. --input must be the published folder with"
+    ):
         convert_qilin(tmp_path / "dataset", tmp_path / "elsewhere")
     write(good / "search_test", [{"user_idx": 1, "search_idx": 2, "query": "q"}])
     with pytest.raises(DataError, match="no column search_result_details_with_idx"):
@@ -427,10 +429,10 @@ def test_missing_folders_columns_and_damaged_files(tmp_path):
         convert_qilin(tmp_path / "dataset", good)
     file = write(good / "search_test", [request(7, 1, [note(21, 1)], "q")])
     file.write_bytes(file.read_bytes()[:-40])
-    with pytest.raises(DataError, match="search_test/train-00000-of-00001.parquet: not a whole Parquet file"):
+    with pytest.raises(DataError, match="search_test/train-00000-of-00001.parquet: not a complete Parquet file"):
         convert_qilin(tmp_path / "dataset", good)
     file.unlink()
-    with pytest.raises(DataError, match="search_test: no Parquet file in it"):
+    with pytest.raises(DataError, match="search_test: the folder has no Parquet files"):
         convert_qilin(tmp_path / "dataset", good)
     assert not any((tmp_path / "dataset").glob("*")) and not any((tmp_path / "dataset").glob(".*"))
 
@@ -441,16 +443,16 @@ def test_parts_that_hold_nothing_are_left_out(tmp_path, caplog):
     (good / "search_train" / "train-00001-of-00002.parquet").touch()
     made = convert_qilin(tmp_path / "dataset", good)
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == ["search_train/train-00001-of-00002.parquet holds nothing, and is left out."]
+    assert warnings == ["search_train/train-00001-of-00002.parquet is empty and is left out."]
     assert rows_of(made, "search") == rows_of(expected, "search")
     for path in (good / "notes").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="notes: all 1 Parquet files in it are empty"):
+    with pytest.raises(DataError, match="notes: all 1 Parquet files in the folder are empty"):
         convert_qilin(tmp_path / "other", good)
 
 
 def test_settings_that_cannot_be_used():
-    with pytest.raises(SettingError, match="search_time can be one of last, first"):
+    with pytest.raises(SettingError, match="search_time must be one of last, first"):
         QilinReading(search_time="middle")
     with pytest.raises(SettingError, match="content_length -1 is negative"):
         QilinReading(content_length=-1)

@@ -73,5 +73,5 @@ def test_order_and_number_of_texts_are_kept():
 
 
 def test_unknown_kind():
-    with pytest.raises(SettingError, match="words can be text or spaces, not 'letters'"):
+    with pytest.raises(SettingError, match="words must be text or spaces, not 'letters'"):
         words_of_texts([], "letters")

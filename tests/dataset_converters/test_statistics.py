@@ -17,7 +17,7 @@ import pytest
 from dataset_converters.choices import Filters, Options
 from dataset_converters.query_words import words_of_texts
 from dataset_converters.statistics import GROUPS, Group, Spread, TimeRange
-from dataset_converters.statistics_figure import draw, save, short
+from dataset_converters.statistics_figure import draw_users_by_searches, save_users_by_searches, short_number
 from dataset_converters.statistics_folder import collect_from_folder
 from dataset_converters.statistics_report import detail_rows, print_report, size_rows, spread_rows, write_report
 from recbole_gserec.errors import DataError
@@ -196,7 +196,7 @@ def test_groups_can_be_chosen(small, groups, labels, users):
 
 @pytest.mark.parametrize("groups", [(), (1, 1), (5, 2), (-1, 3)])
 def test_groups_that_mean_nothing(small, groups):
-    with pytest.raises(ValueError, match="do not ascend"):
+    with pytest.raises(ValueError, match="must be ascending"):
         collect_from_folder(small, groups)
 
 
@@ -332,12 +332,12 @@ def test_report_is_printed_in_a_narrow_terminal(small, capsys, monkeypatch):
 def test_figure(small, tmp_path):
     groups = collect_from_folder(small).users_by_searches
     before = dict(matplotlib.rcParams)
-    (panel,) = draw(groups).axes
+    (panel,) = draw_users_by_searches(groups).axes
     assert [bar.get_height() for bar in panel.patches] == [1, 2, 0, 0, 0, 0]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["0", "1–5", "6–10", "11–20", "21–50", ">50"]
     assert [text.get_text() for text in panel.texts] == ["1", "2", "0", "0", "0", "0"]
     assert panel.figure.get_size_inches()[0] == pytest.approx(3.3)
-    save(groups, tmp_path / "x.png", tmp_path / "x.pdf")
+    save_users_by_searches(groups, tmp_path / "x.png", tmp_path / "x.pdf")
     # Width and height follow the name of the first chunk.
     assert struct.unpack(">II", (tmp_path / "x.png").read_bytes()[16:24]) == (990, 630)
     pdf = (tmp_path / "x.pdf").read_bytes()
@@ -347,7 +347,7 @@ def test_figure(small, tmp_path):
 
 def test_labels_of_the_figure_stay_within_it():
     groups = [Group(label, 0, 0, users, 0) for label, users in zip("abcdef", (9_876_543, *[99_999] * 5), strict=True)]
-    figure = draw(groups)
+    figure = draw_users_by_searches(groups)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
@@ -370,7 +370,7 @@ def test_labels_of_the_figure_stay_within_it():
     ],
 )
 def test_short_numbers(number, text):
-    assert short(number) == text
+    assert short_number(number) == text
 
 
 def test_default_groups_are_the_papers_kind():

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 from dataset_converters import text_lines
-from dataset_converters.text_lines import batches_of, bounded
+from dataset_converters.text_lines import batched_lines, limit_line_length
 from recbole_gserec.errors import DataError
 
 MEGABYTE = b"a" * (1 << 20)
@@ -33,19 +33,19 @@ def test_the_line_is_told(tmp_path, monkeypatch, stream, end, before):
     good = (b"b" * 90 + end) * before
     # A carriage return before the end counts.
     longest = good + b"c" * (101 - len(end)) + end + b"d"
-    assert bounded(stream(longest), tmp_path).read() == longest
+    assert limit_line_length(stream(longest), tmp_path).read() == longest
     with pytest.raises(DataError, match="a line longer than 0 MiB") as error:
-        bounded(stream(good + b"c" * 102 + end + b"d"), tmp_path / "log.csv").read()
+        limit_line_length(stream(good + b"c" * 102 + end + b"d"), tmp_path / "log.csv").read()
     assert (error.value.line, error.value.path) == (before + 1, tmp_path / "log.csv")
 
 
 def test_lines_are_taken_by_number_and_by_length(monkeypatch):
     monkeypatch.setattr(text_lines, "_CHARACTERS_AT_ONCE", 10)
     lines = ["a\n"] * 7 + ["b" * 30 + "\n", "c" * 12 + "\n"] + ["d\n"] * 3
-    batches = list(batches_of(lines, 4))
+    batches = list(batched_lines(lines, 4))
     assert [line for batch in batches for line in batch] == lines
     assert [len(batch) for batch in batches] == [4, 4, 1, 3]
-    assert list(batches_of([], 4)) == []
+    assert list(batched_lines([], 4)) == []
 
 
 @pytest.fixture(scope="module")

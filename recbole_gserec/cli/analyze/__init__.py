@@ -1,4 +1,4 @@
-"""``gserec analyze``: the paper's figures and tables from finished work, a file for each."""
+"""``gserec analyze``: the paper's figures and tables from finished runs, one file per command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COMMANDS = ("groups", "ablation", "sensitivity", "tsne", "stats", "user", "repo
 
 app = typer.Typer(
     cls=group_of(__name__, _COMMANDS, with_settings=("ablation",)),
-    help="Figures and tables of the paper from finished work.",
+    help="Make the paper's figures and tables from finished runs.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -18,4 +18,4 @@ app = typer.Typer(
 
 @app.callback()
 def analyze() -> None:
-    """Figures and tables of the paper from finished work."""
+    """Make the paper's figures and tables from finished runs."""

@@ -1,4 +1,4 @@
-"""``gserec analyze ablation``: the model without each of its parts."""
+"""``gserec analyze ablation``: train the model without each of its parts."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def ablation(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
     without: Annotated[
         list[str] | None,
-        typer.Option(help="Parts to take out: rq-cl, graph, u-cl, his-cl, mca.", show_default="each"),
+        typer.Option(help="Parts to leave out: rq-cl, graph, u-cl, his-cl, mca.", show_default="each"),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the trainings, separated by commas.")] = "2020",
+    seeds: Annotated[str, typer.Option(help="Random seeds of the runs, separated by commas.")] = "2020",
     output: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of the runs and the result; not that of a benchmark.")
+        Path, typer.Option(file_okay=False, help="Folder for the runs and the result; do not use a benchmark's folder.")
     ] = Path("ablation"),
     data_path: DataPath = Path("dataset"),
     by: options.By = "searches",
     groups: options.Groups = None,
     quantiles: options.Quantiles = 4,
-    metric: Annotated[str, typer.Option(help="By which groups are compared.")] = "NDCG@5",
+    metric: Annotated[str, typer.Option(help="Metric that compares the user groups.")] = "NDCG@5",
     workers: Workers = None,
     address: Address = None,
     cpus_per_run: CpusPerRun = None,
     gpus_per_run: GpusPerRun = None,
     config_file: ConfigFiles = None,
 ) -> None:
-    """Train GSERec with all its parts and without each, and compare (Table 3 and Figure 5).
+    """Train GSERec with all its parts and without each of them, and compare the results (Table 3 and Figure 5).
 
-    Runs are made as by `gserec benchmark`: those that are finished are not made again, and the same call goes on where
-    it was interrupted. Any setting can follow as --name=value, for instance --epochs=50.
+    As in `gserec benchmark`, finished runs are skipped, so repeating the command resumes an interrupted ablation. Add
+    any setting as --name=value, for example --epochs=50.
     """
     given = parse_settings(context.args)
 
@@ -63,5 +63,5 @@ def ablation(
     result = analyze_ablation(request, pool_maker(workers, address, cpus_per_run, gpus_per_run, settings))
     options.show(result.page)
     if result.unfinished:
-        typer.echo(f"runs that did not finish: {result.unfinished}; the page says why", err=True)
+        typer.echo(f"unfinished runs: {result.unfinished}; the page gives the reasons", err=True)
         raise typer.Exit(1)

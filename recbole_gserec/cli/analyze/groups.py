@@ -1,4 +1,4 @@
-"""``gserec analyze groups``: results by group of users."""
+"""``gserec analyze groups``: results for each group of users."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from recbole_gserec.interruptions import while_importing
 
 def groups(
     runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of a benchmark.")] = Path("benchmark"),
-    model: Annotated[str, typer.Option("--model", "-m", help="Model whose improvement is shown.")] = "GSERec",
+    model: Annotated[str, typer.Option("--model", "-m", help="Model to compare with the baselines.")] = "GSERec",
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            "--baseline", "-b", help="Model improved upon; can be given more than once.", show_default="all others"
+            "--baseline", "-b", help="Baseline model; repeat the option for several.", show_default="all others"
         ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option("--dataset", "-d", help="Name of a dataset; can be given more than once.", show_default="all"),
+        typer.Option("--dataset", "-d", help="Name of a dataset; repeat the option for several.", show_default="all"),
     ] = None,
     by: options.By = "searches",
     groups: options.Groups = None,
     quantiles: options.Quantiles = 4,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Such as HR@10; can be given more than once, the first is drawn.", show_default="NDCG@5"),
+        typer.Option(
+            help="Metric such as HR@10; repeat the option for several. The figure shows the first.",
+            show_default="NDCG@5",
+        ),
     ] = None,
     data_path: DataPath = Path("dataset"),
     output: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder of the result.", show_default="RUNS/analyze/groups")
+        Path | None, typer.Option(file_okay=False, help="Folder for the result.", show_default="RUNS/analyze/groups")
     ] = None,
 ) -> None:
-    """Compare a model with others within groups of users who search much or little (Figures 2 and 5).
+    """Compare a model with baselines within groups of users who search rarely or often (Figures 2 and 5).
 
-    From the stored ranks of a benchmark and the dataset's files; nothing is trained.
+    The command reads the stored ranks of a benchmark and the dataset's files. It trains nothing.
     """
     with while_importing():
         from recbole_gserec.analyze.groups import analyze_groups

@@ -1,4 +1,4 @@
-"""Options that several analyses have, and what they print."""
+"""Options and output shared by several analyses."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import typer
 if TYPE_CHECKING:
     from recbole_gserec.analyze.groups import Grouping
 
-By = Annotated[str, typer.Option(help="Number of each user's training events: searches or interactions.")]
+By = Annotated[str, typer.Option(help="Training events counted for each user: searches or interactions.")]
 Groups = Annotated[
     str | None,
-    typer.Option(help="Groups of users by that number, such as '0,1-5,6-20,21-'.", show_default="quantiles"),
+    typer.Option(help="User groups by number of events, such as '0,1-5,6-20,21-'.", show_default="quantiles"),
 ]
-Quantiles = Annotated[int, typer.Option(min=1, max=100, help="Groups with about as many users each.")]
+Quantiles = Annotated[
+    int, typer.Option(min=1, max=100, help="Number of equally large user groups, if --groups is not set.")
+]
 
 
 def grouping(by: str, groups: str | None, quantiles: int) -> Grouping:
-    """How users are grouped."""
+    """Build the user grouping that the options describe."""
     from recbole_gserec.analyze.group_borders import parse_groups
     from recbole_gserec.analyze.groups import Grouping
 
@@ -27,7 +29,7 @@ def grouping(by: str, groups: str | None, quantiles: int) -> Grouping:
 
 
 def show(page: Path) -> None:
-    """Print a page of Markdown to the error output, laid out where its tables fit, and its path to the output."""
+    """Print a Markdown page to standard error and its path to standard output."""
     from rich.console import Console
     from rich.markdown import Markdown
 
@@ -35,6 +37,6 @@ def show(page: Path) -> None:
     if max(len(line) for line in text.splitlines() if line.startswith(("|", "#"))) <= console.width:
         console.print(Markdown(text, hyperlinks=False))
     else:
-        # Squeezed, numbers would lose their digits; the text as it stands can be read too.
+        # A narrow table would cut off digits, so the page is printed as plain Markdown.
         console.print(text, soft_wrap=True, markup=False, highlight=False)
     typer.echo(page)

@@ -1,4 +1,4 @@
-"""``gserec analyze report``: results on one page."""
+"""``gserec analyze report``: all results on one page."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def report(
         list[Path],
         typer.Option(
             file_okay=False,
-            help="Folder of a benchmark, an ablation, a sweep or analyses; can be given more than once.",
+            help="Folder of a benchmark, an ablation, a sweep or analyses; repeat the option for several.",
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="The page.", show_default="RUNS/analyze/report.html")
+        Path | None, typer.Option(dir_okay=False, help="HTML file to write.", show_default="RUNS/analyze/report.html")
     ] = None,
 ) -> None:
-    """Put a benchmark's tables and figures and all analyses found on one page of HTML, readable offline."""
+    """Write one HTML page with a benchmark's tables and figures and all analyses found. It works offline."""
     with while_importing():
         from recbole_gserec.analyze.report import write_html_report
 

@@ -1,4 +1,4 @@
-"""``gserec analyze sensitivity``: the score by value of each setting."""
+"""``gserec analyze sensitivity``: the score for each value of a setting."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ def sensitivity(
         Path | None, typer.Option(file_okay=False, help="Folder of a sweep: <output>/<dataset>/<model> of gserec tune.")
     ] = None,
     runs: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder of a benchmark whose runs have several settings.")
+        Path | None, typer.Option(file_okay=False, help="Folder of a benchmark with runs of different settings.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model, with --runs.")] = "GSERec",
+    model: Annotated[str, typer.Option("--model", "-m", help="Name of the model; only with --runs.")] = "GSERec",
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Dataset, with --runs.", show_default="the only one")
+        str | None,
+        typer.Option("--dataset", "-d", help="Name of the dataset; only with --runs.", show_default="the only one"),
     ] = None,
-    metric: Annotated[str, typer.Option(help="Of the test targets, with --runs; a sweep has its own.")] = "NDCG@5",
+    metric: Annotated[str, typer.Option(help="Test metric; only with --runs. A sweep has its own metric.")] = "NDCG@5",
     output: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Folder of the result.", show_default="analyze/sensitivity in that folder"),
+        typer.Option(file_okay=False, help="Folder for the result.", show_default="analyze/sensitivity in that folder"),
     ] = None,
 ) -> None:
-    """Show the score by value of each hyper-parameter (Figure 7), from finished trials or runs."""
+    """Show the score for each value of each hyper-parameter (Figure 7), from finished trials or runs."""
     folder = runs if sweep is None else sweep
     if folder is None or (sweep is not None and runs is not None):
-        raise SettingError("give either --sweep, a folder of gserec tune, or --runs, a folder of gserec benchmark")
+        raise SettingError("give either --sweep (a folder of gserec tune) or --runs (a folder of gserec benchmark)")
     with while_importing():
         from recbole_gserec.analyze.sensitivity import write_sensitivity
         from recbole_gserec.analyze.settings_tried import read_benchmark, read_sweep

@@ -1,4 +1,4 @@
-"""``gserec analyze stats``: what a dataset holds."""
+"""``gserec analyze stats``: statistics of a dataset."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from recbole_gserec.interruptions import while_importing
 def stats(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
     groups: Annotated[
-        str, typer.Option(help="The most searches of the users of each group, ascending; one more has those with more.")
+        str,
+        typer.Option(help="Upper bounds of the user groups by number of searches; users above form one more group."),
     ] = "0,5,10,20,50",
     data_path: DataPath = Path("dataset"),
-    memory: Annotated[str, typer.Option(help="Limit of memory.")] = "2GB",
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the result.")] = Path("analyze/stats"),
+    memory: Annotated[str, typer.Option(help="Memory limit of the database.")] = "2GB",
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for the result.")] = Path("analyze/stats"),
 ) -> None:
-    """Count a dataset: its row of Table 1, and its users by number of searches (Figure 1)."""
+    """Compute a dataset's statistics: its row of Table 1 and its users by number of searches (Figure 1)."""
     borders = _borders(groups)
     with while_importing():
         from dataset_converters.statistics_folder import collect_from_folder
@@ -41,7 +42,9 @@ def _borders(text: str) -> list[int]:
     try:
         borders = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise SettingError(f"--groups is '{text}'; it takes whole numbers, separated by commas") from error
+        raise SettingError(
+            f"--groups '{text}' is not a list of whole numbers. Separate them by commas: 0,5,10"
+        ) from error
     if borders[0] < 0 or any(low >= high for low, high in zip(borders, borders[1:], strict=False)):
-        raise SettingError(f"--groups is '{text}'; its numbers ascend from 0 or more")
+        raise SettingError(f"--groups '{text}' must be ascending numbers of at least 0")
     return borders

@@ -1,4 +1,4 @@
-"""``gserec analyze tsne``: the two sides' user vectors in a plane."""
+"""``gserec analyze tsne``: a plot of the users' search and recommendation vectors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from recbole_gserec.interruptions import while_importing
 def tsne(
     checkpoint: Annotated[
         list[Path],
-        typer.Option("--checkpoint", "-c", dir_okay=False, help="Checkpoint of GSERec; a panel for each given."),
+        typer.Option(
+            "--checkpoint", "-c", dir_okay=False, help="Checkpoint of GSERec; repeat the option for several panels."
+        ),
     ],
-    users: Annotated[int, typer.Option(help="Most users drawn; the numbers are of all.")] = 2000,
-    codes: Annotated[bool, typer.Option("--codes/--no-codes", help="Whether codes are drawn too.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the sample and of t-SNE.")] = 2025,
+    users: Annotated[
+        int, typer.Option(help="Maximum number of users in the plot; the numbers cover all users.")
+    ] = 2000,
+    codes: Annotated[bool, typer.Option("--codes/--no-codes", help="Whether to plot the codes too.")] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Random seed of the user sample and of t-SNE.")
+    ] = 2025,
     data_path: DataPathOfTraining = None,
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder of the result.")] = Path("analyze/tsne"),
+    output: Annotated[Path, typer.Option(file_okay=False, help="Folder for the result.")] = Path("analyze/tsne"),
 ) -> None:
-    """Draw the search and the recommendation vectors of GSERec's users by t-SNE (Figure 6), and measure them.
+    """Plot the search and recommendation vectors of GSERec's users with t-SNE (Figure 6), and measure their distance.
 
-    Give checkpoints trained with and without L_U-CL to compare them.
+    To compare, give one checkpoint trained with L_U-CL and one trained without it.
     """
     with while_importing():
         from recbole_gserec.analyze.tsne import analyze_tsne

@@ -1,4 +1,4 @@
-"""``gserec convert``: raw data to search-extended atomic files, a file for each kind of source."""
+"""``gserec convert``: raw data to search-extended atomic files, one file per kind of source."""
 
 from __future__ import annotations
 

@@ -20,53 +20,54 @@ def amazon(
     *,
     input_: Annotated[
         Path,
-        typer.Option("--input", help="Folder of the reviews, the metadata and, if at hand, the product-search files."),
+        typer.Option(
+            "--input", help="Folder with the reviews, the metadata and, if available, the product-search files."
+        ),
     ],
     output: OutputFolder = Path("dataset"),
     name: Annotated[
-        str | None, typer.Option(help="Name of the new dataset; by default that of the category: amazon-electronics.")
+        str | None, typer.Option(help="Name of the new dataset; by default from the category: amazon-electronics.")
     ] = None,
     category: Annotated[
-        str | None, typer.Option(help="As the files name it (CDs_and_Vinyl), where the folder holds several.")
+        str | None, typer.Option(help="Category as in the file names (CDs_and_Vinyl), if the folder has several.")
     ] = None,
     edition: Annotated[
-        str | None, typer.Option(help="2014, 2018, 2023 or plain; told by the content if not given.")
+        str | None,
+        typer.Option(help="Edition of the data: 2014, 2018, 2023 or plain; by default detected from the content."),
     ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of query_text.txt.gz, train.qrels.gz, test.qrels.gz; --input if they are there.",
+            help="Folder with query_text.txt.gz, train.qrels.gz and test.qrels.gz; by default --input.",
             rich_help_panel=_SEARCHES,
         ),
     ] = None,
     queries_from: Annotated[
         str | None,
         typer.Option(
-            help="published (these files; the default where they are) or categories (the same recipe, from the paths "
-            "of the metadata).",
+            help="Source of the queries: published (from these files, the default if they exist) or categories (made "
+            "by the same recipe from the category paths in the metadata).",
             rich_help_panel=_SEARCHES,
         ),
     ] = _RECIPE.queries_from,
     queries_per_purchase: Annotated[
         str,
-        typer.Option(help="one (drawn) or all of those that could have led to it.", rich_help_panel=_SEARCHES),
+        typer.Option(help="Queries used per purchase: one (random) or all that match.", rich_help_panel=_SEARCHES),
     ] = _RECIPE.queries_per_purchase,
     search_probability: Annotated[
         float,
-        typer.Option(
-            help="Probability that a purchase began with a search, if it has queries.", rich_help_panel=_SEARCHES
-        ),
+        typer.Option(help="Probability that a purchase with queries began with a search.", rich_help_panel=_SEARCHES),
     ] = _RECIPE.search_probability,
-    seed: Annotated[int, typer.Option(help="Of these draws.", rich_help_panel=_SEARCHES)] = _RECIPE.seed,
+    seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=_SEARCHES)] = _RECIPE.seed,
     items_with_text: Annotated[
-        bool, typer.Option(help="Leave out items with neither title nor description.")
+        bool, typer.Option(help="Leave out items that have neither title nor description.")
     ] = _RECIPE.items_with_text,
     description_length: Annotated[
-        int, typer.Option(help="Most characters of a description; 0: all.")
+        int, typer.Option(help="Maximum length of a description in characters; 0 for no limit.")
     ] = _RECIPE.description_length,
     options: Options,
 ) -> None:
-    """Amazon's reviews (2014, 2018, 2023) as purchases, with searches made from them."""
+    """Convert Amazon reviews (2014, 2018, 2023): reviews become purchases, and searches are made from them."""
     with while_importing():
         from dataset_converters.amazon import convert_amazon
 

@@ -21,18 +21,21 @@ def kuaisar(
     output: OutputFolder = Path("dataset"),
     name: Annotated[str, typer.Option(help="Name of the new dataset.")] = KUAISAR,
     positive: Annotated[
-        str, typer.Option(help=f"Feedback that makes a recommendation an interaction: {', '.join(POSITIVE)} (all).")
+        str,
+        typer.Option(
+            help=f"Feedback that makes a recommendation an interaction: {', '.join(POSITIVE)} (no feedback needed)."
+        ),
     ] = KuaiSARReading.positive,
     recommended_types_only: Annotated[
         bool,
-        typer.Option("--recommended-types-only", help="Without clicked results of types that are never recommended."),
+        typer.Option("--recommended-types-only", help="Leave out clicked results of types that are never recommended."),
     ] = KuaiSARReading.recommended_types_only,
     category_language: Annotated[
-        str, typer.Option(help=f"Language of the names of categories: {' or '.join(LANGUAGES)}.")
+        str, typer.Option(help=f"Language of the category names: {' or '.join(LANGUAGES)}.")
     ] = KuaiSARReading.category_language,
     options: Options,
 ) -> None:
-    """KuaiSAR or KuaiSAR-small: logs of a short-video app."""
+    """Convert KuaiSAR or KuaiSAR-small, the logs of a short-video app."""
     with while_importing():
         from dataset_converters.kuaisar import convert_kuaisar
 

@@ -1,4 +1,4 @@
-"""``gserec convert logs``: anybody's own logs."""
+"""``gserec convert logs``: your own logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_gserec.cli.convert.options import OutputFolder, with_options
 from recbole_gserec.errors import SettingError
 from recbole_gserec.interruptions import while_importing
 
-_COLUMNS, _FORM = "What the columns are", "How the files are written"
+_COLUMNS, _FORM = "Columns", "File format"
 
 
 def _option(help_text: str, panel: str | None = None) -> object:
@@ -21,25 +21,27 @@ def _option(help_text: str, panel: str | None = None) -> object:
 
 
 def _like(role: str, example: str) -> str:
-    joined = "" if role == "items" else " Day and clock in two columns: time=DAY+CLOCK."
-    return f"Columns of {role}, like {example}. Meanings: {', '.join(MEANINGS[role])}.{joined}"
+    joined = "" if role == "items" else " If date and time of day are two columns: time=DAY+CLOCK."
+    return f"Columns of the {role}, like {example}. Meanings: {', '.join(MEANINGS[role])}.{joined}"
 
 
 @with_options()
 def logs(
     *,
     interactions: Annotated[
-        str | None, _option("File of interactions: CSV, Parquet or JSON Lines; or a folder or pattern of parts.")
+        str | None, _option("Interactions: a CSV, Parquet or JSON Lines file, or a folder or pattern of several files.")
     ] = None,
-    searches: Annotated[str | None, _option("File of searches, likewise.")] = None,
-    items: Annotated[str | None, _option("File of items with their texts, likewise.")] = None,
+    searches: Annotated[str | None, _option("Searches, in the same forms.")] = None,
+    items: Annotated[str | None, _option("Items with their texts, in the same forms.")] = None,
     input_: Annotated[
         Path | None,
-        typer.Option("--input", help="Folder with interactions.*, searches.* and, if there is one, items.*."),
+        typer.Option("--input", help="Folder with interactions.*, searches.* and optionally items.*."),
     ] = None,
     output: OutputFolder = Path("dataset"),
     name: Annotated[str, _option("Name of the new dataset.")] = LOGS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what is understood and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only report how the files are understood; write nothing.")
+    ] = False,
     interaction_columns: Annotated[
         str | None, _option(_like("interactions", "user=customer_id,item=sku,time=ts"), _COLUMNS)
     ] = None,
@@ -48,45 +50,52 @@ def logs(
     ] = None,
     item_columns: Annotated[str | None, _option(_like("items", "item=sku,title=name"), _COLUMNS)] = None,
     columns: Annotated[
-        Path | None, _option("YAML file that names columns: for each file, lines like 'user: customer_id'.", _COLUMNS)
+        Path | None, _option("YAML file with the columns of each log, in lines like 'user: customer_id'.", _COLUMNS)
     ] = None,
     time_unit: Annotated[
         str | None,
-        _option(f"Of numbers in times: {', '.join(UNITS)}; found in each file, but for those beside a day.", _FORM),
+        _option(f"Unit of numeric times: {', '.join(UNITS)}; detected, except for numbers beside a day.", _FORM),
     ] = None,
     time_format: Annotated[
-        str | None, _option("Of dates not in ISO 8601, as for strptime: '%d/%m/%Y %H:%M'.", _FORM)
+        str | None, _option("Format of dates that are not ISO 8601, as for strptime: '%d/%m/%Y %H:%M'.", _FORM)
     ] = None,
-    time_zone: Annotated[str, _option("Of dates that name none, like Europe/Berlin.", _FORM)] = "UTC",
+    time_zone: Annotated[str, _option("Time zone of dates without one, like Europe/Berlin.", _FORM)] = "UTC",
     allow_disjoint_times: Annotated[
-        bool, typer.Option("--allow-disjoint-times", help="Accept logs without a common time.", rich_help_panel=_FORM)
+        bool,
+        typer.Option("--allow-disjoint-times", help="Accept logs that do not overlap in time.", rich_help_panel=_FORM),
     ] = False,
     replace_spaces: Annotated[
-        bool, typer.Option("--replace-spaces", help="Turn white space in item ids into '_'.", rich_help_panel=_FORM)
+        bool, typer.Option("--replace-spaces", help="Replace white space in item ids by '_'.", rich_help_panel=_FORM)
     ] = False,
     click_separator: Annotated[
-        str | None, _option(f"Between clicked items in a cell: {', '.join(SEPARATORS)} or the mark itself.", _FORM)
+        str | None,
+        _option(f"Separator of the clicked items in a cell: {', '.join(SEPARATORS)} or the character itself.", _FORM),
     ] = None,
     no_query: Annotated[
         str,
-        _option("Texts, separated by commas, that stand for no query, in any case; '' if none does.", _FORM),
+        _option("Texts that mean 'no query', separated by commas, upper or lower case; '' for none.", _FORM),
     ] = ",".join(NO_QUERY),
-    encoding: Annotated[str, _option("Of texts.", _FORM)] = "utf-8",
-    delimiter: Annotated[str | None, _option(r"Between cells of separated text; '\t' is a tab.", _FORM)] = None,
-    quote: Annotated[str | None, _option("Around cells of separated text; 'none' if there is none.", _FORM)] = None,
+    encoding: Annotated[str, _option("Encoding of text files.", _FORM)] = "utf-8",
+    delimiter: Annotated[str | None, _option(r"Delimiter of the cells in CSV files; '\t' is a tab.", _FORM)] = None,
+    quote: Annotated[
+        str | None, _option("Quotation mark around cells in CSV files; 'none' for no mark.", _FORM)
+    ] = None,
     options: Options,
 ) -> None:
-    """Your own logs of interactions and searches, as CSV, Parquet or JSON Lines.
+    """Convert your own logs of interactions and searches: CSV, Parquet or JSON Lines.
 
-    What columns mean, how cells are separated and which unit times are in is found in the files unless it is said.
+    By default, the meaning of the columns, the delimiters and the time units are detected from the files.
     """
     with while_importing():
         from dataset_converters.logs import convert_logs, explain_logs
         from dataset_converters.logs_columns import read_file, read_option
         from dataset_converters.logs_settings import LogSettings
 
-    logs = (_needed("interactions", interactions, input_), _needed("searches", searches, input_))
-    of_items = _place("items", items, input_)
+    log_paths = (
+        _required_log_path("interactions", interactions, input_),
+        _required_log_path("searches", searches, input_),
+    )
+    items_path = _log_path("items", items, input_)
     named = {"interactions": interaction_columns, "searches": search_columns, "items": item_columns}
     in_file = read_file(columns) if columns is not None else {}
     settings = LogSettings(
@@ -104,21 +113,21 @@ def logs(
     )
     if dry_run:
         folder = output if output.is_dir() else None
-        typer.echo(explain_logs(*logs, of_items, settings=settings, options=options, folder=folder))
+        typer.echo(explain_logs(*log_paths, items_path, settings=settings, options=options, folder=folder))
     else:
-        typer.echo(convert_logs(output, name, *logs, of_items, settings=settings, options=options))
+        typer.echo(convert_logs(output, name, *log_paths, items_path, settings=settings, options=options))
 
 
-def _place(role: str, given: str | None, folder: Path | None) -> str | Path | None:
-    """Where a log is: where it is said to be, or in the folder."""
+def _log_path(role: str, requested: str | None, folder: Path | None) -> str | Path | None:
+    """The path of a log: the requested one, or the file found in the folder."""
     from dataset_converters.logs_files import find_in_folder
 
-    return given or (find_in_folder(folder, role) if folder else None)
+    return requested or (find_in_folder(folder, role) if folder else None)
 
 
-def _needed(role: str, given: str | None, folder: Path | None) -> str | Path:
-    place = _place(role, given, folder)
-    if place is None:
-        where = f"there is no {role}.* in {folder}" if folder else f"no {role} are given"
+def _required_log_path(role: str, requested: str | None, folder: Path | None) -> str | Path:
+    path = _log_path(role, requested, folder)
+    if path is None:
+        where = f"no {role}.* in {folder}" if folder else f"no file of {role}"
         raise SettingError(f"{where}. Give --{role} FILE.")
-    return place
+    return path

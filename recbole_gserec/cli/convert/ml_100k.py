@@ -19,14 +19,14 @@ def ml_100k(
     name: Annotated[str, typer.Option(help="Name of the new dataset.")] = ML_100K,
     input_: Annotated[
         Path | None,
-        typer.Option("--input", help="Folder with ml-100k.inter and ml-100k.item; by default RecBole's own copy."),
+        typer.Option("--input", help="Folder with ml-100k.inter and ml-100k.item; by default the copy in RecBole."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of the draw that decides which interactions began as searches.")
+        int, typer.Option(help="Random seed that decides which interactions began with a search.")
     ] = ML_100K_SEED,
     options: Options,
 ) -> None:
-    """MovieLens-100k with semi-synthetic searches, the default dataset."""
+    """Convert MovieLens-100k, adding semi-synthetic searches. This is the default dataset."""
     with while_importing():
         from dataset_converters.ml_100k import convert_ml_100k
 

@@ -1,4 +1,4 @@
-"""``gserec convert qilin``: Qilin."""
+"""``gserec convert qilin``: the Qilin logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataset_converters.choices import AS_PUBLISHED, QILIN, QILIN_DEFAULTS, SEAR
 from recbole_gserec.cli.convert.options import OutputFolder, with_options
 from recbole_gserec.interruptions import while_importing
 
-_PANEL = "As the paper's authors do"
+_PANEL = "Processing of the paper's authors"
 
 
 def _flag(name: str, help_text: str) -> object:
@@ -32,30 +32,34 @@ def qilin(
     output: OutputFolder = Path("dataset"),
     name: Annotated[str, typer.Option(help="Name of the new dataset.")] = QILIN,
     content_length: Annotated[
-        int, typer.Option(help="Most characters kept of a note's content; 0 for titles alone.")
+        int, typer.Option(help="Maximum length of a note's content in characters; 0 keeps only titles.")
     ] = QilinReading.content_length,
     search_time: Annotated[
         str,
-        typer.Option(help=f"Time of a search: of the {' or '.join(SEARCH_TIMES)} clicked note that was shown."),
+        typer.Option(help=f"Time of a search: when its {' or '.join(SEARCH_TIMES)} clicked note was shown."),
     ] = QilinReading.search_time,
-    as_published: Annotated[bool, _flag("as-published", "All of the following, and --search-time first.")] = False,
-    raw_times: Annotated[bool, _flag("raw-times", "Times as in the files: milliseconds here, seconds there.")] = False,
-    keep_unclicked: Annotated[
-        bool, _flag("keep-unclicked", "First shown note of a search without clicks as if clicked.")
+    as_published: Annotated[
+        bool, _flag("as-published", "Set all of the following options, and --search-time first.")
     ] = False,
-    first_query_only: Annotated[bool, _flag("first-query-only", "One query of each search_idx.")] = False,
-    drop_textless: Annotated[bool, _flag("drop-textless", "Without clicks on notes without text.")] = False,
+    raw_times: Annotated[
+        bool, _flag("raw-times", "Keep times as in the files: recommendations in milliseconds, searches in seconds.")
+    ] = False,
+    keep_unclicked: Annotated[
+        bool, _flag("keep-unclicked", "In a search without clicks, treat the first shown note as clicked.")
+    ] = False,
+    first_query_only: Annotated[bool, _flag("first-query-only", "Keep one query per search_idx.")] = False,
+    drop_textless: Annotated[bool, _flag("drop-textless", "Drop clicks on notes without text.")] = False,
     as_listed: Annotated[
-        bool, _flag("as-listed", "Notes of one time in the order of their lists, copies included.")
+        bool, _flag("as-listed", "Keep notes of equal time in list order, including duplicates.")
     ] = False,
     options: Options,
 ) -> None:
-    """Qilin: logs of searches and recommendations of Xiaohongshu."""
+    """Convert Qilin, the search and recommendation logs of Xiaohongshu."""
     with while_importing():
         from dataset_converters.qilin import convert_qilin
 
-    given = QilinReading(
+    requested = QilinReading(
         raw_times, search_time, keep_unclicked, first_query_only, drop_textless, as_listed, content_length
     )
-    reading = dataclasses.replace(AS_PUBLISHED, content_length=content_length) if as_published else given
+    reading = dataclasses.replace(AS_PUBLISHED, content_length=content_length) if as_published else requested
     typer.echo(convert_qilin(output, input_, name, reading, options=options))
