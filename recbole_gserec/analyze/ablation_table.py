@@ -1,4 +1,4 @@
-"""Table 3 of GSERec: the full model and its variants, a column for each metric."""
+"""Table 3 of GSERec: the full model and its variants, with a column for each metric."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LEGEND = (
 
 
 def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons: Sequence[Comparison]) -> str:
-    """The table and what there is to say about it.
+    """Write the table and its explanation.
 
     Args:
-        cells: The full model first, then the variants; some may have no finished run.
+        cells: The full model first, then the variants, possibly without a finished run.
         metrics: The columns.
-        comparisons: Of the full model with the variants.
+        comparisons: The full model against the variants.
     """
     found = {(each.model, each.metric): each for each in comparisons}
     best = {metric: max(rounded_mean(cell, metric) for cell in cells if cell.finished) for metric in metrics}
@@ -49,7 +49,7 @@ def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons:
 
 
 def frame(cells: Sequence[ModelRuns], metrics: Sequence[Metric]) -> pd.DataFrame:
-    """One row for each variant and metric; those without a finished run have no mean."""
+    """Make one row for each variant and metric; variants without a finished run have no mean."""
     rows = []
     for cell in cells:
         for metric in metrics:

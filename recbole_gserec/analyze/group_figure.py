@@ -1,4 +1,4 @@
-"""Relative improvement within groups of users (Figure 2 of GSERec): a panel for each model improved upon."""
+"""Relative improvement within groups of users (Figure 2 of GSERec): one panel for each compared model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FEW_GROUPS = 5
 
 
 def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
-    """Bars with 95 % intervals, blue above 0 and orange below; hatched where there is no interval.
+    """Draw bars with 95 % intervals: blue above 0, orange below; hatched if there is no interval.
 
     Args:
-        results: The comparisons; at least one model is compared.
-        metric: The one shown.
+        results: The comparisons, with at least one other model.
+        metric: The metric to show.
         by: What users are grouped by.
     """
     found = results.comparisons[results.comparisons["metric"] == metric.name]
     models = list(dict.fromkeys(found["model"]))
-    # Labels of many groups need the width of the column.
+    # The labels of many groups need the width of the column.
     figure, panels = new_panels(len(models), _PANEL_INCHES, 2 if len(results.groups) <= _FEW_GROUPS else 1)
     users = results.means.drop_duplicates("group").set_index("group")["users"]
     labels = [f"{group.label}\n({users[group.label]:,})" for group in results.groups]

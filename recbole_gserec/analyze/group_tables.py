@@ -13,7 +13,7 @@ from recbole_gserec.analyze.table_cells import interval, number, text_table
 from recbole_gserec.benchmark import significance_table
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
-from recbole_gserec.benchmark.significance_table import p_text
+from recbole_gserec.benchmark.significance_table import format_p_value
 
 HOW_TO_READ = (
     "Improvement: the reference's mean over users less the other's, and in percent of the other's. Each user's values "
@@ -44,7 +44,7 @@ _TESTS = ("two_way_p", "two_way_p_holm", "t_p", "t_p_holm", "wilcoxon_p", "wilco
 
 
 def means_markdown(results: GroupResults, metric: Metric) -> str:
-    """Mean of each model in each group."""
+    """Write the mean of each model in each group."""
     found = results.means[results.means["metric"] == metric.name]
     models = list(dict.fromkeys(found["model"]))
     rows = [["group", "users", *map(printed_name, models)]]
@@ -55,7 +55,7 @@ def means_markdown(results: GroupResults, metric: Metric) -> str:
 
 
 def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
-    """The reference against each other model, in each group."""
+    """Write the comparisons of the reference with each other model, in each group."""
     found = results.comparisons[results.comparisons["metric"] == metric.name]
     rows: list[Sequence[str]] = [_HEAD]
     row: Any
@@ -69,14 +69,14 @@ def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
                 interval(*((row.two_way_low, row.two_way_high) if " " in row.seeds else (row.low, row.high))),
                 number(row.relative_percent, "+.2f") + (" %" if row.relative_percent == row.relative_percent else ""),
                 interval(row.relative_low, row.relative_high, "+.2f", " %"),
-                *(p_text(getattr(row, test)) for test in _TESTS),
+                *(format_p_value(getattr(row, test)) for test in _TESTS),
             ]
         )
     return text_table(rows)
 
 
 def refusals_markdown(results: GroupResults) -> list[str]:
-    """A line for each reason why models are not compared, and one for users in no group."""
+    """Write a line for each reason why models are not compared, and one for users in no group."""
     lines = significance_table.refusals_markdown(results.refused)
     if results.outside:
         lines.append(f"{results.outside:,} users are in none of the groups; they count among all users.")
@@ -84,7 +84,7 @@ def refusals_markdown(results: GroupResults) -> list[str]:
 
 
 def group_frame(results: GroupResults) -> pd.DataFrame:
-    """All numbers: one row for each group, metric and model; those of comparisons are empty for the reference."""
+    """Make one row for each group, metric and model; columns of comparisons are empty for the reference."""
     bounds = {ALL: Group(0, None), **{group.label: group for group in results.groups}}
     most = [bounds[name].most for name in results.means["group"]]
     frame = results.means.assign(fewest=[bounds[name].fewest for name in results.means["group"]])

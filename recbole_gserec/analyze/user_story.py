@@ -1,4 +1,4 @@
-"""All that is known of one user of a trained model, in original ids and texts."""
+"""Collects what is known about one user of a trained model, in original ids and texts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _N_QUERIES = 3
 
 @dataclass(frozen=True)
 class Event:
-    """An interaction, or a search.
+    """An interaction or a search.
 
     Attributes:
-        time: As in the file.
+        time: Time as in the file.
         what: The item, or the words of the query.
-        part: Of the split.
-        clicks: Items clicked in a search.
+        part: Part of the split.
+        clicks: Clicked items of a search.
     """
 
     time: float
@@ -51,9 +51,9 @@ class Neighbour:
 
     Attributes:
         user: Original id.
-        shared: By side, how many codes.
-        n_searches: In the training part.
-        queries: The most frequent of those searches, with how often each.
+        shared: By side, the number of shared codes.
+        n_searches: Number of searches in the training part.
+        queries: The most frequent of those searches, with their counts.
     """
 
     user: str
@@ -64,17 +64,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class UserStory:
-    """One user.
+    """What is known about one user.
 
     Attributes:
         user: Original id.
         dataset: Name of the dataset.
-        interactions: In time order.
-        searches: In time order.
+        interactions: In chronological order.
+        searches: In chronological order.
         summaries: By side; empty for a model without codes.
         codes: By side, coarse to fine; empty for a model without codes.
-        neighbours: Those who share most codes, most first.
-        recommended: Items and scores, best first, from the checkpoint, and from the one without the graph if given.
+        neighbours: Users who share the most codes, most first.
+        recommended: Items and scores, best first, from the checkpoint and, if given, from the one without the graph.
     """
 
     user: str
@@ -94,16 +94,16 @@ def tell(
     k: int = 10,
     others: Mapping[str, Trained],
 ) -> UserStory:
-    """Gather what is known of a user.
+    """Collect what is known about a user.
 
     Args:
         trained: A search-aware model.
         user: Original id.
-        k: Items recommended.
-        others: Further models whose recommendations are shown, by name.
+        k: Number of recommended items.
+        others: Further models by name, whose recommendations are also shown.
 
     Raises:
-        SettingError: If the dataset has no such user, or the model reads no searches.
+        SettingError: If the user is unknown, or the model reads no searches.
     """
     dataset = trained.dataset
     if not isinstance(dataset, SearchDataset):
@@ -131,7 +131,7 @@ def tell(
 
 
 def item_name(item: str, texts: Mapping[str, str]) -> str:
-    """An item with its text."""
+    """Return an item's name with its text."""
     return f"{item} ({texts[item]})" if item in texts else item
 
 
@@ -142,7 +142,7 @@ def _interactions(trained: Trained, user: int, texts: Mapping[str, str]) -> list
     n_training = int(events.train_ends[user] - events.item_offsets[user])
     parts = [TRAINING] * n_training + [VALIDATION, TEST][-(len(rows) - n_training) :] * (n_training < len(rows))
     if len(parts) != len(rows):
-        # A split of the user's own may hold out more than two.
+        # The user's own split may hold out more than two.
         parts = [TRAINING] * n_training + [LATER] * (len(rows) - n_training)
     return [
         Event(float(times[row]), item_name(str(tokens[items[row]]), texts), part)
@@ -174,7 +174,7 @@ def _rows_in_time(users: NDArray[np.int64], times: NDArray[np.float64], user: in
 
 
 def _words(dataset: SearchDataset, queries: NDArray[np.int64]) -> dict[int, str]:
-    """Words of some queries; a query without words is named by its id."""
+    """Return the words of some queries; a query without words is named by its id."""
     tokens, ids = dataset.field2id_token["query_words"], dataset.field2id_token["query_id"]
     found = {}
     for query in np.unique(queries).tolist():
@@ -198,13 +198,13 @@ def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
 
 
 def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
-    """How many codes each user shares with one, ``[n_users]``; codes are ``[n_users, L]``, 0 for none."""
+    """Count the codes that each user shares with one user, ``[n_users]``; codes are ``[n_users, L]``, 0 for none."""
     own = codes[user]
     return ((codes == own) & (own > 0)).sum(1).numpy()
 
 
 def _neighbours(dataset: SearchDataset, user: int) -> list[Neighbour]:
-    # A code's id tells its level too: equal codes stand on the same level.
+    # A code's id includes its level, so equal codes are at the same level.
     shared = {side: shared_codes(dataset.codes[side].codes, user) for side in SIDES}
     total = np.sum(list(shared.values()), axis=0)
     total[[0, user]] = 0

@@ -1,4 +1,4 @@
-"""The note below a table about one model on one dataset: what a reader must know and the numbers do not say."""
+"""The note below a table about one model on one dataset: what the numbers alone do not show."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from recbole_gserec.wording import named
 _LONGEST = 200
 
 
-def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
-    """Tell of runs that failed, are damaged, unfinished, missing or set aside, of comparisons refused, of changes.
+def cell_note(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
+    """Describe failed, damaged, missing and excluded runs, refused comparisons, and changed code or defaults.
 
     Args:
         cell: A model on a dataset.
-        seeds: Those of any model on it.
+        seeds: All seeds that any model has on this dataset.
         anchor: The model that results are compared with.
-        refused: Why this one's are not.
+        refused: Why this model is not compared.
 
     Returns:
-        The note in one line; None if all is well.
+        The note in one line; None if there is nothing to report.
     """
     parts = [*_unfinished(cell), *_missing(cell, seeds)]
     if cell.finished and parts:
@@ -55,7 +55,7 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
     absent = [seed for seed in seeds if seed not in there | elsewhere]
     parts = []
     if elsewhere:
-        parts.append(f"{named('seed', sorted(elsewhere))} left out, run with other settings or data")
+        parts.append(f"{named('seed', sorted(elsewhere))} left out because of other settings or data")
     if not there and not elsewhere:
         return [*parts, "no run"]
     if absent:
@@ -65,7 +65,7 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
 
 def _other_code(cell: ModelRuns) -> list[str]:
     seeds = [run.seed for run in cell.finished.values() if has_other_code(run.record)]
-    return [f"{named('seed', seeds)} made with other code of the model than today's"] if seeds else []
+    return [f"{named('seed', seeds)} made with an earlier version of the model's code"] if seeds else []
 
 
 def _outdated(cell: ModelRuns) -> list[str]:
@@ -74,13 +74,10 @@ def _outdated(cell: ModelRuns) -> list[str]:
         changes = [f"{name} {took}, now {now}" for name, (took, now) in changed_defaults(run.record).items()]
         if changes:
             seeds.setdefault("; ".join(changes), []).append(run.seed)
-    return [
-        f"{named('seed', own)} made with other defaults than today's ({clipped(changes)})"
-        for changes, own in seeds.items()
-    ]
+    return [f"{named('seed', own)} made with earlier defaults ({clipped(changes)})" for changes, own in seeds.items()]
 
 
 def clipped(text: str | None) -> str:
-    """A text that fits a note."""
+    """Shorten a text so that it fits in a note."""
     text = (text or "").rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

@@ -80,14 +80,14 @@ def benchmark(
     Any setting can follow as --name=value, for instance --epochs=50.
     """
     # Imported here: --help needs none of it.
-    from recbole_gserec.benchmark.given import no_settings, of_config_files, read_model_settings
+    from recbole_gserec.benchmark.given import no_settings, read_model_settings, read_shared_settings
     from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
     from recbole_gserec.benchmark.runner import run_benchmark
 
     models, datasets = names_in(model), names_in(dataset)
     if preset:
         models = [*read_preset(preset).models, *models]
-    settings = {**of_config_files(config_file or [], models, datasets), **parse_settings(context.args)}
+    settings = {**read_shared_settings(config_file or [], models, datasets), **parse_settings(context.args)}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:

@@ -1,4 +1,4 @@
-"""What made a file of recommendations or vectors."""
+"""The provenance of a file of recommendations or vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("recbole", "torch", "numpy", "pyarrow")
 
 
 def description_of(trained: Trained) -> dict[str, Any]:
-    """The model, its checkpoint, its dataset's files and the versions of libraries."""
+    """Describe the model, its checkpoint, its dataset's files and the versions of libraries."""
     return {
         "model": trained.config["model"],
         "dataset": trained.config["dataset"],

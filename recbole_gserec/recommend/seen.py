@@ -1,4 +1,4 @@
-"""Which items each user has seen already."""
+"""The items that each user has already seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SeenItems:
         users: ``[n]`` user of each event.
         items: ``[n]`` item of each event.
         n_users: Number of users.
-        candidates: ``[n_candidates]`` item ids in ascending order; others are left out.
+        candidates: ``[n_candidates]`` item ids in ascending order; other items are ignored.
     """
 
     def __init__(self, users: NDArray[np.int64], items: NDArray[np.int64], n_users: int, candidates: NDArray[np.int64]):
@@ -32,7 +32,7 @@ class SeenItems:
         )
 
     def of(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
-        """What the users ``[B]`` of a batch have seen."""
+        """Return what the users ``[B]`` of a batch have seen."""
         places = self._places.take(users)
         rows = torch.arange(len(users)).repeat_interleave(places.offsets.diff())
         order = places.values.argsort(stable=True)
@@ -40,7 +40,7 @@ class SeenItems:
 
 
 class SeenOfBatch:
-    """The (row, place of candidate) pairs of a batch, by place.
+    """The (row, index of candidate) pairs of a batch, sorted by candidate.
 
     Args:
         rows: ``[n]``.
@@ -51,11 +51,11 @@ class SeenOfBatch:
         self._rows, self._places = rows, places
 
     def mask_(self, scores: Tensor, start: int) -> Tensor:
-        """Set what has been seen to ``-inf``, in place.
+        """Set the scores of seen items to ``-inf``, in place.
 
         Args:
-            scores: ``[B, C]`` of the candidates at the places from ``start`` on.
-            start: Place of the first candidate.
+            scores: ``[B, C]`` of the candidates from index ``start`` on.
+            start: Index of the first candidate.
         """
         bounds = self._places.new_tensor([start, start + scores.shape[1]])
         low, high = torch.searchsorted(self._places, bounds).tolist()

@@ -1,4 +1,4 @@
-"""The figure of a sweep: score by value of each setting, in the width of a paper's column (Figure 7 of GSERec)."""
+"""A figure of a sweep, as wide as one column of a paper: score by value of each setting (Figure 7 of GSERec)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PANEL_INCHES = 1.25
 
 
 def draw_settings(trials: Sequence[TrialRecord], space: Mapping[str, Choice | Range], metric: str) -> Figure:
-    """A panel for each setting: a dot for each trial, a line through the best of each value."""
+    """Draw a panel for each setting: a dot for each trial, and a line through the best trial of each value."""
     figure, panels = new_panels(len(space), _PANEL_INCHES)
     scored = [record for record in trials if record.best_score is not None]
     for panel, (name, values) in zip(panels, space.items(), strict=True):
-        # Alike in all panels: how much each setting matters.
+        # All panels share the score axis, so that they show how much each setting matters.
         panel.sharey(panels[0])
         _draw(panel, name, values, scored)
     figure.supylabel(plain_text(metric), fontsize=POINTS)

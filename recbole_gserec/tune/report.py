@@ -1,4 +1,4 @@
-"""The trials of a sweep as a table, in CSV and Markdown, with a figure of every setting."""
+"""The trials of a sweep as a table in CSV and Markdown, with a figure of every setting."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TABLE_FILE, REPORT_FILE, FIGURE = "trials.csv", "report.md", "settings"
 
 
 def write_sweep_report(folder: Path, sweep: Sweep, winner: dict[str, Any], metric: str) -> Path:
-    """Write the table, the figure and the page that shows both; returns the page.
+    """Write the table, the figure and the page that shows both; return the page.
 
     Args:
-        folder: Of the sweep.
+        folder: Folder of the sweep.
         sweep: The sweep.
         winner: See :mod:`winner`.
         metric: RecBole's ``valid_metric``.

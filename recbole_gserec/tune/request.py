@@ -1,4 +1,4 @@
-"""What a user asks to be tuned, checked before anything is trained."""
+"""A tuning request, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _OPTIONS = {**OPTIONS, "seed": "--seed"}
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """A search for good settings.
+    """The request for a sweep.
 
     Attributes:
         model: Name of the model.
         dataset: Name of the dataset.
-        data_path: Folder of all datasets.
-        output: Folder of all sweeps.
+        data_path: Parent folder of all datasets.
+        output: Parent folder of all sweeps.
         space: File of the search space; None for the model's own.
-        settings: Settings of all trials; one that the space has too is not tried.
-        seed: Of the trainings and of the search.
+        settings: Settings of all trials. If the space has one of them too, it is not tried.
+        seed: Seed of the trainings and of the search.
         search: See :class:`Sweep`.
         scheduler: See :class:`Sweep`.
         n_samples: See :class:`Sweep`.
@@ -66,15 +66,15 @@ class TuneRequest:
 
     @property
     def folder(self) -> Path:
-        """Where the sweep lies."""
+        """The folder of the sweep."""
         return self.output.absolute() / self.dataset / self.model
 
 
 def check_names(request: TuneRequest) -> None:
-    """Refuse names that there are not, before a folder is called by them.
+    """Refuse unknown names before a folder is named after them.
 
     Raises:
-        SettingError: Naming what is wrong.
+        SettingError: With the wrong name.
     """
     check_model(request.model)
     check_dataset_name(request.dataset)
@@ -82,10 +82,10 @@ def check_names(request: TuneRequest) -> None:
 
 
 def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
-    """The sweep, and what its trials share; makes what is missing of the files that they read.
+    """Plan the sweep and what its trials share; make missing files that the trials read.
 
     Raises:
-        GSERecError: For settings or values that there are not, and a dataset that is missing.
+        GSERecError: For unknown settings or wrong values, or a missing dataset.
     """
     check_names(request)
     if request.scheduler not in SCHEDULERS:
@@ -124,7 +124,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         request.grace_period,
         model_code=code_digest(request.model),
     )
-    # Before anything is made.
+    # Before any file is made.
     sweep.points()
     shared = given_of(job, first_codes(job))
     (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
@@ -172,21 +172,22 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
 
 
 def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not decided here of how the dataset's own codes were made: trials' codes differ in what is tried alone.
+    """Return how the dataset's own codes were made, except the settings decided here.
 
-    Codes that are not there yet are made with the usual settings.
+    With this, the codes of trials differ only in what is tried. Codes that do not exist yet are made with default
+    settings.
     """
     code_file = data_path / dataset / f"{dataset}.code"
     if not code_file.is_file():
         return {}
     remedy = "Make the codes by gserec preprocess, or try no setting of the offline stage: give it, or another --space"
     made = read_code_record(code_file, remedy).unusual(dataset)
-    # Trials work in folders of their own.
+    # Trials work in their own folders.
     return absolute_folders({name: value for name, value in made.items() if name not in decided})
 
 
 def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:
-    """Settings of the offline stage that are tried, each with a value that is, or None for a range."""
+    """Return the tried settings of the offline stage, each with one of its values, or None for a range."""
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
         raise SettingError(f"{names[0]} decides the codes, and {model} reads none")

@@ -1,4 +1,4 @@
-"""The trials of a sweep on Ray Tune."""
+"""Runs the trials of a sweep on Ray Tune."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ _TEST_LOG = f"test-{LOG_FILE}"
 
 
 def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
-    """Make all trials of a sweep; those of an interrupted one that are over are not made again.
+    """Make all trials of a sweep. Completed trials of an interrupted sweep are not repeated.
 
     Args:
-        sweep: What is tried.
-        job: What its trials share.
+        sweep: The sweep.
+        job: What all trials share.
         place: Where to run.
-        n_kept: Trials whose weights are kept.
-        retry_failed: Whether trials that failed before are made again.
+        n_kept: Number of trials whose weights are kept.
+        retry_failed: Whether to repeat failed trials.
         is_new: Whether this is the sweep's first call.
 
     Raises:
-        GSERecError: If Ray cannot make them, or every trial failed.
-        OSError: If what is told of them cannot be written.
+        GSERecError: If Ray cannot make the trials, or every trial failed.
+        OSError: If the trial records cannot be written.
     """
-    # Ray's own tables on the screen are many pages long.
+    # Ray's own progress tables fill many screens.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     from ray import tune
 
@@ -64,11 +64,11 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         {"cpu": wanted["CPU"], "gpu": wanted["GPU"]},
     )
     path = job.folder / _RAY
-    # It tells of a trial that failed in a page each; Progress does in a line.
+    # Ray prints a page for each failed trial; Progress logs one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # A killed sweep begins again from the last snapshot; trials that ended since then tell so themselves.
+    # A killed sweep resumes from Ray's last snapshot. Trials that ended later are known by their own records.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
-    # Interrupted, Ray would return as if all trials were over, and the best so far would be taken for the winner.
+    # On an interruption, Ray returns as if all trials were complete. The best trial so far would become the winner.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     if not is_new and _has_begun(path):
         tuner = _old_tuner(path, job, place, trainable, n_kept, retry_failed)
@@ -79,7 +79,7 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
     try:
         tuner.fit()
     except tune.TuneError as error:
-        # What Progress raises comes out as a page of text.
+        # Errors in Progress would be printed as a page of text.
         if isinstance(error.__context__, (OSError, GSERecError)):
             raise error.__context__ from None
         raise GSERecError(f"Ray Tune failed: {one_line(error)}. What it keeps is in {path}") from error
@@ -88,13 +88,13 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
             record.status = STOPPED
             record.write(trial_folder(job.folder, record.trial))
     for path in trials_folder(job.folder).glob("*"):
-        # Ray kills trials that it stops, whatever they are writing.
+        # Ray kills the trials that it stops, even while they write files.
         remove_abandoned(path)
     drop_weights(job.folder, n_kept)
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether Ray has a snapshot of the sweep; killed before the first, it begins anew."""
+    """Return whether Ray has a snapshot of the sweep. A sweep killed before its first snapshot starts again."""
     from ray import tune
 
     return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
@@ -109,9 +109,9 @@ def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: 
         for snapshot in path.glob(_SNAPSHOTS):
             json.loads(snapshot.read_text(encoding="utf-8"))
         tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=retry_failed)
-    except Exception as error:  # Damaged bytes make Ray raise almost anything.
+    except Exception as error:  # Damaged bytes can raise almost any error in Ray.
         raise DataError(path, "what Ray keeps of the sweep is damaged", f"Delete {job.folder} to begin anew") from error
-    # Ray takes these from the first call; they are the user's to change.
+    # Ray would reuse these values of the first call, but the user may change them.
     inside: Any = tuner._local_tuner
     inside._tune_config.max_concurrent_trials = place.workers
     for callback in inside.get_run_config().callbacks:
@@ -157,10 +157,10 @@ def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept
 
 
 def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
-    """The dataset, made once by a process of its own and kept by Ray."""
+    """Create the dataset once, in its own process, and let Ray keep it."""
     import ray
 
-    # The task has a trial's share: the first trials wait for it, and Ray need not find room for more.
+    # The task has the resources of one trial: the first trials wait for it, and Ray needs no room for more.
     task = ray.remote(make_dataset).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     reference = task.remote(job)
     try:

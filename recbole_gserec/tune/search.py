@@ -1,4 +1,4 @@
-"""A whole sweep: trials, winner, report."""
+"""A whole sweep: trials, winner and report."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _LOCK_FILE = ".lock"
 
 
 class SweepResult(NamedTuple):
-    """How a sweep ended.
+    """The result of a sweep.
 
     Attributes:
-        found: Settings of the winner that the sweep has found.
+        found: Tried settings of the winner.
         valid: Metric -> value of the winner on the validation part.
-        test: The same on the test part, where it was asked for.
-        best_file: The settings as a file.
-        report: The page about the sweep.
-        n_failed: Trials that failed.
+        test: The same on the test part, if it was requested.
+        best_file: File with the settings.
+        report: Page about the sweep.
+        n_failed: Number of failed trials.
     """
 
     found: dict[str, Any]
@@ -56,18 +56,18 @@ class SweepResult(NamedTuple):
 
 
 def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed: bool = True) -> SweepResult:
-    """Find good settings by the validation part; the test part is evaluated once, for the winner.
+    """Find good settings by the validation part. The test part is evaluated only once, for the winner.
 
-    Trials are stored as they go: interrupted, the same call goes on from there.
+    Trials are stored while they run, so the same call resumes an interrupted sweep.
 
     Args:
         request: What to tune.
         place: Where to run.
-        n_kept: Trials whose weights are kept.
-        retry_failed: Whether trials that failed before are made again.
+        n_kept: Number of trials whose weights are kept.
+        retry_failed: Whether to repeat failed trials.
 
     Raises:
-        GSERecError: For a request that cannot be run as it stands, or if no trial succeeds.
+        GSERecError: If the request cannot be run, or no trial succeeds.
     """
     check_names(request)
     folder = request.folder
@@ -109,7 +109,7 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
 
 
 def _known_winner(folder: Path, sweep: Sweep, retry_failed: bool) -> dict[str, Any] | None:
-    """The winner of a sweep that is over."""
+    """Return the winner of a completed sweep."""
     trials = read_trials(folder)
     if not trials or (retry_failed and failed_trials(folder)):
         return None

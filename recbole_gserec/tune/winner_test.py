@@ -1,4 +1,4 @@
-"""The winner's training to its end, and its test."""
+"""Trains the winner to its end and tests it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEST_LOG = f"test-{LOG_FILE}"
 
 
 def finish_winner(job: SweepJob, place: Place, trial: str) -> dict[str, Any]:
-    """Train the winner to its end, if it was stopped before, and evaluate it on the test part.
+    """Train the winner to its end if it was stopped early, and evaluate it on the test part.
 
     Returns:
         ``valid`` and ``test``, metric -> value each; ``metric``, by which the winner is one.
@@ -37,7 +37,7 @@ def finish_winner(job: SweepJob, place: Place, trial: str) -> dict[str, Any]:
     try:
         return ray.get(task.remote(job, trial))
     except ray.exceptions.RayError as error:
-        # A task whose process was killed is another kind of error than one that raised.
+        # If the task's process is killed, Ray raises another kind of error than if the task raises one.
         reason = message_of(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
         log = trial_folder(job.folder, trial) / _TEST_LOG
         raise GSERecError(f"the winner, trial {trial}, failed in its test: {reason}. Its log is {log}") from error

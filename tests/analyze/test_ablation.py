@@ -13,7 +13,7 @@ from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
 from recbole_gserec.analyze.groups import Grouping
 from recbole_gserec.analyze.variants import FULL, VARIANTS, chosen_variants, settings_of_codes
 from recbole_gserec.benchmark.metrics import parse_metric
-from recbole_gserec.benchmark.plan import entries_of
+from recbole_gserec.benchmark.plan import plan_entries
 from recbole_gserec.benchmark.runs import Run, Spec
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -89,7 +89,7 @@ def test_each_variant_takes_out_one_part(tmp_path, data, trained):
     assert path.startswith(f"{tmp_path}/abl/codes/toy-") and path.endswith(".code")
     for request in trained.requests:
         # What the benchmark would refuse, it refuses here.
-        assert [entry.model for entry in entries_of(request)] == ["GSERec"]
+        assert [entry.model for entry in plan_entries(request)] == ["GSERec"]
     # Made together, so that a pool can make several at once.
     assert trained.titles == [f"{label} on toy, seed {seed}" for seed in (1, 2) for label in LABELS]
 

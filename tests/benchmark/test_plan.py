@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests, missing_derived
-from recbole_gserec.benchmark.given import canonical, of_config_files, read_model_settings
-from recbole_gserec.benchmark.plan import Request, entries_of, read_preset
+from recbole_gserec.benchmark.given import canonical, read_model_settings, read_shared_settings
+from recbole_gserec.benchmark.plan import Request, plan_entries, read_preset
 from recbole_gserec.errors import DataError, SettingError
 
 TABLE_2 = (
@@ -26,7 +26,7 @@ PROTOCOL = {
 
 
 def entries(datasets=("toy",), models=("SASRec",), seeds=(1,), **options):
-    return entries_of(Request(datasets, models, seeds, Path("dataset"), **options))
+    return plan_entries(Request(datasets, models, seeds, Path("dataset"), **options))
 
 
 def refusal(**options) -> str:
@@ -140,8 +140,8 @@ def test_paths_count_from_the_current_folder(tmp_path, monkeypatch):
 def test_the_best_settings_of_a_sweep_can_be_given(tmp_path):
     path = tmp_path / "best.yaml"
     path.write_text("model: GSERec\ndataset: shop\nseed: 7\ndata_path: /data\nlambda_u_cl: 0.1\nepochs: 50\n")
-    assert of_config_files([path], ["GSERec"], ["shop"]) == {"lambda_u_cl": 0.1, "epochs": 50}
-    assert of_config_files([], ["GSERec", "SASRec"], ["shop"]) == {}
+    assert read_shared_settings([path], ["GSERec"], ["shop"]) == {"lambda_u_cl": 0.1, "epochs": 50}
+    assert read_shared_settings([], ["GSERec", "SASRec"], ["shop"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_best_settings_of_a_sweep_are_no_others(tmp_path, models, datasets, 
     path = tmp_path / "best.yaml"
     path.write_text("model: GSERec\ndataset: shop\nlambda_u_cl: 0.1\n")
     with pytest.raises(SettingError, match=message):
-        of_config_files([path], models, datasets)
+        read_shared_settings([path], models, datasets)
 
 
 def test_settings_of_models_from_a_file(tmp_path):

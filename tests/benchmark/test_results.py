@@ -55,7 +55,7 @@ def test_metrics_are_chosen_by_either_name():
     assert main_metric(chosen_metrics(["HR@1", "NDCG@3", "HR@5"])).name == "ndcg@3"
     assert main_metric(chosen_metrics(["HR@1", "HR@5"])).name == "hit@5"
     for name in ("recall@10", "hit", "hit@0", "ndcg@"):
-        with pytest.raises(SettingError, match="there is no metric"):
+        with pytest.raises(SettingError, match="unknown metric"):
             parse_metric(name)
 
 

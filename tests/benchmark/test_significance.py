@@ -20,7 +20,7 @@ from recbole_gserec.benchmark.paired_tests import (
 )
 from recbole_gserec.benchmark.results import load_runs
 from recbole_gserec.benchmark.significance import compare, comparisons_frame
-from recbole_gserec.benchmark.significance_table import markdown, p_text
+from recbole_gserec.benchmark.significance_table import format_p_value, markdown
 from tests.benchmark.stored_runs import random_ranks, store_run
 
 NDCG = parse_metric("ndcg@10")
@@ -376,7 +376,7 @@ def test_runs_on_other_interactions_are_not_paired(tmp_path, one, other, refused
         store_run(tmp_path, "toys", model, 1, [1, 3], **({"interactions": interactions} if interactions else {}))
     cells = cells_of(tmp_path)
     reason = why_not_comparable(cells["GSERec"], cells["SASRec"])
-    assert (reason == "the interactions of seed 1 differ: settings that filter them are not the same") is refused
+    assert (reason == "the interactions of seed 1 differ: settings that filter them differ") is refused
 
 
 def test_fewer_users_are_not_paired(tmp_path):
@@ -437,4 +437,4 @@ def test_tests_are_told_with_what_was_refused(tmp_path):
 
 
 def test_p_values_have_three_digits():
-    assert [p_text(p) for p in (0.049951, 1.0, 1e-5, 0.0, math.nan)] == ["0.05", "1", "1e-05", "< 1e-99", "–"]
+    assert [format_p_value(p) for p in (0.049951, 1.0, 1e-5, 0.0, math.nan)] == ["0.05", "1", "1e-05", "< 1e-99", "–"]

@@ -227,10 +227,10 @@ def test_a_process_leaves_nothing_but_what_belongs_to_the_run(runs):
 
 def test_a_dataset_that_has_changed_is_refused(runs, tmp_path):
     spec = make_spec(tmp_path / "run", runs["SASRec"][0].data_path, "SASRec", dataset_digest="other")
-    with pytest.raises(DataError, match="not those that the run was planned for"):
+    with pytest.raises(DataError, match="files changed since the run was planned"):
         train(spec)
     spec = make_spec(tmp_path / "run", runs["GSERec"][0].data_path, "GSERec", derived={"toy.code": "other"})
-    with pytest.raises(DataError, match="not those that the run was planned for"):
+    with pytest.raises(DataError, match="files changed since the run was planned"):
         train(spec)
 
 

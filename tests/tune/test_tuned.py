@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recbole_gserec.benchmark.plan import Request, entries_of
+from recbole_gserec.benchmark.plan import Request, plan_entries
 from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
 from recbole_gserec.tune import tuned as module
 from recbole_gserec.tune.place import Place
@@ -49,14 +49,14 @@ def test_every_model_gets_the_same_effort(sweeps, tmp_path, caplog):
         # The protocol, and what was given, hold in the search as in the runs.
         assert (asked.settings["epochs"], asked.settings["eval_candidate_seed"]) == (3, 2020)
         assert asked.settings.get("n_layers") == (1 if asked.model == "SASRec" else None)
-    for entry in entries_of(found):
+    for entry in plan_entries(found):
         assert entry.given.get("learning_rate") == (None if entry.model == "BPR" else 0.5)
         assert entry.given.get("n_layers") == (1 if entry.model == "SASRec" else None)
 
 
 def test_settings_given_for_a_model_outrank_what_was_found(sweeps, tmp_path):
     request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: {"learning_rate": 0.1})
-    (entry,) = entries_of(tuned(request, tmp_path, 5, Place(1)))
+    (entry,) = plan_entries(tuned(request, tmp_path, 5, Place(1)))
     assert entry.given["learning_rate"] == 0.1
 
 
@@ -64,7 +64,7 @@ def test_a_model_with_all_settings_given_is_not_tuned(sweeps, tmp_path, caplog):
     given = {"learning_rate": 0.1, "weight_decay": 0, "hidden_dropout_prob": 0.2}
     request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: given)
     with caplog.at_level("INFO"):
-        (entry,) = entries_of(tuned(request, tmp_path, 5, Place(1)))
+        (entry,) = plan_entries(tuned(request, tmp_path, 5, Place(1)))
     assert not sweeps and given.items() <= entry.given.items()
     assert "SASRec on toy is not tuned: all settings of its search space are given" in caplog.text
 
