@@ -1,4 +1,4 @@
-"""A page on the codes, for the eye: what became of the prompts, and do codes connect users who are alike?"""
+"""A page about the codes: what happened to the prompts, and do codes connect similar users?"""
 
 from __future__ import annotations
 
@@ -51,15 +51,16 @@ does not tell that recommendations become better."""
 
 
 class SideReport(NamedTuple):
-    """One side's codes and what they were made of.
+    """The codes of one side, and what they were made from.
 
     Attributes:
         codes: int64 ``[n_users, L]``.
-        coded: bool ``[n_users]``, whose codes are used.
-        metrics: As ``codebook_metrics`` gives them for a side.
-        prompts: The prompt of each user with a history on this side, by place of the user.
-        summaries: Of each user; ``None`` for a user without a prompt.
-        texts: What each user's summary is taken to be, another text where it failed; ``None`` where there is none.
+        coded: bool ``[n_users]``, which users have codes that are used.
+        metrics: One side of ``codebook_metrics``.
+        prompts: The prompt of each user with a history on this side, by index of the user.
+        summaries: Summary of each user; ``None`` for a user without a prompt.
+        texts: The text used as each user's summary, which is another one if the summary failed; ``None`` if there is
+            none.
     """
 
     codes: np.ndarray
@@ -87,11 +88,11 @@ def save_report(
         prefix: ``<data_path>/<D>/<D>``.
         users: Original ids.
         sides: ``search`` and ``recommendation``.
-        counts: How many users there are, and how many lack a side.
+        counts: Number of users, and of users without a side.
         history: The RQ-VAE's checks: ``epoch``, ``losses`` by name and ``collision_rate``.
-        settings: Of the offline stage.
-        made_summaries: How many were in the store, and how many were made.
-        made_vectors: The same of the summaries' vectors.
+        settings: Settings of the offline stage.
+        made_summaries: Number of summaries found in the store, and of new ones.
+        made_vectors: The same for the vectors of the summaries.
         items: 0/1, ``[n_users, n_items]``: each user's set of training items.
 
     Returns:
@@ -134,7 +135,7 @@ def _makers(settings: PreprocessSettings) -> str:
 
 
 def metrics_table(sides: Mapping[str, SideReport]) -> str:
-    """How codes are used: one row per side."""
+    """Show how codes are used: one row per side."""
     rows = [("side", "perplexity", "dead codes", "collision rate", "reconstruction error")]
     for side, report in sides.items():
         metrics, levels = report.metrics, report.metrics["levels"]
@@ -151,7 +152,7 @@ def metrics_table(sides: Mapping[str, SideReport]) -> str:
 
 
 def agreement_rows(agreements: Mapping[str, CodeAgreement]) -> list[tuple[str, ...]]:
-    """How alike users are who share codes: for each side a row per length of the prefix, and one of neighbours."""
+    """Show how similar users with shared codes are: for each side, rows by length of the prefix and for neighbours."""
     rows: list[tuple[str, ...]] = [
         (
             "side",
@@ -227,14 +228,14 @@ def _examples(users: Sequence[str], sides: Mapping[str, SideReport], settings: P
 
 
 def alike_users(codes: np.ndarray, n: int) -> tuple[np.ndarray, int]:
-    """Choose ``n`` users who share as many leading codes as any ``n`` do.
+    """Choose ``n`` users who share as many leading codes as possible.
 
     Args:
         codes: int64 ``[n_users, L]``.
-        n: How many users.
+        n: Number of users.
 
     Returns:
-        Their places, ascending (fewer than ``n`` if there are fewer users), and the number of codes they share.
+        Their indices, ascending (fewer than ``n`` if there are fewer users), and the number of codes they share.
     """
     for n_shared in range(codes.shape[1], 0, -1):
         _, groups, sizes = np.unique(codes[:, :n_shared], axis=0, return_inverse=True, return_counts=True)
@@ -268,7 +269,7 @@ def _what_was_encoded(side: str, report: SideReport, user: int, settings: Prepro
 
 
 def _code_block(text: str) -> str:
-    """An indented block, which no character of the text can end."""
+    """Indent a text as a code block; no character of the text can end such a block."""
     lines = (line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " ..." for line in text.splitlines())
     wrapper = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrapped = (wrapper.fill(line) for line in lines)

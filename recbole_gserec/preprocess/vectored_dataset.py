@@ -1,4 +1,4 @@
-"""The dataset of models that read the vectors of texts: makes missing ones, refuses stale ones."""
+"""The dataset of models that read text vectors: makes missing vectors and refuses outdated ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from recbole_gserec.preprocess.text_vectors import vectors_path
 from recbole_gserec.preprocess.vector_files import read_vectors
 
 COLUMNS = {"user": "recommendation", "item": "text"}
-"""Kind of vectors that are read -> column of its file. None of them knows anything of searches."""
+"""Kind of vectors -> column of its file. None of them contains information from searches."""
 
 _OPTION = f"--text_vectors=[{','.join(COLUMNS)}]"
 
-# What the default of each of them makes needs no model that somebody would have to fetch, and to wait for.
+# With the default of each of these, no model must be downloaded.
 _MADE_HERE = {"summarizer": "template", "encoder": "tfidf"}
 
 
@@ -64,7 +64,7 @@ class VectoredSearchDataset(SearchDataset):
         paths = [vectors_path(self._prefix, kind) for kind in COLUMNS]
         if all(path.is_file() for path in paths):
             return
-        # Another process may have made one of them, or be the offline stage, which makes them too.
+        # Another process may have made one of them, or may run the offline stage, which makes them too.
         with alone(beside(self._prefix, ".code")):
             missing = [path for path in paths if not path.is_file()]
             if missing:
@@ -76,7 +76,7 @@ class VectoredSearchDataset(SearchDataset):
             if self.config[name] != value:
                 problem = f"file not found, and with {name} '{self.config[name]}' it is made by command only"
                 raise DataError(missing[0], problem, remedy)
-        # In distributed training each process would make them.
+        # In distributed training, each process would make them.
         if not (self.config["preprocess_missing_vectors"] and self.config["single_spec"]):
             raise DataError(missing[0], "file not found", remedy)
         if len(missing) < len(paths):
@@ -89,7 +89,7 @@ class VectoredSearchDataset(SearchDataset):
         make_vectors_from_config(self.config)
 
     def _check_codes(self) -> None:
-        """Do not make, unasked, other summaries and vectors than those that the dataset's codes come from."""
+        """Refuse to make other summaries and vectors than those that the dataset's codes come from."""
         path = beside(self._prefix, ".code.json")
         try:
             made_with = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
@@ -106,7 +106,7 @@ class VectoredSearchDataset(SearchDataset):
             raise DataError(path, f"the codes were made with {name} '{value}', and there are no vectors yet", remedy)
 
     def _read(self, kind: str) -> Tensor:
-        """The vectors of a kind, arranged by id."""
+        """Read the vectors of a kind, in the order of ids."""
         path, remedy = vectors_path(self._prefix, kind), f"Make it again: {self._command}"
         ids, columns, description = read_vectors(path)
         column = COLUMNS[kind]

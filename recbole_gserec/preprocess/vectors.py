@@ -1,4 +1,4 @@
-"""Vectors of texts: those in the store, and the others made and stored batch by batch."""
+"""Vectors of texts: stored ones are reused, and others are made and stored batch by batch."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def make_vectors(
     runner: Runner | None = None,
     show_progress: bool = True,
 ) -> MadeVectors:
-    """Encode each text, or take its vector from the store.
+    """Encode each text, or read its vector from the store.
 
-    Equal texts are encoded once. Texts are encoded in batches of similar length, whose borders depend on the missing
-    texts alone: after an interruption the remaining batches are those of an uninterrupted run.
+    Equal texts are encoded once. Texts are encoded in batches of similar length. The division depends only on the
+    missing texts, so an interrupted run continues with the same batches as an uninterrupted one.
 
     Args:
-        texts: ``n`` texts, made from the training part alone.
-        encoder: Whose vectors are wanted.
-        settings: Of the offline stage.
-        store: Where vectors are, and are put after each batch; an encoder that is fitted to its texts does without.
-        what: What the texts are, for the bar.
+        texts: ``n`` texts, made only from the training part.
+        encoder: The encoder.
+        settings: Settings of the offline stage.
+        store: The store, which is updated after each batch; not used by an encoder that is fitted to its texts.
+        what: Name of the texts, for the progress bar.
         max_length: See :meth:`TextEncoder.encode`.
-        runner: Who does the work; this process unless given.
-        show_progress: Whether to show a bar.
+        runner: Runs the work; this process by default.
+        show_progress: Whether to show a progress bar.
 
     Raises:
         DataError: If the store is damaged.
@@ -98,7 +98,7 @@ def make_vectors(
 
 
 class _Rows:
-    """A matrix that is made when the first of its rows is known: vectors are never there twice."""
+    """A matrix that is allocated when its first row is known, so that vectors are never in memory twice."""
 
     def __init__(self, n_rows: int):
         self._n_rows, self.matrix = n_rows, np.zeros((0, 0), dtype=np.float32)
@@ -110,7 +110,7 @@ class _Rows:
 
 
 def _fill_from_store(vectors: _Rows, texts: Sequence[str], store: Store, maker: str) -> list[str]:
-    """Put the vectors that the store has into their rows; returns the texts that it has none of."""
+    """Copy the stored vectors into their rows; return the texts without a stored vector."""
     missing = []
     for start in range(0, len(texts), _TEXTS_PER_READ):
         part = texts[start : start + _TEXTS_PER_READ]
@@ -127,13 +127,13 @@ class VectorWorker:
     """Encodes one batch after the other.
 
     Args:
-        settings: Of the offline stage.
+        settings: Settings of the offline stage.
         max_length: See :meth:`TextEncoder.encode`.
-        encoder: Who encodes; one is made if it is not given.
-        expected: What the settings of the one that is made must be.
+        encoder: The encoder; None creates one.
+        expected: Required settings of the created encoder.
 
     Raises:
-        SettingError: If they are not: here lies another model by the same name.
+        SettingError: If they differ, because this machine has another model with the same name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What turns summaries into vectors, by name."""
+"""Text encoders, by name."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ ENCODERS: dict[str, Callable[[PreprocessSettings, str], TextEncoder]] = {
     "flag": _flag,
     "sentence-transformers": _sentence_transformers,
 }
-"""Kind -> function that makes the encoder from the offline stage's settings and the name after the colon."""
+"""Kind -> function that creates the encoder from the offline stage's settings and the name after the colon."""
 
 NAMELESS = ("tfidf", "bge-m3")
 """Kinds that need no name after a colon."""
 
 
 def make_encoder(settings: PreprocessSettings) -> TextEncoder:
-    """The encoder that the settings name."""
+    """Create the encoder that the settings name."""
     kind, _, name = settings.encoder.partition(":")
     return ENCODERS[kind](settings, name)
