@@ -1,4 +1,4 @@
-"""The items that a model would show, for metrics of what is recommended."""
+"""The items that a model would show, for metrics of recommended items."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _ELEMENTS = 1 << 24
 
 
 def best_items(scores: Tensor, k: int, candidates: Tensor | None = None) -> Tensor:
-    """The best items of each row.
+    """Return the best items of each row.
 
-    Scores that are no numbers come last. Of equal scores the first comes first, but for a target among candidates,
-    which has nothing to win by a tie and comes last.
+    NaN scores come last. Among equal scores, the first comes first. A target among candidates is an exception: it must
+    not gain from a tie and comes last.
 
     Args:
-        scores: ``[B, C]``, of all items, or of candidates and of columns without one behind these.
-        k: How many.
-        candidates: ``[B, n]`` item ids, the target first and 0 where a row has fewer; None where the columns are items.
+        scores: ``[B, C]``, for all items, or for candidates followed by columns that are not candidates.
+        k: Number of items.
+        candidates: ``[B, n]`` item ids, the target first and 0 for missing ones; None if the columns are items.
 
     Returns:
-        ``[B, min(k, C)]`` item ids; where a row has fewer items with a score than that, 0 is among its last ones.
+        ``[B, min(k, C)]`` item ids; if a row has fewer items with a score, 0 is among its last ones.
     """
     if candidates is not None:
         candidates = candidates.to(scores.device).roll(-1, dims=1)

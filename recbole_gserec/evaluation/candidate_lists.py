@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _FEW = 2
-"""A catalogue with fewer times the items of a list is small: it is that, and not the users, that leaves too few."""
+"""A catalogue smaller than this many lists is small; then it, not the users, is the cause of short lists."""
 
 
 class CandidateLists:
@@ -27,9 +27,9 @@ class CandidateLists:
 
     Args:
         dataset: The split.
-        sampler: RecBole's sampler of the split; it knows the other splits.
-        n_candidates: Items to draw for each row.
-        distribution: ``uniform`` or ``popularity``: in proportion to the number of interactions.
+        sampler: RecBole's sampler of the split, which knows the other splits.
+        n_candidates: Number of items to draw for each row.
+        distribution: ``uniform``, or ``popularity`` for probabilities proportional to the number of interactions.
         seed: Seed of the lists.
     """
 
@@ -38,7 +38,7 @@ class CandidateLists:
         users, items = interactions_of(parts)
         clickers, clicked = search_clicks_of(dataset)
         tokens = dataset.field2id_token
-        # Only items with an interaction can be a target, so only they are candidates.
+        # Only items with an interaction can be targets, so only they are candidates.
         self._items = np.unique(items)
         self._items = self._items[np.argsort(order_of_tokens(tokens[dataset.iid_field][self._items]))]
         self._users = np.unique(users)
@@ -61,13 +61,13 @@ class CandidateLists:
         return places
 
     def for_rows(self, users: Tensor) -> Tensor:
-        """Negatives for rows of these users.
+        """Return negatives for rows of these users.
 
         Args:
             users: ``[n_rows]`` internal user ids; a user may have several rows.
 
         Returns:
-            ``[n_rows, n_candidates]`` internal item ids, 0 where a user has too few items left.
+            ``[n_rows, n_candidates]`` internal item ids, 0 if a user has too few items left.
 
         Raises:
             SettingError: For a user with a single interaction.
@@ -84,7 +84,7 @@ class CandidateLists:
         rounds = np.empty(len(places), dtype=np.int64)
         rounds[order] = np.arange(len(places)) - np.searchsorted(ordered, ordered)
         result = np.zeros((len(places), self._n_candidates), dtype=np.int64)
-        # Item 0 is padding: a place of -1 finds it at the end.
+        # Item 0 is padding: index -1 selects it at the end.
         ids = np.append(self._items, 0)
         for round_ in range(int(rounds.max(initial=-1)) + 1):
             rows = rounds == round_
