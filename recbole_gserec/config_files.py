@@ -13,12 +13,12 @@ from recbole_gserec.yaml_values import YAMLLimitError, read_yaml
 
 
 def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
-    """The settings in RecBole config files, later ones outranking earlier ones.
+    """Read the settings in RecBole config files; later files override earlier ones.
 
-    RecBole reads the files itself, and fails in the words of its libraries on what is no file of settings.
+    RecBole reads the files itself, and reports invalid ones only with the messages of its libraries.
 
     Raises:
-        DataError: Naming the file.
+        DataError: With the name of the file.
     """
     settings = {}
     for file in files:
