@@ -1,6 +1,6 @@
-"""RecBole's Transformer for models that read one state of each row, at a fraction of its cost.
+"""RecBole's Transformer for models that read one state per row, at a fraction of its cost.
 
-Weights and results are those of ``recbole.model.layers.TransformerEncoder``; masks of dropout are other ones.
+Weights and results are those of ``recbole.model.layers.TransformerEncoder``, except for random dropout masks.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from recbole_gserec.layers.dropout import Dropout
 
 
 def use_fast_parts(model: nn.Module) -> None:
-    """Replace dropout and activations, in place, by what computes the same faster."""
-    # Attributes of modules are tensors or modules to a type checker; this one is a function.
+    """Replace dropout and activations, in place, by faster versions."""
+    # A type checker only knows module attributes as tensors or modules; this one is a function.
     module: Any
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, Dropout(child.p))
-        # RecBole writes these out as five operations and two.
+        # RecBole computes these in five operations and two.
         for name, fused in (("gelu", F.gelu), ("swish", F.silu)):
             if getattr(module, "intermediate_act_fn", None) == getattr(module, name, fused):
                 module.intermediate_act_fn = fused
 
 
 def encode_at(encoder: TransformerEncoder, events: Tensor, attention_mask: Tensor, places: Tensor) -> Tensor:
-    """The encoder's output at one place of each row; the uppermost layer is computed there alone.
+    """Compute the encoder's output at one position of each row; the top layer is computed only there.
 
     Args:
-        encoder: Of at least one layer.
+        encoder: An encoder with at least one layer.
         events: ``[B, N, d]``.
         attention_mask: ``[B, 1, N, N]``, added to the logits of attention.
         places: ``[B]``.

@@ -1,4 +1,4 @@
-"""The encoder that UnifiedSSR shares among histories of items and of queries."""
+"""The encoder that UnifiedSSR shares between histories of items and of queries."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class SiameseEncoder(nn.Module):
         inner_size: Inner size of the feed-forward layers.
         dropout: Dropout of the embedded events and inside the layers.
         attention_dropout: Dropout of the attention weights.
-        causal: Whether an event attends to the places up to its own alone.
-        stacked: Whether a layer reads what the one below it has made. Otherwise all read the events as they came in,
-            and what all but the last make is lost, so that only that one is computed.
+        causal: Whether an event attends only to positions up to its own.
+        stacked: Whether a layer reads the output of the layer below. Otherwise all layers read the input events, and
+            only the last layer affects the result, so only it is computed.
 
     Shapes:
         - **streams**: one or two packed ``[T, d]``; results as many.
@@ -102,7 +102,7 @@ class SiameseEncoder(nn.Module):
 
 
 def sinusoids(n_places: int, like: Tensor) -> Tensor:
-    r"""Positions ``[n_places, d]`` for vectors ``[..., d]``, sin and cos by turns of :math:`t / 10000^{2k/d}`."""
+    r"""Positions ``[n_places, d]`` for vectors ``[..., d]``: sin and cos by turns of :math:`t / 10000^{2k/d}`."""
     size = like.shape[-1]
     places = torch.arange(n_places, device=like.device, dtype=like.dtype).unsqueeze(1)
     rates = torch.exp(torch.arange(0, size, 2, device=like.device, dtype=like.dtype) * (-math.log(10000) / size))

@@ -25,15 +25,15 @@ from recbole_gserec.setting_values import check_choice
 
 TASKS = ("user", "item")
 ITEMS_AT_ONCE = 1 << 13
-"""Items whose texts are adapted at once outside of training."""
+"""Number of items whose texts are adapted at once outside of training."""
 
 
 class UserState(NamedTuple):
-    """What is known of a batch of B rows before the candidates.
+    """The parts of a batch of B rows that do not depend on candidates.
 
     Shapes:
         - **history**: ``[B, N, d]``, **mask**: ``[B, N]``, True on real events.
-        - **knowledge**: ``[B, k]``, what the user's text adds.
+        - **knowledge**: ``[B, k]``, features from the user's text.
     """
 
     history: Tensor
@@ -87,7 +87,7 @@ class KAR(SearchRecommender):
     # ---- what texts tell ----------------------------------------------------------------------------------------
 
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
-        """What the texts of users or items add, ``[..., k]`` for ids ``[...]``; 0 for those without a text."""
+        """Compute the features from texts of users or items, ``[..., k]`` for ids ``[...]``; 0 without a text."""
         if task == "item" and self.is_evaluated:
             return self.kept("item knowledge", self._knowledge_of_all_items)[ids]
         distinct, places = ids.unique(return_inverse=True)
@@ -110,6 +110,6 @@ class KAR(SearchRecommender):
         return self.mlp(state.knowledge, torch.cat([interests, of_items], dim=-1))
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """Binary cross entropy of the positive and its negatives."""
+        """Compute the binary cross entropy of the positive and its negatives."""
         self.loss_names = ("rec",)
         return (pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction))),)
