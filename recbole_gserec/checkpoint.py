@@ -148,7 +148,7 @@ def _check_reading(path: str | Path, config: Any) -> None:
     described = [suffix for suffix in ("item", "user", "kg") if suffix in (columns or ())]
     if described and config.reading != READING:
         raise CheckpointError(
-            f"{path}: of an earlier version, which read .{described[0]} otherwise: its ids could be those of "
+            f"{path}: of an earlier version, which read .{described[0]} differently: its ids may now be those of "
             "other items or users. Train again"
         )
 

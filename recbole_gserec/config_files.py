@@ -34,7 +34,7 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             line = mark.line + 1 if mark else None
-            what = "no file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
+            what = "not a file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
             raise DataError(
                 file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
             ) from error

@@ -133,7 +133,7 @@ def one_line(error: BaseException) -> str:
         return f"the library '{name}' is needed for this and not installed: pip install {packages_of(name)}"
     if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PERMISSION:
         path = os.path.abspath(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else error.filename
-        return f"{path}: {error.strerror}. Choose a place that you may read and write, or change its permissions"
+        return f"{path}: {error.strerror}. Choose a path that you can read and write, or change its permissions"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
         return f"{error.filename}: {error.strerror}{remedy}"

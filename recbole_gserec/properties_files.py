@@ -96,7 +96,7 @@ def preset_file(name: str, kind: str = "preset") -> Path:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise SettingError(f"there is no preset '{name}'; there is: {known}")
+        raise SettingError(f"there is no preset '{name}'; choose from: {known}")
     return path
 
 

@@ -76,7 +76,7 @@ class ResumableTraining(_Trainer):
         self._unsaved = UnsavedState(self.model)
         if self._restore(train_data):
             self.resumed_epochs = self.start_epoch
-            self.logger.info(f"Going on after epoch {self.start_epoch - 1} of an interrupted training")
+            self.logger.info(f"Resuming an interrupted training after epoch {self.start_epoch - 1}")
             if self._is_over(self.start_epoch - 1):
                 # Without an epoch to train, RecBole would save the last weights instead of the best.
                 self.start_epoch, run["saved"] = self.epochs, False
@@ -183,9 +183,9 @@ def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] 
         logger.warning(f"{path} is damaged. {_ANEW}")
         return None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        logger.warning(f"{path} is of another version, or no stored training. {_ANEW}")
+        logger.warning(f"{path} comes from another version, or is not a stored training. {_ANEW}")
         return None
     if state["made_by"] != dict(made_by or {}):
-        logger.warning(f"{path} is of a training with other settings, data or versions: this one starts anew")
+        logger.warning(f"{path} belongs to a training with other settings, data or versions: this one starts again")
         return None
     return state

@@ -107,7 +107,7 @@ def check_writable(folder: str | Path, remedy: str) -> None:
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
-        what = "is a file, and no folder" if there == folder else f"cannot be made, because {there} is a file"
+        what = "is a file, not a folder" if there == folder else f"cannot be made, because {there} is a file"
         raise SettingError(f"{folder}: {what}; {remedy}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingError(f"{folder}: no permission to write there; {remedy}")
@@ -122,7 +122,7 @@ def _check_files(config: Config) -> None:
         path = dataset_path(config, suffix)
         if not path.is_file():
             why = "a knowledge graph" if is_of_knowledge else "additional_feat_suffix"
-            remedy = "Put it there in the form that RecBole's manual tells (atomic files), or choose another model."
+            remedy = "Put it there as one of RecBole's atomic files, or choose another model."
             raise DataError(path.absolute(), f"file not found; {config['model']} reads it ({why})", remedy)
 
 
@@ -152,8 +152,8 @@ def _check_pretraining(config: Config) -> None:
     stage, epochs, step = (config[name] for name in ("train_stage", "pretrain_epochs", "save_step"))
     if str(stage).endswith("pretrain") and epochs and step and epochs < step:
         raise SettingError(
-            f"pretrain_epochs is {epochs}, and {config['model']} saves what it has learnt every {step} epochs "
-            f"(save_step): nothing would be left of it. Set save_step to {epochs} or less"
+            f"pretrain_epochs is {epochs}, and {config['model']} saves its weights only every {step} epochs "
+            f"(save_step): nothing would be saved. Set save_step to {epochs} or less"
         )
 
 
@@ -204,4 +204,4 @@ def warn_without_gpu(config: Config) -> None:
     config["use_gpu"] = False
     if asked:
         half = ", in bfloat16 because of enable_amp" if given.get("enable_amp") else ""
-        getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the processor{half}")
+        getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the CPU{half}")

@@ -235,4 +235,6 @@ def check_dataset_name(dataset: str) -> None:
         SettingError: With the name.
     """
     if not is_plain_name(dataset):
-        raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")
+        raise SettingError(
+            f"'{dataset}' is not a dataset name. Give the name only; set its parent folder with --data-path"
+        )

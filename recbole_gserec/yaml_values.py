@@ -78,7 +78,7 @@ class Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias and id(node) not in self._sizes:
-            raise YAMLLimitError(problem=f"'*{event.anchor}' stands within itself", problem_mark=event.start_mark)
+            raise YAMLLimitError(problem=f"'*{event.anchor}' contains itself", problem_mark=event.start_mark)
         self._n_values += self._sizes[id(node)] if is_alias else 1
         if self._n_values > _MOST_VALUES:
             raise YAMLLimitError(problem=f"more than {_MOST_VALUES:,} values", problem_mark=event.start_mark)
@@ -97,7 +97,7 @@ class Loader(yaml.SafeLoader):
             if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
                 if (name.tag, name.value) in names:
                     shown = name.value[:_SHOWN]
-                    raise yaml.composer.ComposerError(None, None, f"'{shown}' stands here twice", name.start_mark)
+                    raise yaml.composer.ComposerError(None, None, f"'{shown}' occurs twice here", name.start_mark)
                 names.add((name.tag, name.value))
         return node
 

@@ -75,4 +75,4 @@ def test_a_missing_part_of_our_own_is_a_defect(module):
 def test_a_place_without_permission_is_told_in_full(tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     error = OSError(number, os.strerror(number), "saved/model.pth")
-    assert one_line(error).startswith(f"{tmp_path}/saved/model.pth: {os.strerror(number)}. Choose a place")
+    assert one_line(error).startswith(f"{tmp_path}/saved/model.pth: {os.strerror(number)}. Choose a path")

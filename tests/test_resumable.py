@@ -202,7 +202,7 @@ def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
         "bit": "training.pth is damaged. The training starts from the beginning",
         "bit of checkpoint": "checkpoint.pth: damaged: its checksum does not match",
         "other": "with other settings",
-        "format": "of another version",
+        "format": "from another version",
     }
     assert damage == "no checkpoint" or words[damage] in caplog.text
 

@@ -147,11 +147,11 @@ def test_a_dataset_of_another_place_is_checked_there(random_dataset, make_config
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"gpu_id": 3}, "gpu_id=3: PyTorch finds no such GPU, so this run uses the processor"),
+        ({"gpu_id": 3}, "gpu_id=3: PyTorch finds no such GPU, so this run uses the CPU"),
         ({"gpu_id": "0,1", "use_gpu": True}, "gpu_id=0,1, use_gpu=True: PyTorch finds no such GPU"),
         (
             {"enable_amp": True},
-            "enable_amp=True: PyTorch finds no such GPU, so this run uses the processor, in bfloat16",
+            "enable_amp=True: PyTorch finds no such GPU, so this run uses the CPU, in bfloat16",
         ),
         ({"use_gpu": False}, None),
         ({}, None),

@@ -119,7 +119,7 @@ def _check_folder(output: Path) -> None:
     others = {path.name for path in Path(output).glob("runs/*/*") if path.is_dir()} - {OURS}
     found = f"runs of {sorted(others)[0]}" if others else "the report of a benchmark"
     if others or (Path(output) / "report").exists():
-        raise SettingError(f"{output} has {found}; an ablation needs a folder of its own (--output)")
+        raise SettingError(f"{output} has {found}; an ablation needs its own folder (--output)")
 
 
 def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) -> Path:

@@ -81,7 +81,7 @@ def read_sweep(folder: Path) -> TriedSettings:
         title, names = f"{sweep['model']} on {sweep['dataset']}", tuple(sweep["space"])
         scheduler = str(sweep["scheduler"])
     except FileNotFoundError as error:
-        raise DataError(path, "file not found: no sweep lies here", remedy) from error
+        raise DataError(path, "file not found: there is no sweep here", remedy) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, "damaged", remedy) from error
     records = read_trials(Path(folder))
@@ -91,13 +91,13 @@ def read_sweep(folder: Path) -> TriedSettings:
         if record.best_score is not None
     ]
     if not trials:
-        raise DataError(folder, "no trial has a score yet", "Go on with the sweep: the same gserec tune command")
+        raise DataError(folder, "no trial has a score yet", "Continue the sweep with the same gserec tune command")
     remarks = [f"{len(records) - len(trials)} of {len(records)} trials have no score."]
     remarks = remarks if len(records) > len(trials) else []
     if stopped := sum(record.status == STOPPED for record in records):
         remarks.append(
-            f"{stopped} of {len(records)} trials were stopped early by the scheduler; their scores are those they had "
-            "by then, lower than their settings could reach."
+            f"{stopped} of {len(records)} trials were stopped early by the scheduler; their scores are from that "
+            "moment, and lower than their settings could reach."
         )
     if scheduler == "pbt":
         remarks.append("A population changes settings while it trains: values are those at the end of each trial.")
@@ -107,7 +107,7 @@ def read_sweep(folder: Path) -> TriedSettings:
 
 def _metric_of(folder: Path) -> str:
     try:
-        return str(read_json(Path(folder) / WINNER_FILE, "Go on with the sweep: it is made again")["metric"])
+        return str(read_json(Path(folder) / WINNER_FILE, "Continue the sweep, which makes it again")["metric"])
     except (FileNotFoundError, KeyError):
         return "score"
 
@@ -127,7 +127,7 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
     runs = [run for run in load_runs(folder) if run.model == model and run.state == FINISHED]
     datasets = sorted({run.dataset for run in runs})
     if dataset is None and len(datasets) > 1:
-        raise DataError(folder, f"has runs of {model} on {', '.join(datasets)}", "Name one of them by --dataset")
+        raise DataError(folder, f"has runs of {model} on {', '.join(datasets)}", "Name one of them with --dataset")
     runs = [run for run in runs if run.dataset == (dataset or run.dataset)]
     if not runs:
         raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _REMEDY)
@@ -145,9 +145,7 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
     trials = tuple(_average(group, names, metric) for group in groups)
     remarks = []
     if replaced := len(same) - sum(map(len, groups)):
-        remarks.append(
-            f"{replaced} runs are left out that a newer one of the same settings and seed, on other codes, replaces."
-        )
+        remarks.append(f"{replaced} runs are left out because newer ones on other codes replace them.")
     if len(same) < len(runs):
         remarks.append(f"{len(runs) - len(same)} runs on other data or candidates than the newest are left out.")
     if len({tuple(sorted(run.seed for run in group)) for group in groups}) > 1:

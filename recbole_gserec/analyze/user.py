@@ -143,8 +143,8 @@ def _recommended(story: UserStory, model: str) -> list[str]:
             )
         rows.append(cells)
     said = (
-        f"{common} of {len(own)} items are in both lists. The two are models trained apart: what differs is not due to "
-        "the graph alone, since training varies too."
+        f"{common} of {len(own)} items are in both lists. The models were trained separately, so differences are not "
+        "due to the graph alone: training varies too."
     )
     return [*parts, text_table(rows, numbers=False), said]
 

@@ -33,7 +33,9 @@ def check_files(dataset: str, data_path: Path, digest: str) -> None:
     found = dataset_digest({"benchmark_filename": None, "data_path": folder, "dataset": dataset})
     if found != digest:
         raise DataError(
-            folder, "its files are not those that the runs were made on", "Name the folder they lie in by --data-path"
+            folder,
+            "its files have changed since the runs were made",
+            "Name the folder of the original files with --data-path",
         )
 
 

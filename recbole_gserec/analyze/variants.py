@@ -68,10 +68,10 @@ def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -
     for variant in variants:
         for name, value in variant.settings.items():
             if name in settings and settings[name] == value:
-                raise SettingError(f"{name} is {settings[name]}: without it the full model is '{variant.label}' itself")
+                raise SettingError(f"{name} is {settings[name]}, so the full model is the same as '{variant.label}'")
     if any(variant.has_own_codes for variant in variants) and settings.get("code_path"):
         raise SettingError(
-            "code_path is given: it would be that of 'w/o L_RQ-CL' too; name the other parts by --without"
+            "code_path is set, so 'w/o L_RQ-CL' would use the same codes. Name the other parts with --without"
         )
 
 
@@ -95,6 +95,6 @@ def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: P
     record = read_code_record(code_file, remedy)
     for name, value in variant.settings.items():
         if record.settings.get(name) == value:
-            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' is no other", remedy)
+            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' would be the same", remedy)
     deciding = json.loads(json.dumps({**record.unusual(dataset), **variant.settings}))
     return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}

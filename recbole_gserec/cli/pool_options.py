@@ -47,7 +47,7 @@ def pool_maker(
     """
     on_ray = address is not None or (workers or 1) > 1
     if on_ray and "gpu_id" in settings:
-        raise SettingError("gpu_id: on Ray, GPUs are given out by Ray; see --gpus-per-run")
+        raise SettingError("gpu_id: on Ray, Ray assigns GPUs; use --gpus instead-per-run")
 
     def make_pool() -> Pool:
         if not on_ray:

@@ -33,7 +33,7 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     with open(path, encoding=encoding, errors="replace") as file:
         header = file.readline().rstrip("\r\n")
     if "\ufffd" in header:
-        raise DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=1)
+        raise DataError(path, f"not text in {encoding}", "Save it in this encoding, or set 'encoding'.", line=1)
     types = {}
     for column in header.lstrip("\ufeff").split(separator):
         name, _, kind = column.rpartition(":")
@@ -147,7 +147,7 @@ def _located(path: str | Path, types: dict[str, str], separator: str, encoding: 
                 path, f"{len(cells)} columns instead of {len(types)}", "Separate columns by one tab each.", line=line
             )
         if is_undecodable and "\ufffd" in text:
-            return DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=line)
+            return DataError(path, f"not text in {encoding}", "Save it in this encoding, or set 'encoding'.", line=line)
         for (field, kind), cell in zip(types.items(), cells, strict=True):
             if kind == "float" and not _is_number(cell):
                 return DataError(path, f"{field} is '{cell}', not a number", "Give every row a number.", line=line)

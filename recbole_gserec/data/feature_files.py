@@ -61,7 +61,7 @@ def load_feature_file(
         left_out = [field for field in required if field not in fields]
         if left_out:
             dataset.logger.warning(
-                f"load_col leaves out {', '.join(left_out)} of .inter: loaded all the same, since every model needs it"
+                f"load_col leaves out {', '.join(left_out)} of .inter: loaded anyway, because every model needs it"
             )
         fields += left_out
     if source in (FeatureSource.USER, FeatureSource.ITEM) and fields:

@@ -50,7 +50,7 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
         problem = f"file not found, and {checkpoint} was trained on it"
     elif suffix not in record:
         problem = f"not there when {checkpoint} was trained"
-    remedy = "Bring back the files of that time, or train again."
+    remedy = "Restore the files of that time, or train again."
     if suffix in _OPTIONS:
         remedy = (
             "If it has new rows, the model can have them without training again: bring back the file of that time, and "

@@ -116,4 +116,4 @@ def refuse_duplicates(path: str | Path, tokens: pd.Series, what: str) -> None:
     """Raise DataError if a token occurs more than once."""
     repeated = tokens[tokens.duplicated()]
     if len(repeated):
-        raise DataError(path, f"{what} '{repeated.iloc[0]}' stands in it more than once", "Keep one row for each.")
+        raise DataError(path, f"{what} '{repeated.iloc[0]}' occurs more than once", "Keep one row for each.")

@@ -23,7 +23,7 @@ class SearchTrainDataLoader(TrainDataLoader):
         self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
     ) -> None:
         if neg_sample_args["dynamic"]:
-            raise SettingError("train_neg_sample_args: search-aware models take dynamic: False alone")
+            raise SettingError("train_neg_sample_args: search-aware models only support dynamic: False")
         if neg_sample_args["distribution"] not in ("uniform", "popularity"):
             given = neg_sample_args["distribution"]
             raise SettingError(f"train_neg_sample_args: distribution is '{given}'; it takes 'uniform' or 'popularity'")

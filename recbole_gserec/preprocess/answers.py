@@ -18,12 +18,12 @@ READER = 1
 USABLE = ("json", "text")
 FAILED = ("truncated", "reasoning", "empty", "not_json")
 STATUSES = {
-    "json": "JSON, as asked for",
-    "text": "whole, but not the JSON asked for; used as it is",
+    "json": "JSON, as requested",
+    "text": "complete, but not the requested JSON; used as it is",
     "truncated": "cut off at the limit of tokens (llm_max_tokens)",
-    "reasoning": "never came to the end of its reasoning",
+    "reasoning": "never finished its reasoning",
     "empty": "no text",
-    "not_json": "not the JSON asked for (plain_answers: fail)",
+    "not_json": "not the requested JSON (plain_answers: fail)",
 }
 _KEPT_OF_FAILURES = 2000
 _OBJECT = re.compile(r'\{\s*"')

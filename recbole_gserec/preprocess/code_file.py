@@ -57,7 +57,7 @@ def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:
         wanted = json.loads(json.dumps(description))
         is_same = all(made.get(part) == wanted[part] for part in wanted.keys() - {"made", "libraries"})
         if is_same and made["code_sha256"] != sha256_of_file(paths[0]):
-            raise DataError(paths[0], f"not the codes that {paths[1].name} tells of", "They are made again")
+            raise DataError(paths[0], f"not the codes described in {paths[1].name}", "They are made again")
         return is_same
     except DataError as error:
         logger.warning(str(error))

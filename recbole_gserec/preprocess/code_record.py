@@ -50,7 +50,7 @@ def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
     except FileNotFoundError as error:
         raise DataError(path, "file not found: it is not known how the codes were made", remedy) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(path, "damaged: it does not tell how the codes were made", remedy) from error
+        raise DataError(path, "damaged: it does not say how the codes were made", remedy) from error
     if unknown := sorted(record.settings.keys() - _default_settings().keys()):
         raise DataError(path, f"the codes were made by another version, with the setting '{unknown[0]}'", remedy)
     return record

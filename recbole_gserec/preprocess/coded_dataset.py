@@ -72,13 +72,13 @@ class CodedSearchDataset(SearchDataset):
             made = read_json(record, remedy)
             made_with, code_hash = MadeWith.of(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
+            raise DataError(record, "damaged: it does not say what the codes were made from", remedy) from error
         if code_hash != self._code_hash:
             if not again:
                 # Another process may be replacing both files.
                 sleep(_SECONDS_BETWEEN_FILES)
                 return self._read_record(again=True)
-            raise DataError(path, f"not the codes that {record.name} tells of", remedy)
+            raise DataError(path, f"not the codes described in {record.name}", remedy)
         return made_with
 
     def _check_record(self, record: MadeWith) -> None:

@@ -56,7 +56,7 @@ def separate_collisions(
         n_tuples = len(code_tuples(current)[1])
         if n_tuples > most_tuples:
             best, most_tuples = current, n_tuples
-    logger.debug("%d users are without a tuple of their own", len(codes) - most_tuples)
+    logger.debug("%d users still share all their codes with others", len(codes) - most_tuples)
     return best
 
 

@@ -106,7 +106,7 @@ def make_codes(
     if is_current and not settings.text_vectors and not settings.retry_failed:
         return _up_to_date(path, checkpoint)
     if path.is_dir():
-        raise DataError(path, "a folder, where the file of codes is to be", "Move it away.")
+        raise DataError(path, "a folder, but the file of codes belongs here", "Move it away.")
     runner = _runner(settings)
     users = histories.user_tokens
     prompts = {side: build_prompts(side, histories, item_texts, settings, summarizer.shorten) for side in SIDES}
@@ -191,7 +191,7 @@ def make_codes(
 
 def _up_to_date(path: Path, checkpoint: Path) -> Path:
     checkpoint.unlink(missing_ok=True)
-    logger.info("%s is up to date. To make it anew, delete it.", path)
+    logger.info("%s is up to date. To make it again, delete it.", path)
     return path
 
 
@@ -212,7 +212,7 @@ def _check_failures(summaries: Sequence[Summary], settings: PreprocessSettings) 
     kinds = ", ".join(f"{count:,} {STATUSES[status]}" for status, count in failed.most_common())
     line = f"{n_failed:,} of {len(summaries):,} answers of '{settings.llm}' cannot be used: {kinds}"
     if n_failed == len(summaries):
-        raise SettingError(f"{line}. Raise llm_max_tokens, change the prompt (prompt_templates), or take another model")
+        raise SettingError(f"{line}. Raise llm_max_tokens, change the prompt (prompt_templates), or use another model")
     level = logging.WARNING if n_failed > _MANY_FAILURES * len(summaries) else logging.INFO
     logger.log(level, "%s (failed_summary: %s)", line, settings.failed_summary)
 

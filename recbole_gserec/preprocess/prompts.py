@@ -158,7 +158,9 @@ def read_template(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DataError(path, "not a text in UTF-8", "Save it in this encoding.") from error
     if template.count(SLOT) != 1 or not template.endswith(SLOT):
-        raise DataError(path, f"it must end with its only '{SLOT}'", "Put the instruction before the slot.")
+        raise DataError(
+            path, f"it must contain '{SLOT}' exactly once, at its end", "Put the instruction before the slot."
+        )
     return template
 
 

@@ -64,7 +64,7 @@ class RayRunner:
         except ray.exceptions.RayError as error:
             reason = str(error).strip().split("\n")[0][:300]
             raise InterruptedWorkError(
-                f"workers on Ray died ({reason}). What was finished is stored; the same command goes on from there"
+                f"workers on Ray died ({reason}). Finished work is stored; the same command resumes it"
             ) from error
 
 
@@ -103,8 +103,8 @@ def _as_data(error: Exception) -> list[str]:
     reason = " ".join(str(error).split())[:300]
     return [
         "other",
-        f"a worker on Ray failed ({type(error).__name__}: {reason}). What was finished is stored; "
-        "the same command goes on from there",
+        f"a worker on Ray failed ({type(error).__name__}: {reason}). Finished work is stored; "
+        "the same command resumes it",
     ]
 
 

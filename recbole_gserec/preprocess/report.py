@@ -265,7 +265,7 @@ def _what_was_encoded(side: str, report: SideReport, user: int, settings: Prepro
     failure = f"The summary of the {side} history failed: {STATUSES[summary.status]}."
     if text is None:
         return [f"{failure} The side counts as missing (`missing_side: {settings.missing_side}`)."]
-    return [f"{failure} In its place stands:", _code_block(text or "(empty)")]
+    return [f"{failure} It is replaced by:", _code_block(text or "(empty)")]
 
 
 def _code_block(text: str) -> str:

@@ -114,10 +114,10 @@ class RunFile:
         except FileNotFoundError:
             return False
         except Exception as error:  # Damaged bytes can raise almost any error in torch.
-            logger.warning("%s is damaged, so the RQ-VAE's training starts anew (%s)", self.path, one_line(error))
+            logger.warning("%s is damaged, so the RQ-VAE's training starts again (%s)", self.path, one_line(error))
             return False
         if state.get("run_hash") != self.run_hash:
-            logger.info("%s is of other settings, vectors or versions, and will be overwritten", self.path)
+            logger.info("%s belongs to other settings, vectors or versions, and will be overwritten", self.path)
             return False
         run.load_state_dict(state)
         return True
@@ -134,12 +134,12 @@ class RunFile:
             torch_files.save({"run_hash": self.run_hash, **run.state_dict()}, self.path)
         except OSError as error:
             reason = f"the RQ-VAE's training cannot be saved to {self.path} ({error.strerror or error})"
-            raise InterruptedWorkError(f"{reason}. See that there is room for it, then start again") from error
+            raise InterruptedWorkError(f"{reason}. Make room for it, then start again") from error
         self._saved_at = time.monotonic()
 
     def _read(self) -> dict[str, Any]:
         # The generator's state must be on the CPU; loading into the model moves the rest.
-        state = torch_files.load(self.path, "The RQ-VAE's training starts anew")
+        state = torch_files.load(self.path, "The RQ-VAE's training starts again")
         if not isinstance(state, dict):
             raise ValueError("it has no training state")
         return state

@@ -102,7 +102,7 @@ class Store:
         elif self._pragma("application_id") != _APPLICATION:
             raise DataError(self.path, "not a store of summaries and vectors", "Name another file in preprocess_store.")
         elif version != VERSION:
-            raise DataError(self.path, f"a store of version {version}, where {VERSION} is read", _REMEDY)
+            raise DataError(self.path, f"a store of version {version}; this version reads {VERSION}", _REMEDY)
         self._open.execute("COMMIT")
 
     def _pragma(self, name: str) -> int:

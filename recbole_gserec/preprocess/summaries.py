@@ -129,7 +129,7 @@ def _make_missing(
             if batch.failure:
                 raise InterruptedWorkError(
                     f"{batch.failure}. {len(known):,} of {bar.total:,} summaries are stored in {store.path}; "
-                    "the same command goes on from there"
+                    "the same command resumes it"
                 )
 
 
@@ -153,7 +153,7 @@ class SummaryWorker:
     ):
         self.summarizer = summarizer or SUMMARIZERS[settings.summarizer](settings)
         if expected is not None and self.summarizer.settings != expected:
-            raise SettingError(f"llm: '{settings.llm}' is another model where the worker is")
+            raise SettingError(f"llm: '{settings.llm}' is a different model on the worker's machine")
         self.use_plain = settings.plain_answers == "use"
 
     def __call__(self, batch: tuple[tuple[int, int], Sequence[Prompt]]) -> SummarizedBatch:

@@ -74,7 +74,7 @@ class VectoredSearchDataset(SearchDataset):
         remedy = f"Make it: {self._command}"
         for name, value in _MADE_HERE.items():
             if self.config[name] != value:
-                problem = f"file not found, and with {name} '{self.config[name]}' it is made by command only"
+                problem = f"file not found, and with {name} '{self.config[name]}' it is only made on command"
                 raise DataError(missing[0], problem, remedy)
         # In distributed training, each process would make them.
         if not (self.config["preprocess_missing_vectors"] and self.config["single_spec"]):
@@ -100,8 +100,8 @@ class VectoredSearchDataset(SearchDataset):
         if other:
             name, value = next(iter(other.items()))
             remedy = (
-                f"Make vectors as the codes were made, by the same command with {_OPTION}, "
-                f"or ask for others with --{name}={_MADE_HERE[name]}"
+                f"Make vectors as the codes were made, with the same command and {_OPTION}, "
+                f"or request others with --{name}={_MADE_HERE[name]}"
             )
             raise DataError(path, f"the codes were made with {name} '{value}', and there are no vectors yet", remedy)
 

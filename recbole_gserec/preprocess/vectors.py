@@ -145,7 +145,7 @@ class VectorWorker:
     ):
         self.encoder, self.max_length = encoder or make_encoder(settings), max_length
         if expected is not None and self.encoder.settings != expected:
-            raise SettingError(f"encoder: '{settings.encoder}' is another model where the worker is")
+            raise SettingError(f"encoder: '{settings.encoder}' is a different model on the worker's machine")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         return self.encoder.encode(texts, self.max_length)

@@ -71,7 +71,7 @@ def read_new_events(
         SettingError: If the model cannot take new events.
     """
     if query is not None and search is None:
-        raise SettingError("new queries without new searches: give these too")
+        raise SettingError("new queries need new searches: give both")
     reader = _Reader(trained)
     queries = reader.read_queries(query) if query is not None and trained.is_ours else None
     interactions, table = reader.read_interactions(inter)

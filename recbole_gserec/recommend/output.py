@@ -23,7 +23,7 @@ _ROWS_PER_GROUP = 1 << 20
 def check_output(path: Path) -> None:
     """Raise SettingError unless the suffix of a path is a known format."""
     if path.suffix not in _WRITERS:
-        raise SettingError(f"{path}: recommendations are written as {', '.join(_WRITERS)}; name the file so")
+        raise SettingError(f"{path}: recommendations are written as {', '.join(_WRITERS)}; use one of these suffixes")
 
 
 def write_recommendations(path: Path, tables: Iterable[pa.RecordBatch], description: Mapping[str, Any]) -> int:

@@ -96,7 +96,7 @@ def _check_model(config: Any, checkpoint: Path) -> None:
         # Rows of such files contain their histories, but not how a history continues.
         raise SettingError(
             f"{checkpoint} was trained on interactions that were split into files beforehand (benchmark_filename); "
-            "histories of sequential models as of now cannot be told from these"
+            "these do not contain the current histories that sequential models need"
         )
 
 
@@ -107,7 +107,9 @@ def _find_dataset(config: Config, data_path: str | Path | None, checkpoint: Path
         config["data_path"] = os.path.join(data_path, name)
     folder = Path(config["data_path"]).absolute()
     if not folder.is_dir():
-        raise DataError(folder, f"no such dataset; {checkpoint} was trained on it", "Tell its place by --data-path.")
+        raise DataError(
+            folder, f"no such dataset; {checkpoint} was trained on it", "Set its parent folder with --data-path."
+        )
     made_for = ("save_dataset", "save_dataloaders", "preprocess_missing_codes", "preprocess_missing_vectors")
     # New codes and vectors would differ from those of the training. Models without this setting read none.
     config.final_config_dict.update({setting: False for setting in made_for if config[setting] is not None})
@@ -116,8 +118,8 @@ def _find_dataset(config: Config, data_path: str | Path | None, checkpoint: Path
         check_file_record(record, config, checkpoint)
     else:
         logger.warning(
-            f"{checkpoint} is of an earlier version, and does not tell which files it was trained on: "
-            "only their ids are known to fit."
+            f"{checkpoint} comes from an earlier version and does not record its training files: "
+            "only their ids are known to match."
         )
 
 
@@ -144,7 +146,7 @@ def _load_weights(model: AbstractRecommender, state: dict[str, Any], checkpoint:
         what = f" ({misfit[0][:100]}…)" if misfit else ""
         raise CheckpointError(
             f"{checkpoint}: does not fit the dataset in {config['data_path']}{what}: it was trained on other data. "
-            "Tell the place of that by --data-path, or train again"
+            "Set the folder of that data with --data-path, or train again"
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error

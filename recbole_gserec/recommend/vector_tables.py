@@ -30,7 +30,7 @@ def check_export(folder: Path, file_format: str) -> None:
     if file_format not in FORMATS:
         raise SettingError(f"--format is '{file_format}'; it takes {' or '.join(FORMATS)}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(folder, "there already, and not an empty folder", "Name another, or delete it.")
+        raise DataError(folder, "exists and is not an empty folder", "Name another, or delete it.")
 
 
 def write_export(folder: Path, exported: Exported, file_format: str, description: Mapping[str, Any]) -> None:

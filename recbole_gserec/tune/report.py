@@ -34,7 +34,7 @@ def write_sweep_report(folder: Path, sweep: Sweep, winner: dict[str, Any], metri
     text = f"""# {markdown(sweep.model)} on {markdown(sweep.dataset)}: {len(trials)} trials
 
 Search `{sweep.search}`, scheduler `{sweep.scheduler}`, seed {sweep.seed}. Trials are compared by {metric} on the
-validation part, at their best epoch. The test part was looked at once, for the winner.
+validation part, at their best epoch. The test part was evaluated once, for the winner.
 
 Winner: trial `{winner["trial"]}`, {metric} {winner["score"]:.4f} (validation). Test: {test}.
 Its settings: `run_recbole --config_files=best.yaml`.

@@ -89,11 +89,11 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     """
     check_names(request)
     if request.scheduler not in SCHEDULERS:
-        raise SettingError(f"--scheduler is '{request.scheduler}'; there is: {', '.join(SCHEDULERS)}")
+        raise SettingError(f"--scheduler is '{request.scheduler}'; choose from: {', '.join(SCHEDULERS)}")
     check_search(request.search)
     given, machine = split_machine(canonical(request.settings))
     if "gpu_id" in machine:
-        raise SettingError("gpu_id: GPUs are given out by Ray; see --gpus")
+        raise SettingError("gpu_id: Ray assigns GPUs; use --gpus instead")
     space = _space(request, given)
     given = {name: value for name, value in given.items() if name in read_settings(request.model)}
     data_path = request.data_path.absolute()
@@ -131,10 +131,12 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     sweep = replace(sweep, dataset_digest=prepared.dataset_digest, derived=prepared.derived)
     config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})
     if config["eval_step"] < 1:
-        raise SettingError(f"eval_step is {config['eval_step']}; it takes 1 or more: trials are compared by validation")
+        raise SettingError(
+            f"eval_step is {config['eval_step']}; it must be at least 1, because trials are compared by validation"
+        )
     if request.scheduler == "pbt" and not is_resumable(get_trainer(config["MODEL_TYPE"], config["model"])):
         raise SettingError(
-            f"--scheduler pbt: {request.model} is trained in a way of its own, which cannot be handed on from trial to "
+            f"--scheduler pbt: {request.model} has its own training loop, whose state cannot pass from trial to "
             "trial. Choose asha or fifo"
         )
     if request.scheduler == "pbt" and (config["reduce_lr_on_plateau"] or "reduce_lr_on_plateau" in sweep.space):
@@ -148,20 +150,20 @@ def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice |
     space = {name: _canonical(name, values) for name, values in space.items()}
     for name in [*given, *space]:
         if name in _OPTIONS:
-            raise SettingError(f"'{name}' is no setting of a sweep's trials: it is given by {_OPTIONS[name]}")
+            raise SettingError(f"'{name}' cannot be set for the trials of a sweep: use {_OPTIONS[name]}")
         if name in known:
             continue
         if not models_reading(name):
             raise SettingError.unknown(name, sorted(known))
         if name in space:
-            raise SettingError(f"{unread(name, request.model)}. Take it out of the space")
+            raise SettingError(f"{unread(name, request.model)}. Remove it from the space")
         logger.warning(unread(name, request.model))
     for name, values in space.items():
         for value in values.values if isinstance(values, Choice) else values.numbers[:2]:
             check_values({name: value}, request.model)
     tried = {name: values for name, values in space.items() if name not in given}
     if not tried:
-        raise SettingError("there is nothing to try: all settings of the space are given")
+        raise SettingError("there is nothing to try: all settings of the space already have values")
     return tried
 
 
@@ -180,7 +182,9 @@ def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dic
     code_file = data_path / dataset / f"{dataset}.code"
     if not code_file.is_file():
         return {}
-    remedy = "Make the codes by gserec preprocess, or try no setting of the offline stage: give it, or another --space"
+    remedy = (
+        "Make the codes with gserec preprocess, or do not tune the offline stage: set its settings, or change --space"
+    )
     made = read_code_record(code_file, remedy).unusual(dataset)
     # Trials work in their own folders.
     return absolute_folders({name: value for name, value in made.items() if name not in decided})
@@ -190,8 +194,8 @@ def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | 
     """Return the tried settings of the offline stage, each with one of its values, or None for a range."""
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
-        raise SettingError(f"{names[0]} decides the codes, and {model} reads none")
+        raise SettingError(f"{names[0]} only changes codes, and {model} reads none")
     if names and "code_path" in {**given, **space}:
-        raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tried, decides what is in it")
+        raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tuned, would change it")
     tried = {name: space[name] for name in names}
     return {name: values.values[0] if isinstance(values, Choice) else None for name, values in tried.items()}

@@ -82,7 +82,7 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         # Errors in Progress would be printed as a page of text.
         if isinstance(error.__context__, (OSError, GSERecError)):
             raise error.__context__ from None
-        raise GSERecError(f"Ray Tune failed: {one_line(error)}. What it keeps is in {path}") from error
+        raise GSERecError(f"Ray Tune failed: {one_line(error)}. Its state is in {path}") from error
     for record in read_trials(job.folder):
         if record.status == RUNNING:
             record.status = STOPPED
@@ -110,7 +110,7 @@ def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: 
             json.loads(snapshot.read_text(encoding="utf-8"))
         tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=retry_failed)
     except Exception as error:  # Damaged bytes can raise almost any error in Ray.
-        raise DataError(path, "what Ray keeps of the sweep is damaged", f"Delete {job.folder} to begin anew") from error
+        raise DataError(path, "Ray's state of the sweep is damaged", f"Delete {job.folder} to start again") from error
     # Ray would reuse these values of the first call, but the user may change them.
     inside: Any = tuner._local_tuner
     inside._tune_config.max_concurrent_trials = place.workers

@@ -31,7 +31,7 @@ def make_searcher(name: str, space: Any, mode: str, seed: int) -> Any:
 
     if name not in SEARCH_ALG_IMPORT or name in ("variant_generator", RANDOM):
         known = ", ".join(sorted({GRID, RANDOM, *SEARCH_ALG_IMPORT} - {"variant_generator"}))
-        raise SettingError(f"--search is '{name}'; there is: {known}")
+        raise SettingError(f"--search is '{name}'; choose from: {known}")
     kind = SEARCH_ALG_IMPORT[name]()
     # The algorithms name their random seed differently.
     seeds = {"optuna": "seed", "hyperopt": "random_state_seed", "bayesopt": "random_state", "bohb": "seed"}

@@ -130,7 +130,7 @@ def _combination(space: Space, place: int) -> dict[str, Any]:
 def _choices(space: Space) -> dict[str, tuple[Any, ...]]:
     for name, values in space.items():
         if not isinstance(values, Choice):
-            raise SettingError(f"--search grid takes values to choose from, and {name} has a range: use random")
+            raise SettingError(f"--search grid needs lists of values, but {name} has a range: use random")
     return {name: values.values for name, values in space.items() if isinstance(values, Choice)}
 
 
@@ -204,7 +204,7 @@ def _from_hyper_test(path: Path) -> dict[str, Choice | Range]:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise DataError(path, f"the values of {name} cannot be read", _TEXT_REMEDY, line=number) from error
         if not isinstance(values, (list, tuple)):
-            raise DataError(path, f"{name} has one value and no list", _TEXT_REMEDY, line=number)
+            raise DataError(path, f"{name} has a single value instead of a list", _TEXT_REMEDY, line=number)
         if kind == "loguniform" and all(_number(value) is not None for value in values):
             values = [math.exp(value) for value in values]
         space[name] = _range(path, name, kind, values, _TEXT_REMEDY, line=number)

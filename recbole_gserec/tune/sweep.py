@@ -71,7 +71,7 @@ class Sweep:
         if self.search == GRID:
             size = grid_size(self.space)
             if size is not None and size > MOST_TRIALS_OF_A_GRID:
-                raise SettingError(f"the grid has {size:,} combinations: take --search random, or a smaller --space")
+                raise SettingError(f"the grid has {size:,} combinations: use --search random, or a smaller --space")
             return list(grid(self.space))
         if self.search == RANDOM:
             return random_points(self.space, self.n_samples, self.seed)

@@ -142,7 +142,7 @@ def train_trial(
 
     trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
     if not trainer.valid_scores:
-        raise GSERecError("there was no validation, by which trials are compared")
+        raise GSERecError("there was no validation, but trials are compared by it")
     _note(record, trainer)
     record.status, record.error = FINISHED, None
     record.write(folder)

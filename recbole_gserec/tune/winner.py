@@ -71,7 +71,9 @@ def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[s
         f"# {winner['trial']}, score {winner['score']}.",
     ]
     if sweep.scheduler == "pbt":
-        lines.append("# A population changes settings while it trains: these are the last, and alone may do worse.")
+        lines.append(
+            "# A population changes settings while it trains: these are the final ones, and may be worse on their own."
+        )
     content = yaml.safe_dump({"model": sweep.model, "dataset": sweep.dataset, **given}, allow_unicode=True)
     with written_aside(folder / BEST_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n" + content, encoding="utf-8")

@@ -149,9 +149,9 @@ def test_some_variants_alone(tmp_path, data, trained):
 
 
 def test_settings_that_leave_nothing_to_take_out(tmp_path, data, trained):
-    with pytest.raises(SettingError, match="lambda_u_cl is 0: without it the full model is 'w/o L_U-CL' itself"):
+    with pytest.raises(SettingError, match="lambda_u_cl is 0, so the full model is the same as 'w/o L_U-CL'"):
         analyze_ablation(request_of(tmp_path, data, settings={"lambda_u_cl": 0}))
-    with pytest.raises(SettingError, match="code_path is given"):
+    with pytest.raises(SettingError, match="code_path is set"):
         analyze_ablation(request_of(tmp_path, data, settings={"code_path": "x.code"}))
     assert not trained.requests
 

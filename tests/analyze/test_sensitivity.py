@@ -92,7 +92,7 @@ def test_a_damaged_sweep(tmp_path, content):
 
 
 def test_no_sweep_and_no_score(tmp_path):
-    with pytest.raises(DataError, match="no sweep lies here"):
+    with pytest.raises(DataError, match="there is no sweep here"):
         read_sweep(tmp_path)
     with pytest.raises(DataError, match="no trial has a score"):
         read_sweep(sweep_of(tmp_path, [None] * 6))
@@ -139,7 +139,7 @@ def test_runs_that_say_nothing_of_settings(tmp_path):
     with pytest.raises(DataError, match="no finished runs of SASRec"):
         read_benchmark(tmp_path, "SASRec", None, parse_metric("HR@10"))
     store_run(tmp_path, "shop", "GSERec", 1, [1, 2])
-    with pytest.raises(DataError, match="Name one of them by --dataset"):
+    with pytest.raises(DataError, match="Name one of them with --dataset"):
         read_benchmark(tmp_path, "GSERec", None, parse_metric("HR@10"))
 
 

@@ -40,7 +40,7 @@ def test_the_preset_of_table_2():
 
 
 def test_presets_of_other_commands_are_refused():
-    with pytest.raises(SettingError, match="there is no preset 'paper'; there is: table2"):
+    with pytest.raises(SettingError, match="there is no preset 'paper'; choose from: table2"):
         read_preset("paper")
 
 
@@ -104,9 +104,9 @@ def test_where_a_run_is_made_is_no_part_of_it():
         ({"seeds": ()}, "no seeds given: give --seeds"),
         ({"seeds": (-1,)}, "a seed is -1"),
         ({"models": ("SASrec",)}, "there is no model 'SASrec'. Did you mean 'SASRec'?"),
-        ({"datasets": ("../toy",)}, "'../toy' is no name of a dataset"),
-        ({"settings": {"seed": 3}}, "it is given by --seeds"),
-        ({"settings": {"checkpoint_dir": "x"}}, "it is given by --output"),
+        ({"datasets": ("../toy",)}, "'../toy' is not a dataset name"),
+        ({"settings": {"seed": 3}}, "use --seeds"),
+        ({"settings": {"checkpoint_dir": "x"}}, "use --output"),
         ({"settings": {"epoch": 3}}, "unknown setting 'epoch'. Did you mean 'epochs'?"),
         ({"settings": {"modle": "SASRec"}}, "unknown setting 'modle'. Did you mean 'model'?"),
         ({"settings_of": lambda model, dataset: {"lambda_u_clx": 1}}, "unknown setting 'lambda_u_clx'"),

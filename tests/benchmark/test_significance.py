@@ -246,7 +246,7 @@ def test_with_one_seed_the_page_says_that_training_is_not_counted(tmp_path):
     assert math.isnan(found.two_way_p) and math.isnan(found.two_way_low)
     assert found.is_better
     page = markdown([found])
-    assert "The luck of training is not counted" in page and "two-way" not in page
+    assert "differences between trainings are not counted" in page and "two-way" not in page
 
 
 def test_beside_models_with_several_seeds_a_single_training_is_never_beyond_chance(tmp_path):
@@ -257,7 +257,7 @@ def test_beside_models_with_several_seeds_a_single_training_is_never_beyond_chan
     assert several.counts_training and not single.counts_training
     assert single.t_p_holm < 1e-6 and not single.is_better
     page = markdown([several, single])
-    assert "The two-way test asks" in page and "The luck of training is not counted" in page
+    assert "The two-way test asks" in page and "differences between trainings are not counted" in page
     # Those without a two-way test are not counted among its tests.
     assert several.two_way_p_holm == several.two_way_p
 

@@ -113,7 +113,7 @@ def test_a_truncated_file_is_to_be_made_again(random_dataset, prepare, length):
     with pytest.raises(DataError) as error:
         prepare()
     again = "Make the codes again: gserec preprocess --dataset toy"
-    assert str(error.value) == f"{path}: not the codes that toy.code.json tells of. {again}"
+    assert str(error.value) == f"{path}: not the codes described in toy.code.json. {again}"
 
 
 @pytest.mark.parametrize("part", ["files", "settings"])
@@ -126,5 +126,5 @@ def test_a_record_with_something_else_in_it(random_dataset, prepare, part, value
     made["fingerprint"][part] = value
     # One that is whole, but not what a record is.
     write_json(record, {name: content for name, content in made.items() if name != "checksum"})
-    with pytest.raises(DataError, match="damaged: it does not tell what the codes were made from. Make the codes"):
+    with pytest.raises(DataError, match="damaged: it does not say what the codes were made from. Make the codes"):
         prepare()

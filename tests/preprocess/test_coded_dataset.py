@@ -142,7 +142,7 @@ def test_edited_codes(folder, prepare):
     path.write_text(path.read_text().replace(first, first.split("\t", 1)[0] + "\t" + second.split("\t", 1)[1] + " "))
     with pytest.raises(DataError) as error:
         prepare()
-    assert one_line(error) == f"{path}: not the codes that toy.code.json tells of. {AGAIN}"
+    assert one_line(error) == f"{path}: not the codes described in toy.code.json. {AGAIN}"
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_edited_codes(folder, prepare):
         (b"\xff", "truncated, or not JSON"),
         (b"[]", "not a JSON object"),
         (b"null", "not a JSON object"),
-        (b"{}", "it does not tell what the codes were made from"),
-        (b'{"fingerprint": {}}', "it does not tell what the codes were made from"),
+        (b"{}", "it does not say what the codes were made from"),
+        (b'{"fingerprint": {}}', "it does not say what the codes were made from"),
     ],
 )
 def test_a_damaged_record(folder, prepare, content, problem):

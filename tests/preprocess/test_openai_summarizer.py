@@ -787,7 +787,7 @@ def test_a_body_without_an_end_is_not_read_to_it(is_packed, server, monkeypatch)
     server.faults.append(floods)
     summarizer = make(server, llm_retries=0)
     assert summarizer.complete(prompts(1), 1) == [None]
-    assert "sends what is no chat completion, 1 times (more than 1,000,000 bytes)" in summarizer.failure
+    assert "does not return a chat completion, asked 1 times (more than 1,000,000 bytes)" in summarizer.failure
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

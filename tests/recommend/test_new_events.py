@@ -234,7 +234,7 @@ def test_files_of_another_form_are_refused(stored, tmp_path, model):
 
 
 def test_new_queries_without_searches_are_refused(stored, write):
-    with pytest.raises(SettingError, match="new queries without new searches"):
+    with pytest.raises(SettingError, match="new queries need new searches"):
         read_new_events(load_trained(stored("GSERec")), query=write("query", [("q", "w1")]))
 
 

@@ -218,7 +218,7 @@ def test_what_ray_keeps_is_damaged(moved):
     request, _ = moved
     (request.folder / "winner.json").unlink()
     (request.folder / "ray" / "tuner.pkl").write_bytes(b"cut of")
-    with pytest.raises(GSERecError, match="what Ray keeps of the sweep is damaged. Delete .* to begin anew"):
+    with pytest.raises(GSERecError, match="Ray's state of the sweep is damaged. Delete .* to start again"):
         search(request, PLACE)
 
 
@@ -412,19 +412,19 @@ def test_two_machines(data, tmp_path):
     ("changes", "problem"),
     [
         ({"model": "SASrec"}, "Did you mean 'SASRec'"),
-        ({"dataset": "../toy"}, "is no name of a dataset"),
-        ({"scheduler": "best"}, "--scheduler is 'best'; there is: asha, fifo, pbt"),
-        ({"search": "best"}, "--search is 'best'; there is: .*grid, .*optuna.*random"),
+        ({"dataset": "../toy"}, "is not a dataset name"),
+        ({"scheduler": "best"}, "--scheduler is 'best'; choose from: asha, fifo, pbt"),
+        ({"search": "best"}, "--search is 'best'; choose from: .*grid, .*optuna.*random"),
         ({"search": "hebo"}, "--search hebo needs a library that is not installed"),
-        ({"settings": {"seed": 3}}, "'seed' is no setting of a sweep's trials: it is given by --seed"),
+        ({"settings": {"seed": 3}}, "'seed' cannot be set for the trials of a sweep: use --seed"),
         ({"settings": {"learning_rat": 3}}, "learning_rat"),
         ({"settings": {"hidden_dropout_prob": 0.1, "learning_rate": 0.1, "weight_decay": 0}}, "nothing to try"),
-        ({"settings": {"gpu_id": "1"}}, "gpu_id: GPUs are given out by Ray"),
+        ({"settings": {"gpu_id": "1"}}, "gpu_id: Ray assigns GPUs"),
         (
             {"model": "NCL", "scheduler": "pbt", "space": {"learning_rate": [0.1, 0.01]}},
             "--scheduler pbt: NCL is trained in a way of its own",
         ),
-        ({"settings": {"eval_step": 0}}, "eval_step is 0; it takes 1 or more"),
+        ({"settings": {"eval_step": 0}}, "eval_step is 0; it must be at least 1"),
         (
             {"model": "NRHUB", "scheduler": "pbt", "settings": {"reduce_lr_on_plateau": {"patience": 1}}},
             "pbt sets learning rates itself",

@@ -62,7 +62,7 @@ def test_recboles_text(tmp_path):
     ("text", "line", "problem"),
     [
         ("a choice", 1, "not a setting, a kind and values"),
-        ("\na choice 1", 2, "a has one value and no list"),
+        ("\na choice 1", 2, "a has a single value instead of a list"),
         ("a uniform 1", 1, "a has no range"),
         ("a uniform 2,1", 1, "a has no range"),
         ("a normal 0,1", 1, "a has no range"),

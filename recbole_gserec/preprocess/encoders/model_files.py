@@ -44,8 +44,8 @@ def read_pooling(model: str, name: str) -> str:
     modes = [modes] if isinstance(modes, str) else modes
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise SettingError(
-            f"encoder '{model}': the model's pooling is {' + '.join(modes) or 'none'}, and FlagEmbedding knows cls and "
-            f"mean; use 'sentence-transformers:{name}', or set encoder_pooling"
+            f"encoder '{model}': the model's pooling is {' + '.join(modes) or 'none'}, but FlagEmbedding only "
+            f"supports cls and mean; use 'sentence-transformers:{name}', or set encoder_pooling"
         )
     return _POOLINGS[modes[0]]
 
@@ -89,6 +89,6 @@ def _fetch(model: str, name: str, path: str) -> Path | None:
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
         cause = error
     raise SettingError(
-        f"encoder '{model}': '{name}' is neither a folder here nor can its {path} be fetched ({reason}), which tells "
+        f"encoder '{model}': '{name}' is neither a folder here nor can its {path} be fetched ({reason}), which defines "
         "its pooling; if the model itself was fetched before, set encoder_pooling"
     ) from cause

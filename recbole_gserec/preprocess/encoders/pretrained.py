@@ -62,8 +62,8 @@ def check_length(model: str, max_length: int | None, tokenizer: Any) -> None:
     n_special = tokenizer.num_special_tokens_to_add(False)
     if max_length is not None and max_length <= n_special:
         raise SettingError(
-            f"encoder '{model}' puts {n_special} tokens around a text, so that at {max_length} nothing of it is left; "
-            f"raise encoder_max_length, encoder_item_length or encoder_query_length"
+            f"encoder '{model}' puts {n_special} special tokens around a text, so that at {max_length} nothing of "
+            f"the text is left; raise encoder_max_length, encoder_item_length or encoder_query_length"
         )
 
 

@@ -25,7 +25,7 @@ def api_key() -> str:
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and (key.isprintable() or not key)):
-        raise SettingError(f"the environment variable {KEY_VARIABLE} holds characters that no key has")
+        raise SettingError(f"the environment variable {KEY_VARIABLE} contains characters that a key cannot have")
     return key
 
 

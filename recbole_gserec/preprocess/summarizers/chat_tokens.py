@@ -52,7 +52,7 @@ class ChatTokens:
         except (OSError, ValueError) as error:
             raise SettingError(f"llm: no tokenizer in '{self._name}' ({_first_line(error)})") from error
         if not tokenizer.is_fast:
-            raise SettingError(f"llm: the tokenizer in '{self._name}' cannot tell where its tokens stand in a text")
+            raise SettingError(f"llm: the tokenizer in '{self._name}' does not report the positions of its tokens")
         return tokenizer
 
     @cached_property

@@ -46,7 +46,9 @@ def check_address(url: str) -> None:
     except ValueError:
         is_fine = False
     if not is_fine:
-        raise SettingError(f"llm_base_url is '{_without_login(url)}'; it takes an address as http://localhost:8000/v1")
+        raise SettingError(
+            f"llm_base_url is '{_without_login(url)}'; it takes an address such as http://localhost:8000/v1"
+        )
 
 
 def is_too_long(error: Exception) -> bool:
@@ -93,7 +95,7 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
         )
     if isinstance(error, BrokenAnswerError):
         return (
-            f"{server} sends what is no chat completion, {tries} ({_masked(str(error), settings)}). "
+            f"{server} does not return a chat completion, asked {tries} ({_masked(str(error), settings)}). "
             "Is this llm_base_url right? Most end with /v1"
         )
     if isinstance(error, APITimeoutError):
@@ -125,7 +127,7 @@ def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequen
             "Correct llm_base_url, which mostly ends with /v1, or llm"
         )
     if status == 429:
-        return f"takes no more requests {answer}. Lower llm_concurrency, raise llm_retries, or see to your quota"
+        return f"takes no more requests {answer}. Lower llm_concurrency, raise llm_retries, or check your quota"
     if status >= 500 or status in (408, 409):
         return f"fails, {settings.llm_retries + 1} times {answer}. See its log, start it again, or raise llm_retries"
     if is_too_long(error):

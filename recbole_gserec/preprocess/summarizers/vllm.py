@@ -61,7 +61,7 @@ class VLLMSummarizer(LocalModelSummarizer):
             outputs = engine.generate(inputs, self._parameters(sampling), use_tqdm=False)
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0][:300]
-            raise InterruptedWorkError(f"vLLM failed ({reason}). What was finished before is stored") from error
+            raise InterruptedWorkError(f"vLLM failed ({reason}). Earlier finished work is stored") from error
         answers = (output.outputs[0] for output in outputs)
         return [Generated(answer.text, answer.finish_reason == "stop", len(answer.token_ids)) for answer in answers]
 
