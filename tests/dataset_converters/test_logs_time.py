@@ -24,10 +24,10 @@ def connection():
         yield connection
 
 
-def read(connection, times: list[str | None], **requested_settings) -> tuple[str | None, list]:
+def read(connection, times: list[str | None], **given_settings) -> tuple[str | None, list]:
     """The kind of a column, and the seconds or the problem of each time."""
     connection.register("times", pa.table({"place": range(len(times)), "time": pa.array(times, pa.string())}))
-    chosen = TimeSettings(**requested_settings)
+    chosen = TimeSettings(**given_settings)
     clock = detect(connection, "times", chosen)
     rows = connection.execute(
         f"SELECT seconds, time_problem FROM ({timed('times', clock, chosen)}) ORDER BY place"
