@@ -115,7 +115,7 @@ _PACKAGES = {
 _OWN = ("recbole_gserec", "dataset_converters", "recbole")
 
 
-def packages_of(library: str | None) -> str:
+def packages_to_install(library: str | None) -> str:
     """Return what to install for a library."""
     top = str(library).partition(".")[0]
     return _PACKAGES.get(top, top)
@@ -130,7 +130,7 @@ def one_line(error: BaseException) -> str:
     """Return the error's message in one line."""
     if is_missing_library(error):
         name = getattr(error, "name", "")
-        return f"the library '{name}' is needed for this and not installed: pip install {packages_of(name)}"
+        return f"the library '{name}' is needed for this and not installed: pip install {packages_to_install(name)}"
     if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PERMISSION:
         path = os.path.abspath(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else error.filename
         return f"{path}: {error.strerror}. Choose a path that you can read and write, or change its permissions"
@@ -141,7 +141,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def message_of(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """Return the reason of a failure, in one line."""
     if isinstance(error, MemoryError):
         return f"out of memory {one_line(error)}".strip()

@@ -44,7 +44,7 @@ def new_panels(n_panels: int, height: float, n_columns: int = 2) -> tuple[Figure
     return figure, panels[:n_panels]
 
 
-def ruled(panel: Axes) -> None:
+def draw_tick_lines(panel: Axes) -> None:
     """Draw lines at the ticks of the vertical axis, behind everything else."""
     panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     panel.set_axisbelow(True)
@@ -58,7 +58,7 @@ def name_values(panel: Axes, labels: Sequence[str]) -> None:
     panel.set_xlim(-0.4, len(labels) - 0.6)
 
 
-def short(value: float) -> str:
+def format_short(value: float) -> str:
     """Format a number so that it fits below a tick: ``1e-4`` instead of ``0.0001``."""
     if value and abs(value) < 0.01:
         mantissa, exponent = f"{value:.2e}".split("e")

@@ -152,13 +152,13 @@ def _make_file(path: Path) -> tuple[Path, int | None]:
 
 
 @contextmanager
-def _locked_folder(parent: Path, name: str, told: Path) -> Iterator[Path]:
-    """Yield a new folder with this name, inside a temporary one that is locked; errors mention ``told``."""
+def _locked_folder(parent: Path, name: str, reported_path: Path) -> Iterator[Path]:
+    """Yield a new folder with this name, inside a temporary one that is locked; errors mention ``reported_path``."""
     remove_abandoned(parent)
-    with _named(told):
+    with _named(reported_path):
         outer, lock = _make_folder(parent, name)
     try:
-        with _named(told):
+        with _named(reported_path):
             (outer / name).mkdir()
         yield outer / name
     finally:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from recbole_gserec.errors import MissingDependencyError, packages_of
+from recbole_gserec.errors import MissingDependencyError, packages_to_install
 
 
-def require(module: str, extra: str, purpose: str) -> ModuleType:
+def import_optional(module: str, extra: str, purpose: str) -> ModuleType:
     """Import a library from one of the package's extras.
 
     Args:
@@ -35,7 +35,7 @@ def missing_library(error: ImportError, purpose: str, extra: str | None = None) 
         purpose: What needs it.
         extra: The extra of ``recbole-gserec`` that includes it, if any.
     """
-    what = f"'recbole-gserec[{extra}]'" if extra else packages_of(error.name)
+    what = f"'recbole-gserec[{extra}]'" if extra else packages_to_install(error.name)
     return MissingDependencyError(
         f"{purpose} needs the library '{error.name}', which is not installed: pip install {what}"
     )

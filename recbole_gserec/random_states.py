@@ -62,11 +62,11 @@ def _state(generator: Generator) -> Any:
 
 
 def _generators(owners: tuple[object, ...]) -> Iterator[tuple[str, Generator]]:
-    for place, owner in enumerate(owners):
+    for index, owner in enumerate(owners):
         for part, value in _parts(owner):
             for name, attribute in vars(value).items():
                 if isinstance(attribute, Generator):
-                    yield f"{place}.{part}.{name}", attribute
+                    yield f"{index}.{part}.{name}", attribute
 
 
 def _parts(owner: object) -> Iterator[tuple[str, object]]:

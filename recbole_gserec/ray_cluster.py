@@ -83,7 +83,9 @@ def machines() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def room(wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run", task: str = "a run") -> int:
+def count_parallel_tasks(
+    wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run", task: str = "a run"
+) -> int:
     """Return how many tasks the cluster can run at once, each on one machine; Ray would wait forever for others.
 
     Args:

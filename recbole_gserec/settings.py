@@ -156,13 +156,13 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
     of_others = settings_of_others(model)
     unknown = [name for name in given if name not in known and name not in of_others]
     refused = [name for name in unknown if ours and name not in lenient]
-    told = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
+    problems = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
     if refused:
-        raise told[0]
-    for error in told:
+        raise problems[0]
+    for error in problems:
         getLogger().warning(str(error))
-    if len(unknown) > len(told):
-        getLogger().warning(f"{len(unknown) - len(told):,} more settings are unknown")
+    if len(unknown) > len(problems):
+        getLogger().warning(f"{len(unknown) - len(problems):,} more settings are unknown")
 
 
 def warn_of_unread(given: Iterable[str], model: str) -> None:

@@ -10,6 +10,6 @@ def plural(noun: str, number: int) -> str:
     return noun if number == 1 else f"{noun}s"
 
 
-def named(noun: str, numbers: Collection[int]) -> str:
+def name_by_numbers(noun: str, numbers: Collection[int]) -> str:
     """Name things by their numbers: ``seeds 2020, 2021``."""
     return f"{plural(noun, len(numbers))} {', '.join(map(str, numbers))}"

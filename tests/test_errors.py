@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from recbole_gserec.errors import DataError, SettingError, is_missing_library, message_of, nearest, one_line
+from recbole_gserec.errors import DataError, SettingError, failure_reason, is_missing_library, nearest, one_line
 from recbole_gserec.settings import known_settings
 
 
@@ -63,7 +63,7 @@ def test_names_of_other_programs_are_known(given, hint):
 def test_a_missing_library_is_told_with_what_to_install(library, install):
     error = ModuleNotFoundError(f"No module named '{library}'", name=library)
     line = f"the library '{library}' is needed for this and not installed: pip install {install}"
-    assert one_line(error) == message_of(error) == line
+    assert one_line(error) == failure_reason(error) == line
 
 
 @pytest.mark.parametrize("module", ["recbole_gserec.nothing", "recbole.nothing", "dataset_converters.x"])

@@ -10,7 +10,7 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.benchmark.timing import with_timing
 from recbole_gserec.resumable import ResumableTraining, is_resumable, read_state, resumable
 from recbole_gserec.trainer import SearchTrainer
 
@@ -53,7 +53,7 @@ def start(prepare, tmp_path, random_dataset):
         config, dataset, (train, valid, test) = prepare(model, **given)
         init_seed(config["seed"], config["reproducibility"])
         network = get_model(model)(config, train._dataset)
-        trainer = timed(resumable(get_trainer(config["MODEL_TYPE"], model)))(config, network)
+        trainer = with_timing(resumable(get_trainer(config["MODEL_TYPE"], model)))(config, network)
         (tmp_path / folder).mkdir(exist_ok=True)
         trainer.saved_model_file = str(tmp_path / folder / "checkpoint.pth")
         trainer.state_file = tmp_path / folder / "training.pth"

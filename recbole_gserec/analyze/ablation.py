@@ -12,7 +12,7 @@ from recbole_gserec.analyze import ablation_table, group_tables
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults
 from recbole_gserec.analyze.groups import Grouping, compare_models, results_page
-from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, settings_of_codes
+from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, variant_code_settings
 from recbole_gserec.benchmark import made_with, significance_table
 from recbole_gserec.benchmark.given import canonical
 from recbole_gserec.benchmark.metrics import DEFAULT_METRICS, Metric
@@ -84,13 +84,13 @@ def analyze_ablation(request: AblationRequest, make_pool: Callable[[], Pool] = L
     for variant in request.variants:
         if variant.has_own_codes and (request.data_path / request.dataset / f"{request.dataset}.code").is_file():
             # Report what makes this impossible before the full model is trained.
-            settings_of_codes(variant, request.dataset, request.data_path, request.output)
+            variant_code_settings(variant, request.dataset, request.data_path, request.output)
     specs: dict[str, list[Spec]] = {}
     for variant in (FULL, *request.variants):
         own = variant.settings
         if variant.has_own_codes:
             # Planning the full model creates the dataset's codes, from which these differ in one setting.
-            own = settings_of_codes(variant, request.dataset, request.data_path, request.output)
+            own = variant_code_settings(variant, request.dataset, request.data_path, request.output)
             Path(own["code_path"]).parent.mkdir(parents=True, exist_ok=True)
         specs[variant.label] = plan(_request(request, {**settings, **own}), request.output)
     _make(specs, request, make_pool)
@@ -147,7 +147,7 @@ def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) ->
     page = ["# Ablation", f"## {escaping.markdown(request.dataset)}"]
     page += [ablation_table.markdown(cells, request.metrics, table)]
     page += [escaping.markdown(line) for line in _failures(cells)]
-    page += [escaping.markdown(line) for line in [made_with.mixed_code(request.dataset, cells)] if line]
+    page += [escaping.markdown(line) for line in [made_with.describe_mixed_code(request.dataset, cells)] if line]
     page += ["## Tests", significance_table.markdown(table).rstrip()]
     page += _groups_page(groups, full, request, folder)
     page += ["## Settings", made_with.settings_markdown(request.dataset, cells)]

@@ -71,9 +71,9 @@ def quantile_groups(numbers: NDArray[np.int64], n_groups: int) -> tuple[Group, .
     return tuple(Group(start, end) for start, end in zip(starts, [*ends, None], strict=True))
 
 
-def places_of(numbers: NDArray[np.int64], groups: Sequence[Group]) -> NDArray[np.int64]:
+def group_indices(numbers: NDArray[np.int64], groups: Sequence[Group]) -> NDArray[np.int64]:
     """Return the index of each user's group, ``[n_users]``; -1 for users without a group."""
     starts = np.array([group.fewest for group in groups])
     ends = np.array([np.iinfo(np.int64).max if group.most is None else group.most for group in groups])
-    places = np.searchsorted(starts, numbers, side="right") - 1
-    return np.where((places >= 0) & (numbers <= ends[places]), places, -1)
+    indices = np.searchsorted(starts, numbers, side="right") - 1
+    return np.where((indices >= 0) & (numbers <= ends[indices]), indices, -1)

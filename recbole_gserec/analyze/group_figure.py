@@ -11,7 +11,7 @@ from recbole_gserec.analyze.group_results import ALL, GroupResults
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.figure_files import plain_text
-from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels, ruled
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, draw_tick_lines, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,14 +48,14 @@ def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
 def _draw(panel: Axes, rows: pd.DataFrame) -> None:
     values = rows["relative_percent"].to_numpy(dtype=float)
     ends = rows[["relative_low", "relative_high"]].to_numpy(dtype=float)
-    places = np.arange(len(rows))
+    indices = np.arange(len(rows))
     known = ~np.isnan(ends).any(axis=1)
     hatches = np.where(known, "", "/////").tolist()
     colours = np.where(values < 0, ORANGE, BLUE).tolist()
     heights = np.nan_to_num(values)
-    panel.bar(places, heights, color=colours, hatch=hatches, width=0.65, linewidth=0, edgecolor="white")
+    panel.bar(indices, heights, color=colours, hatch=hatches, width=0.65, linewidth=0, edgecolor="white")
     lengths = np.maximum((ends[known] - values[known, None]) * [-1, 1], 0).T
-    panel.errorbar(places[known], values[known], yerr=lengths, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
+    panel.errorbar(indices[known], values[known], yerr=lengths, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
     panel.axhline(0, color="black", linewidth=0.6)
     panel.tick_params(axis="x", length=0)
-    ruled(panel)
+    draw_tick_lines(panel)

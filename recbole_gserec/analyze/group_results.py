@@ -16,7 +16,7 @@ from recbole_gserec.benchmark.bootstrap import crossed_means, percentile_interva
 from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
-from recbole_gserec.benchmark.paired_tests import holm
+from recbole_gserec.benchmark.paired_tests import holm_correction
 from recbole_gserec.benchmark.ranks_file import TestRanks
 from recbole_gserec.benchmark.significance import TESTS, compare, comparisons_frame
 from recbole_gserec.errors import DataError
@@ -55,7 +55,7 @@ def compare_groups(
     others: Sequence[ModelRuns],
     metrics: Sequence[Metric],
     groups: Sequence[Group],
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
 ) -> GroupResults:
     """Compare a model with others as the benchmark does, over all users and within groups.
 
@@ -67,7 +67,7 @@ def compare_groups(
         others: The other models.
         metrics: Metrics to compare by.
         groups: The groups.
-        places: ``[n_users]`` index of each user's group, -1 for none, in the order of the reference's users.
+        indices: ``[n_users]`` index of each user's group, -1 for none, in the order of the reference's users.
 
     Raises:
         DataError: If the reference's seeds have different users.
@@ -77,11 +77,11 @@ def compare_groups(
         raise DataError(folder, reason, "Run the benchmark again")
     refused = {other.model: why_not_comparable(reference, other) for other in others}
     compared = [other for other in others if refused[other.model] is None]
-    rows_of = {ALL: np.arange(len(places))}
-    rows_of |= {group.label: np.flatnonzero(places == place) for place, group in enumerate(groups)}
+    rows_of = {ALL: np.arange(len(indices))}
+    rows_of |= {group.label: np.flatnonzero(indices == index) for index, group in enumerate(groups)}
     means_of, comparisons = [], []
     for name, rows in rows_of.items():
-        own, theirs = restricted(reference, rows), [restricted(other, rows) for other in compared]
+        own, theirs = restrict_to_users(reference, rows), [restrict_to_users(other, rows) for other in compared]
         means_of.append(_means(own, theirs, metrics).assign(group=name, users=len(rows)))
         if len(rows) and theirs:
             found = comparisons_frame(compare(own, theirs, metrics))
@@ -96,11 +96,11 @@ def compare_groups(
         means[[*first, "mean", "seeds"]],
         _corrected(table),
         {model: reason for model, reason in refused.items() if reason},
-        int((places < 0).sum()),
+        int((indices < 0).sum()),
     )
 
 
-def restricted(cell: ModelRuns, rows: NDArray[np.int64]) -> ModelRuns:
+def restrict_to_users(cell: ModelRuns, rows: NDArray[np.int64]) -> ModelRuns:
     """Restrict a model's finished runs to some users; ``rows`` are ascending indices in the order of users' ids."""
     taken = pa.array(rows)
     runs = []
@@ -149,5 +149,5 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     for metric in table["metric"].unique() if len(table) else ():
         rows = (table["metric"] == metric) & (table["group"] != ALL)
         for test in TESTS:
-            table.loc[rows, f"{test}_holm"] = holm(table.loc[rows, test].to_numpy())
+            table.loc[rows, f"{test}_holm"] = holm_correction(table.loc[rows, test].to_numpy())
     return table

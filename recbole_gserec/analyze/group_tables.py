@@ -59,7 +59,7 @@ def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
     found = results.comparisons[results.comparisons["metric"] == metric.name]
     rows: list[Sequence[str]] = [_HEAD]
     row: Any
-    order = {model: place for place, model in enumerate(found["model"].unique())}
+    order = {model: index for index, model in enumerate(found["model"].unique())}
     for row in found.sort_values("model", key=lambda models: models.map(order), kind="stable").itertuples():
         rows.append(
             [

@@ -12,12 +12,12 @@ import pandas as pd
 
 from recbole_gserec import escaping
 from recbole_gserec.analyze import group_tables
-from recbole_gserec.analyze.group_borders import Group, places_of, quantile_groups
+from recbole_gserec.analyze.group_borders import Group, group_indices, quantile_groups
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults, compare_groups
 from recbole_gserec.analyze.user_counts import KINDS, SEARCHES, check_files, training_counts
 from recbole_gserec.benchmark.comparable import recorded_mode
-from recbole_gserec.benchmark.made_with import mixed_code
+from recbole_gserec.benchmark.made_with import describe_mixed_code
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
@@ -97,7 +97,7 @@ def analyze_groups(
             raise DataError(Path(runs) / "runs" / dataset, f"no model to compare {model} with", _AGAIN)
         parts = results_page(results, reference, metrics, grouping.by)
         compared = [reference, *(other for other in others if other.model not in results.refused)]
-        if mixed := mixed_code(dataset, compared):
+        if mixed := describe_mixed_code(dataset, compared):
             parts.append(escaping.markdown(mixed))
         found.append((results, parts))
     folder = Path(output) if output else Path(runs) / "analyze" / "groups"
@@ -126,15 +126,15 @@ def compare_models(
     check_files(reference.dataset, data_path, run.record["dataset_digest"])
     logger.info(f"{reference.dataset}: counting {grouping.by} of the training part")
     counts = training_counts(reference.dataset, data_path, run.record["given"], grouping.by)
-    places = counts.index.get_indexer(run.test_ranks.users.to_pandas())
-    if (places < 0).any():
-        user = run.test_ranks.users[int(np.flatnonzero(places < 0)[0])]
+    indices = counts.index.get_indexer(run.test_ranks.users.to_pandas())
+    if (indices < 0).any():
+        user = run.test_ranks.users[int(np.flatnonzero(indices < 0)[0])]
         raise DataError(run.folder, f"its user '{user}' is not in the dataset's files", "Run the benchmark again")
-    numbers = counts.to_numpy()[places]
+    numbers = counts.to_numpy()[indices]
     groups = grouping.groups or quantile_groups(numbers, grouping.n_quantiles)
     compared = ", ".join(cell.model for cell in others)
     logger.info(f"{reference.dataset}: comparing {reference.model} with {compared} in {len(groups)} groups")
-    return compare_groups(reference, others, metrics, groups, places_of(numbers, groups))
+    return compare_groups(reference, others, metrics, groups, group_indices(numbers, groups))
 
 
 def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[Metric], by: str) -> list[str]:

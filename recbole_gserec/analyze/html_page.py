@@ -60,16 +60,16 @@ def html_page(title: str, sections: Sequence[Section]) -> str:
     parser = _parser()
     name = html.escape(title)
     parts = [_HEAD.format(title=name), f"<h1>{name}</h1>\n<ul>\n"]
-    for place, section in enumerate(sections, start=1):
+    for index, section in enumerate(sections, start=1):
         source = html.escape(section.source)
         parts.append(
-            f'<li><a href="#part{place}">{html.escape(section.title)}</a> <span class="from">{source}</span></li>\n'
+            f'<li><a href="#part{index}">{html.escape(section.title)}</a> <span class="from">{source}</span></li>\n'
         )
     parts.append("</ul>\n")
-    for place, section in enumerate(sections, start=1):
+    for index, section in enumerate(sections, start=1):
         body = parser.render(section.text, {"folder": section.folder})
         source = html.escape(section.source)
-        parts.append(f'<section id="part{place}">\n<p class="from">{source}</p>\n{body}</section>\n')
+        parts.append(f'<section id="part{index}">\n<p class="from">{source}</p>\n{body}</section>\n')
     return "".join([*parts, "</body>\n</html>\n"])
 
 
@@ -93,14 +93,14 @@ def _plain_element(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def _render_element(self: Any, tokens: Sequence[Any], place: int, options: Any, env: Any) -> str:
-    tag, text = tokens[place].tag, html.escape(tokens[place].content)
+def _render_element(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+    tag, text = tokens[index].tag, html.escape(tokens[index].content)
     return f"<{tag}>{text}</{tag}>"
 
 
-def _image(self: Any, tokens: Sequence[Any], place: int, options: Any, env: Any) -> str:
+def _image(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
     """Embed an image if it is one of the page's own folder."""
-    name, alt = unquote(str(tokens[place].attrGet("src"))), html.escape(tokens[place].content)
+    name, alt = unquote(str(tokens[index].attrGet("src"))), html.escape(tokens[index].content)
     path = env["folder"] / name
     try:
         content = path.read_bytes() if Path(name).name == name else b""

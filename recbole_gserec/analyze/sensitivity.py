@@ -31,12 +31,8 @@ def sensitivity_frame(tried: TriedSettings) -> pd.DataFrame:
     Numbers with more than :data:`MOST_VALUES` tried values, for example from a range, are binned with about equally
     many trials each.
 
-    Returns: ``setting``, ``value`` (as text), ``place`` (the number to draw it at; NaN for other values), ``held`` (NaN
-    without such a trial), ``mean``, ``lowest``, ``highest``, ``trials`` and ``is_best``, whether the best trial has the
-    value.
-
     Returns:
-        ``setting``, ``value`` (as text), ``place`` (the number to draw it at; NaN for a value that is none), ``held``
+        ``setting``, ``value`` (as text), ``place`` (the number to draw it at; NaN for other values), ``held``
         (NaN where there is no such trial), ``mean``, ``lowest``, ``highest``, ``trials`` and ``is_best``, whether the
         best trial has the value.
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from recbole_gserec.figure_files import plain_text
-from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, name_values, new_panels, ruled, short
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, draw_tick_lines, format_short, name_values, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +35,9 @@ def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
         panel.plot(own.index, own["mean"], label="mean over all trials", **mean)
         panel.plot(held.index, held["held"], label="others as in the best trial", **best)
         pairs = zip(own["value"], own["place"], strict=True)
-        name_values(panel, [value if place != place else short(place) for value, place in pairs])
+        name_values(panel, [value if place != place else format_short(place) for value, place in pairs])
         panel.set_xlabel(plain_text(name), fontsize=POINTS)
-        ruled(panel)
+        draw_tick_lines(panel)
         # All panels share the score axis, so that they show how much each setting matters.
         panel.set_ylim(lowest - _MARGIN * room, highest + _MARGIN * room)
     figure.supylabel(plain_text(metric), fontsize=POINTS)

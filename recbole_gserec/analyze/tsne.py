@@ -107,8 +107,8 @@ def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd
     perplexity = min(_PERPLEXITY, (len(stacked) - 1) / 3)
     # With several threads, the order of additions changes from run to run.
     with threadpool_limits(limits=1):
-        places = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(stacked)
-    return pd.concat(parts, ignore_index=True).assign(x=places[:, 0], y=places[:, 1])
+        points = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(stacked)
+    return pd.concat(parts, ignore_index=True).assign(x=points[:, 0], y=points[:, 1])
 
 
 def _distinct(checkpoints: Sequence[UserVectors]) -> list[str]:

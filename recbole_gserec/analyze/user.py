@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_gserec import escaping
 from recbole_gserec.analyze.table_cells import text_table
-from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, tell
+from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, collect_user_story
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.markdown_table import NO_VALUE
 from recbole_gserec.recommend.trained import Trained, load_trained
@@ -54,9 +54,9 @@ def analyze_user(
         other = load_trained(without, data_path)
         _check_without(trained, other)
         others[WITHOUT] = other
-    story = tell(trained, user, k=k, others=others)
+    story = collect_user_story(trained, user, k=k, others=others)
     path = Path(output) / f"{story.dataset}-{_file_name(user)}.md"
-    write_text(path, page_of(story, trained.config["model"], n_events))
+    write_text(path, user_page(story, trained.config["model"], n_events))
     return path
 
 
@@ -78,7 +78,7 @@ def _file_name(user: str) -> str:
     return safe if safe == user else f"{safe}-{hashlib.sha256(user.encode()).hexdigest()[:8]}"
 
 
-def page_of(story: UserStory, model: str, n_events: int) -> str:
+def user_page(story: UserStory, model: str, n_events: int) -> str:
     """Write the page as Markdown."""
     parts = [f"# User {escaping.markdown(story.user)} of {escaping.markdown(story.dataset)}"]
     parts += _events("Interactions", story.interactions, n_events)
@@ -135,11 +135,11 @@ def _recommended(story: UserStory, model: str) -> list[str]:
     other = story.recommended[WITHOUT]
     common = len({item for item, _ in own} & {item for item, _ in other})
     rows = [["rank", "with graph", "score", "without graph", "score"]]
-    for place in range(max(len(own), len(other))):
-        cells = [str(place + 1)]
+    for index in range(max(len(own), len(other))):
+        cells = [str(index + 1)]
         for items in (own, other):
             cells += (
-                [clipped(items[place][0]), f"{items[place][1]:.4f}"] if place < len(items) else [NO_VALUE, NO_VALUE]
+                [clipped(items[index][0]), f"{items[index][1]:.4f}"] if index < len(items) else [NO_VALUE, NO_VALUE]
             )
         rows.append(cells)
     said = (

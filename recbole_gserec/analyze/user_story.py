@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from recbole_gserec.analyze.user_summaries import summaries_of
+from recbole_gserec.analyze.user_summaries import find_summaries
 from recbole_gserec.data.atomic_files import read_columns
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.training_histories import TrainingHistories
@@ -87,7 +87,7 @@ class UserStory:
     recommended: Mapping[str, Sequence[tuple[str, float]]]
 
 
-def tell(
+def collect_user_story(
     trained: Trained,
     user: str,
     *,
@@ -109,12 +109,12 @@ def tell(
     if not isinstance(dataset, SearchDataset):
         raise SettingError(f"{trained.checkpoint} is of {trained.config['model']}, which reads no searches")
     names = dataset.field2id_token[dataset.uid_field]
-    place = np.flatnonzero(names[1:] == user)
-    if not len(place):
+    index = np.flatnonzero(names[1:] == user)
+    if not len(index):
         near = nearest(user, names[1:].tolist())
         hint = f"did you mean '{near}'?" if near else "check the id"
         raise SettingError(f"there is no user '{user}' in the dataset '{trained.config['dataset']}': {hint}")
-    internal = int(place[0]) + 1
+    internal = int(index[0]) + 1
     options = {"separator": trained.config["field_separator"], "encoding": trained.config["encoding"] or "utf-8"}
     texts = read_item_texts(dataset.file_path("item"), item_field=dataset.iid_field, **options)
     has_codes = hasattr(dataset, "codes")
@@ -161,10 +161,10 @@ def _searches(trained: Trained, user: int, texts: Mapping[str, str]) -> list[Eve
         Event(
             float(times[row]),
             words[int(queries[row])],
-            TRAINING if place < n_training else LATER,
+            TRAINING if index < n_training else LATER,
             tuple(item_name(str(tokens[item]), texts) for item in clicks[offsets[row] : offsets[row + 1]]),
         )
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     ]
 
 
@@ -188,7 +188,7 @@ def _summaries(trained: Trained, user: int, texts: Mapping[str, str]) -> dict[st
     dataset, config = trained.dataset, trained.config
     prefix = Path(dataset.dataset_path) / dataset.dataset_name
     store = config["preprocess_store"] or f"{prefix}.preprocess.sqlite3"
-    return summaries_of(Path(dataset.file_path("code")), Path(store), TrainingHistories(dataset), user - 1, texts)
+    return find_summaries(Path(dataset.file_path("code")), Path(store), TrainingHistories(dataset), user - 1, texts)
 
 
 def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
@@ -221,7 +221,7 @@ def _neighbours(dataset: SearchDataset, user: int) -> list[Neighbour]:
                 str(names[other]),
                 {side: int(shared[side][other]) for side in SIDES},
                 len(queries),
-                tuple((words[int(distinct[place])], int(counts[place])) for place in most),
+                tuple((words[int(distinct[index])], int(counts[index])) for index in most),
             )
         )
     return found

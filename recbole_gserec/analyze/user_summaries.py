@@ -18,19 +18,19 @@ from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 class _OneUser:
     """The histories of a single user, in the form needed to build prompts."""
 
-    def __init__(self, histories: TrainingHistories, place: int):
-        self._histories, self._place = histories, place
-        self.user_tokens = [histories.user_tokens[place]]
+    def __init__(self, histories: TrainingHistories, index: int):
+        self._histories, self._index = histories, index
+        self.user_tokens = [histories.user_tokens[index]]
 
     def recommendation_history(self, user: int, n: int) -> list[str]:
-        return self._histories.recommendation_history(self._place, n)
+        return self._histories.recommendation_history(self._index, n)
 
     def search_history(self, user: int, n: int) -> list[SearchRecord]:
-        return self._histories.search_history(self._place, n)
+        return self._histories.search_history(self._index, n)
 
 
-def summaries_of(
-    code_file: Path, store_file: Path, histories: TrainingHistories, place: int, item_texts: Mapping[str, str]
+def find_summaries(
+    code_file: Path, store_file: Path, histories: TrainingHistories, index: int, item_texts: Mapping[str, str]
 ) -> dict[str, str]:
     """Return, for each side of a user, the summary or the reason why it is missing.
 
@@ -38,7 +38,7 @@ def summaries_of(
         code_file: The ``.code`` file; its record is stored next to it.
         store_file: Store of the offline stage.
         histories: Histories of all users.
-        place: Index of the user in the histories.
+        index: Index of the user in the histories.
         item_texts: Text by item.
     """
     try:
@@ -47,7 +47,7 @@ def summaries_of(
         summarizer = SUMMARIZERS[settings.summarizer](settings)
         # Prompts are truncated as before, which needs the language model's tokenizer.
         prompts = {
-            side: build_prompts(side, _OneUser(histories, place), item_texts, settings, summarizer.shorten)
+            side: build_prompts(side, _OneUser(histories, index), item_texts, settings, summarizer.shorten)
             for side in SIDES
         }
     except GSERecError as error:

@@ -75,7 +75,7 @@ def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -
         )
 
 
-def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
+def variant_code_settings(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
     """Return the settings of a variant with its own codes. They are made like the dataset's, but without one part.
 
     The codes are stored in a separate file; summaries and vectors come from the dataset's store.
@@ -96,5 +96,5 @@ def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: P
     for name, value in variant.settings.items():
         if record.settings.get(name) == value:
             raise DataError(code_file, f"made with {name}={value}: '{variant.label}' would be the same", remedy)
-    deciding = json.loads(json.dumps({**record.unusual(dataset), **variant.settings}))
+    deciding = json.loads(json.dumps({**record.non_default_settings(dataset), **variant.settings}))
     return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}

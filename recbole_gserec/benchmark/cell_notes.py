@@ -11,7 +11,7 @@ from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
 from recbole_gserec.benchmark.runs import FAILED
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.wording import named
+from recbole_gserec.wording import name_by_numbers
 
 _LONGEST = 200
 
@@ -41,12 +41,12 @@ def _unfinished(cell: ModelRuns) -> list[str]:
     reasons: dict[str, list[int]] = {}
     for run in cell.runs:
         if run.state == FAILED:
-            reasons.setdefault(f"failed ({clipped(run.problem)})", []).append(run.seed)
+            reasons.setdefault(f"failed ({shorten_note(run.problem)})", []).append(run.seed)
         elif run.state == DAMAGED:
-            reasons.setdefault(f"damaged ({clipped(run.problem)})", []).append(run.seed)
+            reasons.setdefault(f"damaged ({shorten_note(run.problem)})", []).append(run.seed)
         elif run.state == UNFINISHED:
             reasons.setdefault("not finished", []).append(run.seed)
-    return [f"{named('seed', seeds)} {reason}" for reason, seeds in reasons.items()]
+    return [f"{name_by_numbers('seed', seeds)} {reason}" for reason, seeds in reasons.items()]
 
 
 def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
@@ -55,17 +55,17 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
     absent = [seed for seed in seeds if seed not in there | elsewhere]
     parts = []
     if elsewhere:
-        parts.append(f"{named('seed', sorted(elsewhere))} left out because of other settings or data")
+        parts.append(f"{name_by_numbers('seed', sorted(elsewhere))} left out because of other settings or data")
     if not there and not elsewhere:
         return [*parts, "no run"]
     if absent:
-        parts.append(f"no run of {named('seed', absent)}")
+        parts.append(f"no run of {name_by_numbers('seed', absent)}")
     return parts
 
 
 def _other_code(cell: ModelRuns) -> list[str]:
     seeds = [run.seed for run in cell.finished.values() if has_other_code(run.record)]
-    return [f"{named('seed', seeds)} made with an earlier version of the model's code"] if seeds else []
+    return [f"{name_by_numbers('seed', seeds)} made with an earlier version of the model's code"] if seeds else []
 
 
 def _outdated(cell: ModelRuns) -> list[str]:
@@ -74,10 +74,13 @@ def _outdated(cell: ModelRuns) -> list[str]:
         changes = [f"{name} {took}, now {now}" for name, (took, now) in changed_defaults(run.record).items()]
         if changes:
             seeds.setdefault("; ".join(changes), []).append(run.seed)
-    return [f"{named('seed', own)} made with earlier defaults ({clipped(changes)})" for changes, own in seeds.items()]
+    return [
+        f"{name_by_numbers('seed', own)} made with earlier defaults ({shorten_note(changes)})"
+        for changes, own in seeds.items()
+    ]
 
 
-def clipped(text: str | None) -> str:
+def shorten_note(text: str | None) -> str:
     """Shorten a text so that it fits in a note."""
     text = (text or "").rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

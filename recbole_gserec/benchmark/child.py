@@ -13,7 +13,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from recbole_gserec.benchmark.record import failed_record
-from recbole_gserec.benchmark.runs import BUSY, FAILED, FINISHED, LOCK_FILE, Spec, status_of, write_run
+from recbole_gserec.benchmark.runs import BUSY, FAILED, FINISHED, LOCK_FILE, Spec, read_status, write_run
 from recbole_gserec.child_process import run_module
 
 ELSEWHERE = "elsewhere"
@@ -58,7 +58,7 @@ def run_child(job: Job) -> str:
         )
         if status == BUSY:
             return ELSEWHERE
-        stored = status_of(job.spec.folder)
+        stored = read_status(job.spec.folder)
         if status != 0 or stored is None:
             return note_failure(job.spec, _reason(status, output), started)
     return stored
@@ -77,7 +77,7 @@ def note_failure(spec: Spec, error: str, started: datetime) -> str:
     """
     try:
         with FileLock(spec.folder / LOCK_FILE, timeout=_SECONDS_TO_END):
-            if status_of(spec.folder) == FINISHED:
+            if read_status(spec.folder) == FINISHED:
                 return FINISHED
             write_run(spec.folder, failed_record(spec.run, started, error))
             return FAILED

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.result_table import ResultTable
-from recbole_gserec.wording import named
+from recbole_gserec.wording import name_by_numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -45,7 +45,7 @@ def _amounts(table: ResultTable, dataset: str) -> str:
     if not seeds:
         return f"{dataset}: no runs."
     amount = f"{users:,} users" if users else "no finished run"
-    return f"{dataset}: {amount}, {named('seed', seeds)}."
+    return f"{dataset}: {amount}, {name_by_numbers('seed', seeds)}."
 
 
 def _once(facts: Mapping[str, str]) -> list[str]:

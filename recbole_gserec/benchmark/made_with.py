@@ -73,7 +73,7 @@ def _listed(settings: Mapping[str, str]) -> str:
     return ", ".join(f"`{name}: {value}`" for name, value in sorted(settings.items()))
 
 
-def mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
+def describe_mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
     """Say which code made which results of a dataset, if it is not the same for all.
 
     Uncommitted changes are identified by a digest. Without a digest, it is unknown whether they are the same.

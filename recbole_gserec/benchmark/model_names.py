@@ -39,7 +39,7 @@ _PLACES = {model: place for place, model in enumerate(model for group in TABLE_2
 _PRINTED = {"LLMESR": "LLM-ESR", "QuerySeqRec": "Query-SeqRec"}
 
 
-def group_of(model: str) -> str:
+def model_group(model: str) -> str:
     """Return the paper's group of a model; for other models, whether they read searches."""
     for group, models in TABLE_2.items():
         if model in models:
@@ -55,5 +55,5 @@ def printed_name(model: str) -> str:
 def in_paper_order(models: Iterable[str]) -> list[str]:
     """Sort distinct models by group; within a group, the paper's models in its order, then the others by name."""
     return sorted(
-        set(models), key=lambda model: (GROUPS.index(group_of(model)), _PLACES.get(model, len(_PLACES)), model)
+        set(models), key=lambda model: (GROUPS.index(model_group(model)), _PLACES.get(model, len(_PLACES)), model)
     )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from recbole_gserec.checksums import PARQUET_METADATA, written_with_checksum
 from recbole_gserec.evaluation.candidates import order_of_tokens
-from recbole_gserec.evaluation.interacted import interactions_of
+from recbole_gserec.evaluation.interacted import collect_interactions
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -81,7 +81,7 @@ def interactions_digest(loaders: Sequence[Any]) -> str:
         loaders: Dataloaders of all parts of the split; None for a missing part.
     """
     parts = [loader._dataset for loader in loaders if loader is not None]
-    users, items = interactions_of(parts)
+    users, items = collect_interactions(parts)
     fields = parts[0].uid_field, parts[0].iid_field
     user_tokens, item_tokens = (np.asarray(parts[0].field2id_token[field], dtype=object) for field in fields)
     order = np.lexsort((order_of_tokens(item_tokens)[items], order_of_tokens(user_tokens)[users]))

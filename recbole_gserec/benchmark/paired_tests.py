@@ -124,7 +124,7 @@ def wilcoxon_test(difference: NDArray[np.float64]) -> float:
     return float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
 
 
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+def holm_correction(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Correct p-values for the number of tests by Holm's method: the chance of any false positive stays below each.
 
     Args:

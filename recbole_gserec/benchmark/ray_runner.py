@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
 from recbole_gserec.benchmark.runs import Spec
-from recbole_gserec.ray_cluster import connect_with_share, room
+from recbole_gserec.ray_cluster import connect_with_share, count_parallel_tasks
 
 _SECONDS_TO_END = 20
 
@@ -31,7 +31,7 @@ class RayPool:
 
     def __init__(self, workers: int | None, address: str | None, cpus: int | None, gpus: float | None):
         self._wanted = connect_with_share(workers, address, cpus, gpus)
-        has_room = room(self._wanted)
+        has_room = count_parallel_tasks(self._wanted)
         self._limit = min(workers or has_room, has_room)
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:

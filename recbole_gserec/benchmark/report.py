@@ -157,7 +157,7 @@ def make_report(
             if reference is None and name != OURS and len(rows) > 1:
                 best = f"{printed_name(name)} is the reference because it is the best by {main_metric(wanted).label}"
                 remarks.append(f"{dataset}: {best}; chosen by the tested results, so its p-values are too small.")
-        if mixed := made_with.mixed_code(dataset, own.values()):
+        if mixed := made_with.describe_mixed_code(dataset, own.values()):
             remarks.append(mixed)
     table = build_table(cells, datasets, rows, wanted, references, comparisons, remarks)
     return Report(table, comparisons, cells, runs, costs_frame(cells.values(), stored))

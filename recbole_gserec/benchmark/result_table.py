@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from recbole_gserec.benchmark.cell_notes import cell_note
 from recbole_gserec.benchmark.comparable import recorded_mode, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
-from recbole_gserec.benchmark.model_names import group_of, printed_name
+from recbole_gserec.benchmark.model_names import model_group, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.result_cells import Cell, best_model, fill_column
 from recbole_gserec.benchmark.significance import Comparison
@@ -110,7 +110,7 @@ def build_table(
         Row(
             model,
             printed_name(model),
-            group_of(model),
+            model_group(model),
             {dataset: tuple(filled[dataset, model]) for dataset in datasets},
             {dataset: texts.index(notes[dataset, model]) for dataset in datasets if (dataset, model) in notes},
         )

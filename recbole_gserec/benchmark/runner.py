@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
 from recbole_gserec.benchmark.plan import Request, plan_entries
 from recbole_gserec.benchmark.prepare import prepare_all
-from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, find_damage, read_run, status_of
+from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, find_damage, read_run, read_status
 from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.interruptions import is_heeded
 from recbole_gserec.narrowing import not_none
@@ -135,7 +135,7 @@ def make_runs(
 
 def read_outcome(specs: Sequence[Spec]) -> Outcome:
     """Return the stored result of these runs."""
-    statuses = [status_of(spec.folder) for spec in specs]
+    statuses = [read_status(spec.folder) for spec in specs]
     finished, failed, elsewhere = (statuses.count(status) for status in (FINISHED, FAILED, None))
     keys = frozenset(key for spec in specs for key in _keys_of_all_seeds(spec))
     return Outcome(finished, failed, elsewhere, keys)
@@ -173,7 +173,7 @@ def _keys_of_all_seeds(spec: Spec) -> Iterator[str]:
 
 
 def _is_missing(spec: Spec, retry_failed: bool) -> bool:
-    status = status_of(spec.folder)
+    status = read_status(spec.folder)
     return status is None or (status == FAILED and retry_failed)
 
 

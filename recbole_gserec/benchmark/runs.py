@@ -119,7 +119,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return record if is_whole else None
 
 
-def status_of(folder: Path) -> str | None:
+def read_status(folder: Path) -> str | None:
     """Return ``finished`` or ``failed``; None if the run is unfinished or its result cannot be read."""
     record = read_run(folder)
     return record["status"] if record and find_damage(folder) is None else None

@@ -12,7 +12,7 @@ from recbole_gserec.benchmark.bootstrap import Pair, bootstrap_intervals, crosse
 from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
-from recbole_gserec.benchmark.paired_tests import differences, holm, t_test, two_way_test, wilcoxon_test
+from recbole_gserec.benchmark.paired_tests import differences, holm_correction, t_test, two_way_test, wilcoxon_test
 
 SIGNIFICANT = 0.05
 TESTS = ("t_p", "wilcoxon_p", "two_way_p")
@@ -117,7 +117,7 @@ def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence
                     results[key]["two_way_p"] = two_way_test(*pairs[key])
         for test in TESTS:
             p_values = [results[metric.name, other.model].get(test, np.nan) for other in others]
-            for other, corrected in zip(others, holm(np.array(p_values)).tolist(), strict=True):
+            for other, corrected in zip(others, holm_correction(np.array(p_values)).tolist(), strict=True):
                 results[metric.name, other.model][f"{test}_holm"] = corrected
     if columns:
         # All comparisons share one set of resamples.

@@ -93,6 +93,6 @@ class TimedEpochs(_Trainer):
         return max(epoch for epoch, score in zip(self.valid_epochs, self.valid_scores, strict=True) if score == best)
 
 
-def timed(trainer_class: type) -> type:
+def with_timing(trainer_class: type) -> type:
     """Return a trainer class with :class:`TimedEpochs` before it."""
     return type(f"Timed{trainer_class.__name__}", (TimedEpochs, trainer_class), {})

@@ -28,7 +28,7 @@ from recbole_gserec.benchmark.runs import (
     Run,
     Spec,
 )
-from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.benchmark.timing import with_timing
 from recbole_gserec.config import make_config, without_login
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import plain
@@ -54,7 +54,7 @@ def train(spec: Spec) -> dict[str, Any]:
     run, here = spec.run, {"data_path": str(spec.data_path), "checkpoint_dir": str(spec.folder), **spec.machine}
     config = make_config(run.model, run.dataset, {**run.given, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
     check_dataset(run, config)
-    trainer_class = timed(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
+    trainer_class = with_timing(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
     setup = build_training(config, lambda: create_dataset(config), trainer_class)
     dataset, train_data, valid_data, test_data, model, flops, trainer = setup
     trainer.state_file, trainer.made_by = spec.folder / STATE_FILE, made_by(run, config)

@@ -27,10 +27,10 @@ from recbole_gserec.benchmark.runs import (
     SPEC_FILE,
     STATE_FILE,
     Spec,
-    status_of,
+    read_status,
     write_run,
 )
-from recbole_gserec.errors import message_of
+from recbole_gserec.errors import failure_reason
 from recbole_gserec.interruptions import heeded
 from recbole_gserec.process_log import write_to_log
 
@@ -46,7 +46,7 @@ def make_run(spec_file: Path) -> int:
     folder = spec_file.parent
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
-            if status_of(folder) != FINISHED:
+            if read_status(folder) != FINISHED:
                 spec = Spec.read(spec_file)
                 clean(folder)
                 write_to_log(folder / LOG_FILE)
@@ -74,7 +74,7 @@ def train_or_fail(spec: Spec) -> dict:
         return train(spec)
     except Exception as error:
         traceback.print_exc()
-        return failed_record(spec.run, started, message_of(error), traceback.format_exc())
+        return failed_record(spec.run, started, failure_reason(error), traceback.format_exc())
 
 
 def clean(folder: Path) -> None:

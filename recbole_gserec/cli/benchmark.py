@@ -101,11 +101,11 @@ def benchmark(
         make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
         if tune:
-            from recbole_gserec.tune.place import Place
-            from recbole_gserec.tune.tuned import tuned
+            from recbole_gserec.tune.place import ComputeResources
+            from recbole_gserec.tune.tuned import tune_models
 
-            place = Place(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
-            request = tuned(request, output, tune, place)
+            resources = ComputeResources(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
+            request = tune_models(request, output, tune, resources)
         outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
 
     from rich.console import Console

@@ -25,7 +25,7 @@ def export(
     Where the model scores by dot products, the tables of users and items are those whose products are its scores.
     """
     # Imported here: --help needs none of it.
-    from recbole_gserec.recommend.description import description_of
+    from recbole_gserec.recommend.description import describe_provenance
     from recbole_gserec.recommend.trained import load_trained
     from recbole_gserec.recommend.vector_tables import check_export, write_export
     from recbole_gserec.recommend.vectors import export_vectors
@@ -33,7 +33,7 @@ def export(
     check_export(out, file_format)
     trained = load_trained(checkpoint, data_path)
     exported = export_vectors(trained)
-    write_export(out, exported, file_format, description_of(trained))
+    write_export(out, exported, file_format, describe_provenance(trained))
     for table in exported.tables:
         n, size = table.values.shape
         typer.echo(f"{out / table.name}: {n:,} vectors of {size} numbers, {table.meaning}")

@@ -73,7 +73,7 @@ def tune(
     Any setting can follow as --name=value, for instance --epochs=50; one that the space has too is then not tried.
     """
     # Imported here: --help needs none of it.
-    from recbole_gserec.tune.place import Place
+    from recbole_gserec.tune.place import ComputeResources
     from recbole_gserec.tune.request import TuneRequest
     from recbole_gserec.tune.search import search as run_search
 
@@ -81,8 +81,8 @@ def tune(
     request = TuneRequest(
         model, dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
     )
-    place = Place(workers, address, cpus, gpus)
-    result = run_search(request, place, n_kept=keep, retry_failed=retry_failed)
+    resources = ComputeResources(workers, address, cpus, gpus)
+    result = run_search(request, resources, n_kept=keep, retry_failed=retry_failed)
     test = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
     typer.echo(f"test, by the winner: {test}")
     typer.echo(f"settings of the winner: {result.best_file}\nreport: {result.report}")

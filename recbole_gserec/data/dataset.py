@@ -24,7 +24,7 @@ from recbole_gserec.data.checks import (
 from recbole_gserec.data.events import Columns, build_event_log, no_searches
 from recbole_gserec.data.feature_files import format_options, load_feature_file
 from recbole_gserec.data.ragged import Ragged
-from recbole_gserec.data.remedies import make_again
+from recbole_gserec.data.remedies import advice_to_make_again
 from recbole_gserec.data.search_files import read_code_file, read_query_file, read_search_file
 from recbole_gserec.data.user_codes import CODES_OF_SIDE, check_users, user_codes
 from recbole_gserec.errors import DataError, SettingError
@@ -196,7 +196,7 @@ class SearchDataset(SequentialDataset):
             users = self.code_feat["code_user_id"].to_numpy()
             coded = np.bincount(users, minlength=self.user_num) > 0
             events = (self.events.item_offsets.diff() + self.events.search_offsets.diff()) > 0
-            path, remedy = self.file_path("code"), make_again(self.config)
+            path, remedy = self.file_path("code"), advice_to_make_again(self.config)
             check_users(path, coded, events.numpy(), self.field2id_token[self.uid_field], remedy)
             self.codes = {
                 side: user_codes(path, users, self.user_num, self._code_sequences[field], side, remedy)
@@ -220,16 +220,16 @@ class SearchDataset(SequentialDataset):
         if (users < 0).any():
             first = table["code_user_id"][users < 0].iloc[0]
             problem = f"{(users < 0).sum():,} of its users are not in the dataset (first: '{first}')"
-            raise DataError(path, problem, make_again(config))
+            raise DataError(path, problem, advice_to_make_again(config))
         self.code_feat = table.assign(code_user_id=users)
 
     def data_augmentation(self) -> None:
         """Store only the index of each row's target; no history is copied."""
         self._aug_presets()
         users = self.inter_feat[self.uid_field]
-        places = torch.arange(len(users))
-        rows = places > self.events.item_offsets[users]
-        self.inter_feat.update(Interaction({TARGET: places}))
+        indices = torch.arange(len(users))
+        rows = indices > self.events.item_offsets[users]
+        self.inter_feat.update(Interaction({TARGET: indices}))
         self.inter_feat = self.inter_feat[rows]
         self.set_field_property(TARGET, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
@@ -250,9 +250,9 @@ class SearchDataset(SequentialDataset):
         if leave_one_mode != "valid_and_test" or group_by != self.uid_field:
             return super().leave_one_out(group_by, leave_one_mode)
         self._drop_unused_col()
-        users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
+        users, indices = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
         ends = self.events.item_offsets[users + 1]
-        from_end = torch.where(ends - self.events.item_offsets[users] >= MIN_INTERACTIONS, ends - places, 3)
+        from_end = torch.where(ends - self.events.item_offsets[users] >= MIN_INTERACTIONS, ends - indices, 3)
         return [self.copy(self.inter_feat[rows]) for rows in (from_end > 2, from_end == 2, from_end == 1)]
 
     def join(self, df: Interaction) -> Interaction:
@@ -298,11 +298,11 @@ class SearchDataset(SequentialDataset):
         """
         if value_field is not None:
             raise ValueError(f"there is no matrix of '{value_field}' with searches: leave value_field out")
-        users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
-        second = places == self.events.item_offsets[users] + 1
+        users, indices = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
+        second = indices == self.events.item_offsets[users] + 1
         pairs = {
             self.uid_field: torch.cat([users, users[second]]),
-            self.iid_field: torch.cat([self.inter_feat[self.iid_field], self.events.items[places[second] - 1].long()]),
+            self.iid_field: torch.cat([self.inter_feat[self.iid_field], self.events.items[indices[second] - 1].long()]),
         }
         return self._create_sparse_matrix(Interaction(pairs), self.uid_field, self.iid_field, form)
 

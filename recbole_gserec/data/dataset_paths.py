@@ -54,7 +54,7 @@ def vectors_read(config: Mapping[str, Any]) -> tuple[str, ...]:
     return () if config["preprocess_missing_vectors"] is None else VECTORS
 
 
-def beside(prefix: Path, suffix: str) -> Path:
+def append_suffix(prefix: Path, suffix: str) -> Path:
     """Append ``suffix`` to ``prefix``, even if the dataset's name contains a dot."""
     return prefix.with_name(prefix.name + suffix)
 

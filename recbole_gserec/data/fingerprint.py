@@ -62,7 +62,7 @@ def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path
     for part, what in (("files", "file"), ("settings", "setting")):
         old, new = made_from.get(part, {}), now[part]
         # The first records do not say how the files were read.
-        told = [key for key in {**old, **new} if key in old or key not in _FORMAT]
-        different = [key for key in told if old.get(key) != new.get(key)]
+        recorded = [key for key in {**old, **new} if key in old or key not in _FORMAT]
+        different = [key for key in recorded if old.get(key) != new.get(key)]
         if different:
             raise DataError(path, f"made from other data: the {what} '{different[0]}' has changed since", remedy)

@@ -72,5 +72,5 @@ class NegativeSampler:
         return self._items[np.searchsorted(self._cumulative, rng.random(size), side="right")]
 
     def _is_known(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        places = np.minimum(np.searchsorted(self._known, pairs), len(self._known) - 1)
-        return self._known[places] == pairs
+        indices = np.minimum(np.searchsorted(self._known, pairs), len(self._known) - 1)
+        return self._known[indices] == pairs

@@ -50,9 +50,9 @@ def last_window(starts: Tensor, ends: Tensor, size: int) -> tuple[Tensor, Tensor
     """
     lengths = (ends - starts).clamp(0, size)
     width = max(int(lengths.max()) if lengths.numel() else 0, 1)
-    place = torch.arange(width, device=ends.device)
-    mask = place < lengths.unsqueeze(-1)
-    indices = (ends - lengths).unsqueeze(-1) + place
+    position = torch.arange(width, device=ends.device)
+    mask = position < lengths.unsqueeze(-1)
+    indices = (ends - lengths).unsqueeze(-1) + position
     return indices.where(mask, torch.zeros_like(indices)), mask, lengths
 
 

@@ -16,7 +16,7 @@ from recbole_gserec.properties_files import preprocess_settings, protocol_settin
 from recbole_gserec.yaml_values import read_value, read_yaml
 
 
-def make_again(config: Config) -> str:
+def advice_to_make_again(config: Config) -> str:
     """Return the advice for codes that do not match."""
     return f"Make the codes again: {preprocess_command(config)}"
 

@@ -51,8 +51,8 @@ class SearchRows:
 
     def take(self, rows: np.ndarray) -> SearchRows:
         """Return the given rows, ``[m]``."""
-        places = torch.from_numpy(rows)
-        return SearchRows(self.users[places], self.searches[places], self.items[places])
+        indices = torch.from_numpy(rows)
+        return SearchRows(self.users[indices], self.searches[indices], self.items[indices])
 
     def batch(self, dataset: Dataset) -> Interaction:
         """Return the rows as a batch, with the fields of a recommendation row and ``query_id``.

@@ -98,10 +98,10 @@ class JointTrainDataLoader(SearchTrainDataLoader):
 
     def collate_fn(self, index: Sequence[int]) -> Any:
         data = super().collate_fn(index)
-        places = self._take()
-        search = self._search_rows.take(places).batch(self._dataset)
+        indices = self._take()
+        search = self._search_rows.take(indices).batch(self._dataset)
         if self._stored_search is not None:
-            negatives = self._stored_search[places]
+            negatives = self._stored_search[indices]
         else:
             (rng,) = self._generator().spawn(1)
             negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)

@@ -28,11 +28,11 @@ def best_items(scores: Tensor, k: int, candidates: Tensor | None = None) -> Tens
     if candidates is not None:
         candidates = candidates.to(scores.device).roll(-1, dims=1)
         scores = scores[:, : candidates.shape[1]].roll(-1, dims=1)
-    places = torch.cat([_best_places(part, k) for part in scores.split(max(1, _ELEMENTS // scores.shape[1]))])
-    return places if candidates is None else candidates.gather(1, places)
+    indices = torch.cat([_best_indices(part, k) for part in scores.split(max(1, _ELEMENTS // scores.shape[1]))])
+    return indices if candidates is None else candidates.gather(1, indices)
 
 
-def _best_places(scores: Tensor, k: int) -> Tensor:
+def _best_indices(scores: Tensor, k: int) -> Tensor:
     best = TopK(k)
     best.add(scores, 0)
-    return not_none(best.places)
+    return not_none(best.indices)

@@ -125,8 +125,8 @@ def _draw_exactly(
 def _contains(sorted_values: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
     if len(sorted_values) == 0:
         return np.zeros(values.shape, dtype=bool)
-    places = np.minimum(np.searchsorted(sorted_values, values), len(sorted_values) - 1)
-    return sorted_values[places] == values
+    indices = np.minimum(np.searchsorted(sorted_values, values), len(sorted_values) - 1)
+    return sorted_values[indices] == values
 
 
 def _first_of_its_kind(rows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 
-def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def collect_interactions(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return users and items (internal ids) of the interactions in the given parts of one dataset.
 
     Users with a single interaction are left out. RecBole's sequential datasets do not contain it, and lists must not
@@ -53,7 +53,7 @@ def _of_several(users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[NDA
     return users[kept], items[kept]
 
 
-def search_clicks_of(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def collect_search_clicks(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return users and items (internal ids) of all clicks in searches; ids missing from the dataset are left out."""
     config = dataset.config
     # A model without searches gets the same candidates as models with searches.

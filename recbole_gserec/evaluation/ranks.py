@@ -50,6 +50,6 @@ def _places_in_row(rows: Tensor, target_scores: Tensor) -> Tensor:
     order = order[torch.argsort(rows[order], stable=True)]
     sizes = torch.unique_consecutive(rows[order], return_counts=True)[1]
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    places = torch.empty_like(rows)
-    places[order] = torch.arange(len(rows), device=rows.device) - starts
-    return places
+    positions = torch.empty_like(rows)
+    positions[order] = torch.arange(len(rows), device=rows.device) - starts
+    return positions

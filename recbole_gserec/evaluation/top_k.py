@@ -17,13 +17,13 @@ class TopK:
 
     Attributes:
         scores: ``[B, k']`` best scores so far, best first; fewer than ``k`` until enough candidates were added.
-        places: ``[B, k']`` the index of each among all candidates.
+        indices: ``[B, k']`` the index of each among all candidates.
     """
 
     def __init__(self, k: int):
         self.k = k
         self.scores: Tensor | None = None
-        self.places: Tensor | None = None
+        self.indices: Tensor | None = None
 
     def add(self, scores: Tensor, start: int) -> None:
         """Add the next chunk.
@@ -35,11 +35,11 @@ class TopK:
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
         # Only the best scores of a chunk need to be merged.
         columns = _first_best(scores, self.k)
-        scores, places = scores.gather(1, columns), columns + start
-        if self.scores is not None and self.places is not None:
-            scores, places = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, places], dim=1)
+        scores, indices = scores.gather(1, columns), columns + start
+        if self.scores is not None and self.indices is not None:
+            scores, indices = torch.cat([self.scores, scores], dim=1), torch.cat([self.indices, indices], dim=1)
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
-        self.scores, self.places = scores.gather(1, order), places.gather(1, order)
+        self.scores, self.indices = scores.gather(1, order), indices.gather(1, order)
 
 
 def _first_best(scores: Tensor, k: int) -> Tensor:

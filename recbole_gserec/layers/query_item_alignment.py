@@ -64,9 +64,9 @@ class QueryItemAlignment(nn.Module):
         for ids, random, embed in zip(
             (pairs // self.n_items, pairs % self.n_items), negatives, (embed_queries, embed_items), strict=True
         ):
-            distinct, places = ids.unique(return_inverse=True)
+            distinct, inverse = ids.unique(return_inverse=True)
             vectors, random_vectors = embed(torch.cat([distinct, random])).split([len(distinct), len(random)])
-            sides.append((vectors, places, random_vectors))
+            sides.append((vectors, inverse, random_vectors))
         terms = self._cross_entropy(*sides) + self._cross_entropy(*reversed(sides))
         return (terms * counts).sum() / (2 * len(queries))
 

@@ -29,14 +29,14 @@ def use_fast_parts(model: nn.Module) -> None:
                 module.intermediate_act_fn = fused
 
 
-def encode_at(encoder: TransformerEncoder, events: Tensor, attention_mask: Tensor, places: Tensor) -> Tensor:
+def encode_at(encoder: TransformerEncoder, events: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
     """Compute the encoder's output at one position of each row; the top layer is computed only there.
 
     Args:
         encoder: An encoder with at least one layer.
         events: ``[B, N, d]``.
         attention_mask: ``[B, 1, N, N]``, added to the logits of attention.
-        places: ``[B]``.
+        positions: ``[B]``.
 
     Returns:
         ``[B, d]``.
@@ -44,18 +44,18 @@ def encode_at(encoder: TransformerEncoder, events: Tensor, attention_mask: Tenso
     *lower, uppermost = encoder.layer
     for layer in lower:
         events = layer(events, attention_mask)
-    attended = _attend_at(uppermost.multi_head_attention, events, attention_mask, places)
+    attended = _attend_at(uppermost.multi_head_attention, events, attention_mask, positions)
     return uppermost.feed_forward(attended)
 
 
-def _attend_at(attention: MultiHeadAttention, events: Tensor, attention_mask: Tensor, places: Tensor) -> Tensor:
+def _attend_at(attention: MultiHeadAttention, events: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
     rows, n_heads = torch.arange(len(events), device=events.device), attention.num_attention_heads
-    own = events[rows, places]
+    own = events[rows, positions]
     query = attention.query(own).unflatten(-1, (1, n_heads, -1)).transpose(1, 2)
     key, value = (
         project(events).unflatten(-1, (n_heads, -1)).transpose(1, 2) for project in (attention.key, attention.value)
     )
     logits = query @ key.transpose(2, 3) / attention.sqrt_attention_head_size
-    shares = attention.attn_dropout((logits + attention_mask[rows, :, places].unsqueeze(2)).softmax(-1))
+    shares = attention.attn_dropout((logits + attention_mask[rows, :, positions].unsqueeze(2)).softmax(-1))
     attended = attention.dense((shares @ value).transpose(1, 2).flatten(1))
     return attention.LayerNorm(attention.out_dropout(attended) + own)

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 def crop(sequences: Tensor, lengths: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     """Move a random segment of ``floor(ratio * length)`` items, at least one, to the front; return its length too."""
     kept = _share(lengths, ratio).maximum(lengths.clamp_max(1)).where(lengths > 1, lengths)
-    places = _places(sequences)
-    taken = (_random_start(lengths - kept) + places).clamp_max(sequences.shape[1] - 1)
-    return sequences.gather(1, taken) * (places < kept.unsqueeze(1)), kept
+    positions = _positions(sequences)
+    taken = (_random_start(lengths - kept) + positions).clamp_max(sequences.shape[1] - 1)
+    return sequences.gather(1, taken) * (positions < kept.unsqueeze(1)), kept
 
 
 def mask(sequences: Tensor, lengths: Tensor, ratio: float, token: int) -> tuple[Tensor, Tensor]:
     """Replace ``floor(ratio * length)`` random items by a token; return the unchanged length too."""
-    is_padding = _places(sequences) >= lengths.unsqueeze(1)
+    is_padding = _positions(sequences) >= lengths.unsqueeze(1)
     draws = torch.rand(sequences.shape, device=sequences.device).masked_fill(is_padding, 2)
     ranks = draws.argsort(dim=1).argsort(dim=1)
     return sequences.masked_fill(ranks < _share(lengths, ratio).unsqueeze(1), token), lengths
@@ -28,12 +28,12 @@ def mask(sequences: Tensor, lengths: Tensor, ratio: float, token: int) -> tuple[
 
 def reorder(sequences: Tensor, lengths: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     """Shuffle a random segment of ``floor(ratio * length)`` items; return the unchanged length too."""
-    moved, places = _share(lengths, ratio), _places(sequences)
+    moved, positions = _share(lengths, ratio), _positions(sequences)
     starts = _random_start(lengths - moved)
-    is_moved = (places >= starts) & (places < starts + moved.unsqueeze(1))
+    is_moved = (positions >= starts) & (positions < starts + moved.unsqueeze(1))
     # Sorting by these keys shuffles the segment and keeps all other items in position.
     keys = starts + torch.rand(sequences.shape, device=sequences.device) * moved.unsqueeze(1)
-    return sequences.gather(1, keys.where(is_moved, places).argsort(dim=1, stable=True)), lengths
+    return sequences.gather(1, keys.where(is_moved, positions).argsort(dim=1, stable=True)), lengths
 
 
 class SequenceAugmentation(nn.Module):
@@ -76,7 +76,7 @@ def _share(lengths: Tensor, ratio: float) -> Tensor:
     return (lengths.double() * ratio + 1e-9).long() * (lengths > 1)
 
 
-def _places(sequences: Tensor) -> Tensor:
+def _positions(sequences: Tensor) -> Tensor:
     return torch.arange(sequences.shape[1], device=sequences.device)
 
 

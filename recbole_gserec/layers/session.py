@@ -36,10 +36,10 @@ class QueryEmbedding(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         # A few queries make up most of a batch, so each is embedded once.
-        distinct, places = queries.unique(return_inverse=True)
+        distinct, inverse = queries.unique(return_inverse=True)
         words = Ragged(self.word_values, self.word_offsets).take(distinct)
         vectors = F.embedding_bag(words.values.long(), self.embedding.weight, words.offsets[:-1], mode="mean")
-        return vectors[places]
+        return vectors[inverse]
 
 
 class SessionEmbedding(nn.Module):

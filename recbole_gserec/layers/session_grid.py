@@ -31,8 +31,8 @@ class SessionGrid:
     @cached_property
     def _columns(self) -> Tensor:
         width = self.n_sessions * self.session_length
-        place = torch.arange(width, device=self.events.device)
-        return place - width + self.events.sum(1, keepdim=True)
+        position = torch.arange(width, device=self.events.device)
+        return position - width + self.events.sum(1, keepdim=True)
 
     @property
     def mask(self) -> Tensor:

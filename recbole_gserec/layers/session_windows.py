@@ -50,15 +50,15 @@ class SessionWindows(nn.Module):
     def forward(self, states: Tensor, packing: Packing) -> Tensor:
         padded, counts = packing.unpack(states), packing.counts.unsqueeze(1)
         windows = torch.arange(self.n_windows, device=states.device)
-        places = torch.arange(packing.mask.shape[1], device=states.device)
+        positions = torch.arange(packing.mask.shape[1], device=states.device)
         # Parts overlap if n is not a multiple of K, as in adaptive average pooling, so that none is empty.
         starts = windows * counts // self.n_windows
         ends = -(-(windows + 1) * counts // self.n_windows)
-        parts = ((places >= starts.unsqueeze(2)) & (places < ends.unsqueeze(2))).to(states.dtype)
+        parts = ((positions >= starts.unsqueeze(2)) & (positions < ends.unsqueeze(2))).to(states.dtype)
         means = parts @ padded / parts.sum(2, keepdim=True).clamp_min(1)
         starts, ends = (bound.unsqueeze(2) * counts.unsqueeze(2) for bound in self._bounds(means))
-        inside = F.logsigmoid((places + 0.5 - starts) / self.softness)
-        inside = inside + F.logsigmoid((ends - places - 0.5) / self.softness)
+        inside = F.logsigmoid((positions + 0.5 - starts) / self.softness)
+        inside = inside + F.logsigmoid((ends - positions - 0.5) / self.softness)
         # The softmax of a logarithm divides by the sum, however small.
         return masked_softmax(inside, packing.mask.unsqueeze(1)) @ padded
 

@@ -91,19 +91,19 @@ class SiameseEncoder(nn.Module):
         self.causal, self.stacked = causal, stacked
 
     def forward(self, *streams: Tensor, packing: Packing) -> tuple[Tensor, ...]:
-        n_places = packing.mask.shape[1]
-        positions = sinusoids(n_places, streams[0])[packing.columns]
+        n_positions = packing.mask.shape[1]
+        positions = sinusoids(n_positions, streams[0])[packing.columns]
         streams = tuple(self.dropout(stream + positions) for stream in streams)
-        blocked = later_places(n_places, positions.device) if self.causal else None
+        blocked = later_places(n_positions, positions.device) if self.causal else None
         for layer in self.layers if self.stacked else self.layers[-1:]:
             pairs = zip(streams, reversed(streams), strict=True)
             streams = tuple(layer(own, other, packing, blocked) for own, other in pairs)
         return tuple(self.norm(stream) for stream in streams)
 
 
-def sinusoids(n_places: int, like: Tensor) -> Tensor:
+def sinusoids(n_positions: int, like: Tensor) -> Tensor:
     r"""Positions ``[n_places, d]`` for vectors ``[..., d]``: sin and cos by turns of :math:`t / 10000^{2k/d}`."""
     size = like.shape[-1]
-    places = torch.arange(n_places, device=like.device, dtype=like.dtype).unsqueeze(1)
+    places = torch.arange(n_positions, device=like.device, dtype=like.dtype).unsqueeze(1)
     rates = torch.exp(torch.arange(0, size, 2, device=like.device, dtype=like.dtype) * (-math.log(10000) / size))
     return torch.stack([(places * rates).sin(), (places * rates).cos()], dim=-1).flatten(1)[:, :size]

@@ -35,17 +35,17 @@ def most_similar(vectors: Tensor, is_candidate: Tensor, n_similar: int) -> Tenso
     grouped, starts = users[of_user.argsort(stable=True)], sizes.cumsum(0) - sizes
     n_named, n_groups = min(n_similar, len(users) - 1), min(n_similar + 1, len(distinct))
     step = max(1, MAX_SIMILARITIES // max(len(distinct), (n_named + 1) * n_groups))
-    for places in torch.arange(len(users), device=users.device).split(step):
-        similarities = units[of_user[places]] @ units.T
+    for rows in torch.arange(len(users), device=users.device).split(step):
+        similarities = units[of_user[rows]] @ units.T
         # A vector is most similar to itself, and rounding must not rank it behind a close one.
-        similarities.scatter_(1, of_user[places].unsqueeze(1), torch.inf)
+        similarities.scatter_(1, of_user[rows].unsqueeze(1), torch.inf)
         groups = similarities.topk(n_groups, dim=1).indices
         named = _members(groups, starts, sizes, n_named + 1)
         named = grouped[named]
-        others = named != users[places].unsqueeze(1)
+        others = named != users[rows].unsqueeze(1)
         # Leave out the user itself, or the last user if it is not in the list.
         others &= others.cumsum(1) <= n_named
-        found[users[places], :n_named] = named[others].view(len(places), n_named)
+        found[users[rows], :n_named] = named[others].view(len(rows), n_named)
     return found
 
 

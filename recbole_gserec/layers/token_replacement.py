@@ -37,13 +37,13 @@ class TokenReplacement(nn.Module):
         # The item that represents a token in the graph.
         items = tokens.next_items().where(is_query, ids)
         replaced = (torch.rand(ids.shape, device=ids.device) < self.probability) & mask & (items > 0)
-        places = replaced.flatten().nonzero().squeeze(1)
-        items, of_query = items.flatten()[places], is_query.flatten()[places]
+        indices = replaced.flatten().nonzero().squeeze(1)
+        items, of_query = items.flatten()[indices], is_query.flatten()[indices]
         queries = self.queries_of_item(items)
         neighbours = queries.where(of_query, self.items_of_query(queries))
-        use_graph = torch.rand(len(places), device=ids.device) < self.graph_probability
+        use_graph = torch.rand(len(indices), device=ids.device) < self.graph_probability
         substitutes = neighbours.where(use_graph & (neighbours > 0), self.vocabulary(of_query.long()))
-        return QueryTokens(ids.flatten().index_copy(0, places, substitutes).view_as(ids), is_query, mask)
+        return QueryTokens(ids.flatten().index_copy(0, indices, substitutes).view_as(ids), is_query, mask)
 
 
 class _RandomChoice(nn.Module):

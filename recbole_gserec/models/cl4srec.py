@@ -78,8 +78,8 @@ class CL4SRec(SASRec):
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Compute SASRec's states of the last items, ``[B, d]``; the top layer is computed only for these."""
-        places = torch.arange(item_seq.shape[1], device=item_seq.device)
-        events = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + self.position_embedding(places)))
+        positions = torch.arange(item_seq.shape[1], device=item_seq.device)
+        events = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + self.position_embedding(positions)))
         return encode_at(self.trm_encoder, events, self.get_attention_mask(item_seq), item_seq_len - 1)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:

@@ -222,6 +222,6 @@ def _masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
 
 def _first_rows(users: Tensor) -> Tensor:
     """Return the first row of each distinct user."""
-    distinct, places = users.unique(return_inverse=True)
+    distinct, inverse = users.unique(return_inverse=True)
     rows = torch.arange(len(users), device=users.device)
-    return rows.new_full((len(distinct),), len(users)).scatter_reduce_(0, places, rows, "amin")
+    return rows.new_full((len(distinct),), len(users)).scatter_reduce_(0, inverse, rows, "amin")

@@ -90,9 +90,9 @@ class KAR(SearchRecommender):
         """Compute the features from texts of users or items, ``[..., k]`` for ids ``[...]``; 0 without a text."""
         if task == "item" and self.is_evaluated:
             return self.kept("item knowledge", self._knowledge_of_all_items)[ids]
-        distinct, places = ids.unique(return_inverse=True)
+        distinct, inverse = ids.unique(return_inverse=True)
         vectors = getattr(self, f"{task}_vectors")[distinct]
-        return self.adaptor(task, vectors)[places]
+        return self.adaptor(task, vectors)[inverse]
 
     def _knowledge_of_all_items(self) -> Tensor:
         return torch.cat([self.adaptor("item", vectors) for vectors in self.item_vectors.split(ITEMS_AT_ONCE)])

@@ -110,8 +110,8 @@ class LLMESR(SearchRecommender):
         """Return adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
         if self.is_evaluated:
             return self.kept("semantic view", self._semantic_view_of_all_items)[items]
-        distinct, places = items.unique(return_inverse=True)
-        return self._adapt(self.item_vectors[distinct])[places]
+        distinct, inverse = items.unique(return_inverse=True)
+        return self._adapt(self.item_vectors[distinct])[inverse]
 
     def _semantic_view_of_all_items(self) -> Tensor:
         return torch.cat([self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)])
@@ -181,8 +181,8 @@ class LLMESR(SearchRecommender):
         rows = has_history & (similar > 0).any(1)
         similar = similar[rows]
         # Many rows of a batch have the same similar users, so each of them is encoded once.
-        distinct, places = similar.unique(return_inverse=True)
-        vectors = self._states_of_teachers(distinct)[places]
+        distinct, inverse = similar.unique(return_inverse=True)
+        vectors = self._states_of_teachers(distinct)[inverse]
         is_real = (similar > 0).unsqueeze(-1)
         targets = (vectors * is_real).sum(1) / is_real.sum(1).clamp_min(1)
         return _loss_or_0(F.mse_loss, states[rows], targets)

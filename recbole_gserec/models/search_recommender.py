@@ -76,8 +76,8 @@ class SearchRecommender(SequentialRecommender):
     def search_mask(interaction: Interaction) -> Tensor:
         """Return True for the real searches in a batch's search histories, ``[B, S]``."""
         queries = interaction["search_query_id_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
-        return place < interaction["search_length"].unsqueeze(1)
+        position = torch.arange(queries.shape[1], device=queries.device)
+        return position < interaction["search_length"].unsqueeze(1)
 
     def encode(self, interaction: Interaction) -> Any:
         """Compute everything about the rows of a batch that does not depend on the candidates."""

@@ -102,12 +102,12 @@ class UnifiedSSR(JointRecommender):
         lengths = interaction["search_length"].long().unsqueeze(1)
         clicked = interaction["search_item_ids_list"]
         if self.session_click == "last":
-            place = ((clicked > 0).sum(2, keepdim=True) - 1).clamp_min(0)
-            clicked = clicked.gather(2, place)
-        places = torch.arange(clicked.shape[1] + 1, device=clicked.device)
-        packing = Packing(places <= lengths)
+            position = ((clicked > 0).sum(2, keepdim=True) - 1).clamp_min(0)
+            clicked = clicked.gather(2, position)
+        positions = torch.arange(clicked.shape[1] + 1, device=clicked.device)
+        packing = Packing(positions <= lengths)
         clicks, queries = (
-            F.pad(earlier * (places[:-1] < lengths), (0, 1)).scatter(1, lengths, own.unsqueeze(1))
+            F.pad(earlier * (positions[:-1] < lengths), (0, 1)).scatter(1, lengths, own.unsqueeze(1))
             for earlier, own in (
                 (clicked[:, :, 0], interaction[self.ITEM_ID]),
                 (interaction["search_query_id_list"], interaction[QUERY]),

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def alone(path: str | Path) -> Iterator[None]:
+def exclusive_lock(path: str | Path) -> Iterator[None]:
     """Wait until no other process is in such a block for the same file. Afterwards, check whether the file exists.
 
     The lock is released when its process ends, for whatever reason.

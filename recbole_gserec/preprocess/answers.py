@@ -165,7 +165,7 @@ def _without_reasoning(text: str, is_open: bool, has_mentions: bool = False) -> 
         marks = [
             mark
             for mark in marks
-            if not (place := bisect_right(starts, mark.start())) or objects[place - 1][1] <= mark.start()
+            if not (index := bisect_right(starts, mark.start())) or objects[index - 1][1] <= mark.start()
         ]
         # Words in brackets also occur in ordinary texts.
         if not any(mark.lastgroup == "close" and mark.group().startswith("[") for mark in marks):

@@ -184,10 +184,10 @@ def activity_strata(n_items: np.ndarray) -> np.ndarray:
     _, step, counts = np.unique(steps, return_inverse=True, return_counts=True)
     stratum_of = np.zeros(len(counts), dtype=np.int64)
     size = stratum = 0
-    for place, count in enumerate(counts):
-        if size >= _FEWEST_USERS and counts[place:].sum() >= _FEWEST_USERS:
+    for index, count in enumerate(counts):
+        if size >= _FEWEST_USERS and counts[index:].sum() >= _FEWEST_USERS:
             stratum, size = stratum + 1, 0
-        stratum_of[place] = stratum
+        stratum_of[index] = stratum
         size += count
     return stratum_of[step]
 
@@ -213,15 +213,15 @@ def chance_pairs(
         Users of the chance pairs, int64 ``[m, 2]``, and the rows of ``pairs`` they come from, int64 ``[m, 2]``. ``m``
         is several times ``n``; pairs of a user with itself are left out.
     """
-    drawn, places_of = [], []
+    drawn, indices_of = [], []
     for _ in range(N_REPAIRINGS):
         turned = np.where(generator.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1])
         first, second = turned.T
         stratum = strata[second]
-        places, shuffled = np.argsort(stratum, kind="stable"), np.lexsort((generator.random(len(pairs)), stratum))
-        drawn.append(np.stack([first[places], second[shuffled]], axis=1))
-        places_of.append(np.stack([places, shuffled], axis=1))
-    chance, origins = np.concatenate(drawn), np.concatenate(places_of)
+        indices, shuffled = np.argsort(stratum, kind="stable"), np.lexsort((generator.random(len(pairs)), stratum))
+        drawn.append(np.stack([first[indices], second[shuffled]], axis=1))
+        indices_of.append(np.stack([indices, shuffled], axis=1))
+    chance, origins = np.concatenate(drawn), np.concatenate(indices_of)
     distinct = chance[:, 0] != chance[:, 1]
     return chance[distinct], origins[distinct]
 

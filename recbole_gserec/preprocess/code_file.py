@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file, written_aside
 from recbole_gserec.json_files import read_json, write_json
@@ -48,7 +48,7 @@ def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:
         prefix: ``<data_path>/<D>/<D>``.
         description: See :func:`.description.describe`.
     """
-    paths = [beside(prefix, suffix) for suffix in (".code", ".code.json", ".code.md", ".code.png")]
+    paths = [append_suffix(prefix, suffix) for suffix in (".code", ".code.json", ".code.md", ".code.png")]
     if not all(path.is_file() for path in paths):
         return False
     try:
@@ -94,9 +94,9 @@ def write_code_file(
     """
     cells = zip(users, code_names(search_codes, "s", search_coded), code_names(rec_codes, "r", rec_coded), strict=True)
     content = ("\n".join([HEADER, *map("\t".join, cells)]) + "\n").encode()
-    path = beside(prefix, ".code")
+    path = append_suffix(prefix, ".code")
     description = {**description, "code_sha256": hashlib.sha256(content).hexdigest()}
-    write_json(beside(prefix, ".code.json"), description)
+    write_json(append_suffix(prefix, ".code.json"), description)
     with written_aside(path) as temporary:
         temporary.write_bytes(content)
     return path

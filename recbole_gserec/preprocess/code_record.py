@@ -24,7 +24,7 @@ class CodeRecord(NamedTuple):
     settings: dict[str, Any]
     summarizer: dict[str, Any]
 
-    def unusual(self, dataset: str) -> dict[str, Any]:
+    def non_default_settings(self, dataset: str) -> dict[str, Any]:
         """Return the settings that differ from the defaults for this dataset."""
         usual = {**_default_settings(), **dataset_settings(dataset)}
         return {name: value for name, value in self.settings.items() if usual[name] != value}

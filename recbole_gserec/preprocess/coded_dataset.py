@@ -11,7 +11,7 @@ from recbole.config import Config
 
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
-from recbole_gserec.data.remedies import make_again, preprocess_command
+from recbole_gserec.data.remedies import advice_to_make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.json_files import read_json
@@ -67,7 +67,7 @@ class CodedSearchDataset(SearchDataset):
                 f"{record} is missing: it is not known what the codes were made from, and for which split."
             )
             return None
-        remedy = make_again(self.config)
+        remedy = advice_to_make_again(self.config)
         try:
             made = read_json(record, remedy)
             made_with, code_hash = MadeWith.of(made), made["code_sha256"]
@@ -83,7 +83,7 @@ class CodedSearchDataset(SearchDataset):
 
     def _check_record(self, record: MadeWith) -> None:
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
-        record.check(now, self.config, self.file_path("code"), make_again(self.config))
+        record.check(now, self.config, self.file_path("code"), advice_to_make_again(self.config))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a dataset saved by ``save_dataset``, which holds the codes of its time."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import remove_abandoned
 from recbole_gserec.preprocess.answers import STATUSES, Summary
@@ -99,8 +99,8 @@ def make_codes(
     prefix = Path(output_prefix)
     summarizer, encoder = SUMMARIZERS[settings.summarizer](settings), make_encoder(settings)
     description = describe(settings, summarizer, encoder, fingerprint)
-    path = beside(prefix, ".code")
-    checkpoint = beside(prefix, ".rqvae.pth")
+    path = append_suffix(prefix, ".code")
+    checkpoint = append_suffix(prefix, ".rqvae.pth")
     remove_abandoned(prefix.parent)
     is_current = codes_are_current(prefix, description)
     if is_current and not settings.text_vectors and not settings.retry_failed:
@@ -112,7 +112,7 @@ def make_codes(
     prompts = {side: build_prompts(side, histories, item_texts, settings, summarizer.shorten) for side in SIDES}
     n_prompts = " and ".join(f"{len(prompts[side]):,} {side}" for side in SIDES)
     logger.info("Summarising %s histories of %s users (%s)", n_prompts, f"{len(users):,}", summarizer.name)
-    with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
+    with Store(settings.preprocess_store or append_suffix(prefix, ".preprocess.sqlite3")) as store:
         asked = [prompt for side in SIDES for prompt in prompts[side]]
         # Close it even after a failure: on a GPU, the encoder or the next attempt needs the memory.
         with closing(summarizer):

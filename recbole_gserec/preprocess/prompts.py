@@ -108,7 +108,7 @@ def build_prompts(
         histories: The users' training histories.
         item_texts: Text by item; an item without text is named by its id.
         settings: Decide how much of the histories a prompt shows, and the wording.
-        shorten: Keeps the beginning of a query or of an item's text; by default, words are counted (:func:`cut`).
+        shorten: Keeps the beginning of a query or of an item's text; by default, counts words (:func:`first_words`).
 
     Returns:
         One prompt for each user who has a history on this side, in the order of the users.
@@ -116,7 +116,7 @@ def build_prompts(
     Raises:
         DataError: If the side's template is damaged.
     """
-    shorten = shorten or cut
+    shorten = shorten or first_words
     template = read_template(template_path(side, settings.prompt_language, settings.prompt_templates))
 
     @functools.cache
@@ -170,7 +170,7 @@ def template_hashes(settings: PreprocessSettings) -> dict[str, str]:
     return {side: hashlib.sha256(read_template(path).encode()).hexdigest() for side, path in paths.items()}
 
 
-def cut(text: str, n_words: int) -> str:
+def first_words(text: str, n_words: int) -> str:
     """Return the first ``n_words`` words of a text, with single spaces."""
     text = " ".join(text.split())
     for count, match in enumerate(_CUT_UNIT.finditer(text), start=1):

@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_gserec.errors import GSERecError, InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
-from recbole_gserec.ray_cluster import connect, room
+from recbole_gserec.ray_cluster import connect, count_parallel_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class RayRunner:
         self._workers = settings.preprocess_ray_workers
         self._wanted = {"CPU": settings.preprocess_ray_cpus, "GPU": settings.preprocess_ray_gpus}
         connect(settings.preprocess_ray_address, None, option="preprocess_ray_address", join_running=True)
-        self._workers = min(self._workers, room(self._wanted, "preprocess_ray_*", "a worker"))
+        self._workers = min(self._workers, count_parallel_tasks(self._wanted, "preprocess_ray_*", "a worker"))
         _quieten()
 
     def run(self, make_worker: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -42,7 +42,7 @@ class RayRunner:
         import ray
 
         # Rows that are Python objects use Ray's object store. A row's batch must not be split or joined with another.
-        rows = [{"place": place, "batch": [batch]} for place, batch in enumerate(batches)]
+        rows = [{"place": index, "batch": [batch]} for index, batch in enumerate(batches)]
         with warnings.catch_warnings():
             # Ray is about to rename the last two arguments.
             warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.prompts import Histories, build_prompts
@@ -55,7 +55,7 @@ def make_recommendation_vectors(
     description = describe(settings, summarizer, encoder, fingerprint)
     prompts = build_prompts(SIDE, histories, item_texts, settings, summarizer.shorten)
     logger.info("Summarising %s %s histories (%s)", f"{len(prompts):,}", SIDE, summarizer.name)
-    with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
+    with Store(settings.preprocess_store or append_suffix(prefix, ".preprocess.sqlite3")) as store:
         with closing(summarizer):
             made = make_summaries(prompts, summarizer, settings, store, show_progress=show_progress)
         texts: list[str | None] = [None] * len(users)

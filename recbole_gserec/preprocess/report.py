@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
 from recbole_gserec.narrowing import not_none
@@ -104,7 +104,7 @@ def save_report(
         for side, report in sides.items()
     }
     tokens = {side: side_statistics.answer_tokens for side, side_statistics in statistics.items()}
-    with written_aside(beside(prefix, ".code.png")) as temporary:
+    with written_aside(append_suffix(prefix, ".code.png")) as temporary:
         draw(sides, history, settings.codebook_size, agreements, tokens).savefig(temporary, dpi=120)
     table = metrics_table(sides)
     parts = [
@@ -124,7 +124,7 @@ def save_report(
         HOW_TO_READ_AGREEMENT,
         *_examples(users, sides, settings),
     ]
-    with written_aside(beside(prefix, ".code.md")) as temporary:
+    with written_aside(append_suffix(prefix, ".code.md")) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return table
 
@@ -219,10 +219,10 @@ def _summaries(
 
 def _examples(users: Sequence[str], sides: Mapping[str, SideReport], settings: PreprocessSettings) -> list[str]:
     report = sides["recommendation"]
-    places = np.flatnonzero(report.coded)
-    chosen, n_shared = alike_users(report.codes[places], N_EXAMPLES)
+    indices = np.flatnonzero(report.coded)
+    chosen, n_shared = alike_users(report.codes[indices], N_EXAMPLES)
     parts = ["## Examples", f"{len(chosen)} users who share their first {n_shared} recommendation codes."]
-    for user in places[chosen].tolist():
+    for user in indices[chosen].tolist():
         parts += _example(user, users[user], sides, settings)
     return parts
 

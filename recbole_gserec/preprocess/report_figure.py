@@ -85,8 +85,8 @@ def _draw_lift(panel: Axes, agreements: Mapping[str, CodeAgreement]) -> None:
     for shift, (side, (colour, line, marker)) in zip((-0.08, 0.08), _SIDE_STYLES.items(), strict=True):
         agreement = agreements[side]
         # Neighbours in the graph are separate from the prefixes, whose length grows from left to right.
-        for places, points in ((range(1, n_levels + 1), agreement.prefixes), ([0], [agreement.neighbours])):
-            drawn = [(x + shift, point) for x, point in zip(places, points, strict=True) if point and point.lift]
+        for indices, points in ((range(1, n_levels + 1), agreement.prefixes), ([0], [agreement.neighbours])):
+            drawn = [(x + shift, point) for x, point in zip(indices, points, strict=True) if point and point.lift]
             if not drawn:
                 continue
             lifts = np.array([point.lift for _, point in drawn])

@@ -70,7 +70,7 @@ class TrainingRun:
         self.generator.set_state(state["generator"])
 
 
-def hash_of_run(settings: RQVAESettings, vectors: Mapping[str, Tensor]) -> str:
+def training_hash(settings: RQVAESettings, vectors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of everything that training depends on: runs with equal hashes can resume each other.
 
     Args:
@@ -95,7 +95,7 @@ class RunFile:
 
     Args:
         path: Path of the file, which may not exist yet.
-        run_hash: See :func:`hash_of_run`.
+        run_hash: See :func:`training_hash`.
         save_every_s: Minimum number of seconds between two saves.
     """
 

@@ -26,7 +26,7 @@ from recbole_gserec.preprocess.codebook_metrics import (
 )
 from recbole_gserec.preprocess.collisions import separate_collisions
 from recbole_gserec.preprocess.rqvae import RQVAE, SIDES
-from recbole_gserec.preprocess.rqvae_checkpoint import RunFile, TrainingRun, hash_of_run
+from recbole_gserec.preprocess.rqvae_checkpoint import RunFile, TrainingRun, training_hash
 from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def train_rqvae(
 
     n_batches = math.ceil(n_users / settings.batch_size)
     run = _new_run(vectors, settings, n_batches)
-    file = None if checkpoint is None else RunFile(checkpoint, hash_of_run(settings, vectors), save_every_s)
+    file = None if checkpoint is None else RunFile(checkpoint, training_hash(settings, vectors), save_every_s)
     if file is not None and file.restore(run):
         logger.info("Going on with the RQ-VAE's training after epoch %d of %d", run.epoch, settings.epochs)
         if progress is not None:

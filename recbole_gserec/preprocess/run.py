@@ -11,11 +11,11 @@ from recbole.config import Config
 
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, beside, check_dataset, dataset_path
+from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, append_suffix, check_dataset, dataset_path
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.errors import SettingError
-from recbole_gserec.preprocess.alone import alone
+from recbole_gserec.preprocess.alone import exclusive_lock
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import check_parts, make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
@@ -50,8 +50,8 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
     """
     check_writable(dataset_path(config, "code").parent, "name a file in another folder by code_path")
     part = _training_part(config)
-    path = beside(part.code_prefix, ".code")
-    with alone(path):
+    path = append_suffix(part.code_prefix, ".code")
+    with exclusive_lock(path):
         if only_missing and path.is_file():
             return path
         return make_codes(

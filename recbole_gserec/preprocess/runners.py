@@ -34,5 +34,5 @@ class LocalRunner:
     ) -> Iterator[tuple[int, Result]]:
         """See :meth:`Runner.run`."""
         worker = make_worker()
-        for place, batch in enumerate(batches):
-            yield place, worker(batch)
+        for index, batch in enumerate(batches):
+            yield index, worker(batch)

@@ -121,8 +121,8 @@ def _make_missing(
         unit="prompt",
         disable=not show_progress,
     ) as bar:
-        for place, batch in runner.run(make_worker, batches):
-            made = {key: summary for key, summary in zip(keys[place], batch.summaries, strict=True) if summary}
+        for index, batch in runner.run(make_worker, batches):
+            made = {key: summary for key, summary in zip(keys[index], batch.summaries, strict=True) if summary}
             store.add_summaries(made, maker)
             known.update(made)
             bar.update(len(made))
@@ -159,17 +159,17 @@ class SummaryWorker:
     def __call__(self, batch: tuple[tuple[int, int], Sequence[Prompt]]) -> SummarizedBatch:
         (first, last), prompts = batch
         summaries: list[Summary | None] = [None] * len(prompts)
-        failure, open_places = None, list(range(len(prompts)))
+        failure, open_indices = None, list(range(len(prompts)))
         for attempt in range(first, last + 1):
-            completions = self.summarizer.complete([prompts[place] for place in open_places], attempt)
-            for place, completion in zip(open_places, completions, strict=True):
+            completions = self.summarizer.complete([prompts[index] for index in open_indices], attempt)
+            for index, completion in zip(open_indices, completions, strict=True):
                 if completion is not None:
                     summary = read_answer(completion, attempt)
                     # An unusable answer is final only after all attempts.
                     if summary.judged(self.use_plain).is_usable or attempt == last:
-                        summaries[place] = summary
+                        summaries[index] = summary
             failure = self.summarizer.failure
-            open_places = [place for place in open_places if summaries[place] is None]
-            if failure or not open_places:
+            open_indices = [index for index in open_indices if summaries[index] is None]
+            if failure or not open_indices:
                 break
         return SummarizedBatch(summaries, failure)

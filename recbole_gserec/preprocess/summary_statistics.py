@@ -124,5 +124,5 @@ def failure_examples(summaries: Mapping[str, Sequence[Summary | None]], n: int) 
             if summary and not summary.is_usable and len(chosen[summary.status]) < n:
                 chosen[summary.status].append((side, user))
     # The first of each kind, then the second of each, and so on.
-    rounds = [place for nth in range(n) for places in chosen.values() for place in places[nth : nth + 1]]
+    rounds = [index for nth in range(n) for indices in chosen.values() for index in indices[nth : nth + 1]]
     return rounds[:n]

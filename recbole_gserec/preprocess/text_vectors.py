@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.files import scratch_folder
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.runners import Runner
@@ -25,7 +25,7 @@ RECORDS = {"search": "query", "recommendation": "item"}
 
 def vectors_path(prefix: Path, kind: str) -> Path:
     """Return the file of the vectors of users, items or queries (``user``, ``item`` or ``query``)."""
-    return beside(prefix, f".{kind}.vectors.parquet")
+    return append_suffix(prefix, f".{kind}.vectors.parquet")
 
 
 def write_text_vectors(

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import read_json
-from recbole_gserec.preprocess.alone import alone
+from recbole_gserec.preprocess.alone import exclusive_lock
 from recbole_gserec.preprocess.made_with import MadeWith
 from recbole_gserec.preprocess.run import make_vectors_from_config
 from recbole_gserec.preprocess.text_vectors import vectors_path
@@ -65,7 +65,7 @@ class VectoredSearchDataset(SearchDataset):
         if all(path.is_file() for path in paths):
             return
         # Another process may have made one of them, or may run the offline stage, which makes them too.
-        with alone(beside(self._prefix, ".code")):
+        with exclusive_lock(append_suffix(self._prefix, ".code")):
             missing = [path for path in paths if not path.is_file()]
             if missing:
                 self._make_vectors(paths, missing)
@@ -90,7 +90,7 @@ class VectoredSearchDataset(SearchDataset):
 
     def _check_codes(self) -> None:
         """Refuse to make other summaries and vectors than those that the dataset's codes come from."""
-        path = beside(self._prefix, ".code.json")
+        path = append_suffix(self._prefix, ".code.json")
         try:
             made_with = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
             other = {name: made_with[name] for name, value in _MADE_HERE.items() if made_with[name] != value}
@@ -114,11 +114,11 @@ class VectoredSearchDataset(SearchDataset):
             raise DataError(path, f"has no column '{column}'", remedy)
         self._check_description(path, description, remedy)
         tokens = self.field2id_token[{"user": self.uid_field, "item": self.iid_field}[kind]]
-        places = pd.Index(ids).get_indexer(tokens[1:])
-        if (places < 0).any():
-            first = tokens[1:][places < 0][0]
-            raise DataError(path, f"{(places < 0).sum():,} {kind}s have no row (first: '{first}')", remedy)
-        vectors = np.concatenate([np.zeros((1, columns[column].shape[1]), np.float32), columns[column][places]])
+        indices = pd.Index(ids).get_indexer(tokens[1:])
+        if (indices < 0).any():
+            first = tokens[1:][indices < 0][0]
+            raise DataError(path, f"{(indices < 0).sum():,} {kind}s have no row (first: '{first}')", remedy)
+        vectors = np.concatenate([np.zeros((1, columns[column].shape[1]), np.float32), columns[column][indices]])
         if not vectors.any():
             if kind == "user":
                 raise DataError(path, "no user has a summary", remedy)

@@ -86,8 +86,8 @@ def make_vectors(
             unit="text",
             disable=not show_progress,
         ) as bar:
-            for place, made in runner.run(make_worker, batches):
-                batch = batches[place]
+            for index, made in runner.run(make_worker, batches):
+                batch = batches[index]
                 store.add_vectors([text_hash(text) for text in batch], made, maker)
                 vectors.put([rows[text] for text in batch], made)
                 bar.update(len(batch))
@@ -116,10 +116,10 @@ def _fill_from_store(vectors: _Rows, texts: Sequence[str], store: Store, maker: 
         part = texts[start : start + _TEXTS_PER_READ]
         hashes = [text_hash(text) for text in part]
         found = store.vectors(hashes, maker)
-        places = [place for place, key in enumerate(hashes) if key in found]
+        indices = [index for index, key in enumerate(hashes) if key in found]
         missing += [text for text, key in zip(part, hashes, strict=True) if key not in found]
-        if places:
-            vectors.put([start + place for place in places], np.stack([found[hashes[place]] for place in places]))
+        if indices:
+            vectors.put([start + index for index in indices], np.stack([found[hashes[index]] for index in indices]))
     return missing
 
 

@@ -12,7 +12,7 @@ from recbole_gserec.versions import installed_versions
 _PACKAGES = ("recbole", "torch", "numpy", "pyarrow")
 
 
-def description_of(trained: Trained) -> dict[str, Any]:
+def describe_provenance(trained: Trained) -> dict[str, Any]:
     """Describe the model, its checkpoint, its dataset's files and the versions of libraries."""
     return {
         "model": trained.config["model"],

@@ -38,7 +38,7 @@ class Factors:
 
 
 @torch.no_grad()
-def factors_of(trained: Trained, users: Users) -> Factors | None:
+def score_factors(trained: Trained, users: Users) -> Factors | None:
     """Return the vectors of a model that scores by dot products; None for other models.
 
     This is found by trial: vectors are accepted if their dot products equal the model's scores, for some users and all

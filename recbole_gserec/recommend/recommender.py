@@ -20,7 +20,7 @@ from recbole_gserec.recommend.scores import CandidateScores
 from recbole_gserec.recommend.seen import SeenItems
 from recbole_gserec.recommend.trained import Trained
 from recbole_gserec.recommend.unknown_users import takes_unknown_users
-from recbole_gserec.recommend.users import users_of
+from recbole_gserec.recommend.users import collect_users
 
 USERS_AT_ONCE = 256
 """Default batch size in users; larger batches use more memory but are not faster."""
@@ -55,7 +55,7 @@ class Recommender:
         self, trained: Trained, new: NewEvents | None = None, *, exclude_seen: bool = True, all_items: bool = False
     ):
         self._trained = trained
-        self._users = users_of(trained, new)
+        self._users = collect_users(trained, new)
         self._new_queries = None
         if new is not None and new.queries is not None:
             self._new_queries = NewQueries(trained.model, trained.dataset.query_words, new.queries)
@@ -152,10 +152,10 @@ class Recommender:
         )
 
     def _table(self, users: NDArray[np.int64], best: TopK) -> pa.RecordBatch:
-        scores, places = not_none(best.scores).cpu().numpy(), not_none(best.places).cpu().numpy()
+        scores, indices = not_none(best.scores).cpu().numpy(), not_none(best.indices).cpu().numpy()
         # Seen items and invalid scores are at the end.
         rows, ranks = np.nonzero(scores > -np.inf)
-        items = self._candidates[places[rows, ranks]]
+        items = self._candidates[indices[rows, ranks]]
         return pa.record_batch(
             [
                 pa.array(self._users.names[users[rows]], pa.string()),

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from recbole_gserec.files import sha256_of_file
-from recbole_gserec.recommend.description import description_of
+from recbole_gserec.recommend.description import describe_provenance
 from recbole_gserec.recommend.new_events import read_new_events
 from recbole_gserec.recommend.output import check_output, csv_to_stream, write_recommendations
 from recbole_gserec.recommend.recommender import USERS_AT_ONCE, Choice, Recommender
@@ -66,7 +66,7 @@ def recommend_to_file(request: Request, out: Path) -> int:
         "new_events": _hashes(request),
     }
     return write_recommendations(
-        out, _tables(recommender, choice, request), {**description_of(trained), "options": options}
+        out, _tables(recommender, choice, request), {**describe_provenance(trained), "options": options}
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_gserec.data.events import build_event_log
 from recbole_gserec.data.ragged import last_window
-from recbole_gserec.evaluation.interacted import search_clicks_of
+from recbole_gserec.evaluation.interacted import collect_search_clicks
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
 from recbole_gserec.recommend.raw_events import RawEvents
@@ -104,7 +104,7 @@ class StockUsers(Users):
         dataset, config = trained.dataset, trained.config
         raw = trained.raw
         table, (users, items, times) = raw.table, raw.interactions
-        clicks = search_clicks_of(dataset)
+        clicks = collect_search_clicks(dataset)
         if new:
             raw = _joined(raw, new.raw)
             users, items, times = raw.interactions
@@ -157,7 +157,7 @@ class StockUsers(Users):
         return Interaction(lists)
 
 
-def users_of(trained: Trained, new: NewEvents | None = None) -> Users:
+def collect_users(trained: Trained, new: NewEvents | None = None) -> Users:
     """Return the users of a model's dataset and of new events."""
     return (SearchUsers if trained.is_ours else StockUsers)(trained, new)
 

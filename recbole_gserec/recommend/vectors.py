@@ -14,9 +14,9 @@ from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.data.user_codes import CODES_OF_SIDE
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.models.gserec import SIDES, GSERec
-from recbole_gserec.recommend.factors import Factors, factors_of
+from recbole_gserec.recommend.factors import Factors, score_factors
 from recbole_gserec.recommend.trained import Trained
-from recbole_gserec.recommend.users import Users, users_of
+from recbole_gserec.recommend.users import Users, collect_users
 
 _USERS_AT_ONCE = 1 << 12
 
@@ -75,8 +75,8 @@ def _export(trained: Trained) -> Exported:
     if isinstance(trained.model, GSERec):
         items = _items(trained, trained.model.item_embedding.weight, "items, as learnt (Section 4.2.1)")
         return Exported([items, *graph_vectors(trained)])
-    users = users_of(trained)
-    factors = factors_of(trained, users)
+    users = collect_users(trained)
+    factors = score_factors(trained, users)
     if factors is not None:
         return Exported(_factor_tables(trained, users, factors), ("users", "items"))
     tables = _embedding_tables(trained)

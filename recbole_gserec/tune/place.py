@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recbole_gserec.ray_cluster import connect_with_share, room
+from recbole_gserec.ray_cluster import connect_with_share, count_parallel_tasks
 
 
 @dataclass(frozen=True)
-class Place:
+class ComputeResources:
     """The resources that a sweep uses.
 
     Attributes:
@@ -31,5 +31,5 @@ class Place:
             SettingError: If there is no Ray at the address, or no machine has the resources for a trial.
         """
         wanted = connect_with_share(self.workers, self.address, self.cpus, self.gpus)
-        room(wanted, "--cpus, --gpus")
+        count_parallel_tasks(wanted, "--cpus, --gpus")
         return wanted

@@ -58,11 +58,11 @@ class Progress(Callback):
             record.status = STOPPED
             record.write(folder)
         n_over = sum(other is trial or other.is_finished() for other in trials)
-        logger.info(f"[{n_over}/{self.n_trials}] {line_of(record)}; best so far {_best(self.folder)}")
+        logger.info(f"[{n_over}/{self.n_trials}] {describe_trial(record)}; best so far {_best(self.folder)}")
         drop_weights(self.folder, self.n_kept)
 
 
-def line_of(record: TrialRecord) -> str:
+def describe_trial(record: TrialRecord) -> str:
     """Describe a trial in one line."""
     settings = ", ".join(f"{name}={value}" for name, value in record.settings.items())
     if record.error is not None:

@@ -24,9 +24,9 @@ from recbole_gserec.resumable import is_resumable
 from recbole_gserec.setting_values import check_values
 from recbole_gserec.settings import check_dataset_name, check_model, models_reading, read_settings, unread
 from recbole_gserec.tune.searchers import check_search
-from recbole_gserec.tune.space import Choice, Range, read_space, space_of
+from recbole_gserec.tune.space import Choice, Range, default_space, read_space
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
-from recbole_gserec.tune.training import SweepJob, first_codes, given_of
+from recbole_gserec.tune.training import SweepJob, first_codes, trial_settings
 
 logger = getLogger(__name__)
 
@@ -126,7 +126,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     )
     # Before any file is made.
     sweep.points()
-    shared = given_of(job, first_codes(job))
+    shared = trial_settings(job, first_codes(job))
     (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
     sweep = replace(sweep, dataset_digest=prepared.dataset_digest, derived=prepared.derived)
     config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})
@@ -146,7 +146,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
 
 def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:
     known = read_settings(request.model)
-    space = read_space(request.space) if request.space is not None else space_of(request.model)
+    space = read_space(request.space) if request.space is not None else default_space(request.model)
     space = {name: _canonical(name, values) for name, values in space.items()}
     for name in [*given, *space]:
         if name in _OPTIONS:
@@ -185,7 +185,7 @@ def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dic
     remedy = (
         "Make the codes with gserec preprocess, or do not tune the offline stage: set its settings, or change --space"
     )
-    made = read_code_record(code_file, remedy).unusual(dataset)
+    made = read_code_record(code_file, remedy).non_default_settings(dataset)
     # Trials work in their own folders.
     return absolute_folders({name: value for name, value in made.items() if name not in decided})
 

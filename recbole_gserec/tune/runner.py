@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.errors import DataError, GSERecError, message_of, one_line
+from recbole_gserec.errors import DataError, GSERecError, failure_reason, one_line
 from recbole_gserec.files import remove_abandoned
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.training import SweepJob, make_dataset
@@ -35,13 +35,15 @@ _SNAPSHOTS = "experiment_state-*.json"
 _TEST_LOG = f"test-{LOG_FILE}"
 
 
-def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
+def run_trials(
+    sweep: Sweep, job: SweepJob, resources: ComputeResources, *, n_kept: int, retry_failed: bool, is_new: bool
+) -> None:
     """Make all trials of a sweep. Completed trials of an interrupted sweep are not repeated.
 
     Args:
         sweep: The sweep.
         job: What all trials share.
-        place: Where to run.
+        resources: Resources of the trials.
         n_kept: Number of trials whose weights are kept.
         retry_failed: Whether to repeat failed trials.
         is_new: Whether this is the sweep's first call.
@@ -54,7 +56,7 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     from ray import tune
 
-    wanted = place.connect()
+    wanted = resources.connect()
     job = replace(job, threads=int(wanted["CPU"]))
     shared = _share_dataset(job, wanted)
     trainable = tune.with_resources(
@@ -71,11 +73,11 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
     # On an interruption, Ray returns as if all trials were complete. The best trial so far would become the winner.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     if not is_new and _has_begun(path):
-        tuner = _old_tuner(path, job, place, trainable, n_kept, retry_failed)
+        tuner = _old_tuner(path, job, resources, trainable, n_kept, retry_failed)
     else:
         shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(trials_folder(job.folder), ignore_errors=True)
-        tuner = _new_tuner(sweep, job, place, trainable, n_kept)
+        tuner = _new_tuner(sweep, job, resources, trainable, n_kept)
     try:
         tuner.fit()
     except tune.TuneError as error:
@@ -100,7 +102,9 @@ def _has_begun(path: Path) -> bool:
     return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
 
 
-def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
+def _old_tuner(
+    path: Path, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int, retry_failed: bool
+) -> Any:
     from ray import tune
 
     from recbole_gserec.tune.progress import Progress
@@ -113,14 +117,14 @@ def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: 
         raise DataError(path, "Ray's state of the sweep is damaged", f"Delete {job.folder} to start again") from error
     # Ray would reuse these values of the first call, but the user may change them.
     inside: Any = tuner._local_tuner
-    inside._tune_config.max_concurrent_trials = place.workers
+    inside._tune_config.max_concurrent_trials = resources.workers
     for callback in inside.get_run_config().callbacks:
         if isinstance(callback, Progress):
             callback.folder, callback.n_kept = job.folder, n_kept
     return tuner
 
 
-def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept: int) -> Any:
+def _new_tuner(sweep: Sweep, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int) -> Any:
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
@@ -141,7 +145,7 @@ def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept
             search_alg=search,
             scheduler=make_scheduler(sweep, mode, job.n_epochs),
             num_samples=n_trials,
-            max_concurrent_trials=place.workers,
+            max_concurrent_trials=resources.workers,
             metric=SCORE if sweep.scheduler == "fifo" else None,
             mode=mode if sweep.scheduler == "fifo" else None,
         ),
@@ -169,7 +173,7 @@ def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GSERecError):
             raise error.cause from None
-        raise GSERecError(f"the dataset could not be prepared: {message_of(error.cause)}") from error
+        raise GSERecError(f"the dataset could not be prepared: {failure_reason(error.cause)}") from error
     return reference
 
 

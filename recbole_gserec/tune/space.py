@@ -68,7 +68,7 @@ def read_space(path: Path) -> dict[str, Choice | Range]:
     return _from_hyper_test(path)
 
 
-def space_of(model: str) -> dict[str, Choice | Range]:
+def default_space(model: str) -> dict[str, Choice | Range]:
     """Return this package's search space for a model.
 
     Raises:
@@ -101,8 +101,8 @@ def random_points(space: Space, n_points: int, seed: int) -> list[dict[str, Any]
     rng = np.random.default_rng(seed)
     size = grid_size(space)
     if size is not None:
-        places = rng.permutation(size)[:n_points] if size < 10**6 else _distinct(rng, size, n_points)
-        return [_combination(space, int(place)) for place in places]
+        indices = rng.permutation(size)[:n_points] if size < 10**6 else _distinct(rng, size, n_points)
+        return [_combination(space, int(index)) for index in indices]
     domains = {name: values.domain() for name, values in space.items()}
     # Ray's domains use NumPy's legacy random generator.
     state = np.random.RandomState(rng.integers(2**32))
@@ -112,17 +112,17 @@ def random_points(space: Space, n_points: int, seed: int) -> list[dict[str, Any]
 
 
 def _distinct(rng: np.random.Generator, size: int, n_points: int) -> list[int]:
-    places: dict[int, None] = {}
-    while len(places) < n_points:
-        places[int(rng.integers(size))] = None
-    return list(places)
+    indices: dict[int, None] = {}
+    while len(indices) < n_points:
+        indices[int(rng.integers(size))] = None
+    return list(indices)
 
 
-def _combination(space: Space, place: int) -> dict[str, Any]:
+def _combination(space: Space, number: int) -> dict[str, Any]:
     """Return one of the combinations of :func:`grid`."""
     chosen = {}
     for name, values in reversed(_choices(space).items()):
-        place, index = divmod(place, len(values))
+        number, index = divmod(number, len(values))
         chosen[name] = values[index]
     return {name: chosen[name] for name in space}
 

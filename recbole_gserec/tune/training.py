@@ -14,7 +14,7 @@ from recbole.utils import get_trainer, init_seed
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_gserec.benchmark.built import build_training
-from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.benchmark.timing import with_timing
 from recbole_gserec.config import make_config
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.json_files import plain
@@ -80,7 +80,7 @@ class EpochReport(NamedTuple):
 
 def make_dataset(job: SweepJob) -> SharedDataset:
     """Create the dataset of all trials whose settings need no other one."""
-    config = config_of(job, first_codes(job), job.folder / SETTINGS_FILE)
+    config = trial_config(job, first_codes(job), job.folder / SETTINGS_FILE)
     init_seed(config["seed"], config["reproducibility"])
     return SharedDataset(_dataset(config, None), global_states())
 
@@ -90,7 +90,7 @@ def first_codes(job: SweepJob) -> dict[str, Any]:
     return {name: value for name, value in job.offline.items() if value is not None}
 
 
-def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
+def trial_settings(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a trial, including the folder of codes if settings of the offline stage are tried."""
     given = {**job.given, **settings, "seed": job.seed}
     offline = {name: plain(given[name]) for name in job.offline if name in settings}
@@ -101,9 +101,9 @@ def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**job.made_with, **other, **given}
 
 
-def config_of(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
+def trial_config(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
     """Create RecBole's settings of a trial."""
-    given = given_of(job, settings)
+    given = trial_settings(job, settings)
     return make_config(job.model, job.dataset, given, {**job.machine, "data_path": str(job.data_path), **here}, file)
 
 
@@ -126,7 +126,7 @@ def train_trial(
     Returns:
         The trainer, and the test dataloader.
     """
-    config = config_of(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
+    config = trial_config(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
     setup = build_training(config, lambda: _dataset(config, shared), _trainer_class(job, config))
     train_data, valid_data, trainer = setup.train_data, setup.valid_data, setup.trainer
     trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
@@ -198,4 +198,4 @@ class PopulationTraining(ResumableTraining):
 
 def _trainer_class(job: SweepJob, config: Config) -> type:
     stock = get_trainer(config["MODEL_TYPE"], config["model"])
-    return timed(resumable(stock, PopulationTraining if job.population else ResumableTraining))
+    return with_timing(resumable(stock, PopulationTraining if job.population else ResumableTraining))

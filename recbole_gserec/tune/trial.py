@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from recbole_gserec.benchmark.runs import refuse_links
-from recbole_gserec.errors import message_of
+from recbole_gserec.errors import failure_reason
 from recbole_gserec.files import scratch_folder
 from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.training import EpochReport, SweepJob, train_trial
@@ -62,7 +62,7 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
         train_trial(job, folder, record, ray.get(shared[0]), _reporter(job, folder, exchange_every))
     except Exception as error:
         traceback.print_exc()
-        record.status, record.error = FAILED, message_of(error)
+        record.status, record.error = FAILED, failure_reason(error)
         record.write(folder)
         raise
 
@@ -78,10 +78,10 @@ def _reporter(job: SweepJob, folder: Path, exchange_every: int) -> Callable[[Epo
             tune.report(metrics)
             return
         told.trainer.store(told.train_data, told.epoch)
-        with scratch_folder(folder, "checkpoint") as place:
+        with scratch_folder(folder, "checkpoint") as temporary:
             for name in (STATE_FILE, CHECKPOINT_FILE):
-                shutil.copy(folder / name, place)
-            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(place))
+                shutil.copy(folder / name, temporary)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(temporary))
 
     return report
 
@@ -100,6 +100,6 @@ def _take_over(checkpoint: Any, folder: Path) -> None:
     """Start from the state that Ray provides: of a better trial, or of this one before an interruption."""
     if checkpoint is None:
         return
-    with checkpoint.as_directory() as place:
+    with checkpoint.as_directory() as temporary:
         for name in (STATE_FILE, CHECKPOINT_FILE):
-            shutil.copy(Path(place) / name, folder / name)
+            shutil.copy(Path(temporary) / name, folder / name)

@@ -82,10 +82,10 @@ def trial_folder(folder: Path, trial: str) -> Path:
     Raises:
         GSERecError: If its name is a path or a link leads elsewhere, because nothing outside the sweep may be changed.
     """
-    place = trials_folder(folder) / trial
-    if not is_plain_name(trial) or any(path.is_symlink() for path in (place, place.parent)):
-        raise GSERecError(f"{place}: leads out of the sweep's folder. Delete it")
-    return place
+    target = trials_folder(folder) / trial
+    if not is_plain_name(trial) or any(path.is_symlink() for path in (target, target.parent)):
+        raise GSERecError(f"{target}: leads out of the sweep's folder. Delete it")
+    return target
 
 
 def _trial_folders(folder: Path) -> list[Path]:

@@ -33,8 +33,8 @@ def choose_winner(folder: Path, sweep: Sweep) -> TrialRecord:
         reason = next((record.error for record in trials if record.error), "they were stopped before their first epoch")
         raise GSERecError(f"no trial of the sweep in {folder} has a score: {reason}")
     if trials[0].settings.keys() != sweep.space.keys():
-        place = trial_folder(folder, trials[0].trial)
-        raise DataError(place / RECORD_FILE, "has other settings than the sweep tries", f"Delete {place}")
+        trial_path = trial_folder(folder, trials[0].trial)
+        raise DataError(trial_path / RECORD_FILE, "has other settings than the sweep tries", f"Delete {trial_path}")
     return trials[0]
 
 

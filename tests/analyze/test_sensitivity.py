@@ -10,7 +10,7 @@ from recbole_gserec.analyze.sensitivity import sensitivity_frame, write_sensitiv
 from recbole_gserec.analyze.settings_tried import Tried, TriedSettings, read_benchmark, read_sweep
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.errors import DataError
-from recbole_gserec.figure_panels import short
+from recbole_gserec.figure_panels import format_short
 from recbole_gserec.tune.trial_record import TrialRecord
 from tests.benchmark.stored_runs import random_ranks, store_run
 
@@ -156,4 +156,4 @@ def test_the_same_sweep_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.0001, "1e-4"), (2.5e-5, "2.5e-5"), (0.1, "0.1"), (20, "20")])
 def test_short_numbers(value, text):
-    assert short(value) == text
+    assert format_short(value) == text

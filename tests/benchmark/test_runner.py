@@ -20,7 +20,7 @@ from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.prepare import Prepared
 from recbole_gserec.benchmark.runner import run_benchmark
-from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, status_of, write_run
+from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, read_status, write_run
 from recbole_gserec.benchmark.worker import clean, make_run
 from recbole_gserec.config import make_config
 from recbole_gserec.errors import DataError, GSERecError
@@ -364,7 +364,7 @@ def test_a_benchmark_that_is_ended_ends_its_run(make_spec, tmp_path, sent, statu
         # Asked to, it ends what it has started.
         parent.terminate()
         parent.wait(60)
-    assert status_of(first.folder) == "finished"
+    assert read_status(first.folder) == "finished"
     assert not (second.folder / "run.json").exists()
 
 

@@ -13,7 +13,7 @@ from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
 from recbole_gserec.benchmark.paired_tests import (
     crossed_variance,
     differences,
-    holm,
+    holm_correction,
     t_test,
     two_way_test,
     wilcoxon_test,
@@ -82,17 +82,17 @@ def plain_holm(p_values):
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
 def test_holm_is_that_of_a_plain_loop(n):
     p_values = np.random.default_rng(n).random(n) ** 4
-    np.testing.assert_allclose(holm(p_values), plain_holm(p_values), rtol=1e-14)
+    np.testing.assert_allclose(holm_correction(p_values), plain_holm(p_values), rtol=1e-14)
 
 
 def test_holm_worked_by_hand():
-    assert holm([0.04, 0.01, 0.03]).tolist() == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.5, 0.9]).tolist() == [1.0, 1.0]
-    assert holm([]).tolist() == []
+    assert holm_correction([0.04, 0.01, 0.03]).tolist() == pytest.approx([0.06, 0.03, 0.06])
+    assert holm_correction([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert holm_correction([]).tolist() == []
 
 
 def test_holm_does_not_count_tests_that_were_not_made():
-    corrected = holm([0.01, math.nan, 0.02])
+    corrected = holm_correction([0.01, math.nan, 0.02])
     assert corrected[[0, 2]].tolist() == [0.02, 0.02]
     assert math.isnan(corrected[1])
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from recbole_gserec import escaping
 from recbole_gserec.benchmark import tables
 from recbole_gserec.benchmark.legend import note_mark
-from recbole_gserec.benchmark.model_names import TABLE_2, group_of, in_paper_order, printed_name
+from recbole_gserec.benchmark.model_names import TABLE_2, in_paper_order, model_group, printed_name
 from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.benchmark.report import make_report
 from recbole_gserec.markdown_table import markdown_table
@@ -54,7 +54,7 @@ def test_models_stand_in_the_order_of_the_paper():
         "Query-SeqRec",
         "SASRec",
     ]
-    assert group_of("Pop") == "Recommendation"
+    assert model_group("Pop") == "Recommendation"
 
 
 def test_best_and_second_are_marked_with_mean_and_deviation(tmp_path):
@@ -194,16 +194,8 @@ def test_results_on_other_candidates_are_shown_and_not_ranked(tmp_path):
     other = {"test": "other lists", "mode": "uni99"}
     store_run(tmp_path, "toys", "SASRec", 0, ranks_with(0.9), candidates=other)
     table = table_of(tmp_path)
-    placed = [cell(table, model) for model in ("GSERec", "UniSAR", "SASRec")]
-    assert (
-        [(each.position, each.is_ranked) for each in placed]
-        == [(cell(table, model).position, cell(table, model).is_ranked) for model in ("GSERec", "UniSAR", "SASRec")]
-        == [
-            (1, True),
-            (2, True),
-            (0, False),
-        ]
-    )
+    shown = [cell(table, model) for model in ("GSERec", "UniSAR", "SASRec")]
+    assert [(each.position, each.is_ranked) for each in shown] == [(1, True), (2, True), (0, False)]
     assert cell(table, "SASRec").mean == pytest.approx(0.9)
     assert note(table, "SASRec") == (
         "SASRec on toys: not compared with GSERec, nor ranked: the candidate lists of seed 0 differ."

@@ -14,7 +14,7 @@ from recbole_gserec.benchmark.child import Job, run_child
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest
 from recbole_gserec.benchmark.runs import INTERRUPTED, Run, Spec, read_run
-from recbole_gserec.benchmark.timing import TimedEpochs, timed
+from recbole_gserec.benchmark.timing import TimedEpochs, with_timing
 from recbole_gserec.benchmark.training import made_by, train
 from recbole_gserec.benchmark.worker import make_run
 from recbole_gserec.config import make_config, without_arguments
@@ -257,7 +257,7 @@ class FakeTrainer:
     [([0.1, 0.3, 0.2], True, 1), ([0.3, 0.1, 0.3, 0.2], True, 2), ([0.3, 0.1, 0.2], False, 1)],
 )
 def test_the_best_epoch(scores, bigger, best):
-    trainer = timed(FakeTrainer)(scores, bigger=bigger)
+    trainer = with_timing(FakeTrainer)(scores, bigger=bigger)
     for epoch in range(len(scores)):
         assert trainer._train_epoch(None, epoch, show_progress=False) == (epoch, 0.5)
         assert trainer._valid_epoch(None) == (scores[epoch], {})
@@ -267,7 +267,7 @@ def test_the_best_epoch(scores, bigger, best):
 
 
 def test_validation_after_every_second_epoch():
-    trainer = timed(FakeTrainer)([0.1, 0.3])
+    trainer = with_timing(FakeTrainer)([0.1, 0.3])
     for epoch in range(4):
         trainer._train_epoch(None, epoch)
         if epoch % 2:
@@ -277,7 +277,7 @@ def test_validation_after_every_second_epoch():
 
 
 def test_without_validation_the_last_epoch_is_kept():
-    trainer = timed(FakeTrainer)([])
+    trainer = with_timing(FakeTrainer)([])
     for epoch in range(2):
         trainer._train_epoch(None, epoch)
         # Such as by a trainer that has two tasks.
@@ -287,7 +287,7 @@ def test_without_validation_the_last_epoch_is_kept():
 
 
 def test_a_timed_trainer_is_of_its_class():
-    assert issubclass(timed(FakeTrainer), FakeTrainer) and issubclass(timed(FakeTrainer), TimedEpochs)
+    assert issubclass(with_timing(FakeTrainer), FakeTrainer) and issubclass(with_timing(FakeTrainer), TimedEpochs)
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------

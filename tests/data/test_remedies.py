@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.data.remedies import make_again, preprocess_command
+from recbole_gserec.data.remedies import advice_to_make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import write_json
 from recbole_gserec.preprocess.run import preprocess_dataset
@@ -38,7 +38,7 @@ def follow(message):
 def test_nothing_given_needs_nothing_said(random_dataset, make_config):
     config = make_config(embedding_size=8, seed=3, eval_args={"mode": "full"}, preprocess_missing_codes=False)
     assert preprocess_command(config) == "gserec preprocess --dataset toy"
-    assert make_again(config) == "Make the codes again: gserec preprocess --dataset toy"
+    assert advice_to_make_again(config) == "Make the codes again: gserec preprocess --dataset toy"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import yaml
 from recbole_gserec.config import make_config, without_arguments
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.preprocess.run import make_codes_from_config
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
 from recbole_gserec.tune.search import search
@@ -42,7 +42,7 @@ SMALL = {
     "encoder_dim": 8,
 }
 SEQUENTIAL = {"hidden_size": 16, "inner_size": 16, "train_batch_size": 256, "use_gpu": False}
-PLACE = Place(workers=2, cpus=1)
+PLACE = ComputeResources(workers=2, cpus=1)
 
 
 @pytest.fixture(scope="module")
@@ -281,13 +281,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.search import search
 data, output, space, settings = sys.argv[1:5]
 sys.argv[1:] = []
 how = {"scheduler": "fifo", "search": "grid"}
 request = TuneRequest("SASRec", "toy", Path(data), Path(output), Path(space), json.loads(settings), **how)
-search(request, Place(workers=1, cpus=1))
+search(request, ComputeResources(workers=1, cpus=1))
 """
 
 
@@ -318,8 +318,8 @@ def test_a_killed_sweep_goes_on(data, tmp_path, number):
     over = [record for record in read_trials(folder) if record.status == FINISHED]
     assert 1 <= len(over) < 3
     logs = {record.trial: (folder / "trials" / record.trial / "log.txt").stat().st_mtime_ns for record in over}
-    again = search(requests["killed"], Place(workers=1, cpus=1))
-    whole = search(requests["whole"], Place(workers=1, cpus=1))
+    again = search(requests["killed"], ComputeResources(workers=1, cpus=1))
+    whole = search(requests["whole"], ComputeResources(workers=1, cpus=1))
     assert logs == {trial: (folder / "trials" / trial / "log.txt").stat().st_mtime_ns for trial in logs}
     scores = [
         sorted((record.settings["learning_rate"], record.scores) for record in read_trials(request.folder))
@@ -356,7 +356,7 @@ def test_weak_trials_are_stopped_and_the_winner_is_trained_to_its_end(data, tmp_
         search="grid",
         grace_period=1,
     )
-    search(request, Place(workers=1, cpus=1))
+    search(request, ComputeResources(workers=1, cpus=1))
     trials = read_trials(request.folder)
     assert trials[0].status == FINISHED and len(trials[0].scores) == 4
     stopped = [record for record in trials if record.status == STOPPED]
@@ -398,7 +398,7 @@ def test_two_machines(data, tmp_path):
         request = TuneRequest(
             "SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 2}, search="grid", scheduler="fifo"
         )
-        search(request, Place(address=cluster.address))
+        search(request, ComputeResources(address=cluster.address))
         assert [record.status for record in read_trials(request.folder)] == [FINISHED] * 2
         results = list((request.folder / "ray").glob("*/result.json"))
         told = [json.loads(path.read_text().splitlines()[-1]) for path in results]

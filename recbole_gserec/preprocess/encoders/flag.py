@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.encoders.model_files import read_pooling, read_token_limit
-from recbole_gserec.preprocess.encoders.pretrained import check_length, device, encode_texts, not_loaded
+from recbole_gserec.preprocess.encoders.pretrained import check_length, device, encode_texts, model_load_error
 from recbole_gserec.preprocess.model_identity import model_identity
 
 _NO_LIMIT = 1 << 20
@@ -50,7 +50,7 @@ class FlagEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        library = require("FlagEmbedding", "flag-embedding", f"Encoder '{self.name}'")
+        library = import_optional("FlagEmbedding", "flag-embedding", f"Encoder '{self.name}'")
         arguments = {
             "pooling_method": self.pooling,
             "use_fp16": self.dtype == "float16",
@@ -61,7 +61,7 @@ class FlagEncoder:
         try:
             model = getattr(library, self._library_class)(self.model_name, **arguments)
         except Exception as error:  # Loading an invalid folder can raise almost any error.
-            raise not_loaded(self.name, self.model_name, error) from error
+            raise model_load_error(self.name, self.model_name, error) from error
         model.model.requires_grad_(False)
         return model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 
 _POOLINGS = {"cls": "cls", "mean": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 """Name in old and new pooling files -> pooling."""
@@ -75,8 +75,8 @@ def read_model_file(model: str, name: str, path: str) -> Any:
 
 
 def _fetch(model: str, name: str, path: str) -> Path | None:
-    hub = require("huggingface_hub", "flag-embedding", f"Encoder '{model}'")
-    errors = require("huggingface_hub.errors", "flag-embedding", f"Encoder '{model}'")
+    hub = import_optional("huggingface_hub", "flag-embedding", f"Encoder '{model}'")
+    errors = import_optional("huggingface_hub.errors", "flag-embedding", f"Encoder '{model}'")
     try:
         return Path(hub.hf_hub_download(name, path))
     except errors.LocalEntryNotFoundError as error:

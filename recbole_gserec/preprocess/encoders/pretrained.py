@@ -35,16 +35,16 @@ def encode_texts(texts: Sequence[str], encode: Callable[[list[str]], np.ndarray]
     Raises:
         SettingError: If the vectors contain anything but numbers.
     """
-    places = [place for place, text in enumerate(texts) if text.strip()]
+    indices = [index for index, text in enumerate(texts) if text.strip()]
     # Tokenizers refuse unpaired surrogates, which broken JSON may contain.
-    spoken = [texts[place].encode("utf-8", "replace").decode("utf-8") for place in places]
+    spoken = [texts[index].encode("utf-8", "replace").decode("utf-8") for index in indices]
     # If all texts are empty, the vector of "" gives the number of dimensions.
     made = np.asarray(encode(spoken or [""]), dtype=np.float32)
     if not np.isfinite(made).all():
         raise SettingError(f"encoder '{model}' gives vectors with NaN or infinity; choose another model")
     vectors = np.zeros((len(texts), made.shape[1]), dtype=np.float32)
     # Normalise again, because with half precision lengths are 1 only to three digits.
-    vectors[places] = (made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12))[: len(places)]
+    vectors[indices] = (made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12))[: len(indices)]
     return vectors
 
 
@@ -67,7 +67,7 @@ def check_length(model: str, max_length: int | None, tokenizer: Any) -> None:
         )
 
 
-def not_loaded(kind: str, name: str, error: Exception) -> SettingError:
+def model_load_error(kind: str, name: str, error: Exception) -> SettingError:
     """Return the error for a model that cannot be loaded, in one line.
 
     Args:

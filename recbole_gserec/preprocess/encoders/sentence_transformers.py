@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.optional import require
-from recbole_gserec.preprocess.encoders.pretrained import check_length, device, encode_texts, not_loaded
+from recbole_gserec.optional import import_optional
+from recbole_gserec.preprocess.encoders.pretrained import check_length, device, encode_texts, model_load_error
 from recbole_gserec.preprocess.model_identity import model_identity
 
 
@@ -35,11 +35,11 @@ class SentenceTransformersEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        library = require("sentence_transformers", "sentence-transformers", f"Encoder '{self.name}'")
+        library = import_optional("sentence_transformers", "sentence-transformers", f"Encoder '{self.name}'")
         try:
             model = library.SentenceTransformer(self.model_name, device=device())
         except Exception as error:  # Loading an invalid folder can raise almost any error.
-            raise not_loaded(self.name, self.model_name, error) from error
+            raise model_load_error(self.name, self.model_name, error) from error
         # The library keeps the number format of the weights' file, which may be half precision.
         return model.float().eval().requires_grad_(False)
 

@@ -50,9 +50,9 @@ def bounded_client(seconds: float, login: tuple[str, str] | None = None) -> Any:
                     return await _whole(response)
                 await response.aclose()
                 if not _is_same_server(request.url, following.url):
-                    place = following.url
-                    port = "" if place.port is None else f":{place.port}"
-                    raise ForeignRedirectError(f"{place.scheme}://{place.host}{port}")
+                    address = following.url
+                    port = "" if address.port is None else f":{address.port}"
+                    raise ForeignRedirectError(f"{address.scheme}://{address.host}{port}")
                 request = following
             raise BrokenAnswerError(f"more than {_MOST_REDIRECTS} redirects")
 

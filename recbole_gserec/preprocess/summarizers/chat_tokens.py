@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.answers import ends_in_reasoning
 from recbole_gserec.preprocess.prompts import Prompt
 
@@ -46,7 +46,7 @@ class ChatTokens:
 
     @cached_property
     def tokenizer(self) -> Any:
-        transformers = require("transformers", "transformers", "Counting a language model's tokens")
+        transformers = import_optional("transformers", "transformers", "Counting a language model's tokens")
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self._name)
         except (OSError, ValueError) as error:
@@ -60,7 +60,7 @@ class ChatTokens:
         """Maximum number of tokens of prompt and answer together."""
         if self._given_length:
             return self._given_length
-        transformers = require("transformers", "transformers", "Reading a language model's settings")
+        transformers = import_optional("transformers", "transformers", "Reading a language model's settings")
         try:
             config = transformers.AutoConfig.from_pretrained(self._model).get_text_config()
         except (OSError, ValueError) as error:

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.optional import require
-from recbole_gserec.preprocess.prompts import Prompt, cut
+from recbole_gserec.optional import import_optional
+from recbole_gserec.preprocess.prompts import Prompt, first_words
 from recbole_gserec.preprocess.summarizers.base import Completion
 from recbole_gserec.preprocess.summarizers.bounded_client import ForeignRedirectError, bounded_client
 from recbole_gserec.preprocess.summarizers.chat_tokens import ChatTokens
@@ -85,11 +85,11 @@ class OpenAISummarizer:
         return ChatTokens(not_none(given.llm), given.llm_tokenizer, given.llm_context_length, given.llm_max_tokens)
 
     def shorten(self, text: str, length: int) -> str:
-        return self.tokens.shorten(text, length) if self.tokens else cut(text, length)
+        return self.tokens.shorten(text, length) if self.tokens else first_words(text, length)
 
     def complete(self, prompts: Sequence[Prompt], attempt: int) -> list[Completion | None]:
         self.failure = self._fault = None
-        require("openai", "openai", "Summarizer 'openai'")
+        import_optional("openai", "openai", "Summarizer 'openai'")
         from anyio.from_thread import start_blocking_portal
 
         for logger in map(logging.getLogger, _TALKATIVE_LOGGERS):
@@ -115,10 +115,10 @@ class OpenAISummarizer:
         given = self._given
         # The login is kept out of the address, which the client's transport may log.
         address = urlsplit(not_none(given.llm_base_url))
-        login, _, place = address.netloc.rpartition("@")
+        login, _, index = address.netloc.rpartition("@")
         user, _, password = map(unquote, login.partition(":"))
         return AsyncOpenAI(
-            base_url=address._replace(netloc=place).geturl(),
+            base_url=address._replace(netloc=index).geturl(),
             # The library requires a key; private servers mostly do not.
             api_key=api_key() or _NO_KEY,
             timeout=given.llm_timeout,
@@ -146,8 +146,8 @@ class OpenAISummarizer:
                 # The exception contains the request, and with it the key.
                 self._fault = None
         if self._has_answered:
-            for place, error in refusals.items():
-                completions[place] = Completion("", is_whole=not is_too_long(error))
+            for index, error in refusals.items():
+                completions[index] = Completion("", is_whole=not is_too_long(error))
         return completions
 
     async def _work(
@@ -160,15 +160,15 @@ class OpenAISummarizer:
     ) -> None:
         from openai import OpenAIError
 
-        for place, prompt in waiting:
+        for index, prompt in waiting:
             if self._fault:
                 return
             try:
-                completions[place] = await self._ask(client, prompt, sampling)
+                completions[index] = await self._ask(client, prompt, sampling)
                 self._has_answered = True
             except (OpenAIError, BrokenAnswerError, ForeignRedirectError) as error:
                 if self._is_refusal_of_one(error):
-                    refusals[place] = error
+                    refusals[index] = error
                 else:
                     self._fault = self._fault or error
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_gserec.preprocess.prompts import WORD, Prompt, cut
+from recbole_gserec.preprocess.prompts import WORD, Prompt, first_words
 from recbole_gserec.preprocess.summarizers.base import Completion
 
 _WORD = re.compile(WORD)
@@ -43,7 +43,7 @@ class TemplateSummarizer:
         self.settings: dict[str, Any] = {"max_frequent": max_frequent, "max_single": max_single}
 
     def shorten(self, text: str, length: int) -> str:
-        return cut(text, length)
+        return first_words(text, length)
 
     def complete(self, prompts: Sequence[Prompt], attempt: int = 1) -> list[Completion]:
         return [Completion(self.summary(prompt.records)) for prompt in prompts]
@@ -55,12 +55,12 @@ class TemplateSummarizer:
         """Return the text for one history, oldest record first."""
         counts: Counter[str] = Counter()
         latest: dict[str, int] = {}
-        for place, record in enumerate(records):
+        for index, record in enumerate(records):
             # A word counts once per record, in the order of the record.
             words = dict.fromkeys(_WORD.findall(" ".join(record).lower()))
             for word in words:
                 counts[word] += 1
-                latest[word] = place
+                latest[word] = index
         known = [word for word in counts if word not in _FUNCTION_WORDS] or list(counts)
         # Sorting is stable, so ties keep the order of the texts.
         ranked = sorted(known, key=lambda word: (-counts[word], -latest[word]))

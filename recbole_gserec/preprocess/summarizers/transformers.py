@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.summarizers.local_model import Generated, LocalModelSummarizer
 from recbole_gserec.preprocess.summarizers.sampling import Sampling
 
@@ -34,7 +34,7 @@ class TransformersSummarizer(LocalModelSummarizer):
     def _model(self) -> Any:
         import torch
 
-        transformers = require("transformers", "transformers", "Summarizer 'transformers'")
+        transformers = import_optional("transformers", "transformers", "Summarizer 'transformers'")
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(self._given.llm, dtype=self._given.llm_dtype)
         except (OSError, ValueError) as error:
@@ -83,7 +83,7 @@ class TransformersSummarizer(LocalModelSummarizer):
         )
 
     def _read(self, tokens: list[int]) -> Generated:
-        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        end = next((index for index, token in enumerate(tokens) if token in self._ends), None)
         answer = tokens[:end]
         text = self.tokens.tokenizer.decode(answer, skip_special_tokens=True)
         return Generated(text, end is not None, len(answer))

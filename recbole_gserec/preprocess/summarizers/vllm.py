@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from recbole_gserec.errors import InterruptedWorkError, SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.summarizers.local_model import Generated, LocalModelSummarizer
 from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA, Sampling
 
@@ -76,7 +76,7 @@ class VLLMSummarizer(LocalModelSummarizer):
         if self._engine is None:
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            vllm = require("vllm", "vllm", "Summarizer 'vllm'")
+            vllm = import_optional("vllm", "vllm", "Summarizer 'vllm'")
             import torch
 
             arguments = {
