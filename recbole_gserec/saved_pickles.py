@@ -84,7 +84,9 @@ def only_when_asked(load: Callable[[Any], Any], save: str, path: str) -> Callabl
                 problem = "not read: it is damaged, or was not saved by you on this machine, and a pickle can run code"
                 if named:
                     raise DataError(named, problem, f"Leave {path} out: its content is then made again.") from error
-                getLogger().warning(f"{folder}: the pickled {save.removeprefix('save_')} there is {problem}. Made anew")
+                getLogger().warning(
+                    f"{folder}: the pickled {save.removeprefix('save_')} there is {problem}. Made again"
+                )
                 return load_none(config)
         if not any(Path(folder).glob(f"{glob.escape(str(config['dataset']))}-*.pth")):
             return load(config)

@@ -14,10 +14,10 @@ from recbole_gserec.benchmark.significance import Comparison
 from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 LEGEND = (
-    "Mean over users and seeds, ± standard deviation over seeds where there are several; the best in bold. \\*: the "
-    "full model differs significantly from the variant, p < 0.05 after Holm's correction for the number of variants: "
-    "by the two-way test over users and seeds, or where all have one seed by the paired t-test over users, which does "
-    "not count the luck of training."
+    "Mean over users and seeds, ± standard deviation over seeds if there are several; the best in bold. \\*: the full "
+    "model differs significantly from the variant, p < 0.05 after Holm's correction for the number of variants. The "
+    "test is the two-way test over users and seeds or, if all have one seed, the paired t-test over users, which does "
+    "not count random differences between trainings."
 )
 
 

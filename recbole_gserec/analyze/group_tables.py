@@ -16,15 +16,15 @@ from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.significance_table import format_p_value
 
 HOW_TO_READ = (
-    "Improvement: the reference's mean over users less the other's, and in percent of the other's. Each user's values "
-    "are averaged over the seeds that both models have, and paired by user. Intervals hold 95 % of 10,000 resamples of "
-    "the group's users, and of each model's seeds where there are several, drawn with a fixed seed; – where too many "
-    "resamples give the other model a mean of 0 for the relative improvement to have a bound: hatched in the figure. "
-    "Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that decides; it "
-    "takes several seeds, and without it the luck of training is not counted. Corrected p-values are Holm's: within "
-    "groups for all groups and models by a metric, among all users for all models. Each group is tested by itself: "
-    "that one group's improvement is significant and another's is not does not say that the two improvements differ; "
-    "look at the intervals."
+    "Improvement: the reference's mean over users minus the other's, also in percent of the other's. Each user's "
+    "values are averaged over the seeds that both models have, and paired by user. Intervals contain 95 % of 10,000 "
+    "resamples of the group's users and, with several seeds, of each model's seeds, drawn with a fixed seed. – "
+    "(hatched in the figure): in too many resamples the other model has a mean of 0, so the relative improvement has "
+    "no bound. Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that "
+    "decides. It needs several seeds; without it, random differences between trainings are not counted. P-values are "
+    "corrected by Holm's method: within groups for all groups and models by a metric, among all users for all models. "
+    "Each group is tested by itself. If only one of two groups has a significant improvement, the two improvements "
+    "need not differ: compare the intervals."
 )
 _HEAD = (
     "other",

@@ -19,9 +19,10 @@ from recbole_gserec.report_files import write_csv, write_figure, write_text
 MOST_VALUES = 12
 N_BINS = 6
 HOW_TO_READ = (
-    "Held: the score of the value with all other settings at the best trial's values, as in the paper; – where no such "
-    "trial was made. Mean, lowest and highest are over all trials with the value, whatever their other settings. "
-    "A trial of a sweep is one training: the luck of training is not counted, and small differences are within it."
+    "Held: the score of the value with all other settings at the best trial's values, as in the paper; – if there is "
+    "no such trial. Mean, lowest and highest are over all trials with the value, whatever their other settings. A "
+    "trial of a sweep is one training. Random differences between trainings are not counted, and small differences in "
+    "score may come from them."
 )
 
 

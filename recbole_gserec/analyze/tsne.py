@@ -26,11 +26,12 @@ SEED = 2025
 _PERPLEXITY = 30
 _FEWEST_USERS = 4
 HOW_TO_READ = (
-    "Numbers are of all users and of the vectors themselves, not of the picture. Silhouette: 1 where the two sides lie "
-    "apart, 0 where they are mixed. Separation: distance of the sides' means by the root mean square distance to them. "
-    "Alignment: mean squared distance of a user's two vectors, of length 1; 0 is best. Cosine: of the same two. "
-    "Uniformity: log of the mean of exp(-2 d²) over pairs of users of a side, of length 1; lower is more evenly "
-    "spread. t-SNE keeps neighbours and not distances: sizes of and gaps between clusters in the picture mean little."
+    "Numbers are computed over all users and from the vectors themselves, not from the picture. Silhouette: 1 if the "
+    "two sides are far apart, 0 if they are mixed. Separation: distance of the sides' means, divided by the root mean "
+    "square distance to them. Alignment: mean squared distance of a user's two vectors, of length 1; 0 is best. "
+    "Cosine: of the same two. Uniformity: log of the mean of exp(-2 d²) over pairs of users of a side, of length 1; "
+    "lower is more evenly spread. t-SNE preserves neighbours but not distances: sizes of clusters and gaps between "
+    "them mean little."
 )
 
 

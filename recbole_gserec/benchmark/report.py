@@ -87,8 +87,8 @@ def write_report(
     asked = {"reference": reference, "metrics": metrics}
     options = {**kept, **{name: value for name, value in asked.items() if value is not None}}
     if again := {name: value for name, value in options.items() if asked[name] is None}:
-        told = ", ".join(f"{name} {value}" for name, value in again.items())
-        _logger.info(f"As in the last report: {told}. For the defaults, delete {folder / OPTIONS_FILE}")
+        described = ", ".join(f"{name} {value}" for name, value in again.items())
+        _logger.info(f"As in the last report: {described}. For the defaults, delete {folder / OPTIONS_FILE}")
     try:
         report = make_report(output, **options, models=models, datasets=datasets, keys=keys)
     except SettingError:

@@ -36,20 +36,20 @@ TARGET = "target_place"
 class SearchDataset(SequentialDataset):
     """RecBole's sequential dataset, extended by the files of docs/data.md.
 
-    Which files are read and which ids are shared is told by RecBole's own settings ``additional_feat_suffix`` and
-    ``alias_of_*``. A row is one interaction to predict, as in RecBole; its history and the searches visible at its
-    moment are gathered when a batch is made (:meth:`join`), from compact per-user arrays.
+    RecBole's own settings ``additional_feat_suffix`` and ``alias_of_*`` decide which files are read and which ids are
+    shared. As in RecBole, a row is one interaction to predict. When a batch is made (:meth:`join`), its history and the
+    searches visible at its time are read from compact per-user arrays.
 
     A batch has, besides RecBole's fields, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``,
     ``search_query_id_list`` ``[B, S]``, ``search_item_ids_list`` ``[B, S, K]`` and ``search_length`` ``[B]``. Widths
     are those of the longest history in the batch, at most ``MAX_ITEM_LIST_LENGTH``, ``MAX_SEARCH_LIST_LENGTH`` and
     ``MAX_CLICK_LIST_LENGTH``; the most recent events are kept, oldest first. ``item_place_list`` and
-    ``search_place_list`` tell how the two histories interleave (:meth:`EventLog.event_places`).
+    ``search_place_list`` show how the two histories interleave (:meth:`EventLog.event_places`).
 
     Attributes:
         events (EventLog): All interactions and searches.
         query_words (Ragged): Words of each query id; id 0 is padding.
-        codes (dict): ``search`` and ``recommendation`` :class:`UserCodes`, where a ``.code`` file is loaded.
+        codes (dict): ``search`` and ``recommendation`` :class:`UserCodes`, if a ``.code`` file is loaded.
     """
 
     alias: dict[str, Any]

@@ -36,14 +36,14 @@ class EventLog:
         - **queries**: ``[n_searches]`` query of each search.
         - **search_offsets**: ``[n_users + 1]`` where each user's searches start.
         - **clicks**: one row per search, the clicked items.
-        - **search_ends**: ``[n_interactions]`` for a target at this place, the end of the user's visible searches:
+        - **search_ends**: ``[n_interactions]`` for a target at this index, the end of the user's visible searches:
           those strictly before the target's time.
-        - **item_ends**: ``[n_searches]`` for a search at this place, the end of the user's interactions strictly before
+        - **item_ends**: ``[n_searches]`` for a search at this index, the end of the user's interactions strictly before
           the search's time.
-        - **earlier_ends**: ``[n_searches]`` for a search at this place, the end of the user's searches strictly before
+        - **earlier_ends**: ``[n_searches]`` for a search at this index, the end of the user's searches strictly before
           its time.
-        - **item_bounds**: ``[n_searches]`` for a search at this place, the end of the user's interactions up to its
-          time: of equal times, an interaction comes before a search.
+        - **item_bounds**: ``[n_searches]`` for a search at this index, the end of the user's interactions up to its
+          time: at equal times, an interaction comes before a search.
         - **train_ends**: ``[n_users]`` end of each user's training interactions.
         - **train_search_ends**: ``[n_users]`` end of each user's training searches.
     """

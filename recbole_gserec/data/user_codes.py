@@ -22,8 +22,8 @@ class UserCodes:
     """Codes of one side.
 
     Shapes:
-        - **codes**: ``[n_users, L]``, ``int64``, coarse to fine. 0 means no code; user 0 is padding. A code's id tells
-          its level too, so equal names on different levels are different codes.
+        - **codes**: ``[n_users, L]``, ``int64``, coarse to fine. 0 means no code; user 0 is padding. A code's id
+          includes its level, so equal names on different levels are different codes.
     """
 
     codes: Tensor

@@ -29,9 +29,9 @@ class Memory(NamedTuple):
 class AppendedEncoder(nn.Module):
     r"""The output at :math:`t` of a Transformer encoder over :math:`[H; t]`, for any number of tokens :math:`t`.
 
-    A token attends to the sequence and itself; the sequence does not attend to the token, and is encoded once for all.
-    With one layer this is the bidirectional encoder's output at :math:`t` exactly: it attends to the events as they
-    come in. With more, that encoder would have to encode the whole sequence anew for each token.
+    A token attends to the sequence and itself. The sequence does not attend to the token, so it is encoded once for all
+    tokens. With one layer, this is exactly the bidirectional encoder's output at :math:`t`, because its keys are the
+    input events. With more layers, that encoder would have to encode the whole sequence again for each token.
 
     Args:
         size: Embedding size d.

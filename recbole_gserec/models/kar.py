@@ -42,14 +42,14 @@ class UserState(NamedTuple):
 
 
 class KAR(SearchRecommender):
-    r"""DIN, to whose features are added what a language model knows of the user's tastes and of the item.
+    r"""DIN with additional features from a language model's knowledge about the user's tastes and the item.
 
     .. math::
         \hat y = \mathrm{MLP}([w; e_t; v_{user}; v_{item}])
 
-    with DIN's interest :math:`w` and candidate :math:`e_t`. Vectors of texts stay as they are;
-    :math:`v` is what a hybrid-expert adaptor makes of them. The text of the user is the summary of the training
-    interactions that GSERec uses too, that of the item what stands in its file; without a text :math:`v = 0`.
+    with DIN's interest :math:`w` and candidate :math:`e_t`. Vectors of texts are not trained; a hybrid-expert adaptor
+    maps them to :math:`v`. The user's text is the summary of training interactions that GSERec also uses, and the
+    item's text comes from its file. Without a text, :math:`v = 0`.
 
     Settings: ``properties/model/KAR.yaml``. Data: a search-extended dataset with texts of items; searches are not read.
     """

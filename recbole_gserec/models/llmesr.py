@@ -37,10 +37,10 @@ class LLMESR(SearchRecommender):
         c_i = [E_i; \mathrm{Adapter}(x_i)], \quad \hat y = h^\top c_i, \quad
         L = L_{rec} + \alpha\,\mathrm{MSE}\bigl(h_u, \mathrm{sg}(\tfrac1n \textstyle\sum_{v \sim u} h_v)\bigr)
 
-    :math:`E` is a table that starts from the principal components of the items' text vectors :math:`x`, which stay as
-    they are, and :math:`h` is the last state of :class:`DualViewEncoder`. The users :math:`v \sim u` are those whose
-    recommendation summaries are most similar to that of u; their states are those after their last training
-    interaction, without dropout, and learn nothing from u. An item without a text has 0 for its semantic view.
+    :math:`E` is a table initialised with the principal components of the items' text vectors :math:`x`, which are not
+    trained. :math:`h` is the last state of :class:`DualViewEncoder`. The users :math:`v \sim u` have the recommendation
+    summaries most similar to that of u. Their states are those after their last training interaction, without dropout,
+    and get no gradient from u. The semantic view of an item without a text is 0.
 
     Settings: ``properties/model/LLMESR.yaml``. Data: a search-extended dataset with texts of items; searches are not
     read.

@@ -32,7 +32,7 @@ class NRHUB(SearchRecommender):
         \quad y = u^\top \tanh(W e_t + b)
 
     The paper's records are texts: titles of clicked news and of browsed pages, and queries. Here a record is an item's
-    embedding or the mean of a query's words, and the items clicked in searches take the place of the pages. A view
+    embedding or the mean of a query's words, and the items clicked in searches replace the pages. A view
     without records does not count.
 
     Settings: ``properties/model/NRHUB.yaml``. Data: a search-extended dataset.

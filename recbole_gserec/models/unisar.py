@@ -59,10 +59,10 @@ class State(NamedTuple):
 class UniSAR(JointRecommender):
     r"""Four kinds of transition between events are modelled separately, aligned and fused, for both tasks.
 
-    Within a history (r2r, s2s) by an encoder of its own; across (s2r, r2s) by one encoder over both histories in time
-    order, where an event attends to events of the other history alone. Candidates :math:`i` are scored from
-    :math:`z = [e_u; q; w_r; w_s; e_i]`: user, query, both fused histories pooled, candidate. Both tasks' losses are
-    :math:`L_{click} + \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
+    Transitions within a history (r2r, s2s) have their own encoder. Those across (s2r, r2s) share one encoder over both
+    histories in chronological order, in which an event attends only to events of the other history. Candidates
+    :math:`i` are scored from :math:`z = [e_u; q; w_r; w_s; e_i]`: user, query, both fused histories pooled, candidate.
+    Both tasks' losses are :math:`L_{click} + \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
 
     Settings: ``properties/model/UniSAR.yaml``.
     """

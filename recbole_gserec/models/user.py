@@ -52,9 +52,9 @@ class USER(JointRecommender):
         [\dots; c_l] &= \mathrm{History}([H; c_s]), & [\dots; v^l] &= \mathrm{History}([H; v]), \\
         y &= w^\top [\cos(c_s, v), \cos(c_s, v^l), \cos(c_l, v), \cos(c_l, v^l)] + b
 
-    The intent is the user's embedding in recommendation and the query in search. Items have no text here: an item is
-    its embedding, a search its query plus the mean of the clicked items instead of a co-attention of their texts, and a
-    session a fixed number of behaviours.
+    The intent is the user's embedding in recommendation and the query in search. Items have no text here. An item is
+    its embedding; a search is its query plus the mean of the clicked items, instead of a co-attention of their texts; a
+    session is a fixed number of behaviours.
 
     Settings: ``properties/model/USER.yaml``. Data: a search-extended dataset.
     """

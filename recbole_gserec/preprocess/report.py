@@ -39,15 +39,15 @@ LONGEST_LINE = 1000
 LONGEST_FAILURE = 600
 
 HOW_TO_READ_CODES = """\
-Perplexity says how many codes of a level are in effective use and dead codes are used by nobody, level by level. \
-Collision rate: users without a sequence of codes of their own. Reconstruction error: 0 is perfect, 1 no better than \
-the mean vector. All are of the quantizer, over all users."""
+Perplexity: effective number of used codes, for each level. Dead codes: codes that no user has, for each level. \
+Collision rate: users who share all their codes with others. Reconstruction error: 0 is perfect, 1 no better than \
+the mean vector. All are computed over all users."""
 HOW_TO_READ_AGREEMENT = """\
 Pairs of users who share codes, against the same users paired by chance with others of about the same activity. \
-Similarity is the mean Jaccard similarity of two users' training items. Lift says how many times that of chance it is, \
-with an interval of 95 %: 1 means that sharing codes says nothing about sharing items. The codes were made from the \
-same histories, so a lift above 1 tells that summaries, vectors and quantisation kept what users have in common; it \
-does not tell that recommendations become better."""
+Similarity is the mean Jaccard similarity of two users' training items. Lift is its ratio to the similarity by chance, \
+with a 95 % interval: 1 means that sharing codes says nothing about sharing items. The codes were made from the \
+same histories, so a lift above 1 shows that summaries, vectors and quantisation kept what users have in common. It \
+does not show that recommendations become better."""
 
 
 class SideReport(NamedTuple):

@@ -17,7 +17,7 @@ SCHEDULERS = ("asha", "fifo", "pbt")
 GRID, RANDOM = "grid", "random"
 MOST_TRIALS_OF_A_GRID = 10_000
 
-_TOLD = {
+_NAMES_IN_MESSAGES = {
     "dataset_digest": "content of the dataset",
     "derived": "codes or text vectors",
     "model_code": "code of the model",
@@ -91,8 +91,8 @@ class Sweep:
             write_json(path, content)
             return False
         if other := sorted(name for name in content if known.get(name) != content[name]):
-            told = " and ".join(_TOLD.get(name, name) for name in other)
+            differences = " and ".join(_NAMES_IN_MESSAGES.get(name, name) for name in other)
             raise SettingError(
-                f"{folder} has a sweep with other {told}: name another folder with --output, or delete this one"
+                f"{folder} has a sweep with other {differences}: name another folder with --output, or delete this one"
             )
         return True

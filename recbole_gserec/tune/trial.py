@@ -70,14 +70,14 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
 def _reporter(job: SweepJob, folder: Path, exchange_every: int) -> Callable[[EpochReport], None]:
     from ray import tune
 
-    def report(told: EpochReport) -> None:
-        told.record.write(folder)
-        metrics = _metrics(told.record, told.epoch, told.score, told.result)
+    def report(epoch_report: EpochReport) -> None:
+        epoch_report.record.write(folder)
+        metrics = _metrics(epoch_report.record, epoch_report.epoch, epoch_report.score, epoch_report.result)
         # Epochs without a validation are not reported, although an exchange may be due after one of them.
-        if not exchange_every or (told.epoch + 1) % exchange_every >= told.trainer.eval_step:
+        if not exchange_every or (epoch_report.epoch + 1) % exchange_every >= epoch_report.trainer.eval_step:
             tune.report(metrics)
             return
-        told.trainer.store(told.train_data, told.epoch)
+        epoch_report.trainer.store(epoch_report.train_data, epoch_report.epoch)
         with scratch_folder(folder, "checkpoint") as temporary:
             for name in (STATE_FILE, CHECKPOINT_FILE):
                 shutil.copy(folder / name, temporary)

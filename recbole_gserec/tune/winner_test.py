@@ -50,10 +50,10 @@ def _finish(job: SweepJob, trial: str) -> dict[str, Any]:
     os.chdir(folder)
     torch.set_num_threads(job.threads)
     try:
-        trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
+        trainer, test_data = train_trial(job, folder, record, None, lambda parts: None)
         result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
     except Exception:
         traceback.print_exc()
         raise
-    told = {"valid": trainer.best_valid_result, "test": result}
-    return {**{part: plain(dict(values)) for part, values in told.items()}, "metric": trainer.config["valid_metric"]}
+    parts = {"valid": trainer.best_valid_result, "test": result}
+    return {**{part: plain(dict(values)) for part, values in parts.items()}, "metric": trainer.config["valid_metric"]}
