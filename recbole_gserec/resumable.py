@@ -42,19 +42,19 @@ else:
 class ResumableTraining(_Trainer):
     """Mixin that comes before a RecBole trainer class; it does not change results.
 
-    A training is resumed if the file of its state is complete, was written with the same ``made_by``, and is next to
-    the checkpoint of the best epoch. Otherwise it starts from the beginning. The file stays after the training: remove
-    it when the results are stored.
+    A training is resumed if the file of its state is complete, was written with the same ``training_identity``, and is
+    next to the checkpoint of the best epoch. Otherwise it starts from the beginning. The file stays after the training:
+    remove it when the results are stored.
 
     Attributes:
         state_file: Where to store the state; None stores nothing.
-        made_by: Everything that the results depend on, as JSON values: settings, data, versions.
+        training_identity: Everything that the results depend on, as JSON values: settings, data, versions.
         save_every_s: Minimum number of seconds between two stored epochs; 0 stores all.
         resumed_epochs: Number of epochs that were not trained again; 0 for a training from the beginning.
     """
 
     state_file: Path | None = None
-    made_by: Mapping[str, Any] | None = None
+    training_identity: Mapping[str, Any] | None = None
     save_every_s: float = 60.0
     resumed_epochs = 0
     start_epoch: int
@@ -99,7 +99,7 @@ class ResumableTraining(_Trainer):
         others = portable_other_parameter(self.model)
         state = {
             "format": FORMAT,
-            "made_by": dict(self.made_by or {}),
+            "made_by": dict(self.training_identity or {}),
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -111,7 +111,7 @@ class ResumableTraining(_Trainer):
             "schedulers": {name: scheduler.state_dict() for name, scheduler in self.schedulers().items()},
             "random": global_states(),
             "own_random": own_states(train_data, self.model),
-            "noted": self.noted(),
+            "noted": self.extra_state(),
         }
         torch_files.save(state, not_none(self.state_file))
 
@@ -127,15 +127,15 @@ class ResumableTraining(_Trainer):
         """Return all learning rate schedules by the names of their attributes."""
         return {name: value for name, value in vars(self).items() if isinstance(value, LRScheduler)}
 
-    def noted(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Return what else a trainer needs to resume, as plain data."""
         return {}
 
-    def take_noted(self, noted: dict[str, Any]) -> None:
-        """Restore what :meth:`noted` returned."""
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`extra_state` returned."""
 
     def _restore(self, train_data: Any) -> bool:
-        state = read_state(not_none(self.state_file), self.made_by)
+        state = read_state(not_none(self.state_file), self.training_identity)
         if state is None or not Path(self.saved_model_file).is_file():
             return False
         try:
@@ -152,7 +152,7 @@ class ResumableTraining(_Trainer):
             getattr(self, name).load_state_dict(scheduler_state)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        self.take_noted(state["noted"])
+        self.restore_extra_state(state["noted"])
         set_own_states(state["own_random"], train_data, self.model)
         set_global_states(state["random"])
         return True
@@ -173,7 +173,7 @@ def resumable(trainer_class: type, kind: type[ResumableTraining] = ResumableTrai
     return type(f"Resumable{trainer_class.__name__}", (kind, trainer_class), {})
 
 
-def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def read_state(path: Path, training_identity: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return a stored state; None if it is missing, damaged or of another training."""
     try:
         state = torch_files.load(path, _ANEW)
@@ -185,7 +185,7 @@ def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] 
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         logger.warning(f"{path} comes from another version, or is not a stored training. {_ANEW}")
         return None
-    if state["made_by"] != dict(made_by or {}):
+    if state["made_by"] != dict(training_identity or {}):
         logger.warning(f"{path} belongs to a training with other settings, data or versions: this one starts again")
         return None
     return state

@@ -29,7 +29,7 @@ class Machine(NamedTuple):
     threads: int
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Machine:
+    def from_record(cls, record: Mapping[str, Any]) -> Machine:
         """Return the machine of a finished run."""
         machine = record["machine"]
         memory = machine.get("memory_bytes")
@@ -58,7 +58,9 @@ def costs_frame(cells: Iterable[ModelRuns], runs: Sequence[StoredRun]) -> pd.Dat
     cells = list(cells)
     machines: dict[str, Counter[Machine]] = {}
     for cell in cells:
-        machines.setdefault(cell.dataset, Counter()).update(Machine.of(run.record) for run in cell.finished.values())
+        machines.setdefault(cell.dataset, Counter()).update(
+            Machine.from_record(run.record) for run in cell.finished.values()
+        )
     names = [{"dataset": cell.dataset, "model": cell.model} for cell in cells]
     rows = [_row(cell, machines[cell.dataset], runs) for cell in cells]
     return pd.DataFrame([name | row for name, row in zip(names, rows, strict=True)])
@@ -71,7 +73,7 @@ def _row(cell: ModelRuns, machines: Counter[Machine], runs: Sequence[StoredRun])
     # If one model's runs used several machines, count those on the usual machine, or else on the first by name.
     groups: dict[Machine, list[StoredRun]] = {}
     for run in finished:
-        groups.setdefault(Machine.of(run.record), []).append(run)
+        groups.setdefault(Machine.from_record(run.record), []).append(run)
     machine = usual if usual in groups else min(groups, default=None)
     chosen = groups[machine] if machine else []
     records = [run.record for run in chosen]

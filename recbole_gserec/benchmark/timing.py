@@ -58,14 +58,14 @@ class TimedEpochs(_Trainer):
         self.last_valid_result = result
         return score, result
 
-    def noted(self) -> dict[str, Any]:
+    def extra_state(self) -> dict[str, Any]:
         """Return all attributes above, to resume training later; see :class:`ResumableTraining`."""
         return {name: getattr(self, name) for name in _NOTED}
 
-    def take_noted(self, noted: dict[str, Any]) -> None:
-        """Restore what :meth:`noted` returned."""
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`extra_state` returned."""
         for name in _NOTED:
-            setattr(self, name, noted[name])
+            setattr(self, name, state[name])
 
     def seconds_before(self, n_epochs: int) -> float:
         """Return the seconds of the first epochs, including their validations."""

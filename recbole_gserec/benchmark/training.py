@@ -57,7 +57,7 @@ def train(spec: Spec) -> dict[str, Any]:
     trainer_class = with_timing(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
     setup = build_training(config, lambda: create_dataset(config), trainer_class)
     dataset, train_data, valid_data, test_data, model, flops, trainer = setup
-    trainer.state_file, trainer.made_by = spec.folder / STATE_FILE, made_by(run, config)
+    trainer.state_file, trainer.training_identity = spec.folder / STATE_FILE, training_identity(run, config)
     # RecBole's own file name contains the time in seconds, which two runs can share.
     trainer.saved_model_file = str(spec.folder / CHECKPOINT_FILE)
     _, valid_result = trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])
@@ -90,7 +90,7 @@ def train(spec: Spec) -> dict[str, Any]:
     }
 
 
-def made_by(run: Run, config: Config) -> dict[str, Any]:
+def training_identity(run: Run, config: Config) -> dict[str, Any]:
     """Return everything that a training depends on; if any of it changes, an interrupted training is not resumed."""
     record = provenance()
     threads = {"device": str(config["device"]), "threads": torch.get_num_threads()}

@@ -115,7 +115,7 @@ class GSERec(SearchRecommender):
 
     def propagate(self) -> dict[str, CodeLayers]:
         """Compute Eq. 7 and 8 on both graphs; outside of training, only once after each change of the weights."""
-        return self.kept("code layers", self._propagate)
+        return self.cached("code layers", self._propagate)
 
     def _propagate(self) -> dict[str, CodeLayers]:
         return {

@@ -89,7 +89,7 @@ class KAR(SearchRecommender):
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
         """Compute the features from texts of users or items, ``[..., k]`` for ids ``[...]``; 0 without a text."""
         if task == "item" and self.is_evaluated:
-            return self.kept("item knowledge", self._knowledge_of_all_items)[ids]
+            return self.cached("item knowledge", self._knowledge_of_all_items)[ids]
         distinct, inverse = ids.unique(return_inverse=True)
         vectors = getattr(self, f"{task}_vectors")[distinct]
         return self.adaptor(task, vectors)[inverse]

@@ -109,7 +109,7 @@ class LLMESR(SearchRecommender):
     def semantic(self, items: Tensor) -> Tensor:
         """Return adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
         if self.is_evaluated:
-            return self.kept("semantic view", self._semantic_view_of_all_items)[items]
+            return self.cached("semantic view", self._semantic_view_of_all_items)[items]
         distinct, inverse = items.unique(return_inverse=True)
         return self._adapt(self.item_vectors[distinct])[inverse]
 

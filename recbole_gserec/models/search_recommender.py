@@ -55,7 +55,7 @@ class SearchRecommender(SequentialRecommender):
         """Whether the weights cannot change: outside of training, without gradients."""
         return not self.training and not torch.is_grad_enabled()
 
-    def kept(self, name: str, compute: Callable[[], T]) -> T:
+    def cached(self, name: str, compute: Callable[[], T]) -> T:
         """Cache a value that depends only on the weights: in evaluation, compute it once after each change."""
         if not self.is_evaluated:
             return compute()

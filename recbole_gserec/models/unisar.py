@@ -129,7 +129,7 @@ class UniSAR(JointRecommender):
 
     def item_vectors(self) -> Tensor:
         """Return vectors of all items, ``[n_items, d]``."""
-        return self.kept("item vectors", lambda: self.project("item", self.item_embedding.weight))
+        return self.cached("item vectors", lambda: self.project("item", self.item_embedding.weight))
 
     def queries(self, ids: Tensor) -> Tensor:
         """Return vectors of queries, ``[n]`` to ``[n, d]``."""

@@ -82,7 +82,7 @@ class Summary(NamedTuple):
     def is_usable(self) -> bool:
         return self.status in USABLE
 
-    def judged(self, use_plain: bool) -> Summary:
+    def require_json_unless(self, use_plain: bool) -> Summary:
         """Return this summary, or a failure if complete answers without the requested JSON may not be used."""
         return self if use_plain or self.status != "text" else self._replace(status="not_json")
 

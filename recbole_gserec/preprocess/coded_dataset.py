@@ -15,7 +15,7 @@ from recbole_gserec.data.remedies import advice_to_make_again, preprocess_comman
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.json_files import read_json
-from recbole_gserec.preprocess.made_with import MadeWith
+from recbole_gserec.preprocess.made_with import Provenance
 from recbole_gserec.preprocess.run import make_codes_from_config
 
 _SECONDS_BETWEEN_FILES = 0.5
@@ -57,7 +57,7 @@ class CodedSearchDataset(SearchDataset):
             )
             make_codes_from_config(self.config, only_missing=True)
 
-    def _read_record(self, again: bool = False) -> MadeWith | None:
+    def _read_record(self, again: bool = False) -> Provenance | None:
         """Return the provenance of the codes; None if it is unknown. Refuse codes that the record does not describe."""
         path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
@@ -70,7 +70,7 @@ class CodedSearchDataset(SearchDataset):
         remedy = advice_to_make_again(self.config)
         try:
             made = read_json(record, remedy)
-            made_with, code_hash = MadeWith.of(made), made["code_sha256"]
+            made_with, code_hash = Provenance.from_description(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not say what the codes were made from", remedy) from error
         if code_hash != self._code_hash:
@@ -81,7 +81,7 @@ class CodedSearchDataset(SearchDataset):
             raise DataError(path, f"not the codes described in {record.name}", remedy)
         return made_with
 
-    def _check_record(self, record: MadeWith) -> None:
+    def _check_record(self, record: Provenance) -> None:
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
         record.check(now, self.config, self.file_path("code"), advice_to_make_again(self.config))
 

@@ -15,7 +15,7 @@ from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import preprocess_settings
 
 
-class MadeWith(NamedTuple):
+class Provenance(NamedTuple):
     """What such a file depends on.
 
     Attributes:
@@ -27,7 +27,7 @@ class MadeWith(NamedTuple):
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, description: Mapping[str, Any]) -> MadeWith:
+    def from_description(cls, description: Mapping[str, Any]) -> Provenance:
         """Read it from the description that is stored with the file.
 
         Raises:

@@ -78,7 +78,7 @@ def make_summaries(
     known: dict[str, Summary] = {}
     missing = {key: (1, settings.llm_attempts) for key in distinct}
     for key, summary in store.summaries(list(distinct), maker).items():
-        summary = summary.judged(use_plain)
+        summary = summary.require_json_unless(use_plain)
         # Continue to count attempts: with the same seeds a model would give the same answers.
         last = settings.llm_attempts + (summary.attempts if settings.retry_failed else 0)
         if summary.is_usable or summary.attempts >= last:
@@ -89,7 +89,7 @@ def make_summaries(
     n_kept = len(known)
     if missing:
         _make_missing(missing, distinct, known, summarizer, settings, store, maker, runner, show_progress)
-    return MadeSummaries([known[key].judged(use_plain) for key in inputs], n_kept, len(missing))
+    return MadeSummaries([known[key].require_json_unless(use_plain) for key in inputs], n_kept, len(missing))
 
 
 def _make_missing(
@@ -166,7 +166,7 @@ class SummaryWorker:
                 if completion is not None:
                     summary = read_answer(completion, attempt)
                     # An unusable answer is final only after all attempts.
-                    if summary.judged(self.use_plain).is_usable or attempt == last:
+                    if summary.require_json_unless(self.use_plain).is_usable or attempt == last:
                         summaries[index] = summary
             failure = self.summarizer.failure
             open_indices = [index for index in open_indices if summaries[index] is None]

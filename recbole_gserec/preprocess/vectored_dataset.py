@@ -19,7 +19,7 @@ from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import read_json
 from recbole_gserec.preprocess.alone import exclusive_lock
-from recbole_gserec.preprocess.made_with import MadeWith
+from recbole_gserec.preprocess.made_with import Provenance
 from recbole_gserec.preprocess.run import make_vectors_from_config
 from recbole_gserec.preprocess.text_vectors import vectors_path
 from recbole_gserec.preprocess.vector_files import read_vectors
@@ -127,7 +127,7 @@ class VectoredSearchDataset(SearchDataset):
 
     def _check_description(self, path: Path, description: dict[str, Any], remedy: str) -> None:
         try:
-            made_with = MadeWith.of(description)
+            made_with = Provenance.from_description(description)
         except (ValueError, KeyError, TypeError):
             self.logger.warning(f"{path} does not say from which data its vectors were made, and for which split.")
             return

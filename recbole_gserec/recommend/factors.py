@@ -68,7 +68,7 @@ def _scores(trained: Trained, users: Users, chosen: Tensor) -> Tensor:
     """Return the model's scores of all items, ``[B, n_items - 1]``."""
     scorer = CandidateScores(trained, torch.arange(1, trained.dataset.item_num))
     parts = (users.batch(part) for part in chosen.split(scorer.max_rows))
-    return torch.cat([torch.cat([scores for _, scores in scorer.of(batch)], dim=1) for batch in parts])
+    return torch.cat([torch.cat([scores for _, scores in scorer.score(batch)], dim=1) for batch in parts])
 
 
 def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:

@@ -52,7 +52,7 @@ class NewQueries:
             (layer, values.to(layer.word_values.device), offsets.to(layer.word_values.device)) for layer in layers
         ]
 
-    def give(self) -> None:
+    def install(self) -> None:
         """Give the new queries to the model, replacing other new queries."""
         for layer, values, offsets in self._words:
             layer.word_values, layer.word_offsets = values, offsets

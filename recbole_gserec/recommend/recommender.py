@@ -133,10 +133,10 @@ class Recommender:
         for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)):
             if self._new_queries is not None:
                 # In every call, because the model may have been given other queries since.
-                self._new_queries.give()
-            seen, best = self._seen.of(part, device), TopK(k)
+                self._new_queries.install()
+            seen, best = self._seen.of_users(part, device), TopK(k)
             is_scored = torch.zeros(len(part), dtype=torch.bool, device=device)
-            for start, scores in scorer.of(self._users.batch(part)):
+            for start, scores in scorer.score(self._users.batch(part)):
                 is_scored |= scores.isfinite().any(1)
                 best.add(seen.mask_(scores, start), start)
             self._check_scored(part, is_scored.cpu())

@@ -46,7 +46,7 @@ class CandidateScores:
         """Largest batch within the bound."""
 
     @torch.no_grad()
-    def of(self, batch: Interaction) -> Iterator[tuple[int, Tensor]]:
+    def score(self, batch: Interaction) -> Iterator[tuple[int, Tensor]]:
         """Score all candidates for a batch.
 
         Args:

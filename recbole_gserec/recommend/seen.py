@@ -31,7 +31,7 @@ class SeenItems:
             torch.from_numpy(pairs % n_candidates), torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
         )
 
-    def of(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
+    def of_users(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
         """Return what the users ``[B]`` of a batch have seen."""
         indices = self._indices.take(users)
         rows = torch.arange(len(users)).repeat_interleave(indices.offsets.diff())

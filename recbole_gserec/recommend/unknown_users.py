@@ -35,6 +35,6 @@ def takes_unknown_users(trained: Trained, users: Users) -> bool:
         batch = one[[0]]
         for field in of_user:
             batch.interaction[field] = stranger[field]
-        scores.append(next(iter(scorer.of(batch)))[1])
+        scores.append(next(iter(scorer.score(batch)))[1])
     own, others = scores
     return torch.allclose(own, others, rtol=1e-5, atol=1e-6)

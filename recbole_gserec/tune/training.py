@@ -132,8 +132,12 @@ def train_trial(
     trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
     trainer.state_file = folder / STATE_FILE
     # In a population, a trial continues with settings other than those its weights were trained with.
-    made_by = {} if job.population else plain(dict(record.settings))
-    trainer.made_by = {**made_by, "given": plain(dict(job.given)), "versions": installed_versions(("recbole", "torch"))}
+    training_identity = {} if job.population else plain(dict(record.settings))
+    trainer.training_identity = {
+        **training_identity,
+        "given": plain(dict(job.given)),
+        "versions": installed_versions(("recbole", "torch")),
+    }
     record.bigger = bool(config["valid_metric_bigger"])
 
     def after_epoch(epoch: int, score: float) -> None:

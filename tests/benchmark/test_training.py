@@ -15,7 +15,7 @@ from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_diges
 from recbole_gserec.benchmark.outcomes import candidates_digest
 from recbole_gserec.benchmark.runs import INTERRUPTED, Run, Spec, read_run
 from recbole_gserec.benchmark.timing import TimedEpochs, with_timing
-from recbole_gserec.benchmark.training import made_by, train
+from recbole_gserec.benchmark.training import train, training_identity
 from recbole_gserec.benchmark.worker import make_run
 from recbole_gserec.config import make_config, without_arguments
 from recbole_gserec.errors import DataError
@@ -353,7 +353,7 @@ def test_a_run_that_was_killed_goes_on(runs, tmp_path, monkeypatch):
 def test_a_run_does_not_go_on_under_another_version(runs, monkeypatch):
     spec, _ = runs["SASRec"]
     config = make_config("SASRec", "toy", spec.run.given, {**HERE, "data_path": str(spec.data_path)}, spec.folder / "s")
-    before = made_by(spec.run, config)
-    assert before == made_by(spec.run, config) and before["run"] == spec.run.key
+    before = training_identity(spec.run, config)
+    assert before == training_identity(spec.run, config) and before["run"] == spec.run.key
     monkeypatch.setattr("recbole_gserec.__version__", "9.9")
-    assert made_by(spec.run, config) != before
+    assert training_identity(spec.run, config) != before
