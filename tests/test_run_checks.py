@@ -43,7 +43,7 @@ def test_a_missing_dataset_is_told_with_its_place_and_a_near_name(random_dataset
     assert refusal(make_config(model, "toyy")) == f"{random_dataset}/toyy: no such dataset. Did you mean 'toy'?"
     assert "Put its files there" in refusal(make_config(model, "elephants"))
     nowhere = refusal(make_config(model, data_path="nowhere"))
-    assert nowhere.startswith(f"{random_dataset.parent}/nowhere: no such folder, where the dataset 'toy' was to be")
+    assert nowhere.startswith(f"{random_dataset.parent}/nowhere: no such folder, so there is no dataset 'toy'")
 
 
 def test_a_folder_without_interactions(random_dataset, make_config):

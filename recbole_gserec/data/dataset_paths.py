@@ -95,7 +95,7 @@ def no_such_dataset(folder: Path) -> DataError:
     if not all_of_them.is_dir():
         return DataError(
             all_of_them,
-            f"no such folder, where the dataset '{folder.name}' was to be",
+            f"no such folder, so there is no dataset '{folder.name}'",
             "Set data_path to another folder.",
         )
     there = sorted(path.name for path in all_of_them.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -53,8 +53,8 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
     remedy = "Restore the files of that time, or train again."
     if suffix in _OPTIONS:
         remedy = (
-            "If it has new rows, the model can have them without training again: bring back the file of that time, and "
-            f"give the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
+            "To use new rows without training again, restore the file of that time and "
+            f"pass the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
         )
     raise DataError(dataset_path(config, suffix), problem, remedy)
 

@@ -28,7 +28,7 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("Another process makes the files of %s; waiting for it", path)
+        logger.info("Another process is making the files of %s; waiting for it", path)
         lock.acquire()
     try:
         yield

@@ -56,5 +56,5 @@ class Provenance(NamedTuple):
             # The value in the form in which it is stored.
             asked = json.loads(json.dumps(PreprocessSettings.read_one(name, value)))
             if self.settings[name] != asked:
-                problem = f"made with {name}={self.settings[name]}, and not with the {name}={asked} asked for"
+                problem = f"made with {name}={self.settings[name]}, but {name}={asked} was requested"
                 raise DataError(path, problem, remedy)

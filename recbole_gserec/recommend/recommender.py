@@ -92,7 +92,7 @@ class Recommender:
                 )
         lacking = [(~users.has_history[chosen], f"have no interaction, and {model} needs one")]
         if (chosen >= users.n_known).any() and not takes_unknown_users(self._trained, users):
-            lacking.append((chosen >= users.n_known, f"are unknown to {model}, which knows users by their ids alone"))
+            lacking.append((chosen >= users.n_known, f"are unknown to {model}, which knows users only by their ids"))
         left_out, kept = [], np.ones(len(chosen), dtype=bool)
         for is_lacking, why in lacking:
             is_lacking = is_lacking & kept

@@ -80,7 +80,7 @@ def search(
         with FileLock(folder / _LOCK_FILE, timeout=0):
             return _search(request, resources, max(1, n_kept), retry_failed)
     except Timeout as error:
-        raise SettingError(f"{folder} is in use: another process makes this sweep") from error
+        raise SettingError(f"{folder} is in use: another process is making this sweep") from error
 
 
 def _search(request: TuneRequest, resources: ComputeResources, n_kept: int, retry_failed: bool) -> SweepResult:

@@ -39,7 +39,9 @@ def tune_models(request: Request, output: Path, n_trials: int, resources: Comput
             logger.warning(f"{entry.model} has no search space and is not tuned: its settings are the defaults")
             continue
         if default_space(entry.model).keys() <= entry.given.keys():
-            logger.info(f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space are given")
+            logger.info(
+                f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space already have values"
+            )
             continue
         result = search(
             TuneRequest(

@@ -201,7 +201,7 @@ def test_offline_settings_that_the_codes_were_not_made_with_are_refused(random_d
     prepare()
     # Other forms of the same values.
     prepare(rq_epochs="2", rq_hidden_sizes=(512, 256, 128, 64), encoder_dim=None, tau_1="1e-1")
-    with pytest.raises(DataError, match=r"made with codebook_size=4, and not with the codebook_size=8"):
+    with pytest.raises(DataError, match=r"made with codebook_size=4, but codebook_size=8"):
         prepare(**{**quick, "codebook_size": 8})
 
 
@@ -218,7 +218,7 @@ def test_codes_of_another_file(folder, prepare, tmp_path):
     assert len(dataset.codes["search"].codes) == dataset.user_num
     used = {code for flat in sequences.values() for code in flat.frame.iloc[:, 0]}
     assert all(int(code.split("_")[1]) < 3 for code in used)
-    with pytest.raises(DataError, match="codebook_size=3, and not with the codebook_size=4"):
+    with pytest.raises(DataError, match="codebook_size=3, but codebook_size=4"):
         prepare("GSERec", **{**settings, "codebook_size": 4})
 
 

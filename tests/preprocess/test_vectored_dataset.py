@@ -153,7 +153,7 @@ def test_settings_that_do_not_matter(folder, prepare):
 def test_other_settings_of_the_offline_stage(folder, prepare):
     prepare("KAR", encoder_dim=4)
     prepare("KAR")
-    with pytest.raises(DataError, match=r"made with encoder_dim=4, and not with the encoder_dim=5 asked for"):
+    with pytest.raises(DataError, match=r"made with encoder_dim=4, but encoder_dim=5 was requested"):
         prepare("KAR", encoder_dim=5)
 
 

@@ -96,7 +96,7 @@ def test_models_that_know_users_by_their_ids_refuse_unknown_ones(stored, write, 
     found, choice = recommend(trained, new)
     assert "new" not in found
     assert choice.left_out == [
-        f"1 users are unknown to {model}, which knows users by their ids alone (first: 'new'): left out"
+        f"1 users are unknown to {model}, which knows users only by their ids (first: 'new'): left out"
     ]
     with pytest.raises(SettingError, match=f"1 users are unknown to {model}.*use another model"):
         Recommender(trained, new).choose(["u1", "new"])

@@ -111,7 +111,7 @@ def test_codes_of_the_dataset_may_be_of_other_settings(tmp_path):
     assert search(request, PLACE).n_failed == 0
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     request = TuneRequest("GSERec", "toy", data, tmp_path / "b", space, settings, search="grid", scheduler="fifo")
-    with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, and not with the rq_epochs=3 asked for"):
+    with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, but rq_epochs=3 was requested"):
         search(request, PLACE)
 
 

@@ -90,8 +90,8 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
     refused = error if isinstance(error, ForeignRedirectError) else error.__cause__
     if isinstance(refused, ForeignRedirectError):
         return (
-            f"{server} sends requests on to {_masked(str(refused), settings)}; no prompt was sent there. "
-            "If that is the server you mean, set llm_base_url to it"
+            f"{server} redirects requests to {_masked(str(refused), settings)}; no prompt was sent there. "
+            "If you mean that server, set llm_base_url to it"
         )
     if isinstance(error, BrokenAnswerError):
         return (
@@ -127,7 +127,7 @@ def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequen
             "Correct llm_base_url, which mostly ends with /v1, or llm"
         )
     if status == 429:
-        return f"takes no more requests {answer}. Lower llm_concurrency, raise llm_retries, or check your quota"
+        return f"accepts no more requests {answer}. Lower llm_concurrency, raise llm_retries, or check your quota"
     if status >= 500 or status in (408, 409):
         return f"fails, {settings.llm_retries + 1} times {answer}. See its log, start it again, or raise llm_retries"
     if is_too_long(error):
