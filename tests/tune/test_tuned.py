@@ -6,7 +6,7 @@ import pytest
 
 from recbole_gserec.benchmark.plan import Request, plan_entries
 from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
-from recbole_gserec.tune import tune_models as module
+from recbole_gserec.tune import tuned as module
 from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.search import SweepResult
 from recbole_gserec.tune.trial_record import read_trials
