@@ -422,7 +422,7 @@ def test_two_machines(data, tmp_path):
         ({"settings": {"gpu_id": "1"}}, "gpu_id: Ray assigns GPUs"),
         (
             {"model": "NCL", "scheduler": "pbt", "space": {"learning_rate": [0.1, 0.01]}},
-            "--scheduler pbt: NCL is trained in a way of its own",
+            "--scheduler pbt: NCL has its own training loop",
         ),
         ({"settings": {"eval_step": 0}}, "eval_step is 0; it must be at least 1"),
         (
