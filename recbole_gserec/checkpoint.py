@@ -24,7 +24,7 @@ from recbole_gserec.portable_values import portable_other_parameter, restore_arr
 from recbole_gserec.saved_pickles import NO_FILE
 
 READING = 2
-"""Version of how a dataset's files are read; the first left out items and users that ``.item`` or ``.user`` lacks."""
+"""Version of how dataset files are read. The first left out items and users missing in ``.item`` or ``.user``."""
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _SHOWN = 5
@@ -42,11 +42,11 @@ _PARTS = (
 
 
 class CheckpointConfig:
-    """Stands for a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config.
+    """Replaces a RecBole Config in a checkpoint: pickled as plain data, loaded as a Config.
 
-    The Config it is loaded as has three attributes more: ``dataset_files``, see :func:`file_record`; ``reading``, the
-    version of how the dataset's files were read; and ``model_file``, where its model was if it is one in a file of the
-    user's. That is told and never loaded.
+    The loaded Config has three more attributes: ``dataset_files``, see :func:`file_record`; ``reading``, the version
+    of how the dataset's files were read; and ``model_file``, the user's file with the model, if there is one. That path
+    is reported and never loaded.
     """
 
     def __init__(self, config: Config):
@@ -64,7 +64,7 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
     """Build a Config from the plain data of a checkpoint.
 
     Raises:
-        CheckpointError: If the data is not what :class:`CheckpointConfig` writes.
+        CheckpointError: If the data was not written by :class:`CheckpointConfig`.
     """
     try:
         config = Config.__new__(Config)
@@ -74,30 +74,30 @@ def restore_config(plain: Mapping[str, Any]) -> Config:
         for part in _PARTS:
             setattr(config, part, _decode(plain[part]))
         config.model, config.dataset = plain["model"], plain["dataset"]
-        # Checkpoints of earlier versions do not tell.
+        # Checkpoints of earlier versions do not contain this.
         config.dataset_files, config.reading = plain.get("dataset_files"), plain.get("reading", 1)
         config.model_file = plain.get("model_file")
         _check_model(config)
-        # RecBole would unpickle the files these name.
+        # RecBole would unpickle the files in these settings.
         config.final_config_dict.update(dataset_save_path=NO_FILE, dataloaders_save_path=NO_FILE)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the settings in the checkpoint are damaged: {error!r}") from error
     try:
         config.model_class = get_model(config.model)
     except (ValueError, ImportError, AttributeError, GSERecError):
-        config.model_class = None  # A class given by the user; only the user can give it again.
+        config.model_class = None  # The user's own class, which only the user can provide again.
     return config
 
 
 def _check_model(config: Config) -> None:
-    """Raise ValueError for names of a model or dataset that are none; RecBole imports and writes by them."""
+    """Raise ValueError for invalid model or dataset names, because RecBole imports modules and writes files by them."""
     settings = config.final_config_dict
     if not (isinstance(config.model, str) and config.model.isidentifier() and settings["model"] == config.model):
         raise ValueError(f"the model is {config.model!r}")
-    # Logs are named by it.
+    # Log files contain its name.
     if not isinstance(config.dataset, str) or not is_plain_name(config.dataset):
         raise ValueError(f"the dataset is {config.dataset!r}")
-    # KD_DAGFM takes a network of this name.
+    # KD_DAGFM imports a network with this name.
     if config.model == "KD_DAGFM" and not str(settings.get("teacher")).isidentifier():
         raise ValueError(f"teacher is {settings.get('teacher')!r}")
 
@@ -108,7 +108,7 @@ def allow_config_in_checkpoints() -> None:
 
 
 def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-    """``Trainer._save_checkpoint``: the same content, readable with ``weights_only=True``, never half."""
+    """Replace ``Trainer._save_checkpoint``: the same content, but atomic and readable with ``weights_only=True``."""
     if not trainer.config["single_spec"] and trainer.config["local_rank"] != 0:
         return
     path = kwargs.pop("saved_model_file", trainer.saved_model_file)
@@ -141,11 +141,10 @@ def check_checkpoint(path: str | Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint; its tensors are on the CPU, and read when they are asked for.
+    """Return the content of a checkpoint; its tensors are on the CPU, and are read on access.
 
     Raises:
-        CheckpointError: If the file is no checkpoint, not what was written, could run code, or has weights that are no
-            numbers.
+        CheckpointError: If the file is not a checkpoint, is damaged, could run code, or has NaN or infinite weights.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such checkpoint{_others_there(Path(path))}")
@@ -157,32 +156,32 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_reading(path: str | Path, config: Any) -> None:
-    """Raise CheckpointError where the ids of the training could be those of other items or users now."""
+    """Raise CheckpointError if the ids of the training could now belong to other items or users."""
     columns = config["load_col"] if isinstance(config, Config) else None
     described = [suffix for suffix in ("item", "user", "kg") if suffix in (columns or ())]
     if described and config.reading != READING:
         raise CheckpointError(
-            f"{path}: of an earlier version, which read .{described[0]} otherwise: its ids could be those of "
+            f"{path}: of an earlier version, which read .{described[0]} differently: its ids may now be those of "
             "other items or users. Train again"
         )
 
 
 def check_pretrained(settings: Mapping[str, Any]) -> None:
-    """Look at the weights that settings name for RecBole's models, which read them without a look.
+    """Check the pretrained weights named in settings of RecBole's models, which would read them unchecked.
 
     Raises:
-        CheckpointError: As :func:`read_checkpoint`; but the files may be of weights alone.
+        CheckpointError: As in :func:`read_checkpoint`, but the files may contain only weights.
     """
     for name in _PRETRAINED:
         path = settings.get(name)
-        # One that is missing is told by the model, where it reads any at all.
+        # The model itself reports a missing file, if it needs one.
         if isinstance(path, (str, Path)) and Path(path).is_file():
             _read_weights(path)
 
 
 def _read_weights(path: str | Path) -> dict[str, Any]:
     try:
-        # Mapped, so that the state of the optimiser, twice as large as the weights, is not held in memory.
+        # Memory-mapped, so that the optimiser's state, twice as large as the weights, is not loaded.
         checkpoint = torch_files.load(path, _REMEDY, mmap=True)
     except DataError as error:
         raise CheckpointError(str(error)) from error
@@ -193,7 +192,7 @@ def _read_weights(path: str | Path) -> dict[str, Any]:
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except Exception as error:  # Damaged bytes make torch raise almost anything.
+    except Exception as error:  # Damaged bytes can raise almost any error in torch.
         raise CheckpointError(f"{path}: truncated or not a checkpoint. {_REMEDY}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
@@ -209,7 +208,7 @@ def _read_weights(path: str | Path) -> dict[str, Any]:
 
 
 def _n_not_finite(values: Any) -> int:
-    """How many numbers of a tensor, an array or a matrix are NaN or infinite; 0 for anything else."""
+    """Return how many numbers in a tensor, an array or a matrix are NaN or infinite; 0 for anything else."""
     if sp.issparse(values):
         values = values.tocoo().data
     if isinstance(values, np.ndarray) and values.dtype.kind == "f":
@@ -220,16 +219,16 @@ def _n_not_finite(values: Any) -> int:
         values = values.coalesce().values() if values.layout is torch.sparse_coo else values.values()
     if values.dtype not in (torch.float32, torch.float64):
         values = values.float()
-    # The smallest and the largest are NaN where any number is; counting takes memory.
+    # Minimum and maximum are NaN if any number is; counting needs memory.
     least, most = values.aminmax()
-    # A mask to be added to scores is 0 and minus infinity.
+    # A mask to be added to scores contains 0 and minus infinity.
     if (least.isfinite() and most.isfinite()) or (most == 0 and ((values == 0) | values.isneginf()).all()):
         return 0
     return int((~values.isfinite()).sum())
 
 
 def _others_there(path: Path) -> str:
-    """What checkpoints there are in a folder, or beside a path, the newest first: RecBole names them by the time."""
+    """Name the checkpoints in a folder, or next to a path, newest first: RecBole names them by time."""
     folder = path if path.is_dir() else path.parent
     files = [file for file in folder.glob("*.pth") if file.is_file()]
     files.sort(key=lambda file: file.stat().st_mtime, reverse=True)

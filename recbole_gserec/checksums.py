@@ -1,8 +1,8 @@
-"""Checksums in the files that are written here, looked at wherever such a file is read back.
+"""Checksums in the files written by this package, which are verified when such a file is read.
 
-A changed bit can be a number like any other: neither torch nor Parquet's reader would notice it. A binary file has the
-SHA-256 of its bytes within itself, where its format leaves room for a text: it stays one file to be copied, and other
-readers of the format take it as before. JSON has that of its values; see :mod:`json_files`.
+A changed bit can produce another valid number, which neither torch nor Parquet's reader would notice. A binary file
+contains the SHA-256 of its own bytes, in a text field of its format. It thus stays a single file, and other readers of
+the format still accept it. JSON files contain the checksum of their values; see :mod:`json_files`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARK = b"recbole-gserec sha256:"
 _DIGITS = 64
 _EMPTY = b"0" * _DIGITS
 PLACE = _MARK + _EMPTY
-"""What a writer puts where the checksum is to stand, near the end of the file."""
+"""Placeholder that a writer puts near the end of the file, where the checksum will be."""
 PARQUET_METADATA = {b"recbole_gserec.sha256": PLACE}
 """For the schema of a Parquet file."""
 
@@ -33,11 +33,11 @@ _BLOCK = 1 << 20
 
 @contextmanager
 def written_with_checksum(path: str | Path) -> Iterator[Path]:
-    """As :func:`files.written_aside`; the checksum is filled in where the block has written :data:`PLACE`.
+    """Write as :func:`files.written_aside`, then replace the block's :data:`PLACE` by the checksum.
 
     Raises:
         OSError: If the file cannot be written.
-        ValueError: If the block has left no place.
+        ValueError: If the block did not write a placeholder.
     """
     with written_aside(path) as temporary:
         yield temporary
@@ -51,17 +51,17 @@ def written_with_checksum(path: str | Path) -> Iterator[Path]:
 
 
 def verify(path: str | Path, remedy: str) -> bool:
-    """Compare a file with its checksum, before anything reads it.
+    """Compare a file with its checksum before anything reads it.
 
     Args:
         path: The file.
-        remedy: What to do about a damaged one.
+        remedy: Advice on what to do about a damaged file.
 
     Returns:
-        Whether it has a checksum; those of earlier versions and of other programs have none.
+        Whether it has a checksum; files of earlier versions and other programs have none.
 
     Raises:
-        DataError: If the file is not what was written.
+        DataError: If the file has changed since it was written.
         OSError: If it cannot be read.
     """
     with open(path, "rb") as file:
@@ -74,7 +74,7 @@ def verify(path: str | Path, remedy: str) -> bool:
 
 
 def _find(file: BinaryIO) -> tuple[int, bytes | None]:
-    """Where the digits of the checksum begin, and what stands there; None in a file without one."""
+    """Return the position and the digits of the checksum; None in a file without one."""
     size = file.seek(0, os.SEEK_END)
     before = max(0, size - _TAIL)
     file.seek(before)
@@ -87,7 +87,7 @@ def _find(file: BinaryIO) -> tuple[int, bytes | None]:
 
 
 def _checksum(file: BinaryIO, start: int) -> bytes:
-    """Of all bytes but the digits from ``start`` on."""
+    """Compute the checksum over all bytes except the digits from ``start`` on."""
     digest = hashlib.sha256()
     file.seek(0)
     while start > file.tell() and (block := file.read(min(_BLOCK, start - file.tell()))):

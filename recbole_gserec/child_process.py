@@ -1,4 +1,4 @@
-"""Processes that this package starts for work of its own, and that end with the one that started them."""
+"""Starts child processes of this package, which end with the process that started them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def run_module(
     stdout: IO[bytes] | int | None = None,
     stderr: IO[bytes] | int | None = None,
 ) -> int:
-    """Run a module of this package in a process of its own, and wait for it.
+    """Run a module of this package in its own process, and wait for it.
 
-    Where this process is interrupted the other is ended first; where it is killed the other ends within a second:
-    see :func:`interruptions.heed_while_importing`.
+    If this process is interrupted, it ends the other first. If it is killed, the other ends within a second: see
+    :func:`interruptions.heed_while_importing`.
 
     Args:
-        module: Its full name.
+        module: Full name of the module.
         *arguments: Of its command line.
-        environment: Of the process; that of this one by default.
+        environment: Environment of the process; by default that of this process.
         stdout: See :class:`subprocess.Popen`.
         stderr: The same.
 
@@ -42,11 +42,11 @@ def run_module(
     child = None
     try:
         child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
-        # Not one long wait, which Ray could not interrupt.
+        # Ray could not interrupt a single long wait.
         while child.poll() is None:
             sleep(_POLL_SECONDS)
     finally:
-        # An interruption can come as soon as the process has started.
+        # An interruption may occur as soon as the process has started.
         if child is not None and child.poll() is None:
             child.terminate()
             try:

@@ -13,12 +13,12 @@ from recbole_gserec.yaml_values import YAMLLimitError, read_yaml
 
 
 def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
-    """The settings in RecBole config files, later ones outranking earlier ones.
+    """Read the settings in RecBole config files; later files override earlier ones.
 
-    RecBole reads the files itself, and fails in the words of its libraries on what is no file of settings.
+    RecBole reads the files itself, and reports invalid ones only with the messages of its libraries.
 
     Raises:
-        DataError: Naming the file.
+        DataError: With the name of the file.
     """
     settings = {}
     for file in files:
@@ -34,7 +34,7 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             line = mark.line + 1 if mark else None
-            what = "no file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
+            what = "not a file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
             raise DataError(
                 file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
             ) from error

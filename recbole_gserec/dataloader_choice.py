@@ -1,4 +1,4 @@
-"""Which dataloader a model is trained and evaluated with."""
+"""Chooses the dataloader with which a model is trained and evaluated."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from recbole_gserec.evaluation.dataloaders import (
 
 
 def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool) -> type:
-    """The dataloader class for a phase.
+    """Return the dataloader class for a phase.
 
     Args:
         config: RecBole's settings.
         phase: ``train``, ``valid`` or ``test``.
         stock: RecBole's own choice, ``get_dataloader``.
-        is_ours: Whether the model is one of this package.
+        is_ours: Whether the model belongs to this package.
     """
     if phase == "train":
         if not is_ours:
@@ -30,7 +30,7 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
         return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
-    # On a dataset without searches, RecBole ranks several targets of a user together; its users know it so.
+    # On a dataset without searches, keep RecBole's evaluation, which ranks several targets of a user together.
     shares_lists = "eval_candidate_seed" in config or "LS" in (config["eval_args"]["split"] or {})
     if ranks and shares_lists and mode[:3] in ("uni", "pop"):
         return SearchCandidateEvalDataLoader if is_ours else CandidateEvalDataLoader

@@ -1,4 +1,4 @@
-"""The built-in default dataset, made the first time it is asked for."""
+"""Creates the built-in default dataset on first use."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from recbole_gserec.settings import DEFAULT_DATASET
 
 
 def make_default_dataset(name: str, path: str, config: Mapping[str, Any]) -> bool:
-    """Make the default dataset if that is the one asked for.
+    """Create the default dataset if it is requested.
 
     Args:
-        name: Name of the dataset that has no folder.
-        path: The folder it should have.
+        name: Name of the requested dataset, which has no folder.
+        path: The folder that it should have.
         config: RecBole's settings.
 
     Returns:
-        Whether the dataset is there now.
+        Whether the dataset exists now.
 
     Raises:
-        DataError: In distributed training, whose processes would each make it.
+        DataError: In distributed training, because each process would create it.
     """
     if name != DEFAULT_DATASET:
         return False

@@ -1,7 +1,4 @@
-"""The errors a user can cause, each told in one line: what, where, what to do.
-
-The command line catches :class:`GSERecError` once, prints it and exits with status 2.
-"""
+"""Errors that a user can cause, each in one line: what, where, what to do."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 _NEAR, _NEAR_OF_SHORT = 0.72, 0.6
-"""How alike a name and its correction are at least; one slip in a short name is a larger part of it."""
+"""Minimum similarity of a name and its correction; a typing error is a larger part of a short name."""
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that a name is most likely a slip of, in whatever case; None where none is really near."""
+    """Return the known name that is most similar to a name, ignoring case; None if none is similar enough."""
     by_lower = {str(one).lower(): str(one) for one in known}
     text = str(name).lower()
     near = difflib.get_close_matches(text, by_lower, n=1, cutoff=_NEAR_OF_SHORT if len(text) <= 4 else _NEAR)
@@ -31,17 +28,17 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 class GSERecError(Exception):
-    """Base of every error that a user's input, and not a defect of the library, causes."""
+    """Base class of all errors that a user's input can cause, as opposed to defects of the library."""
 
 
 class DataError(GSERecError):
-    """A file's content is wrong.
+    """The content of a file is wrong.
 
     Args:
         path: The file.
         problem: What is wrong with it.
-        remedy: What the user can do about it.
-        line: The 1-based line in the file, when one line is to blame.
+        remedy: Advice on what the user can do about it.
+        line: The 1-based line in the file, if a single line is wrong.
     """
 
     def __init__(self, path: str | Path, problem: str, remedy: str, line: int | None = None):
@@ -50,7 +47,7 @@ class DataError(GSERecError):
         super().__init__(f"{where}: {problem}. {remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors of other processes are pickled, by default with the message as the only argument."""
+        """Support pickling, which by default would pass only the message as an argument."""
         return type(self), (self.path, self.problem, self._remedy, self.line)
 
 
@@ -71,7 +68,7 @@ _MEANT = {
     "num_workers": "worker",
     "log_level": "state",
 }
-"""Names that other programs have for settings of RecBole."""
+"""Names in other programs for settings of RecBole."""
 
 
 class SettingError(GSERecError):
@@ -79,7 +76,7 @@ class SettingError(GSERecError):
 
     @classmethod
     def unknown(cls, name: str, known: Iterable[str]) -> SettingError:
-        """Error for a setting nobody reads, with the known name that it is a slip of as a hint."""
+        """Return the error for an unknown setting, with the most similar known name as a hint."""
         known = list(known)
         name = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}\u2026"
         meant = _MEANT.get(name)
@@ -91,52 +88,52 @@ class SettingError(GSERecError):
 
 
 class CheckpointError(GSERecError):
-    """A checkpoint is missing, truncated, or was not made by this library."""
+    """A checkpoint is missing, damaged, or was not made by this library."""
 
 
 class MissingDependencyError(GSERecError):
-    """An optional library is needed and not installed."""
+    """An optional library is needed but not installed."""
 
 
 class VersionError(GSERecError):
-    """An installed library has a version this plugin does not know."""
+    """An installed library has a version that this plugin does not support."""
 
 
 class InterruptedWorkError(GSERecError):
-    """Long work could not go on; what was finished is kept, and the same command goes on from there."""
+    """Long work was interrupted; finished parts are stored, and the same command resumes it."""
 
 
 _PACKAGES = {
     "faiss": "faiss-cpu",
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
-    # RecBole's models of decision trees import both.
+    # RecBole's decision-tree models import both.
     "lightgbm": "lightgbm xgboost",
     "xgboost": "lightgbm xgboost",
 }
-"""Packages that have another name than the library in them."""
+"""Packages whose name differs from that of their library."""
 _OWN = ("recbole_gserec", "dataset_converters", "recbole")
 
 
-def packages_of(library: str | None) -> str:
-    """What to install to have a library."""
+def packages_to_install(library: str | None) -> str:
+    """Return what to install for a library."""
     top = str(library).partition(".")[0]
     return _PACKAGES.get(top, top)
 
 
 def is_missing_library(error: BaseException) -> bool:
-    """Whether an error says that a library of others is not installed; without a part of our own it is a defect."""
+    """Return whether an error means that a third-party library is missing; a missing module of ours is a defect."""
     return isinstance(error, ModuleNotFoundError) and bool(error.name) and str(error.name).split(".")[0] not in _OWN
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message in one line."""
+    """Return the error's message in one line."""
     if is_missing_library(error):
         name = getattr(error, "name", "")
-        return f"the library '{name}' is needed for this and not installed: pip install {packages_of(name)}"
+        return f"the library '{name}' is needed for this and not installed: pip install {packages_to_install(name)}"
     if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PERMISSION:
         path = os.path.abspath(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else error.filename
-        return f"{path}: {error.strerror}. Choose a place that you may read and write, or change its permissions"
+        return f"{path}: {error.strerror}. Choose a path that you can read and write, or change its permissions"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
         return f"{error.filename}: {error.strerror}{remedy}"
@@ -144,8 +141,8 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def message_of(error: Exception) -> str:
-    """The reason of a failure, in one line."""
+def failure_reason(error: Exception) -> str:
+    """Return the reason of a failure, in one line."""
     if isinstance(error, MemoryError):
         return f"out of memory {one_line(error)}".strip()
     is_the_users = (

@@ -1,4 +1,4 @@
-"""Texts that others wrote (names, errors) made safe inside Markdown and LaTeX."""
+"""Escapes foreign texts (names, errors) for Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    # In LaTeX's default encoding of fonts these print as something else.
+    # LaTeX's default font encoding prints these as other characters.
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -29,14 +29,15 @@ _TABLE = str.maketrans(_LATEX)
 
 
 def markdown(text: str) -> str:
-    """A text whose characters all mean themselves, in one line, also within a table."""
+    """Escape a text for Markdown, as one line that also fits in a table."""
     return _MARKDOWN.sub(r"\\\1", _one_line(text))
 
 
 def latex(text: str) -> str:
-    """A text whose characters all mean themselves, in one line.
+    """Escape a text for LaTeX, as one line.
 
-    What LaTeX's fonts lack without further packages, such as Chinese, becomes a question mark: the table compiles.
+    Characters that LaTeX's fonts lack without further packages, such as Chinese, become question marks, so that the
+    table compiles.
     """
     return "".join(map(_printable, _one_line(text))).translate(_TABLE)
 

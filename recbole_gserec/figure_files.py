@@ -1,4 +1,4 @@
-"""Figures as files for papers."""
+"""Writes figures to files for papers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _DOTS_PER_INCH = 300
 
 
 def plain_text(text: str) -> str:
-    """A text in which matplotlib sees no formula."""
+    """Return a text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
 
 
 def save_figure(figure: Figure, png: Path, pdf: Path) -> None:
-    """Write a figure into two files, whose bytes say nothing of when they were made."""
+    """Write a figure to two files, whose bytes do not depend on the time."""
     import matplotlib
 
     figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    # It tells of each table of each font, in the log of a training too.
+    # fontTools logs each table of each font, even into the log of a training.
     logging.getLogger("fontTools").setLevel(logging.WARNING)
-    # TrueType: publishers refuse Type 3 fonts.
+    # TrueType, because publishers refuse Type 3 fonts.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -1,4 +1,4 @@
-"""The look of figures made of panels: as wide as a paper's column, told apart by colour-blind readers."""
+"""The style of figures with panels: as wide as one column of a paper, and readable for colour-blind people."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 COLUMN_INCHES = 3.3
 POINTS = 7
-# Okabe and Ito's colours, told apart by colour-blind readers; marks, hatches or line styles say the same again.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; markers, hatches or line styles repeat the
+# information.
 BLUE, ORANGE, GREEN, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9"
 _MOST_CHARACTERS = 22
 
 
 def new_panels(n_panels: int, height: float, n_columns: int = 2) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels side by side; one panel alone takes the whole width.
+    """Create a figure with panels side by side; a single panel takes the whole width.
 
     Args:
-        n_panels: How many.
-        height: Of a row of panels, in inches.
-        n_columns: Most panels in a row.
+        n_panels: Number of panels.
+        height: Height of a row of panels, in inches.
+        n_columns: Maximum number of panels in a row.
     """
-    # A figure of its own, without pyplot, leaves the caller's matplotlib backend and figures alone.
+    # A figure without pyplot leaves the caller's matplotlib backend and figures unchanged.
     from matplotlib.figure import Figure
 
     n_columns = min(n_columns, max(1, n_panels))
@@ -43,22 +44,22 @@ def new_panels(n_panels: int, height: float, n_columns: int = 2) -> tuple[Figure
     return figure, panels[:n_panels]
 
 
-def ruled(panel: Axes) -> None:
-    """Draw lines at the ticks of the vertical axis, behind all else."""
+def draw_tick_lines(panel: Axes) -> None:
+    """Draw lines at the ticks of the vertical axis, behind everything else."""
     panel.grid(axis="y", color="#DDDDDD", linewidth=0.5)
     panel.set_axisbelow(True)
 
 
 def name_values(panel: Axes, labels: Sequence[str]) -> None:
-    """Put texts below the places 0, 1, ... of a panel of half the width, slanted where they would touch."""
+    """Put labels below positions 0, 1, ... of a panel of half the width, slanted if they would overlap."""
     labels = list(map(plain_text, labels))
     crowded = sum(map(len, labels)) > _MOST_CHARACTERS
     panel.set_xticks(range(len(labels)), labels, rotation=40 if crowded else 0, ha="right" if crowded else "center")
     panel.set_xlim(-0.4, len(labels) - 0.6)
 
 
-def short(value: float) -> str:
-    """A number that fits below a tick: ``1e-4`` and not ``0.0001``."""
+def format_short(value: float) -> str:
+    """Format a number so that it fits below a tick: ``1e-4`` instead of ``0.0001``."""
     if value and abs(value) < 0.01:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"

@@ -1,9 +1,9 @@
-"""Writing files so that a reader never meets half of one, and what is unfinished does not stay.
+"""Writes files so that readers never see incomplete ones, and unfinished files do not remain.
 
-Whatever is being written, or lives only as long as some work, has a name like ``.toy.code-unfinished-k3x9q2ab.png`` and
-is locked by its process. The system frees the lock of a process that dies, however it dies, so what has such a name and
-no lock is nobody's: it is removed by the next who writes into the same folder. Where the file system has no locks,
-nothing is removed.
+A file that is being written, or that exists only during some work, has a name like
+``.toy.code-unfinished-k3x9q2ab.png`` and is locked by its process. The system releases the lock when the process ends,
+for whatever reason. A file with such a name and no lock is therefore abandoned, and the next writer in the same folder
+removes it. On file systems without locks, nothing is removed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from recbole_gserec.errors import NO_ROOM
 
 try:
     import fcntl
-except ImportError:  # Windows: what a killed process left stays.
+except ImportError:  # On Windows, files of killed processes remain.
     fcntl = None  # type: ignore[assignment]  # mypy has no word for a module that may be missing
 
 _MARK = "-unfinished-"
-# As the temporary names of Python end, and perhaps a suffix.
+# The end of Python's temporary names, and perhaps a suffix.
 _UNFINISHED = re.compile(rf"\..*{_MARK}[a-z0-9_]{{8}}(\.[^.]*)?", re.DOTALL)
 _LOCK = "in-use"
 
 
 @contextmanager
 def written_aside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` and rename it to ``path`` when the block succeeds.
+    """Yield a temporary path next to ``path``, and rename it to ``path`` if the block succeeds.
 
-    The temporary name keeps the suffix of ``path``, since some writers choose a format by it. When the block
-    raises, the temporary file is removed and ``path`` is left as it was. What killed processes left in the folder is
+    The temporary name keeps the suffix of ``path``, because some writers choose a format by it. If the block raises,
+    the temporary file is removed and ``path`` stays unchanged. Abandoned files of killed processes in the folder are
     removed.
 
     Raises:
-        OSError: If the file cannot be written, with its own name and not the temporary one.
+        OSError: If the file cannot be written; it names ``path`` instead of the temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +60,10 @@ def written_aside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_aside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder near ``path`` and rename it to ``path`` when the block succeeds.
+    """Yield a temporary folder near ``path``, and rename it to ``path`` if the block succeeds.
 
-    ``path`` must not exist yet, or be empty. If another process finishes the same folder first, its result is kept.
-    What killed processes left in the folder above is removed.
+    ``path`` must be missing or empty. If another process finishes the same folder first, its result is kept. Abandoned
+    files of killed processes in the parent folder are removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +80,12 @@ def folder_written_aside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: str | Path | None = None, name: str = "gserec") -> Iterator[Path]:
-    """Yield a new folder that goes when the block ends, or when the next one begins if its process was killed.
+    """Yield a new folder that is removed at the end of the block or, if its process was killed, by the next call.
 
     Args:
-        parent: Where it is made, the system's temporary folder by default. It is made too if it is missing, and removed
-            again if it is empty in the end.
-        name: What the folder's name tells.
+        parent: Where to create it, by default the system's temporary folder. A missing parent is created, and removed
+            again if it is empty at the end.
+        name: Part of the folder's name.
 
     Raises:
         OSError: If it cannot be written.
@@ -97,21 +97,21 @@ def scratch_folder(parent: str | Path | None = None, name: str = "gserec") -> It
         with _locked_folder(parent, name, parent) as folder:
             yield folder
     finally:
-        # Stops at the first that holds anything, such as the result.
+        # Stops at the first folder that is not empty, for example because of the result.
         with suppress(OSError):
             for path in missing:
                 path.rmdir()
 
 
 def remove_abandoned(folder: str | Path) -> None:
-    """Remove what killed processes left unfinished in a folder; what a living one writes stays."""
+    """Remove unfinished files of killed processes in a folder; files of running processes stay."""
     if fcntl is None:
         return
     found: list[Path] = []
     with suppress(OSError), os.scandir(folder) as entries:
         found += [Path(entry.path) for entry in entries if _UNFINISHED.fullmatch(entry.name)]
     for path in found:
-        # Another process may be quicker, or the file another user's.
+        # Another process may have removed it first, or another user may own it.
         with suppress(OSError):
             _remove_if_abandoned(path)
 
@@ -119,7 +119,8 @@ def remove_abandoned(folder: str | Path) -> None:
 def _remove_if_abandoned(path: Path) -> None:
     is_folder = path.is_dir() and not path.is_symlink()
     if is_folder and not (path / _LOCK).exists():
-        # Killed before it was locked, so it is empty; one who is about to lock it makes another.
+        # Its process was killed before locking it, so it is empty. A process that is about to lock it will create
+        # another one.
         path.rmdir()
         return
     lock = os.open(path / _LOCK if is_folder else path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -135,27 +136,27 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 def _make_file(path: Path) -> tuple[Path, int | None]:
-    """Make a file to be renamed to ``path``; returns the open lock too."""
+    """Create a file to be renamed to ``path``; also return the open lock."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{_MARK}", suffix=path.suffix)
         temporary = Path(name)
         if fcntl is None:
             os.close(handle)
             return temporary, None
-        # Before it was locked, another process may have taken the new file for an abandoned one.
+        # Before it was locked, another process may have removed the new file as abandoned.
         if _acquire(handle) is not False and _is_open_as(temporary, handle):
             return temporary, handle
         os.close(handle)
 
 
 @contextmanager
-def _locked_folder(parent: Path, name: str, told: Path) -> Iterator[Path]:
-    """Yield a new folder of this name, inside one that is locked and goes in the end; errors tell of ``told``."""
+def _locked_folder(parent: Path, name: str, reported_path: Path) -> Iterator[Path]:
+    """Yield a new folder with this name, inside a temporary one that is locked; errors mention ``reported_path``."""
     remove_abandoned(parent)
-    with _named(told):
+    with _named(reported_path):
         outer, lock = _make_folder(parent, name)
     try:
-        with _named(told):
+        with _named(reported_path):
             (outer / name).mkdir()
         yield outer / name
     finally:
@@ -164,21 +165,21 @@ def _locked_folder(parent: Path, name: str, told: Path) -> Iterator[Path]:
 
 
 def _make_folder(parent: Path, name: str) -> tuple[Path, int | None]:
-    """Make a folder that holds nothing but its lock; returns the open lock too."""
+    """Create a folder that contains only its lock; also return the open lock."""
     while True:
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}{_MARK}"))
         if fcntl is None:
             return folder, None
         with suppress(FileNotFoundError):
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            # Here too another process may have been in between.
+            # Here too, another process may have removed it.
             if _acquire(lock) is not False and _is_open_as(folder / _LOCK, lock):
                 return folder, lock
             os.close(lock)
 
 
 def _acquire(lock: int) -> bool | None:
-    """Whether the lock was free; none if the file system has no locks."""
+    """Return whether the lock was free; False if the file system has no locks."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -189,7 +190,7 @@ def _acquire(lock: int) -> bool | None:
 
 
 def _is_open_as(path: Path, handle: int) -> bool:
-    """Whether the path names the very file that is open."""
+    """Return whether the path still names the open file."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(handle))
     except FileNotFoundError:
@@ -202,7 +203,7 @@ def _close(lock: int | None) -> None:
 
 
 def _share(temporary: Path) -> None:
-    """Give a file that was made for the owner alone the rights that anything new has."""
+    """Give a file that only its owner may read the default permissions of new files."""
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)
@@ -210,7 +211,7 @@ def _share(temporary: Path) -> None:
 
 @contextmanager
 def _named(path: Path, numbers: set[int] | None = None) -> Iterator[None]:
-    """Let errors of the operating system, or those with such numbers, tell of this path."""
+    """Let errors of the operating system, or those with such numbers, mention this path."""
     try:
         yield
     except OSError as error:
@@ -220,18 +221,18 @@ def _named(path: Path, numbers: set[int] | None = None) -> Iterator[None]:
 
 
 def is_plain_name(text: str) -> bool:
-    """Whether a text names something that lies within a folder, and is no path to another place."""
+    """Return whether a text is a name within a folder, not a path to another one."""
     return text not in ("", "..") and Path(text).name == text
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_known_file(path: str | Path) -> str:
-    """The same, read once for as long as the file's size and time of change stay as they are."""
+    """Return the same, but read the file again only if its size or modification time changed."""
     state = os.stat(path)
     return _known_sha256(os.path.abspath(path), state.st_size, state.st_mtime_ns)
 

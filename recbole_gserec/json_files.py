@@ -1,4 +1,4 @@
-"""JSON: values as it can hold them, and files of it, whole or not at all, with a checksum of their values."""
+"""Converts values to JSON, and writes JSON files atomically with a checksum of their values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHECKSUM = "checksum"
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it; what it cannot is told as text."""
+    """Convert a value to JSON types; unsupported values become text."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write values aside, with their checksum behind them, then rename the file.
+    """Write values with their checksum to a temporary file, then rename it.
 
     Raises:
         OSError: If it cannot be written.
@@ -45,15 +45,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read what :func:`write_json` wrote; files without a checksum, of earlier versions or made by hand, too.
+    """Read a file of :func:`write_json`, or one without a checksum, from an earlier version or made by hand.
 
     Args:
         path: The file.
-        remedy: What to do about one that cannot be used.
+        remedy: Advice on what to do about a file that cannot be used.
 
     Raises:
-        FileNotFoundError: If there is none.
-        DataError: If it cannot be read, is no JSON with names and values, or these are not those that were written.
+        FileNotFoundError: If the file is missing.
+        DataError: If it cannot be read, is not a JSON object, or its values have changed since it was written.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +69,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         if content.pop(_CHECKSUM) != _checksum_of(content):
             raise DataError(path, CHANGED, remedy)
     elif content:
-        # Where its very name has changed, it is known by what it says.
+        # If the key of the checksum itself is damaged, its value still identifies it.
         *others, (_, last) = content.items()
         if last == _checksum_of(dict(others)):
             raise DataError(path, CHANGED, remedy)
@@ -77,5 +77,5 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def _checksum_of(content: dict[str, Any]) -> str:
-    """Of values as JSON gives them back, however the file is laid out: line ends change in copies between systems."""
+    """Compute the checksum of values as JSON returns them, independent of the layout: copies may change line ends."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

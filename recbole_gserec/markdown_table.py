@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 NO_VALUE = "–"
-"""What stands in the place of a value that there is not."""
+"""Shown for a missing value."""
 
 
 def markdown_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
-    """A table that is readable as it is.
+    """Make a table that is readable as text.
 
     Args:
-        rows: Cells as they are written; the first row is the head.
-        numbers: Whether all columns but the first are aligned right.
+        rows: Escaped cells; the first row is the heading.
+        numbers: Whether to align all columns except the first to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = [str.ljust, *[str.rjust if numbers else str.ljust] * (len(widths) - 1)]

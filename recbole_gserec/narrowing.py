@@ -1,4 +1,4 @@
-"""What a value is: for a type checker, and of a setting."""
+"""Narrows the type of values, for a type checker and for settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 def not_none(value: T | None) -> T:
-    """A value that is there by construction, where its type cannot say so.
+    """Return a value that cannot be None, although its type allows it.
 
     Raises:
-        AssertionError: If it is not: a defect, and nobody's input.
+        AssertionError: If it is None, which is a defect and not caused by input.
     """
     if value is None:
         raise AssertionError("there is no value where there must be one")
@@ -20,5 +20,5 @@ def not_none(value: T | None) -> T:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, NumPy's among them, and no truth value."""
+    """Return whether a value is a real number, including NumPy's but not booleans."""
     return isinstance(value, Real) and not isinstance(value, bool)

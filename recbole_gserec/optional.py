@@ -1,19 +1,19 @@
-"""Optional libraries: imported when needed, with a word on what to install where they are missing."""
+"""Imports optional libraries when needed, and says what to install if they are missing."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-from recbole_gserec.errors import MissingDependencyError, packages_of
+from recbole_gserec.errors import MissingDependencyError, packages_to_install
 
 
-def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import a library of one of the package's extras.
+def import_optional(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import a library from one of the package's extras.
 
     Args:
         module: Name to import.
-        extra: The extra of ``recbole-gserec`` that has it.
+        extra: The extra of ``recbole-gserec`` that includes it.
         purpose: What needs it, for the message.
 
     Raises:
@@ -28,14 +28,14 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
 
 
 def missing_library(error: ImportError, purpose: str, extra: str | None = None) -> MissingDependencyError:
-    """The error for a library that is not installed, with what to install.
+    """Return the error for a library that is not installed, with what to install.
 
     Args:
-        error: Of its import.
+        error: Error of the import.
         purpose: What needs it.
-        extra: The extra of ``recbole-gserec`` that has it, if any.
+        extra: The extra of ``recbole-gserec`` that includes it, if any.
     """
-    what = f"'recbole-gserec[{extra}]'" if extra else packages_of(error.name)
+    what = f"'recbole-gserec[{extra}]'" if extra else packages_to_install(error.name)
     return MissingDependencyError(
         f"{purpose} needs the library '{error.name}', which is not installed: pip install {what}"
     )

@@ -1,4 +1,4 @@
-"""What RecBole writes, so that two runs at once never write to one file, and no file is left half written."""
+"""Changes how RecBole writes files, so that parallel runs never share a file and no file is left incomplete."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _log_handlers: list[logging.Handler] = []
 
 
 def with_own_digits(local_time: Callable[[], str]) -> Callable[[], str]:
-    """RecBole's name of the present second, such as ``Nov-29-2026_23-30-12``, with eight digits of the run's own.
+    """Add eight digits of this run to RecBole's name of the current second, such as ``Nov-29-2026_23-30-12``.
 
-    Runs that start within one second, in one process or in many, would otherwise share checkpoints and logs. The digits
-    are drawn by the operating system: seeds have no say in them, and no draw of a training changes.
+    Otherwise, runs that start within one second, in one process or several, would share checkpoints and logs. The
+    digits come from the operating system, so they do not depend on seeds and do not change the random numbers of a
+    training.
     """
 
     def get_local_time() -> str:
@@ -33,14 +34,14 @@ def with_own_digits(local_time: Callable[[], str]) -> Callable[[], str]:
 
 
 def ensure_dir(dir_path: str) -> None:
-    """RecBole's, also where another process makes the folder at the same moment."""
+    """Replace RecBole's function, so that another process may create the folder at the same time."""
     os.makedirs(dir_path, exist_ok=True)
 
 
 def with_own_log(init_logger: Callable[[Any], None]) -> Callable[[Any], None]:
-    """RecBole's ``init_logger``, which in one process adds nothing for a second run: its lines went to the first's log.
+    """Fix RecBole's ``init_logger``, which lets a second run in one process log to the first run's file.
 
-    Handlers that a user's program has set stay, and go on to keep RecBole from adding its own.
+    Handlers set by a user's program stay, and still keep RecBole from adding its own.
     """
 
     def init_own_logger(config: Any) -> None:
@@ -56,10 +57,10 @@ def with_own_log(init_logger: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def tensorboard_writer(local_time: Callable[[], str]) -> Callable[[logging.Logger], SummaryWriter]:
-    """RecBole's ``get_tensorboard``: a folder named as the run's log.
+    """Fix RecBole's ``get_tensorboard``, so that the folder has the name of the run's log.
 
-    RecBole takes the name up to its first dot, so that runs on a dataset with a dot in its name would share a folder,
-    and the name of any log there is.
+    RecBole cuts the name at its first dot. Runs on a dataset with a dot in its name would share a folder, which may
+    also have the name of any existing log.
     """
 
     def get_tensorboard(logger: logging.Logger) -> SummaryWriter:
@@ -71,7 +72,7 @@ def tensorboard_writer(local_time: Callable[[], str]) -> Callable[[logging.Logge
 
 
 def of_first_process(config: Any, name: str) -> str:
-    """The name that the first process of a distributed training has chosen; it writes what all of them read."""
+    """Return the name chosen by the first process of a distributed training, which writes what all of them read."""
     if config["single_spec"] or not dist.is_initialized():
         return name
     names = [name]
@@ -80,14 +81,14 @@ def of_first_process(config: Any, name: str) -> str:
 
 
 def wait_for_all(config: Any) -> None:
-    """Wait until all processes of a distributed training have come as far: one of them may still be writing."""
+    """Wait until all processes of a distributed training are here, because one of them may still be writing."""
     if not config["single_spec"] and dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
 def open_whole(path: str | Path, mode: str = "r", **kwargs: Any) -> Iterator[Any]:
-    """``open`` for ``with``; a new file appears when it is complete, and until then the former stays."""
+    """Replace ``open`` in ``with``: a new file appears when it is complete, and the old one stays until then."""
     if "w" in mode:
         with written_aside(path) as temporary, builtins.open(temporary, mode, **kwargs) as file:
             yield file

@@ -1,4 +1,4 @@
-"""Values that RecBole's models keep beside their weights, in a form that loads without running code."""
+"""Values that RecBole's models store with their weights, in a form that loads without running code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def restore_matrix(
 
 
 def portable_other_parameter(model: AbstractRecommender) -> dict[str, Any]:
-    """``model.other_parameter()`` without the parts that ``state_dict`` has, arrays and matrices made portable."""
+    """Return ``model.other_parameter()`` without the parts in ``state_dict``, with portable arrays and matrices."""
     children = dict(model.named_children())
     values = {}
     for name, value in model.other_parameter().items():
@@ -65,14 +65,14 @@ def portable_other_parameter(model: AbstractRecommender) -> dict[str, Any]:
         elif sp.issparse(value):
             value = PortableMatrix(value)
         elif isinstance(value, dict):
-            # RippleNet's has a default that loading would refuse.
+            # The default of RippleNet's values would be refused when loading.
             value = dict(value)
         values[name] = value
     return values
 
 
 def load_other_parameter(model: AbstractRecommender, values: Mapping[str, Any] | None, device: torch.device) -> None:
-    """``model.load_other_parameter()`` with tensors on the model's device, whichever they were read to."""
+    """Call ``model.load_other_parameter()`` with tensors moved to the model's device."""
     values = values or {}
     model.load_other_parameter(
         {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""The processors of this machine, and a word of warning where others keep them busy."""
+"""The CPUs of this machine, and a warning if other programs keep them busy."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 
 _BUSY = 0.75
 _LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-"""Before this program did anything: later its own load would be taken for that of others."""
+"""Measured at import: later, this program's own load would be included."""
 logger = logging.getLogger(__name__)
 
 
 def usable_cores() -> int:
-    """Processors that this process may use, within the limits of a container."""
+    """Return the number of CPUs that this process may use, within the limits of a container."""
     return joblib.cpu_count()
 
 
 def chosen_threads() -> int | None:
-    """Threads that the user has chosen by ``OMP_NUM_THREADS``; None without a choice."""
+    """Return the number of threads that the user set in ``OMP_NUM_THREADS``; None if it is not set."""
     chosen = os.environ.get("OMP_NUM_THREADS", "")
     return int(chosen) or None if chosen.isdecimal() else None
 
 
 def warn_if_busy(threads: int | None = None) -> None:
-    """Warn of other programs, unless the user has chosen a number of threads or there is a GPU.
+    """Warn about other programs, unless the user has set a number of threads or there is a GPU.
 
-    PyTorch's threads wait for each other in a loop, each on a processor. One of them that has none, because another
-    program does, holds up all; training on one thread is then several times faster.
+    PyTorch's threads wait for each other in a busy loop, each on its own CPU. If another program takes one CPU, its
+    thread delays all others. Training on one thread is then several times faster.
 
     Args:
-        threads: Of a training; None for those that PyTorch takes by itself.
+        threads: Threads of a training; None for PyTorch's default.
     """
     if "OMP_NUM_THREADS" in os.environ or torch.cuda.is_available():
         return

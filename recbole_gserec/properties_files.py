@@ -1,4 +1,4 @@
-"""Finding and reading the YAML files that ship with the package."""
+"""Finds and reads the YAML files of the package."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recbole_gserec.yaml_values import read_yaml
 _PACKAGE = Path(__file__).parent
 
 _MODEL_FILES: dict[str, Path] = {}
-"""Files with the settings of models of other packages; see :func:`registration.register_model`."""
+"""Files with settings of other packages' models; see :func:`registration.register_model`."""
 _PLAIN: set[str] = set()
-"""Those of them that are RecBole's in all else, and read no searches."""
+"""Those of them that read no searches and are like RecBole's own models."""
 
 
 def properties_folder() -> Path:
-    """``properties`` inside the installed package, or beside it in a checkout."""
+    """Return the ``properties`` folder inside the installed package, or next to it in a checkout."""
     installed = _PACKAGE / "properties"
     return installed if installed.is_dir() else _PACKAGE.parent / "properties"
 
@@ -30,7 +30,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
-    """Read the default settings of a model from a file of its own.
+    """Read the default settings of a model from its own file.
 
     Args:
         model: Name of the model.
@@ -38,14 +38,14 @@ def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
         is_plain: Whether it is a model of RecBole's kind, which needs no such file.
 
     Raises:
-        SettingError: If there is none.
+        SettingError: If the file is missing.
         DataError: If it does not map names to values.
     """
     if path.is_file():
         read_config_files([path])
     elif not is_plain:
         raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
-    # In a notebook it may have been changed since.
+    # In a notebook, the file may have changed since.
     _read.cache_clear()
     _MODEL_FILES[model] = path
     (_PLAIN.add if is_plain else _PLAIN.discard)(model)
@@ -63,12 +63,12 @@ def model_file(model: str) -> Path | None:
 
 
 def registered_models() -> set[str]:
-    """Names of the models of other packages."""
+    """Return the names of the models of other packages."""
     return set(_MODEL_FILES)
 
 
 def _own_settings(model: str) -> dict[str, Any]:
-    """What the file of a model says; for a registered one, also what follows from the files of the dataset it reads."""
+    """Return the settings in a model's file; for a registered model, add those implied by the files it reads."""
     if model not in _MODEL_FILES:
         return _read(properties_folder() / "model" / f"{model}.yaml")
     if model in _PLAIN:
@@ -82,7 +82,7 @@ def _own_settings(model: str) -> dict[str, Any]:
 
 
 def model_settings(model: str) -> dict[str, Any]:
-    """Defaults of one of our models, or a registered one, with the offline stage's if it reads it; else empty."""
+    """Return the defaults of our or a registered model, with the offline stage's if it reads it; otherwise empty."""
     own = _own_settings(model)
     if "code" in own.get("additional_feat_suffix", []) or reads_text_vectors(model):
         return {**preprocess_settings(), **own}
@@ -90,49 +90,49 @@ def model_settings(model: str) -> dict[str, Any]:
 
 
 def reads_text_vectors(model: str) -> bool:
-    """Whether a model is one of ours that reads the vectors of texts."""
+    """Return whether a model of ours reads text vectors."""
     return "preprocess_missing_vectors" in _own_settings(model)
 
 
 def is_search_aware(model: str) -> bool:
-    """Whether a model is one of ours that needs a search-extended dataset: by default it loads the searches."""
+    """Return whether a model of ours needs a search-extended dataset, because it loads searches by default."""
     return "search" in model_settings(model).get("additional_feat_suffix", [])
 
 
 def preprocess_settings() -> dict[str, Any]:
-    """Default settings of the offline stage."""
+    """Return the default settings of the offline stage."""
     return dict(_read(properties_folder() / "preprocess.yaml"))
 
 
 def preset_file(name: str, kind: str = "preset") -> Path:
-    """The file of a preset.
+    """Return the file of a preset.
 
     Args:
-        name: Of the preset.
-        kind: ``preset`` of the offline stage, or ``benchmark``.
+        name: Name of the preset.
+        kind: ``preset`` for the offline stage, or ``benchmark``.
 
     Raises:
-        SettingError: If there is none of this name.
+        SettingError: If there is no preset with this name.
     """
     folder = properties_folder() / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise SettingError(f"there is no preset '{name}'; there is: {known}")
+        raise SettingError(f"there is no preset '{name}'; choose from: {known}")
     return path
 
 
 def tune_file(model: str) -> Path | None:
-    """The search space that ships for a model, ours or RecBole's; None where there is none."""
+    """Return the search space in this package for a model, ours or RecBole's; None if there is none."""
     path = properties_folder() / "tune" / f"{model}.yaml"
     return path if path.is_file() else None
 
 
 def dataset_settings(dataset: str) -> dict[str, Any]:
-    """Default settings of a dataset we ship settings for; empty for any other."""
+    """Return the default settings of a dataset in this package; empty for any other."""
     return dict(_read(properties_folder() / "dataset" / f"{dataset}.yaml"))
 
 
 def protocol_settings() -> dict[str, Any]:
-    """Default settings of every search-extended dataset."""
+    """Return the default settings of every search-extended dataset."""
     return dict(_read(properties_folder() / "search_dataset.yaml"))

@@ -1,4 +1,4 @@
-"""The states of all random number generators that a training draws from, as plain data."""
+"""The states of all random generators that a training uses, as plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Generator = torch.Generator | np.random.Generator
 
 
 def global_states() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's own generators; ``torch.load`` reads them with ``weights_only``."""
+    """Return the states of Python's, NumPy's and torch's global generators, readable with ``weights_only``."""
     state: Any = np.random.get_state()  # noqa: NPY002  (RecBole draws from it)
     kind, keys, *others = state
     return {
@@ -27,7 +27,7 @@ def global_states() -> dict[str, Any]:
 
 
 def set_global_states(states: dict[str, Any]) -> None:
-    """Go on with what :func:`global_states` returned."""
+    """Restore the states from :func:`global_states`."""
     random.setstate(states["python"])
     kind, keys, *others = states["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *others))  # noqa: NPY002
@@ -37,12 +37,12 @@ def set_global_states(states: dict[str, Any]) -> None:
 
 
 def own_states(*owners: object) -> dict[str, Any]:
-    """The states of generators that are attributes of objects, and of the modules and dataloaders within them."""
+    """Return the states of generators that are attributes of objects, or of their modules and dataloaders."""
     return {name: _state(generator) for name, generator in _generators(owners)}
 
 
 def set_own_states(states: dict[str, Any], *owners: object) -> None:
-    """Go on with what :func:`own_states` returned for the same objects, which are as they were at first."""
+    """Restore the states from :func:`own_states`, for the same objects in their initial state."""
     for name, generator in _generators(owners):
         state = states[name]
         if isinstance(generator, torch.Generator):
@@ -50,7 +50,7 @@ def set_own_states(states: dict[str, Any], *owners: object) -> None:
             continue
         bits: Any = generator.bit_generator
         bits.state = state["bits"]
-        # Generators spawned from this one depend on how many there have been.
+        # Generators spawned from this one depend on the number of earlier ones.
         bits.seed_seq.spawn(state["spawned"] - bits.seed_seq.n_children_spawned)
 
 
@@ -62,11 +62,11 @@ def _state(generator: Generator) -> Any:
 
 
 def _generators(owners: tuple[object, ...]) -> Iterator[tuple[str, Generator]]:
-    for place, owner in enumerate(owners):
+    for index, owner in enumerate(owners):
         for part, value in _parts(owner):
             for name, attribute in vars(value).items():
                 if isinstance(attribute, Generator):
-                    yield f"{place}.{part}.{name}", attribute
+                    yield f"{index}.{part}.{name}", attribute
 
 
 def _parts(owner: object) -> Iterator[tuple[str, object]]:
@@ -74,5 +74,5 @@ def _parts(owner: object) -> Iterator[tuple[str, object]]:
         yield from owner.named_modules()
         return
     yield "", owner
-    # RecBole's dataloader with a knowledge graph has one for each of its two kinds of rows.
+    # RecBole's dataloader for knowledge graphs has a generator for each of its two kinds of rows.
     yield from ((name, value) for name, value in vars(owner).items() if isinstance(value, DataLoader))

@@ -1,4 +1,4 @@
-"""Connecting to Ray, on this machine or a cluster, and what there is room for."""
+"""Connects to Ray, on this machine or a cluster, and finds how many tasks it can run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recbole_gserec.settings import model_files_environment
 
 
 def connect(address: str | None, n_cpus: int | None, *, option: str = "--address", join_running: bool = False) -> None:
-    """Join the cluster at an address, or start Ray on this machine with so many processors.
+    """Join the cluster at an address, or start Ray on this machine with a number of CPUs.
 
     Args:
-        address: Of the cluster; None for this machine.
-        n_cpus: Processors of a Ray that is started; None for all.
-        option: Where the user gives the address.
-        join_running: Whether, without an address, a Ray is joined that runs on this machine or that the environment
+        address: Address of the cluster; None for this machine.
+        n_cpus: CPUs if Ray is started; None for all.
+        option: Option with which the user sets the address.
+        join_running: Whether to join, without an address, a Ray that runs on this machine or that the environment
             names.
 
     Raises:
@@ -30,13 +30,13 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
 
     if ray.is_initialized():
         return
-    # At Ray's own niceness of 15 its workers hardly run while any other program does.
+    # At Ray's default niceness of 15, its workers hardly run while any other program does.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # A Ray that is started here inherits the environment.
     joins = address is not None or join_running
     variables = {"env_vars": dict(model_files_environment())} if joins and model_files_environment() else None
     try:
-        # It takes SIGTERM for itself.
+        # Ray installs its own handler of SIGTERM.
         with interruptions.kept():
             ray.init(
                 address=address or (None if join_running else "local"),
@@ -46,7 +46,7 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
                 include_dashboard=False,
                 runtime_env=variables,
             )
-    except Exception as error:  # Ray says in many ways that it does not start, in plain exceptions too.
+    except Exception as error:  # Ray reports failed starts with many kinds of exceptions.
         where = f"{option}: cannot join Ray at '{address}'" if address else "Ray does not start on this machine"
         raise SettingError(f"{where} ({one_line(error) or type(error).__name__})") from error
 
@@ -54,14 +54,14 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
 def connect_with_share(
     workers: int | None, address: str | None, cpus: int | None, gpus: float | None
 ) -> dict[str, float]:
-    """Connect to Ray; returns what a task has of each resource.
+    """Connect to Ray; return the resources of each task.
 
     Args:
-        workers: Tasks at once; None for as many as there is room for.
-        address: Of a Ray cluster; None starts Ray on this machine.
-        cpus: Processors of a task; None is 1, or on this machine an even share where ``workers`` or GPUs say how many
-            tasks there are at once, but not more than ``OMP_NUM_THREADS``.
-        gpus: GPUs of a task, or a part of one; None is 1 where there are any.
+        workers: Number of tasks at once; None for as many as there is room for.
+        address: Address of a Ray cluster; None starts Ray on this machine.
+        cpus: CPUs of each task. None is 1. On this machine, if ``workers`` or the GPUs limit the number of tasks, None
+            is an even share, but at most ``OMP_NUM_THREADS``.
+        gpus: GPUs of each task, or a fraction of one; None is 1 if there are any.
 
     Raises:
         SettingError: If Ray cannot be joined or started.
@@ -77,27 +77,29 @@ def connect_with_share(
 
 
 def _tasks_on_gpus(gpus: float | None) -> int:
-    """Tasks that this machine's GPUs are enough for at once; 0 where they need none."""
+    """Return how many tasks this machine's GPUs can run at once; 0 if tasks need no GPU."""
     return 0 if gpus == 0 else int(torch.cuda.device_count() // (gpus or 1))
 
 
 def machines() -> list[dict[str, float]]:
-    """What each machine of the cluster has of each resource."""
+    """Return the resources of each machine in the cluster."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def room(wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run", task: str = "a run") -> int:
-    """Tasks that the cluster can make at once, each on one machine; Ray would wait for ever for others.
+def count_parallel_tasks(
+    wanted: dict[str, float], options: str = "--cpus-per-run, --gpus-per-run", task: str = "a run"
+) -> int:
+    """Return how many tasks the cluster can run at once, each on one machine; Ray would wait forever for others.
 
     Args:
-        wanted: Resource -> what a task needs of it.
-        options: Where the user says so.
-        task: What a task is called.
+        wanted: Resource -> amount that a task needs.
+        options: Options with which the user sets it.
+        task: Name of a task in the message.
 
     Raises:
-        SettingError: If it cannot make any.
+        SettingError: If no machine can run a task.
     """
     kinds = [kind for kind in wanted if wanted[kind] > 0]
     tasks = sum(min((int(has.get(kind, 0) // wanted[kind]) for kind in kinds), default=1) for has in machines())

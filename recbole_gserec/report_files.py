@@ -1,4 +1,4 @@
-"""The files of reports: whole or not at all, and the same bytes for the same content."""
+"""Writes the files of reports atomically, with the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text."""
+    """Write a text file."""
     with written_aside(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table with fewer digits than its numbers have: the last ones depend on the processor."""
+    """Write a table with rounded numbers, because their last digits depend on the CPU."""
     with written_aside(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.10g", encoding="utf-8", lineterminator="\n")
 

@@ -1,9 +1,9 @@
-"""A training that was killed goes on from its last stored epoch, to the numbers of one that was not.
+"""Resumes a killed training from its last stored epoch, with the same results as an uninterrupted one.
 
-RecBole's own checkpoints hold the weights of the best epoch and not what the next epochs depend on besides: the random
-states, all optimisers and schedules of learning rates, the number of epochs without a better result, and what a model
-counts or collects. Gradient scaling (``enable_scaler``) begins anew in each epoch, as RecBole has it, and leaves
-nothing to keep.
+RecBole's own checkpoints contain the weights of the best epoch, but not everything that the next epochs depend on:
+random states, all optimisers and learning rate schedules, the number of epochs without improvement, and what a model
+counts or collects. Gradient scaling (``enable_scaler``) starts again in each epoch, as in RecBole, so it needs no
+stored state.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ else:
 
 
 class ResumableTraining(_Trainer):
-    """Goes before a trainer class of RecBole; changes no number.
+    """Mixin that comes before a RecBole trainer class; it does not change results.
 
-    A training is resumed where the file of its state is whole, was written by the same ``made_by``, and lies beside the
-    checkpoint of the best epoch; otherwise it starts from the beginning. The file stays when training is over: remove
-    it when the results are safe.
+    A training is resumed if the file of its state is complete, was written with the same ``training_identity``, and is
+    next to the checkpoint of the best epoch. Otherwise it starts from the beginning. The file stays after the training:
+    remove it when the results are stored.
 
     Attributes:
-        state_file: Where to keep the state; None keeps none.
-        made_by: All that the numbers depend on, as JSON can hold it: settings, data, versions.
-        save_every_s: Least seconds between two stored epochs; 0 stores all.
-        resumed_epochs: Epochs that were not trained again; 0 for a training from the beginning.
+        state_file: Where to store the state; None stores nothing.
+        training_identity: Everything that the results depend on, as JSON values: settings, data, versions.
+        save_every_s: Minimum number of seconds between two stored epochs; 0 stores all.
+        resumed_epochs: Number of epochs that were not trained again; 0 for a training from the beginning.
     """
 
     state_file: Path | None = None
-    made_by: Mapping[str, Any] | None = None
+    training_identity: Mapping[str, Any] | None = None
     save_every_s: float = 60.0
     resumed_epochs = 0
     start_epoch: int
@@ -69,16 +69,16 @@ class ResumableTraining(_Trainer):
         show_progress: bool = False,
         callback_fn: Callable[[int, float], Any] | None = None,
     ) -> tuple[float, Any]:
-        """RecBole's, from the stored epoch on."""
+        """Train as RecBole does, from the stored epoch on."""
         run = {"verbose": verbose, "saved": saved, "show_progress": show_progress}
         if self.state_file is None or not saved or not valid_data:
             return super().fit(train_data, valid_data, callback_fn=callback_fn, **run)
         self._unsaved = UnsavedState(self.model)
         if self._restore(train_data):
             self.resumed_epochs = self.start_epoch
-            self.logger.info(f"Going on after epoch {self.start_epoch - 1} of an interrupted training")
+            self.logger.info(f"Resuming an interrupted training after epoch {self.start_epoch - 1}")
             if self._is_over(self.start_epoch - 1):
-                # Without an epoch to train RecBole would save the last weights in the place of the best.
+                # Without an epoch to train, RecBole would save the last weights instead of the best.
                 self.start_epoch, run["saved"] = self.epochs, False
         stored_at = monotonic()
 
@@ -93,13 +93,13 @@ class ResumableTraining(_Trainer):
         return super().fit(train_data, valid_data, callback_fn=after_epoch, **run)
 
     def store(self, train_data: Any, epoch: int) -> None:
-        """Write the state after an epoch, whole or not at all."""
+        """Write the state after an epoch, atomically."""
         result = self.best_valid_result
         unsaved = self._unsaved.changed()
         others = portable_other_parameter(self.model)
         state = {
             "format": FORMAT,
-            "made_by": dict(self.made_by or {}),
+            "made_by": dict(self.training_identity or {}),
             "epoch": epoch,
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -111,31 +111,31 @@ class ResumableTraining(_Trainer):
             "schedulers": {name: scheduler.state_dict() for name, scheduler in self.schedulers().items()},
             "random": global_states(),
             "own_random": own_states(train_data, self.model),
-            "noted": self.noted(),
+            "noted": self.extra_state(),
         }
         torch_files.save(state, not_none(self.state_file))
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """All optimisers by the names of their attributes, each once."""
+        """Return all optimisers by the names of their attributes, each once."""
         found = {name: value for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
-        # A trainer with several has RecBole's ``optimizer`` stand for one of them after the other.
+        # A trainer with several optimisers sets RecBole's ``optimizer`` to one after the other.
         if any(found["optimizer"] is value for name, value in found.items() if name != "optimizer"):
             del found["optimizer"]
         return found
 
     def schedulers(self) -> dict[str, LRScheduler]:
-        """All schedules of learning rates by the names of their attributes."""
+        """Return all learning rate schedules by the names of their attributes."""
         return {name: value for name, value in vars(self).items() if isinstance(value, LRScheduler)}
 
-    def noted(self) -> dict[str, Any]:
-        """What else a trainer wants to remember, as plain data."""
+    def extra_state(self) -> dict[str, Any]:
+        """Return what else a trainer needs to resume, as plain data."""
         return {}
 
-    def take_noted(self, noted: dict[str, Any]) -> None:
-        """Take back what :meth:`noted` returned."""
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`extra_state` returned."""
 
     def _restore(self, train_data: Any) -> bool:
-        state = read_state(not_none(self.state_file), self.made_by)
+        state = read_state(not_none(self.state_file), self.training_identity)
         if state is None or not Path(self.saved_model_file).is_file():
             return False
         try:
@@ -152,7 +152,7 @@ class ResumableTraining(_Trainer):
             getattr(self, name).load_state_dict(scheduler_state)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
-        self.take_noted(state["noted"])
+        self.restore_extra_state(state["noted"])
         set_own_states(state["own_random"], train_data, self.model)
         set_global_states(state["random"])
         return True
@@ -162,30 +162,30 @@ class ResumableTraining(_Trainer):
 
 
 def is_resumable(trainer_class: type[Trainer]) -> bool:
-    """Whether all of a training is RecBole's plain loop over epochs, of which every state is known."""
+    """Return whether training is RecBole's plain loop over epochs, whose complete state is known."""
     return inspect.getattr_static(trainer_class, "fit") is Trainer.fit
 
 
 def resumable(trainer_class: type, kind: type[ResumableTraining] = ResumableTraining) -> type:
-    """A trainer class with a :class:`ResumableTraining` before it; the class itself if that is not possible."""
+    """Return a trainer class with :class:`ResumableTraining` before it, or the class itself if that is impossible."""
     if not is_resumable(trainer_class):
         return trainer_class
     return type(f"Resumable{trainer_class.__name__}", (kind, trainer_class), {})
 
 
-def read_state(path: Path, made_by: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A stored state; None where there is none, or one that is damaged or of another training."""
+def read_state(path: Path, training_identity: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a stored state; None if it is missing, damaged or of another training."""
     try:
         state = torch_files.load(path, _ANEW)
     except FileNotFoundError:
         return None
-    except Exception:  # Damaged bytes make torch raise almost anything.
+    except Exception:  # Damaged bytes can raise almost any error in torch.
         logger.warning(f"{path} is damaged. {_ANEW}")
         return None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        logger.warning(f"{path} is of another version, or no stored training. {_ANEW}")
+        logger.warning(f"{path} comes from another version, or is not a stored training. {_ANEW}")
         return None
-    if state["made_by"] != dict(made_by or {}):
-        logger.warning(f"{path} is of a training with other settings, data or versions: this one starts anew")
+    if state["made_by"] != dict(training_identity or {}):
+        logger.warning(f"{path} belongs to a training with other settings, data or versions: this one starts again")
         return None
     return state

@@ -1,7 +1,7 @@
-"""What is found out about a run before its settings are logged and its data is read.
+"""Checks a run before its settings are logged and its data is read.
 
-RecBole logs its settings first, some two hundred lines, and meets a missing dataset, column or folder afterwards, in
-the words of its libraries; that there is no GPU it does not say at all.
+RecBole first logs some two hundred lines of settings. Only then does it report a missing dataset, column or folder,
+with messages of its libraries. It does not report a missing GPU at all.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _OF_GPUS = ("gpu_id", "use_gpu", "enable_amp", "enable_scaler")
 
 
 def begin_run(config: Config) -> None:
-    """RecBole's ``init_logger``, the first thing that a run does with its settings, with checks before it.
+    """Replace RecBole's ``init_logger``, which a run calls first with its settings, and check the run before.
 
     Args:
-        config: RecBole's settings. ``use_gpu`` becomes False where there is no GPU to use.
+        config: RecBole's settings. ``use_gpu`` becomes False if there is no usable GPU.
 
     Raises:
         GSERecError: See :func:`check_run`.
     """
-    # Settings of a checkpoint have it. They are those of a run that was, and nothing is written for them.
+    # Settings of a checkpoint have this. They belong to an earlier run, and nothing is written for them.
     if "dataset_files" not in vars(config):
         check_run(config)
-    # By its module, where it may have been replaced since this one was imported.
+    # Through its module, because it may have been replaced since this one was imported.
     recbole.utils.init_logger(config)
     warn_without_gpu(config)
 
@@ -57,12 +57,12 @@ def check_run(config: Config) -> None:
 
     Raises:
         DataError: If the dataset, or a file or column that the model reads, is missing.
-        SettingError: If settings leave out such a column, or name a folder that cannot be written to.
+        SettingError: If settings leave out such a column, or name a folder that is not writable.
     """
-    # RecBole has put the dataset's own name at the end.
+    # RecBole has appended the dataset's own name.
     folder = Path(config["data_path"])
     check_dataset(folder.parent, config["dataset"], config["benchmark_filename"])
-    # One that is not there yet is made, or downloaded, when it is read.
+    # A missing dataset is created or downloaded when it is read.
     if folder.is_dir():
         _check_files(config)
         _check_columns(config)
@@ -72,13 +72,13 @@ def check_run(config: Config) -> None:
 
 
 def check_negatives_left(datasets: Sequence[Dataset]) -> None:
-    """Refuse users who interacted with all items: there is none that could be drawn for them as a negative.
+    """Refuse users who interacted with all items, because no negatives can be drawn for them.
 
     Args:
         datasets: The parts of a split.
 
     Raises:
-        SettingError: Naming one of them.
+        SettingError: With one of them.
     """
     whole = datasets[0]
     uid, iid, n_items = whole.uid_field, whole.iid_field, whole.item_num - 1
@@ -95,26 +95,26 @@ def check_negatives_left(datasets: Sequence[Dataset]) -> None:
 
 
 def check_writable(folder: str | Path, remedy: str) -> None:
-    """Refuse a folder that cannot be made, or not be written to.
+    """Refuse a folder that cannot be created or is not writable.
 
     Args:
-        folder: The folder, which need not be there yet.
-        remedy: What the user can do.
+        folder: The folder, which may be missing.
+        remedy: Advice on what the user can do.
 
     Raises:
-        SettingError: Naming it in full.
+        SettingError: With the full path.
     """
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
-        what = "is a file, and no folder" if there == folder else f"cannot be made, because {there} is a file"
+        what = "is a file, not a folder" if there == folder else f"cannot be made, because {there} is a file"
         raise SettingError(f"{folder}: {what}; {remedy}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingError(f"{folder}: no permission to write there; {remedy}")
 
 
 def _check_files(config: Config) -> None:
-    """Refuse a missing file that one of RecBole's models reads besides ``.inter``; ours say so themselves."""
+    """Refuse a missing file that one of RecBole's models reads besides ``.inter``; our models check this themselves."""
     if model_settings(config["model"]):
         return
     is_of_knowledge = config["MODEL_TYPE"] == ModelType.KNOWLEDGE
@@ -122,12 +122,12 @@ def _check_files(config: Config) -> None:
         path = dataset_path(config, suffix)
         if not path.is_file():
             why = "a knowledge graph" if is_of_knowledge else "additional_feat_suffix"
-            remedy = "Put it there in the form that RecBole's manual tells (atomic files), or choose another model."
+            remedy = "Put it there as one of RecBole's atomic files, or choose another model."
             raise DataError(path.absolute(), f"file not found; {config['model']} reads it ({why})", remedy)
 
 
 def _check_columns(config: Config) -> None:
-    """Refuse settings, or files, without the columns that every run reads, or that a setting of the model names."""
+    """Refuse missing columns that every run reads, or that a setting of the model names."""
     if not isinstance(config["load_col"] or {}, Mapping):
         form = "{inter: [user_id, item_id, timestamp]}"
         raise SettingError(f"load_col is {config['load_col']!r}; it takes lists of columns by file, such as {form}")
@@ -138,7 +138,7 @@ def _check_columns(config: Config) -> None:
     for name in names:
         if config[name]:
             _check_column(config, "inter", header, config[name], name)
-    # Files of settings serve several models: what this one does not read need not be there.
+    # Config files serve several models: what this model does not read may be missing.
     for name in listed_settings(config["model"]).intersection(_FEATURES):
         given = config[name] or []
         for column in [given] if isinstance(given, str) else given:
@@ -152,8 +152,8 @@ def _check_pretraining(config: Config) -> None:
     stage, epochs, step = (config[name] for name in ("train_stage", "pretrain_epochs", "save_step"))
     if str(stage).endswith("pretrain") and epochs and step and epochs < step:
         raise SettingError(
-            f"pretrain_epochs is {epochs}, and {config['model']} saves what it has learnt every {step} epochs "
-            f"(save_step): nothing would be left of it. Set save_step to {epochs} or less"
+            f"pretrain_epochs is {epochs}, and {config['model']} saves its weights only every {step} epochs "
+            f"(save_step): nothing would be saved. Set save_step to {epochs} or less"
         )
 
 
@@ -186,17 +186,17 @@ def _check_column(config: Config, suffix: str, header: list[str], column: str, s
 
 
 def _loaded(config: Config, suffix: str, header: list[str]) -> list[str]:
-    """Columns of a file that RecBole loads."""
+    """Return the columns of a file that RecBole loads."""
     load, unload = config["load_col"], (config["unload_col"] or {}).get(suffix) or ()
     named = header if load is None else load.get(suffix, [])
     return [name for name in (header if named == "*" else named or ()) if name not in unload]
 
 
 def warn_without_gpu(config: Config) -> None:
-    """Warn of settings that ask for a GPU where there is none; the settings then say that none is used."""
+    """Warn about settings that request a GPU if there is none, and set them to use none."""
     if config["device"].type != "cpu":
         return
-    # As RecBole writes them: a list of numbers is a text.
+    # In RecBole's form: a list of numbers is a text.
     given = {name: config[name] for name in _OF_GPUS if name in config.external_config_dict}
     asked = [
         f"{name}={value}" for name, value in given.items() if value is not None and value is not False and value != ""
@@ -204,4 +204,4 @@ def warn_without_gpu(config: Config) -> None:
     config["use_gpu"] = False
     if asked:
         half = ", in bfloat16 because of enable_amp" if given.get("enable_amp") else ""
-        getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the processor{half}")
+        getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the CPU{half}")

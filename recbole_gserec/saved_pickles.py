@@ -1,7 +1,7 @@
-"""Keeping RecBole from pickles that nobody asked it to read, and from those that somebody else made.
+"""Keeps RecBole from reading pickles that nobody requested or that somebody else made.
 
-A pickle can run code when it is read. RecBole's saved datasets and dataloaders therefore end with a seal, made with a
-key that lies in the user's own folder, and one without the right seal is not read. RecBole itself reads both.
+A pickle can run code when it is read. Therefore RecBole's saved datasets and dataloaders end with a seal, made with a
+key in the user's own folder. Files without a valid seal are not read here, but RecBole alone can read them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from recbole_gserec.errors import DataError
 
-# No file can have this name, whatever there is on the disk.
+# No file on any disk can have this name.
 NO_FILE = os.path.join(os.devnull, "none")
 
 _MARK = b"\nsealed by recbole-gserec: "
@@ -28,11 +28,11 @@ _KEY_LENGTH = _SEAL_LENGTH = 32
 
 
 class UnsealedPickleError(Exception):
-    """A pickle was damaged, or is somebody else's."""
+    """A pickle is damaged or was made by somebody else."""
 
 
 def dump(content: Any, file: BinaryIO) -> None:
-    """Pickle something into a file, and seal it: this user can read it again."""
+    """Pickle an object into a file and seal it, so that this user can read it again."""
     pickled = pickle.dumps(content)
     file.write(pickled)
     key = _key() or _new_key()
@@ -41,10 +41,10 @@ def dump(content: Any, file: BinaryIO) -> None:
 
 
 def load(file: BinaryIO) -> Any:
-    """Read what :func:`dump` has written for the same user.
+    """Load a file that :func:`dump` wrote for the same user.
 
     Raises:
-        UnsealedPickleError: If the file is another one; nothing of it is unpickled.
+        UnsealedPickleError: If it is another file; nothing of it is unpickled.
     """
     content = file.read()
     pickled, rest = content[: -len(_MARK) - _SEAL_LENGTH], content[-len(_MARK) - _SEAL_LENGTH :]
@@ -55,15 +55,15 @@ def load(file: BinaryIO) -> Any:
 
 
 def only_when_asked(load: Callable[[Any], Any], save: str, path: str) -> Callable[[Any], Any]:
-    """A function of RecBole's that reads a pickle beside the checkpoints only for who saves there or names a file.
+    """Let RecBole read a pickle next to the checkpoints only if the user saves such files or names this one.
 
-    One that is damaged, or that another user or another machine made, is made anew instead; where it was named, it is
-    an error.
+    If the pickle is damaged or from another user or machine, its content is made again. If the user named it, it is an
+    error.
 
     Args:
-        load: Takes a Config; reads the file that the setting ``path`` names, by default one beside the checkpoints.
-        save: Setting by which such files are written.
-        path: Setting that names one.
+        load: Takes a Config and reads the file in the setting ``path``, by default one next to the checkpoints.
+        save: Setting that saves such files.
+        path: Setting that names such a file.
     """
 
     def load_none(config: Any) -> Any:
@@ -83,8 +83,10 @@ def only_when_asked(load: Callable[[Any], Any], save: str, path: str) -> Callabl
             except UnsealedPickleError as error:
                 problem = "not read: it is damaged, or was not saved by you on this machine, and a pickle can run code"
                 if named:
-                    raise DataError(named, problem, f"Leave {path} out: what it holds is then made anew.") from error
-                getLogger().warning(f"{folder}: the pickled {save.removeprefix('save_')} there is {problem}. Made anew")
+                    raise DataError(named, problem, f"Leave {path} out: its content is then made again.") from error
+                getLogger().warning(
+                    f"{folder}: the pickled {save.removeprefix('save_')} there is {problem}. Made again"
+                )
                 return load_none(config)
         if not any(Path(folder).glob(f"{glob.escape(str(config['dataset']))}-*.pth")):
             return load(config)
@@ -102,14 +104,14 @@ def _seal(key: bytes, pickled: bytes) -> bytes:
 
 
 def _key_file() -> Path:
-    """Where the user's key is: in no folder that datasets, checkpoints or settings are exchanged in."""
+    """Return the path of the user's key, outside of folders that are shared with others."""
     given = os.environ.get("XDG_DATA_HOME", "")
     folder = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
     return folder / "recbole-gserec" / "pickles.key"
 
 
 def _key() -> bytes | None:
-    """The key; None where there is none."""
+    """Return the key; None if there is none."""
     try:
         key = _key_file().read_bytes()
     except (OSError, RuntimeError):
@@ -118,11 +120,11 @@ def _key() -> bytes | None:
 
 
 def _new_key() -> bytes | None:
-    """A new key, kept; that of another process if it is faster; None where the user has no folder."""
+    """Create and store a key, or return that of a faster process; None if the user has no folder."""
     try:
         file = _key_file()
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Readable for this user alone, and never seen half written.
+        # Only this user can read it, and it never appears incomplete.
         handle, temporary = tempfile.mkstemp(dir=file.parent)
         try:
             with open(handle, "wb") as opened:

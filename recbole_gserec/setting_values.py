@@ -1,6 +1,6 @@
-"""The check that a setting's value is one that our models can work with.
+"""Checks that the values of settings work for our models.
 
-Most kinds follow from the defaults in the YAML files, and those of the offline stage from its own settings.
+Most types follow from the defaults in the YAML files, and those of the offline stage from its own settings.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _LONGEST_VALUE = 200
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
-# Whole numbers that must not be 0.
+# Whole numbers above 0.
 _COUNTS = """
     embedding_size n_heads inner_size train_batch_size eval_batch_size MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH
     MAX_CLICK_LIST_LENGTH hidden_size max_tokens session_length n_align_negatives expert_size
     n_specific_experts n_windows
 """.split()
 
-# RecBole takes these in several forms. The evaluation has a check of its own.
+# RecBole accepts several forms of these. The evaluation has its own check.
 _OF_RECBOLE = "load_col metrics topk additional_feat_suffix".split()
 
 _OF_PLATEAUS = ("factor", "patience", "threshold", "cooldown", "min_lr")
@@ -44,16 +44,16 @@ _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 def check_values(given: Mapping[str, Any], model: str) -> None:
     """Refuse values that a model cannot work with.
 
-    These are the settings of the protocol, those of RecBole that every run reads, the model's, and for ours those of
-    the offline stage. Of the own settings of RecBole's models and of registered ones only the kind is known: a number,
-    True or False, a list or a dict.
+    This covers the settings of the protocol, RecBole's settings that every run reads, and the model's settings, with
+    those of the offline stage for our models. For the own settings of RecBole's and registered models, only the type is
+    known: a number, True or False, a list or a dict.
 
     Args:
-        given: Settings.
+        given: The requested settings.
         model: The model's name.
 
     Raises:
-        SettingError: Naming the setting and what it takes.
+        SettingError: With the setting and its allowed values.
     """
     ours = model_settings(model)
     offline = _offline_readers() if ours else {}
@@ -61,7 +61,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     if ours and model not in registered_models():
         defaults, of_others = {**shared, **ours}, set[str]()
     else:
-        # What RecBole and the protocol know is judged by their defaults, however a file writes its own: 0 or 0.0.
+        # Settings of RecBole and the protocol are checked by their own defaults, whether a file writes 0 or 0.0.
         own = ours or _defaults_of_recbole(model)
         shared = {name: default for name, default in shared.items() if default is not None}
         defaults, of_others = {**own, **shared}, own.keys() - shared.keys()
@@ -89,7 +89,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
 
 
 def _wanted_kind(value: Any, default: Any) -> str | None:
-    """What a setting takes, judged by its default's kind; None where the value is such."""
+    """Describe what a setting allows, by its default's type; None if the value is valid."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "True or False"
     if is_number(default):
@@ -100,7 +100,7 @@ def _wanted_kind(value: Any, default: Any) -> str | None:
 
 
 def _wanted(name: str, value: Any, default: Any) -> str | None:
-    """What a setting takes, judged by its default and its name; None where the value is such."""
+    """Describe what a setting allows, by its default and its name; None if the value is valid."""
     if isinstance(default, bool):
         return _wanted_kind(value, default)
     if isinstance(default, int):
@@ -125,29 +125,29 @@ def _is_whole(value: Any, smallest: int | None = None) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether a value is a number, and neither endless nor none: ``1e400`` and ``.nan`` are read as such."""
+    """Return whether a value is a finite number: ``1e400`` and ``.nan`` are read as numbers too."""
     return is_number(value) and (isinstance(value, Integral) or isfinite(value))
 
 
 @cache
 def _recbole_defaults() -> dict[str, Any]:
-    """RecBole's defaults for all models."""
+    """Return RecBole's defaults for all models."""
     path = Path(recbole.__file__).parent / "properties" / "overall.yaml"
     return read_yaml(path.read_text(encoding="utf-8"))
 
 
 @cache
 def _defaults_of_recbole(model: str) -> dict[str, Any]:
-    """RecBole's defaults for one of its models, where these tell what a setting takes."""
+    """Return RecBole's defaults for one of its models, if they show what a setting allows."""
     path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
     content = read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
-    # Where RecBole has 0 for none, or a list of one, it takes other kinds too.
+    # If RecBole's default is 0 for "none", or a list of one, it also accepts other types.
     return {name: value for name, value in (content or {}).items() if is_number(value)}
 
 
 def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:
-    """The readers of the offline stage's own settings, and what they say they take."""
-    # Imported here: what lies below the command line's help knows nothing of the stage.
+    """Return the readers of the offline stage's settings, with a description of what they allow."""
+    # Imported here, because the command line's help must not load the offline stage.
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
     return {field.name: (field.metadata["read"], field.metadata["allowed"]) for field in fields(PreprocessSettings)}
@@ -155,7 +155,7 @@ def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:
 
 def _wanted_offline(value: Any, read: Callable[[Any], Any], allowed: str) -> str | None:
     if value is None:
-        return None  # Stands for the default.
+        return None  # Means the default.
     try:
         read(value)
     except (ValueError, TypeError):
@@ -171,12 +171,13 @@ def _seed(value: Any) -> str | None:
 
 
 def _whole(value: Any) -> str | None:
-    # RecBole: no evaluation below an eval_step of 1; a stopping_step below 0 ends at the first step that is no better.
+    # RecBole: an eval_step below 1 means no evaluation; a stopping_step below 0 stops at the first epoch without
+    # improvement.
     return None if _is_whole(value) else "a whole number"
 
 
 def _loss_decimal_place(value: Any) -> str | None:
-    # RecBole: 4 where there is none.
+    # RecBole uses 4 if there is none.
     return None if value is None or _is_whole(value, 0) else "nothing, or a whole number of at least 0"
 
 
@@ -186,7 +187,7 @@ def _learner(value: Any) -> str | None:
 
 
 def _learner_of_recbole(value: Any) -> str | None:
-    """RecBole takes Adam, with a warning, for a name that it does not know."""
+    """RecBole uses Adam, with a warning, for an unknown name."""
     return None if isinstance(value, str) else "the name of an optimiser, such as 'adam'"
 
 
@@ -195,7 +196,7 @@ def _text(value: Any) -> str | None:
 
 
 def _folder(value: Any) -> str | None:
-    """Programs give paths too."""
+    """Programs may also pass paths."""
     return None if isinstance(value, os.PathLike) else _text(value)
 
 
@@ -215,7 +216,7 @@ def _reduce_lr_on_plateau(value: Any) -> str | None:
         whole = name in ("patience", "cooldown")
         if not (_is_whole(part, 0) if whole else _is_finite(part) and part >= 0):
             return f"a {name} that is a {'whole ' * whole}number of at least 0"
-    # PyTorch takes no factor that would not lower the rate; 0 would end the training without a word.
+    # PyTorch refuses a factor that would not lower the rate; 0 would end the training without a message.
     return None if 0 < value.get("factor", 0.1) < 1 else "a factor above 0 and below 1"
 
 
@@ -239,7 +240,7 @@ def _train_neg_sample_args(value: Any) -> str | None:
 
 
 def _train_neg_sample_args_or_none(value: Any) -> str | None:
-    """The same where RecBole's own loaders draw negatives: they are told so where a loss takes none."""
+    """Also allow "none", which tells RecBole's own loaders that a loss needs no negatives."""
     return None if value is None else _train_neg_sample_args(value)
 
 
@@ -265,7 +266,7 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
 
 
 def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None:
-    """Raise SettingError unless the attention heads share the vectors' size evenly."""
+    """Raise SettingError unless the size of the vectors is a multiple of the number of attention heads."""
     if config[size] % config["n_heads"]:
         raise SettingError(f"{size} {config[size]} is not a multiple of n_heads {config['n_heads']}")
 
@@ -277,12 +278,12 @@ def check_positive(config: Mapping[str, Any], name: str) -> None:
 
 
 def check_some_layers(config: Mapping[str, Any]) -> None:
-    """Raise SettingError where there are no ``n_layers``."""
+    """Raise SettingError if ``n_layers`` is below 1."""
     if config["n_layers"] < 1:
         raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
 
 
 def check_negatives(config: Mapping[str, Any], loss: str) -> None:
-    """Raise SettingError where a loss has no negatives."""
+    """Raise SettingError if a loss has no negatives."""
     if config["train_neg_sample_args"]["distribution"] == "none":
         raise SettingError(f"train_neg_sample_args: the {loss} loss takes negatives; set distribution and sample_num")

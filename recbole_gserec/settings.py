@@ -1,4 +1,4 @@
-"""Default settings by model and dataset, and the check that every setting given is one that somebody reads."""
+"""Default settings by model and dataset, and the check that every requested setting is known."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ from recbole_gserec.yaml_values import read_yaml
 DEFAULT_DATASET = ML_100K
 _MOST_TOLD = 20
 _LOWER_FILES = ("LightGBM", "XGBoost")
-"""Models whose files RecBole names in lower case."""
+"""Models whose files have lower-case names in RecBole."""
 _MOST_NAMED = 3
-"""Models that a message names one by one."""
+"""Maximum number of models that a message lists."""
 
-# Settings that RecBole or its launcher reads and none of its YAML files has; the last three are those of a transform.
+# Settings that RecBole or its launcher reads but no YAML file of RecBole contains; the last three belong to a
+# transform.
 _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
     double_tower numerical_features discretization encoding valid_metric_bigger tail_ratio wandb_project
@@ -45,34 +46,34 @@ _UNLISTED = """
 _UNLISTED_OF_MODELS = """
     loss_type neg_sampling training_neg_sample_num reg_weight train_rec_step train_kg_step
 """.split()
-# What RecBole's models read besides the settings in their files.
+# Settings that RecBole's models read but their files do not contain.
 _UNLISTED_BY_MODEL = {"FEARec": {"tau", "contrast", "sim", "use_filter"}, "HRM": {"reg_weight"}}
 _OF_ALL_LOSSES = {"loss_type", "neg_sampling", "training_neg_sample_num"}
-"""Settings of RecBole's models that its Config looks at, whatever the model."""
+"""Settings of RecBole's models that its Config reads for every model."""
 
 
 def has_searches(folder: str | Path, dataset: str) -> bool:
-    """Whether a dataset is search-extended: it has a ``.search`` file, or is the default one, perhaps not made yet.
+    """Return whether a dataset has a ``.search`` file, or is the default one, which may not exist yet.
 
     Args:
         folder: The dataset's own folder.
-        dataset: Its name.
+        dataset: Name of the dataset.
     """
     return dataset == DEFAULT_DATASET or (Path(folder) / f"{dataset}.search").is_file()
 
 
 def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: bool) -> dict[str, Any]:
-    """Defaults that go on top of RecBole's.
+    """Return the defaults that override RecBole's.
 
     Args:
-        model: The model's name.
-        dataset: The dataset's name.
-        data_path: Folder of all datasets.
+        model: Name of the model.
+        dataset: Name of the dataset.
+        data_path: Parent folder of all datasets.
         is_sequential: Whether the model is one of RecBole's sequential models.
 
     Returns:
-        Settings. On a dataset without searches those of the protocol are among them for search-aware models alone, and
-        there are none for RecBole's own models.
+        Settings. On a dataset without searches, those of the protocol apply only to search-aware models, and RecBole's
+        own models have none.
     """
     settings = model_settings(model)
     if is_search_aware(model) or has_searches(Path(data_path) / dataset, dataset):
@@ -83,9 +84,9 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
 
 
 def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:
-    """Those of a dataset's default settings that a model reads: few read those of the offline stage.
+    """Return those default settings of a dataset that a model reads; few models read the offline stage's.
 
-    A model with a penalty of its own, ``reg_weight``, is not given that of the others besides.
+    A model with its own penalty, ``reg_weight``, does not also get the general one.
     """
     left_out = {"weight_decay"} if "reg_weight" in {*model_settings(model), *_settings_of_recbole(model)} else set()
     known = known_settings(model) - left_out
@@ -93,31 +94,31 @@ def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:
 
 
 def known_settings(model: str) -> frozenset[str]:
-    """Names of all settings that RecBole, this package or the model reads."""
+    """Return the names of all settings that RecBole, this package or the model reads."""
     return _settings_of_all() | _settings_of_models() | set(model_settings(model)) | set(protocol_settings())
 
 
 def read_settings(model: str) -> frozenset[str]:
-    """Those of them that this model reads, as far as that is known: of ours it is."""
+    """Return the known settings that this model reads, as far as that is known; for our models it is."""
     return known_settings(model) - _unread_settings(model)
 
 
 def _unread_settings(model: str) -> frozenset[str]:
-    """Settings of RecBole's models that are none of a model of ours."""
+    """Return the settings of RecBole's models that a model of ours does not read."""
     ours = model_settings(model)
     return _settings_of_models() - ours.keys() - protocol_settings().keys() if ours else frozenset()
 
 
 @cache
 def _settings_of_recbole(model: str) -> frozenset[str]:
-    """Names in RecBole's own file about a model; none where it has no such file."""
+    """Return the names in RecBole's file of a model; none if there is no such file."""
     file = model.lower() if model in _LOWER_FILES else model
     return frozenset(_names_in_files(f"model/{file}.yaml"))
 
 
 @cache
 def _settings_of_all() -> frozenset[str]:
-    """Settings of RecBole that are not those of some models."""
+    """Return RecBole's settings that do not belong to some models only."""
     lists = (getattr(argument_list, name) for name in dir(argument_list) if name.endswith("_arguments"))
     of_any_model = _names_in_files("model").intersection(chain(*lists))
     files = map(_names_in_files, ("*.yaml", "dataset", "quick_start_config"))
@@ -126,55 +127,55 @@ def _settings_of_all() -> frozenset[str]:
 
 @cache
 def _settings_of_models() -> frozenset[str]:
-    """Settings that some of RecBole's models read."""
+    """Return the settings that some of RecBole's models read."""
     return frozenset(_names_in_files("model")).union(_UNLISTED_OF_MODELS) - _settings_of_all()
 
 
 def _names_in_files(pattern: str) -> set[str]:
-    """Names of the settings in files of RecBole."""
+    """Return the names of the settings in files of RecBole."""
     found = (Path(recbole.__file__).parent / "properties").glob(pattern)
     files = [file for path in found for file in (path.rglob("*.yaml") if path.is_dir() else [path])]
-    files = [file for file in files if not file.name.endswith("url.yaml")]  # They name datasets.
-    # RecBole reads these files with a full loader; the names of the settings are all that is wanted here.
+    files = [file for file in files if not file.name.endswith("url.yaml")]  # They contain names of datasets.
+    # RecBole reads these files with a full YAML loader; here, only the names of the settings are needed.
     contents = [read_yaml(file.read_text(encoding="utf-8")) for file in files]
     return {name for content in contents if isinstance(content, dict) for name in content}
 
 
 def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
-    """Refuse a setting that nothing reads, most often a typing error.
+    """Refuse an unknown setting, which is usually a typing error.
 
-    For RecBole's own models and users' of its kind, which may read settings of their own, it is only warned of. Of a
-    setting that another model reads, :func:`warn_of_unread` tells.
+    For RecBole's own models and users' models of its kind, which may read further settings, this only warns.
+    :func:`warn_of_unread` covers settings that other models read.
 
     Args:
-        given: Names of settings.
-        model: The model's name.
-        lenient: Names that are only warned of.
+        given: Names of the requested settings.
+        model: Name of the model.
+        lenient: Names for which this only warns.
 
     Raises:
-        SettingError: With the nearest known name.
+        SettingError: With the most similar known name.
     """
     ours, known = model_settings(model), known_settings(model)
     of_others = settings_of_others(model)
     unknown = [name for name in given if name not in known and name not in of_others]
     refused = [name for name in unknown if ours and name not in lenient]
-    told = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
+    problems = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
     if refused:
-        raise told[0]
-    for error in told:
+        raise problems[0]
+    for error in problems:
         getLogger().warning(str(error))
-    if len(unknown) > len(told):
-        getLogger().warning(f"{len(unknown) - len(told):,} more settings are unknown")
+    if len(unknown) > len(problems):
+        getLogger().warning(f"{len(unknown) - len(problems):,} more settings are unknown")
 
 
 def warn_of_unread(given: Iterable[str], model: str) -> None:
-    """Warn of settings that other models read and this one does not: files of settings serve several models."""
+    """Warn about settings that only other models read, because config files may serve several models."""
     for name in sorted(set(given) & settings_of_others(model)):
         getLogger().warning(unread(name, model))
 
 
 def unread(name: str, model: str) -> str:
-    """What to tell of a setting that a model does not read, and others do."""
+    """Describe a setting that other models read and this one does not."""
     readers = models_reading(name)
     whose = f"a setting of {', '.join(readers)}" if len(readers) <= _MOST_NAMED else "a setting of other models"
     why = "it has no default for it" if model in registered_models() else "it changes nothing"
@@ -182,9 +183,9 @@ def unread(name: str, model: str) -> str:
 
 
 def settings_of_others(model: str) -> set[str]:
-    """Settings that some model reads and this one does not."""
+    """Return the settings that some model reads and this one does not."""
     if model not in known_models():
-        # One of RecBole's kind that nothing is known of.
+        # A model of RecBole's kind without known settings.
         return set()
     own = {*model_settings(model), *_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
     if not model_settings(model):
@@ -194,17 +195,17 @@ def settings_of_others(model: str) -> set[str]:
 
 
 def models_reading(name: str) -> list[str]:
-    """Names of the models that list a setting as theirs, in alphabetical order."""
+    """Return the models that list a setting as theirs, in alphabetical order."""
     return sorted(model for model in known_models() if name in listed_settings(model))
 
 
 def listed_settings(model: str) -> set[str]:
-    """Settings that the files about a model list: those of the package for ours, else RecBole's."""
+    """Return the settings in a model's files: those of this package for our models, otherwise RecBole's."""
     return {*model_settings(model)} or {*_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
 
 
 def known_models() -> frozenset[str]:
-    """Names of all models that RecBole or this package has, or that were registered."""
+    """Return the names of all models in RecBole and this package, and of registered ones."""
     return _shipped_models() | registered_models()
 
 
@@ -212,15 +213,15 @@ def known_models() -> frozenset[str]:
 def _shipped_models() -> frozenset[str]:
     folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
     shipped = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")}
-    # The first has no settings, the files of the others are not named like them.
+    # The first has no settings, and the files of the others have other names.
     return frozenset(shipped - {name.lower() for name in _LOWER_FILES} | {"Random", *_LOWER_FILES})
 
 
 def check_model(model: str) -> None:
-    """Refuse the name of a model that there is none of.
+    """Refuse an unknown model.
 
     Raises:
-        SettingError: With the nearest known name.
+        SettingError: With the most similar known name.
     """
     known = known_models()
     if is_model_file(model):
@@ -238,13 +239,15 @@ def check_model(model: str) -> None:
 
 
 def check_dataset_name(dataset: str) -> None:
-    """Refuse what is no name of a dataset but a path, or nothing.
+    """Refuse a path or an empty text as the name of a dataset.
 
     Raises:
-        SettingError: Naming it.
+        SettingError: With the name.
     """
     if not is_plain_name(dataset):
-        raise SettingError(f"'{dataset}' is no name of a dataset; the folder of all is given by --data-path")
+        raise SettingError(
+            f"'{dataset}' is not a dataset name. Give the name only; set its parent folder with --data-path"
+        )
 
 
 # ---- models in files of the user's ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What torch keeps, with a checksum of all bytes; a full disk is told as such."""
+"""torch files with a checksum of all bytes, and a clear error for a full disk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from recbole_gserec.errors import DataError
 
 
 def save(state: Any, path: str | Path) -> None:
-    """``torch.save``, whole or not at all.
+    """Save as ``torch.save``, but atomically.
 
-    The checksum is the comment of the zip archive that torch writes, at its very end.
+    The checksum is the comment of the zip archive that torch writes, at the very end.
 
     Raises:
         OSError: If there is no room for the file, or it cannot be written.
@@ -25,31 +25,31 @@ def save(state: Any, path: str | Path) -> None:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            # torch's own writer goes on after a write that failed, and then wonders about positions in the file.
+            # torch's own writer continues after a failed write, and then reports wrong positions in the file.
             reason = error.__context__
             if isinstance(reason, OSError):
                 raise OSError(reason.errno, reason.strerror) from error
             raise
-        # In the place of the last field of all: the length of the comment.
+        # Overwrites the last field of the archive, which is the length of the comment.
         file.seek(-2, os.SEEK_END)
         file.write(len(PLACE).to_bytes(2, "little") + PLACE)
 
 
 def load(path: str | Path, remedy: str, *, mmap: bool = False) -> Any:
-    """``torch.load`` onto the CPU, without running code, of a file that is as :func:`save` wrote it.
+    """Load onto the CPU as ``torch.load``, without running code, if the file is unchanged since :func:`save`.
 
-    Of a file without a checksum, as earlier versions and torch alone write it, each part is compared with the checksum
-    that zip archives have of their parts, which torch does not look at; what lies between the parts is not covered.
+    Without a checksum, as in files of earlier versions and of torch alone, each part is compared with its own checksum
+    in the zip archive, which torch ignores. Bytes between the parts are not covered.
 
     Args:
         path: The file.
-        remedy: What to do about a damaged one.
-        mmap: Read tensors when they are asked for.
+        remedy: Advice on what to do about a damaged file.
+        mmap: Read tensors on access.
 
     Raises:
-        DataError: If the file is not what was written.
+        DataError: If the file has changed since it was written.
         OSError: If it cannot be read.
-        Exception: Almost any, of torch, for a file without a checksum that is no file of torch's.
+        Exception: Almost any error of torch, for a file without a checksum that torch did not write.
     """
     if not verify(path, remedy) and zipfile.is_zipfile(path):
         _check_parts(path, remedy)
@@ -59,7 +59,7 @@ def load(path: str | Path, remedy: str, *, mmap: bool = False) -> Any:
 def _check_parts(path: str | Path, remedy: str) -> None:
     with open(path, "rb") as file:
         file.seek(-2, os.SEEK_END)
-        # The length of a comment that torch does not write: what stands here is left of a checksum.
+        # The length of a comment, which torch never writes: a nonzero value is the remainder of a checksum.
         if file.read() != b"\0\0":
             raise DataError(path, CHANGED, remedy)
     with zipfile.ZipFile(path) as archive:

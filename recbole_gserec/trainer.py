@@ -11,14 +11,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class SearchTrainer(Trainer):
-    """RecBole's :class:`Trainer`: ``weight_decay`` spares biases and temperatures, losses are told by their names.
+    """RecBole's :class:`Trainer`, but ``weight_decay`` excludes biases and temperatures, and logs name the losses.
 
-    The penalty is the coupled one of Adam: it adds ``weight_decay * theta`` to the gradient, half of what Eq. 17 of
-    GSERec writes, as its authors' code does.
+    The penalty is the coupled one of Adam: it adds ``weight_decay * theta`` to the gradient, which is half of Eq. 17 of
+    GSERec, as in its authors' code.
 
     Attributes:
-        scheduler: Lowers the learning rate where validation stops to improve, by the setting ``reduce_lr_on_plateau``;
-            None without it.
+        scheduler: Lowers the learning rate if validation stops improving, by the setting ``reduce_lr_on_plateau``; None
+            without it.
     """
 
     def __init__(self, config: Config, model: torch.nn.Module):
@@ -30,7 +30,7 @@ class SearchTrainer(Trainer):
             self.scheduler = ReduceLROnPlateau(self.optimizer, mode, **plateau)
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
-        """RecBole's; the score, by which the best epoch is chosen, also decides the learning rate of the next epoch."""
+        """Validate as RecBole does; the score that selects the best epoch also sets the next learning rate."""
         score, result = super()._valid_epoch(*args, **kwargs)
         if self.scheduler is not None:
             before = self.optimizer.param_groups[0]["lr"]
@@ -40,12 +40,12 @@ class SearchTrainer(Trainer):
         return score, result
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """RecBole's, by a model that knows which epoch it is."""
+        """Train as RecBole does, but tell the model the number of the epoch."""
         self.model.epoch = epoch_idx
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def _generate_train_loss_output(self, epoch_idx: int, s_time: float, e_time: float, losses: Any) -> str:
-        """RecBole's line about an epoch, with the names of the losses instead of their numbers."""
+        """Return RecBole's line about an epoch, with the names of the losses instead of their numbers."""
         line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
         for number, name in enumerate(self.model.loss_names, start=1):
             line = line.replace(f"train_loss{number}", f"{name} loss")
@@ -66,5 +66,5 @@ class SearchTrainer(Trainer):
         if self.learner.lower() != "adam":
             return super()._build_optimizer(params=groups, **kwargs)
         learning_rate: Any = kwargs.get("learning_rate", self.learning_rate)
-        # The fused update touches each table once; the default one makes several passes over all of them.
+        # The fused update reads each table once; the default one makes several passes over all of them.
         return torch.optim.Adam(groups, lr=learning_rate, fused=True)

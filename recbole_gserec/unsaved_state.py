@@ -1,4 +1,4 @@
-"""What a model keeps beside its weights and changes while it trains, such as the steps that anneal a loss."""
+"""What a model keeps besides its weights and changes in training, such as the step of a loss's annealing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from recbole_gserec.portable_values import PortableArray
 
 
 class UnsavedState:
-    """Plain numbers, tensors and arrays among the attributes of a model and its modules, as far as they have changed.
+    """Changed plain numbers, tensors and arrays among the attributes of a model and its modules.
 
-    What has not changed follows from the settings: it stays that of the model, and takes no room in a file. Lists and
-    other objects are not looked into.
+    Unchanged values follow from the settings, so they are not stored. Lists and other objects are not searched.
 
     Args:
-        model: The model; what it has now is taken as not changed.
+        model: The model, whose current values count as unchanged.
     """
 
     def __init__(self, model: nn.Module):
@@ -29,7 +28,7 @@ class UnsavedState:
         self._marks = {path: _mark(value) for path, value in _values(model)}
 
     def changed(self) -> dict[str, Any]:
-        """Path of an attribute -> its value, as ``torch.load`` reads it with ``weights_only``."""
+        """Return attribute path -> value, readable by ``torch.load`` with ``weights_only``."""
         return {
             path: _portable(value)
             for path, value in _values(self._model)
@@ -37,7 +36,7 @@ class UnsavedState:
         }
 
     def take(self, changed: Mapping[str, Any], device: torch.device) -> None:
-        """Give the model what :meth:`changed` returned for another one like it."""
+        """Set the values from :meth:`changed` in an equal model."""
         modules = dict(self._model.named_modules())
         for path, value in changed.items():
             part, _, name = path.rpartition(".")
@@ -61,7 +60,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _mark(value: Any) -> Any:
-    """By what a value is known again, without a copy of it."""
+    """Return a mark that identifies a value without a copy of it."""
     if isinstance(value, torch.Tensor):
         return weakref.ref(value), value._version
     return hashlib.sha256(value.tobytes()).digest() if isinstance(value, np.ndarray) else (type(value), value)
@@ -77,5 +76,5 @@ def _is_marked(value: Any, mark: Any) -> bool:
 def _portable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return PortableArray(value)
-    # A copy: of a part of a tensor, all of it would be written.
+    # Copied, because saving a view of a tensor would write all of the tensor.
     return value.detach().clone() if isinstance(value, torch.Tensor) else value

@@ -1,4 +1,4 @@
-"""Versions of installed libraries, for records of what made a file."""
+"""Versions of installed libraries, for the provenance of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The version of each distribution that is installed, keyed by its name."""
+    """Return the version of each installed distribution, by name."""
     found = {}
     for package in packages:
         with suppress(PackageNotFoundError):

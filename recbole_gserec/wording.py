@@ -1,4 +1,4 @@
-"""Words of messages and tables that follow from what they tell of."""
+"""Words in messages and tables that depend on numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 
 def plural(noun: str, number: int) -> str:
-    """A regular noun, in the number of what it counts."""
+    """Return a regular noun in the singular or plural."""
     return noun if number == 1 else f"{noun}s"
 
 
-def named(noun: str, numbers: Collection[int]) -> str:
-    """Things that have numbers, by these: ``seeds 2020, 2021``."""
+def name_by_numbers(noun: str, numbers: Collection[int]) -> str:
+    """Name things by their numbers: ``seeds 2020, 2021``."""
     return f"{plural(noun, len(numbers))} {', '.join(map(str, numbers))}"

@@ -1,8 +1,8 @@
-"""The one way in which settings are read: YAML, in files and on the command line, and never as code.
+"""The one way to read settings: as YAML, in files and on the command line, and never as code.
 
-Numbers are those that RecBole reads (``1e-5``), and ``None``, as Python writes it, is nothing. Dates stay texts, and so
-do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody means. A value that is given as a text
-may also be a literal of Python, ``{'split': {'RS': (8, 1, 1)}}``.
+Numbers are those that RecBole reads (``1e-5``), and ``None``, as written in Python, is null. Dates stay texts, and so
+do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody intends. A value given as a text may
+also be a Python literal, ``{'split': {'RS': (8, 1, 1)}}``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOTHING = ("", "~", "null", "Null", "NULL", "None")
 _INTERVAL = r"[\[(][^\[\](){};]*[\])]"
 _INTERVALS = re.compile(rf"{_INTERVAL}(?:\s*;\s*{_INTERVAL})+")
 _NAME_OF_INTERVALS = "_num_interval"
-# Python's literals, as far as settings have them. Two strings side by side are none: 'it\'\'s' is YAML.
+# Python literals that settings may use. Two adjacent strings are not a literal: 'it\'\'s' is YAML.
 _LITERAL = re.compile(
     r"""(?:[\s\[\](){},:]"""
     r"""|(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\s*['"])"""
@@ -39,14 +39,14 @@ _NO_SETTINGS = ("binary", "omap", "pairs", "set", "timestamp")
 
 
 class YAMLLimitError(yaml.MarkedYAMLError):
-    """A text is YAML, but of a kind that no settings are of: endless, huge, or nested too deep."""
+    """A text is valid YAML but not valid for settings: endless, huge, or nested too deep."""
 
 
 class Loader(yaml.SafeLoader):
-    """Reads plain values alone, and stops early at texts made to fill the memory or to run for ever.
+    """Reads only plain values, and stops early at texts made to fill the memory or to run forever.
 
-    Names and values of an alias count each time that it is used: nine lists of nine aliases each, one below the other,
-    are 400 million.
+    Names and values of an alias count each time it is used: nine nested lists of nine aliases each would be 400
+    million.
     """
 
     yaml_implicit_resolvers = {
@@ -60,7 +60,7 @@ class Loader(yaml.SafeLoader):
     }
 
     def __init__(self, stream: str | TextIO):
-        # One character more shows that there are too many; a device or a pipe has no end.
+        # One more character shows that there are too many; a device or a pipe has no end.
         text = stream if isinstance(stream, str) else stream.read(_MOST_CHARACTERS + 1)
         if len(text) > _MOST_CHARACTERS:
             raise YAMLLimitError(problem=f"more than {_MOST_CHARACTERS:,} characters")
@@ -78,7 +78,7 @@ class Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if is_alias and id(node) not in self._sizes:
-            raise YAMLLimitError(problem=f"'*{event.anchor}' stands within itself", problem_mark=event.start_mark)
+            raise YAMLLimitError(problem=f"'*{event.anchor}' contains itself", problem_mark=event.start_mark)
         self._n_values += self._sizes[id(node)] if is_alias else 1
         if self._n_values > _MOST_VALUES:
             raise YAMLLimitError(problem=f"more than {_MOST_VALUES:,} values", problem_mark=event.start_mark)
@@ -87,9 +87,9 @@ class Loader(yaml.SafeLoader):
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        """A dict; the same name twice is an error, since the first value would be lost.
+        """Return a dict; a duplicate name is an error, because the first value would be lost.
 
-        Looked for as the text has it: what is merged into a dict may well have names that stand there too.
+        Duplicates are searched in the text itself, because merged dicts may repeat names.
         """
         node = super().compose_mapping_node(anchor)
         names: set[tuple[str, str]] = set()
@@ -97,18 +97,18 @@ class Loader(yaml.SafeLoader):
             if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
                 if (name.tag, name.value) in names:
                     shown = name.value[:_SHOWN]
-                    raise yaml.composer.ComposerError(None, None, f"'{shown}' stands here twice", name.start_mark)
+                    raise yaml.composer.ComposerError(None, None, f"'{shown}' occurs twice here", name.start_mark)
                 names.add((name.tag, name.value))
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         is_number = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int"
         try:
-            # To read the digits of a number takes time as the square of how many there are.
+            # Reading the digits of a number takes quadratic time.
             is_huge = is_number and len(node.value) > _MOST_DIGITS
             value = None if is_huge else super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # Such as '!!int x' or '0x_': PyYAML looks at the form alone.
+            # Such as '!!int x' or '0x_': PyYAML only checks the form.
             problem = f"'{str(node.value)[:_SHOWN]}' is no value"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
         if is_huge or (isinstance(value, int) and not -_LARGEST <= value < _LARGEST):
@@ -130,7 +130,7 @@ for _kind, _pattern, _firsts in (
 
 
 def read_yaml(text: str | TextIO) -> Any:
-    """What a YAML text says; it runs nothing.
+    """Return the value of a YAML text; nothing is executed.
 
     Raises:
         yaml.YAMLError: If it is none, or one of a kind that no settings are of.
@@ -139,15 +139,15 @@ def read_yaml(text: str | TextIO) -> Any:
 
 
 def read_value(name: str, text: str) -> Any:
-    r"""The value of a setting that is given as a text: on a command line, or in a dictionary.
+    r"""Return the value of a setting that is given as text: on a command line, or in a dictionary.
 
-    A text that begins with a bracket, a brace or a quotation mark is a literal of Python if it can be one: ``'\t'`` is
-    a tab, and a tuple becomes a list. Else it is read as in a file, but that lists and dicts stand in brackets and
-    braces. Nothing is ever evaluated: what is no such value is the text itself, as in ``{1, 2}``, or in
-    ``[3,inf);[9,9]``, RecBole's intervals. A setting whose name ends in ``_num_interval`` is such a text always.
+    A text that begins with a bracket, a brace or a quotation mark is a Python literal if possible: ``'\t'`` is a tab,
+    and a tuple becomes a list. Otherwise it is read as in a file, except that lists and dicts need brackets and braces.
+    Nothing is ever evaluated: anything else is the text itself, such as ``{1, 2}``, or RecBole's intervals
+    ``[3,inf);[9,9]``. A setting whose name ends in ``_num_interval`` is always such a text.
 
     Args:
-        name: Of the setting.
+        name: Name of the setting.
         text: Its value.
 
     Raises:
@@ -168,7 +168,7 @@ def read_value(name: str, text: str) -> Any:
 
 
 def _python_value(text: str) -> Any:
-    """The value of a literal of Python that a setting can have.
+    """Return the value of a Python literal that a setting may have.
 
     Raises:
         ValueError, SyntaxError, MemoryError, RecursionError: If the text is none.
@@ -178,7 +178,7 @@ def _python_value(text: str) -> Any:
     if not text.startswith(_FIRSTS) or len(text) > _MOST_CHARACTERS or not _LITERAL.fullmatch(text):
         raise ValueError
     with warnings.catch_warnings():
-        # Of a backslash before another letter than Python knows, which stays.
+        # Python warns about a backslash before an unknown letter, and keeps it.
         warnings.simplefilter("ignore")
         body = ast.parse(text, mode="eval").body
     if sum(isinstance(node, (ast.Constant, ast.List, ast.Tuple, ast.Dict)) for node in ast.walk(body)) > _MOST_VALUES:
@@ -187,7 +187,7 @@ def _python_value(text: str) -> Any:
 
 
 def _plain(node: ast.expr, depth: int = 1) -> Any:
-    """A literal's value, of lists and dicts alone."""
+    """Return a literal's value, made only of plain values, lists and dicts."""
     if depth > _DEEPEST:
         raise YAMLLimitError(problem=f"nested more than {_DEEPEST} deep")
     if isinstance(node, (ast.List, ast.Tuple)):
@@ -207,7 +207,7 @@ def _plain(node: ast.expr, depth: int = 1) -> Any:
 
 
 def _yaml_value(text: str) -> Any:
-    """The value of a text as a file would have it, or the text itself.
+    """Return the value of a text as in a file, or the text itself.
 
     Raises:
         yaml.YAMLError: If it is no YAML, or beyond the limits of all settings.
@@ -217,7 +217,7 @@ def _yaml_value(text: str) -> Any:
         loader = Loader(text)
         node = loader.get_single_node()
         if isinstance(node, yaml.ScalarNode):
-            # All of it is the value, or quoted: no part of a text is a comment, an anchor or a tag.
+            # The whole text is the value, or quoted: no part of it is a comment, an anchor or a tag.
             is_text = node.tag == "tag:yaml.org,2002:str"
             is_value = node.value == text.strip() and not is_text if node.style is None else node.style in "'\""
         else:
@@ -232,11 +232,11 @@ def _yaml_value(text: str) -> Any:
 
 
 def _is_split(node: yaml.Node) -> bool:
-    """Whether YAML takes apart what belongs together, at a comma within ``(1,x)``, or is a set, as ``{1, 2}``."""
+    """Return whether YAML splits what belongs together: at a comma within ``(1,x)``, or in a set such as ``{1, 2}``."""
     if isinstance(node, yaml.ScalarNode):
         return node.style is None and node.value.count("(") != node.value.count(")")
     if isinstance(node, yaml.MappingNode):
-        # A name without a colon has a value that nobody wrote.
+        # A name without a colon has no value in the text.
         return any(
             value.start_mark.index == name.end_mark.index or _is_split(name) or _is_split(value)
             for name, value in node.value

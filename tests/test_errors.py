@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from recbole_gserec.errors import DataError, SettingError, is_missing_library, message_of, nearest, one_line
+from recbole_gserec.errors import DataError, SettingError, failure_reason, is_missing_library, nearest, one_line
 from recbole_gserec.settings import known_settings
 
 
@@ -63,7 +63,7 @@ def test_names_of_other_programs_are_known(given, hint):
 def test_a_missing_library_is_told_with_what_to_install(library, install):
     error = ModuleNotFoundError(f"No module named '{library}'", name=library)
     line = f"the library '{library}' is needed for this and not installed: pip install {install}"
-    assert one_line(error) == message_of(error) == line
+    assert one_line(error) == failure_reason(error) == line
 
 
 @pytest.mark.parametrize("module", ["recbole_gserec.nothing", "recbole.nothing", "dataset_converters.x"])
@@ -75,4 +75,4 @@ def test_a_missing_part_of_our_own_is_a_defect(module):
 def test_a_place_without_permission_is_told_in_full(tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     error = OSError(number, os.strerror(number), "saved/model.pth")
-    assert one_line(error).startswith(f"{tmp_path}/saved/model.pth: {os.strerror(number)}. Choose a place")
+    assert one_line(error).startswith(f"{tmp_path}/saved/model.pth: {os.strerror(number)}. Choose a path")

@@ -10,7 +10,7 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.benchmark.timing import with_timing
 from recbole_gserec.resumable import ResumableTraining, is_resumable, read_state, resumable
 from recbole_gserec.trainer import SearchTrainer
 
@@ -53,7 +53,7 @@ def start(prepare, tmp_path, random_dataset):
         config, dataset, (train, valid, test) = prepare(model, **given)
         init_seed(config["seed"], config["reproducibility"])
         network = get_model(model)(config, train._dataset)
-        trainer = timed(resumable(get_trainer(config["MODEL_TYPE"], model)))(config, network)
+        trainer = with_timing(resumable(get_trainer(config["MODEL_TYPE"], model)))(config, network)
         (tmp_path / folder).mkdir(exist_ok=True)
         trainer.saved_model_file = str(tmp_path / folder / "checkpoint.pth")
         trainer.state_file = tmp_path / folder / "training.pth"
@@ -177,9 +177,9 @@ def test_early_stopping_counts_the_epochs_before(start, worse_and_worse):
 @pytest.mark.parametrize("damage", ["truncated", "bit", "bit of checkpoint", "other", "format", "no checkpoint"])
 def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
     trainer, train, valid, test = start("GSERec")
-    trainer.made_by = {"seed": 1}
+    trainer.training_identity = {"seed": 1}
     expected = fit(trainer, train, valid, test)
-    path, made_by = trainer.state_file, {"seed": 1}
+    path, training_identity = trainer.state_file, {"seed": 1}
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-200])
     elif damage.startswith("bit"):
@@ -188,13 +188,13 @@ def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
         data[len(data) // 2] ^= 16
         file.write_bytes(data)
     elif damage == "other":
-        made_by = {"seed": 2}
+        training_identity = {"seed": 2}
     elif damage == "format":
         torch.save({**torch.load(path, weights_only=True), "format": 0}, path)
     else:
         (path.parent / "checkpoint.pth").unlink()
     again, *loaders = start("GSERec")
-    again.made_by = made_by
+    again.training_identity = training_identity
     assert fit(again, *loaders) == expected
     assert again.resumed_epochs == 0
     words = {
@@ -202,7 +202,7 @@ def test_state_that_does_not_fit_is_not_used(start, damage, caplog):
         "bit": "training.pth is damaged. The training starts from the beginning",
         "bit of checkpoint": "checkpoint.pth: damaged: its checksum does not match",
         "other": "with other settings",
-        "format": "of another version",
+        "format": "from another version",
     }
     assert damage == "no checkpoint" or words[damage] in caplog.text
 

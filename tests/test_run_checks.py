@@ -43,7 +43,7 @@ def test_a_missing_dataset_is_told_with_its_place_and_a_near_name(random_dataset
     assert refusal(make_config(model, "toyy")) == f"{random_dataset}/toyy: no such dataset. Did you mean 'toy'?"
     assert "Put its files there" in refusal(make_config(model, "elephants"))
     nowhere = refusal(make_config(model, data_path="nowhere"))
-    assert nowhere.startswith(f"{random_dataset.parent}/nowhere: no such folder, where the dataset 'toy' was to be")
+    assert nowhere.startswith(f"{random_dataset.parent}/nowhere: no such folder, so there is no dataset 'toy'")
 
 
 def test_a_folder_without_interactions(random_dataset, make_config):
@@ -147,11 +147,11 @@ def test_a_dataset_of_another_place_is_checked_there(random_dataset, make_config
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"gpu_id": 3}, "gpu_id=3: PyTorch finds no such GPU, so this run uses the processor"),
+        ({"gpu_id": 3}, "gpu_id=3: PyTorch finds no such GPU, so this run uses the CPU"),
         ({"gpu_id": "0,1", "use_gpu": True}, "gpu_id=0,1, use_gpu=True: PyTorch finds no such GPU"),
         (
             {"enable_amp": True},
-            "enable_amp=True: PyTorch finds no such GPU, so this run uses the processor, in bfloat16",
+            "enable_amp=True: PyTorch finds no such GPU, so this run uses the CPU, in bfloat16",
         ),
         ({"use_gpu": False}, None),
         ({}, None),

@@ -1,1 +1,1 @@
-"""The figures and tables of GSERec's paper that are made of finished work: runs, sweeps, checkpoints, datasets."""
+"""Figures and tables of GSERec's paper, made from existing runs, sweeps, checkpoints and datasets."""

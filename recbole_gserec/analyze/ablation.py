@@ -12,7 +12,7 @@ from recbole_gserec.analyze import ablation_table, group_tables
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults
 from recbole_gserec.analyze.groups import Grouping, compare_models, results_page
-from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, settings_of_codes
+from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, variant_code_settings
 from recbole_gserec.benchmark import made_with, significance_table
 from recbole_gserec.benchmark.given import canonical
 from recbole_gserec.benchmark.metrics import DEFAULT_METRICS, Metric
@@ -20,7 +20,7 @@ from recbole_gserec.benchmark.model_names import OURS
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.results import StoredRun, load_runs
-from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, make_runs, outcome_of, plan
+from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, make_runs, plan, read_outcome
 from recbole_gserec.benchmark.runs import Spec
 from recbole_gserec.benchmark.significance import compare, comparisons_frame
 from recbole_gserec.errors import GSERecError, SettingError
@@ -29,18 +29,18 @@ from recbole_gserec.report_files import write_csv, write_figure, write_text
 
 @dataclass(frozen=True)
 class AblationRequest:
-    """What is to be compared.
+    """The ablation to make.
 
     Attributes:
         dataset: Name of the dataset.
-        seeds: Of the trainings.
-        data_path: Folder of all datasets.
+        seeds: Seeds of the trainings.
+        data_path: Parent folder of all datasets.
         output: Folder of the runs and the result.
-        settings: Of the full model and all variants.
+        settings: Settings of the full model and all variants.
         variants: See :mod:`variants`.
         grouping: How users are grouped.
         metrics: Columns of the table.
-        group_metric: By which groups are compared.
+        group_metric: Metric that groups are compared by.
     """
 
     dataset: str
@@ -55,11 +55,11 @@ class AblationRequest:
 
 
 class AblationResult(NamedTuple):
-    """How an ablation ended.
+    """The result of an ablation.
 
     Attributes:
         page: ``ablation.md``.
-        unfinished: Runs that failed or that another process makes.
+        unfinished: Number of runs that failed or that another process is making.
     """
 
     page: Path
@@ -67,34 +67,34 @@ class AblationResult(NamedTuple):
 
 
 def analyze_ablation(request: AblationRequest, make_pool: Callable[[], Pool] = LocalPool) -> AblationResult:
-    """Train the model with all its parts and without each, as a benchmark does, and compare.
+    """Train the full model and the model without each part, as a benchmark does, and compare them.
 
-    Runs that are finished are not made again; interrupted, the same call goes on.
+    Finished runs are skipped, so the same call resumes an interrupted ablation.
 
     Args:
-        request: What to compare.
-        make_pool: Makes what makes the runs.
+        request: The ablation to make.
+        make_pool: Creates the pool that makes the runs.
 
     Raises:
-        GSERecError: For a request that cannot be run as it stands, or if no run of the full model succeeds.
+        GSERecError: If the request cannot be run, or no run of the full model succeeds.
     """
     settings = canonical(request.settings)
     check_variants(request.variants, settings)
     _check_folder(request.output)
     for variant in request.variants:
         if variant.has_own_codes and (request.data_path / request.dataset / f"{request.dataset}.code").is_file():
-            # What keeps it from being made is known before the full model is trained.
-            settings_of_codes(variant, request.dataset, request.data_path, request.output)
+            # Report what makes this impossible before the full model is trained.
+            variant_code_settings(variant, request.dataset, request.data_path, request.output)
     specs: dict[str, list[Spec]] = {}
     for variant in (FULL, *request.variants):
         own = variant.settings
         if variant.has_own_codes:
-            # The dataset's codes, which these differ from in one setting, are there once the full model is planned.
-            own = settings_of_codes(variant, request.dataset, request.data_path, request.output)
+            # Planning the full model creates the dataset's codes, from which these differ in one setting.
+            own = variant_code_settings(variant, request.dataset, request.data_path, request.output)
             Path(own["code_path"]).parent.mkdir(parents=True, exist_ok=True)
         specs[variant.label] = plan(_request(request, {**settings, **own}), request.output)
     _make(specs, request, make_pool)
-    outcomes = {label: outcome_of(own_specs) for label, own_specs in specs.items()}
+    outcomes = {label: read_outcome(own_specs) for label, own_specs in specs.items()}
     page = write_ablation(request, outcomes)
     return AblationResult(page, sum(outcome.failed + outcome.elsewhere for outcome in outcomes.values()))
 
@@ -104,7 +104,7 @@ def _request(request: AblationRequest, settings: Mapping[str, Any]) -> Request:
 
 
 def _make(specs: Mapping[str, Sequence[Spec]], request: AblationRequest, make_pool: Callable[[], Pool]) -> None:
-    """Make the runs of all variants, a whole comparison for the first seed, then one for the next."""
+    """Make the runs of all variants: a whole comparison for the first seed, then one for the next."""
     labels = {spec.folder: label for label, own in specs.items() for spec in own}
 
     def title_of(spec: Spec) -> str:
@@ -115,19 +115,19 @@ def _make(specs: Mapping[str, Sequence[Spec]], request: AblationRequest, make_po
 
 
 def _check_folder(output: Path) -> None:
-    """Refuse a benchmark's folder: its report would take the newest variant for the model."""
+    """Refuse a benchmark's folder, because its report would show the newest variant as the model."""
     others = {path.name for path in Path(output).glob("runs/*/*") if path.is_dir()} - {OURS}
     found = f"runs of {sorted(others)[0]}" if others else "the report of a benchmark"
     if others or (Path(output) / "report").exists():
-        raise SettingError(f"{output} has {found}; an ablation needs a folder of its own (--output)")
+        raise SettingError(f"{output} has {found}; an ablation needs its own folder (--output)")
 
 
 def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) -> Path:
     """Write the tables and the figure from stored runs.
 
     Args:
-        request: What was compared.
-        outcomes: Of the full model, which comes first, and of the variants, by their names in print.
+        request: The ablation.
+        outcomes: Runs of the full model, which comes first, and of the variants, by printed name.
 
     Returns:
         The page ``<output>/analyze/ablation/ablation.md``.
@@ -147,7 +147,7 @@ def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) ->
     page = ["# Ablation", f"## {escaping.markdown(request.dataset)}"]
     page += [ablation_table.markdown(cells, request.metrics, table)]
     page += [escaping.markdown(line) for line in _failures(cells)]
-    page += [escaping.markdown(line) for line in [made_with.mixed_code(request.dataset, cells)] if line]
+    page += [escaping.markdown(line) for line in [made_with.describe_mixed_code(request.dataset, cells)] if line]
     page += ["## Tests", significance_table.markdown(table).rstrip()]
     page += _groups_page(groups, full, request, folder)
     page += ["## Settings", made_with.settings_markdown(request.dataset, cells)]
@@ -167,7 +167,7 @@ def _groups_page(groups: GroupResults, full: ModelRuns, request: AblationRequest
 
 
 def _cell(label: str, outcome: Outcome, stored: Sequence[StoredRun], request: AblationRequest) -> ModelRuns:
-    """The runs of a variant, under its name in print."""
+    """Return the runs of a variant, under its printed name."""
     runs = [run for run in stored if run.key in outcome.keys and run.dataset == request.dataset]
     runs = [replace(run, model=label) for run in runs if run.seed in request.seeds]
     return ModelRuns(request.dataset, label, tuple(sorted(runs, key=lambda run: run.seed)))

@@ -1,4 +1,4 @@
-"""Table 3 of GSERec: the full model and its variants, a column for each metric."""
+"""Table 3 of GSERec: the full model and its variants, with a column for each metric."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from recbole_gserec.benchmark.significance import Comparison
 from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
 LEGEND = (
-    "Mean over users and seeds, ± standard deviation over seeds where there are several; the best in bold. \\*: the "
-    "full model differs significantly from the variant, p < 0.05 after Holm's correction for the number of variants: "
-    "by the two-way test over users and seeds, or where all have one seed by the paired t-test over users, which does "
-    "not count the luck of training."
+    "Mean over users and seeds, ± standard deviation over seeds if there are several; the best in bold. \\*: the full "
+    "model differs significantly from the variant, p < 0.05 after Holm's correction for the number of variants. The "
+    "test is the two-way test over users and seeds or, if all have one seed, the paired t-test over users, which does "
+    "not count random differences between trainings."
 )
 
 
 def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons: Sequence[Comparison]) -> str:
-    """The table and what there is to say about it.
+    """Write the table and its explanation.
 
     Args:
-        cells: The full model first, then the variants; some may have no finished run.
+        cells: The full model first, then the variants, possibly without a finished run.
         metrics: The columns.
-        comparisons: Of the full model with the variants.
+        comparisons: The full model against the variants.
     """
     found = {(each.model, each.metric): each for each in comparisons}
     best = {metric: max(rounded_mean(cell, metric) for cell in cells if cell.finished) for metric in metrics}
@@ -49,7 +49,7 @@ def markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons:
 
 
 def frame(cells: Sequence[ModelRuns], metrics: Sequence[Metric]) -> pd.DataFrame:
-    """One row for each variant and metric; those without a finished run have no mean."""
+    """Make one row for each variant and metric; variants without a finished run have no mean."""
     rows = []
     for cell in cells:
         for metric in metrics:

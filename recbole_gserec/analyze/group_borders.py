@@ -1,4 +1,4 @@
-"""Groups of users by a whole number each user has, such as of searches."""
+"""Groups users by a whole number, such as their number of searches."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Group(NamedTuple):
     """Users whose number lies between two bounds.
 
     Attributes:
-        fewest: The least.
-        most: The most; None where there is no bound.
+        fewest: The lowest number.
+        most: The highest number; None for no bound.
     """
 
     fewest: int
@@ -27,17 +27,17 @@ class Group(NamedTuple):
 
     @property
     def label(self) -> str:
-        """As in the statistics of datasets: ``0``, ``1-5``, ``>5``."""
+        """The label, as in the statistics of datasets: ``0``, ``1-5``, ``>5``."""
         if self.most is None:
             return f">{self.fewest - 1}" if self.fewest else "all"
         return f"{self.fewest}" if self.fewest == self.most else f"{self.fewest}-{self.most}"
 
 
 def parse_groups(text: str) -> tuple[Group, ...]:
-    """Read groups from a text such as ``0,1-5,6-20,21-``; the last may be open.
+    """Parse groups from a text such as ``0,1-5,6-20,21-``; the last may be open.
 
     Raises:
-        SettingError: For another form, and for groups that do not ascend or that share a number.
+        SettingError: If the form is wrong, or groups are not ascending or overlap.
     """
     groups: list[Group] = []
     for part in text.split(","):
@@ -55,14 +55,14 @@ def parse_groups(text: str) -> tuple[Group, ...]:
 
 
 def quantile_groups(numbers: NDArray[np.int64], n_groups: int) -> tuple[Group, ...]:
-    """Groups with about as many users each; users with equal numbers stay together, so there may be fewer groups.
+    """Make groups with about equally many users. Users with equal numbers stay together, so there may be fewer groups.
 
     Args:
         numbers: ``[n_users]``, at least one.
-        n_groups: How many.
+        n_groups: Number of groups.
 
     Returns:
-        Groups without gaps from 0 on, none of them empty.
+        Groups without gaps from 0 on; none of them is empty.
     """
     shares = np.arange(1, n_groups) / n_groups
     borders = np.unique(np.quantile(numbers, shares, method="inverted_cdf")) if n_groups > 1 else np.zeros(0)
@@ -71,9 +71,9 @@ def quantile_groups(numbers: NDArray[np.int64], n_groups: int) -> tuple[Group, .
     return tuple(Group(start, end) for start, end in zip(starts, [*ends, None], strict=True))
 
 
-def places_of(numbers: NDArray[np.int64], groups: Sequence[Group]) -> NDArray[np.int64]:
-    """The place of each user's group, ``[n_users]``; -1 for users in none."""
+def group_indices(numbers: NDArray[np.int64], groups: Sequence[Group]) -> NDArray[np.int64]:
+    """Return the index of each user's group, ``[n_users]``; -1 for users without a group."""
     starts = np.array([group.fewest for group in groups])
     ends = np.array([np.iinfo(np.int64).max if group.most is None else group.most for group in groups])
-    places = np.searchsorted(starts, numbers, side="right") - 1
-    return np.where((places >= 0) & (numbers <= ends[places]), places, -1)
+    indices = np.searchsorted(starts, numbers, side="right") - 1
+    return np.where((indices >= 0) & (numbers <= ends[indices]), indices, -1)

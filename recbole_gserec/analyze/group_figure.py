@@ -1,4 +1,4 @@
-"""Relative improvement within groups of users (Figure 2 of GSERec): a panel for each model improved upon."""
+"""Relative improvement within groups of users (Figure 2 of GSERec): one panel for each compared model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recbole_gserec.analyze.group_results import ALL, GroupResults
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.figure_files import plain_text
-from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, new_panels, ruled
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, draw_tick_lines, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,16 +22,16 @@ _FEW_GROUPS = 5
 
 
 def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
-    """Bars with 95 % intervals, blue above 0 and orange below; hatched where there is no interval.
+    """Draw bars with 95 % intervals: blue above 0, orange below; hatched if there is no interval.
 
     Args:
-        results: The comparisons; at least one model is compared.
-        metric: The one shown.
+        results: The comparisons, with at least one other model.
+        metric: The metric to show.
         by: What users are grouped by.
     """
     found = results.comparisons[results.comparisons["metric"] == metric.name]
     models = list(dict.fromkeys(found["model"]))
-    # Labels of many groups need the width of the column.
+    # The labels of many groups need the width of the column.
     figure, panels = new_panels(len(models), _PANEL_INCHES, 2 if len(results.groups) <= _FEW_GROUPS else 1)
     users = results.means.drop_duplicates("group").set_index("group")["users"]
     labels = [f"{group.label}\n({users[group.label]:,})" for group in results.groups]
@@ -48,14 +48,14 @@ def draw_groups(results: GroupResults, metric: Metric, by: str) -> Figure:
 def _draw(panel: Axes, rows: pd.DataFrame) -> None:
     values = rows["relative_percent"].to_numpy(dtype=float)
     ends = rows[["relative_low", "relative_high"]].to_numpy(dtype=float)
-    places = np.arange(len(rows))
+    indices = np.arange(len(rows))
     known = ~np.isnan(ends).any(axis=1)
     hatches = np.where(known, "", "/////").tolist()
     colours = np.where(values < 0, ORANGE, BLUE).tolist()
     heights = np.nan_to_num(values)
-    panel.bar(places, heights, color=colours, hatch=hatches, width=0.65, linewidth=0, edgecolor="white")
+    panel.bar(indices, heights, color=colours, hatch=hatches, width=0.65, linewidth=0, edgecolor="white")
     lengths = np.maximum((ends[known] - values[known, None]) * [-1, 1], 0).T
-    panel.errorbar(places[known], values[known], yerr=lengths, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
+    panel.errorbar(indices[known], values[known], yerr=lengths, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.5)
     panel.axhline(0, color="black", linewidth=0.6)
     panel.tick_params(axis="x", length=0)
-    ruled(panel)
+    draw_tick_lines(panel)

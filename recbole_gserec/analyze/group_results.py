@@ -16,7 +16,7 @@ from recbole_gserec.benchmark.bootstrap import crossed_means, percentile_interva
 from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
-from recbole_gserec.benchmark.paired_tests import holm
+from recbole_gserec.benchmark.paired_tests import holm_correction
 from recbole_gserec.benchmark.ranks_file import TestRanks
 from recbole_gserec.benchmark.significance import TESTS, compare, comparisons_frame
 from recbole_gserec.errors import DataError
@@ -26,7 +26,7 @@ ALL = "all users"
 
 @dataclass(frozen=True, eq=False)
 class GroupResults:
-    """A model against others on one dataset, among all users and within groups.
+    """A model against others on one dataset, over all users and within groups.
 
     Attributes:
         dataset: The dataset.
@@ -38,7 +38,7 @@ class GroupResults:
             :class:`recbole_gserec.benchmark.significance.Comparison`, ``group``, ``relative_low`` and
             ``relative_high``. Groups without users have none.
         refused: Other models that are not compared -> why.
-        outside: Users in no group.
+        outside: Number of users in no group.
     """
 
     dataset: str
@@ -55,33 +55,33 @@ def compare_groups(
     others: Sequence[ModelRuns],
     metrics: Sequence[Metric],
     groups: Sequence[Group],
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
 ) -> GroupResults:
-    """Compare a model with others, as the benchmark does, among all users and within groups.
+    """Compare a model with others as the benchmark does, over all users and within groups.
 
-    The corrected p-values of groups are Holm's, for all comparisons within groups by a metric; those of all users are
-    for the number of other models.
+    P-values of groups are corrected by Holm's method for all comparisons within groups by a metric. Those of all users
+    are corrected for the number of other models.
 
     Args:
         reference: The model, with a finished run.
         others: The other models.
-        metrics: By which.
+        metrics: Metrics to compare by.
         groups: The groups.
-        places: ``[n_users]`` place of each user's group, -1 for none, in the order of the reference's users.
+        indices: ``[n_users]`` index of each user's group, -1 for none, in the order of the reference's users.
 
     Raises:
-        DataError: If the seeds of the reference are of different users.
+        DataError: If the reference's seeds have different users.
     """
     if reason := why_not_comparable(reference, reference):
         folder = Path(next(iter(reference.finished.values())).folder).parent
         raise DataError(folder, reason, "Run the benchmark again")
     refused = {other.model: why_not_comparable(reference, other) for other in others}
     compared = [other for other in others if refused[other.model] is None]
-    rows_of = {ALL: np.arange(len(places))}
-    rows_of |= {group.label: np.flatnonzero(places == place) for place, group in enumerate(groups)}
+    rows_of = {ALL: np.arange(len(indices))}
+    rows_of |= {group.label: np.flatnonzero(indices == index) for index, group in enumerate(groups)}
     means_of, comparisons = [], []
     for name, rows in rows_of.items():
-        own, theirs = restricted(reference, rows), [restricted(other, rows) for other in compared]
+        own, theirs = restrict_to_users(reference, rows), [restrict_to_users(other, rows) for other in compared]
         means_of.append(_means(own, theirs, metrics).assign(group=name, users=len(rows)))
         if len(rows) and theirs:
             found = comparisons_frame(compare(own, theirs, metrics))
@@ -96,12 +96,12 @@ def compare_groups(
         means[[*first, "mean", "seeds"]],
         _corrected(table),
         {model: reason for model, reason in refused.items() if reason},
-        int((places < 0).sum()),
+        int((indices < 0).sum()),
     )
 
 
-def restricted(cell: ModelRuns, rows: NDArray[np.int64]) -> ModelRuns:
-    """A model's finished runs with these users alone; ``rows`` are places in the order of users' ids, ascending."""
+def restrict_to_users(cell: ModelRuns, rows: NDArray[np.int64]) -> ModelRuns:
+    """Restrict a model's finished runs to some users; ``rows`` are ascending indices in the order of users' ids."""
     taken = pa.array(rows)
     runs = []
     for run in cell.finished.values():
@@ -125,12 +125,11 @@ def _means(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[
 def _relative_intervals(
     reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence[Metric]
 ) -> dict[str, NDArray[np.float64]]:
-    """Percentiles of the relative improvement in percent over resamples, in the order of comparisons.
+    """Return percentiles of the relative improvement in percent over resamples, in the order of comparisons.
 
-    Users are drawn, and with several seeds each model's seeds too.
-
-    A resample that gives the other model a mean of 0 is one of an improvement without bound; where both have 0 it may
-    be any, and counts at each end. NaN where there are so many that the interval has no bound.
+    Users are resampled and, with several seeds, each model's seeds too. If a resample gives the other model a mean of
+    0, the improvement is unbounded. If both means are 0, it may be any value and counts at each end. The interval is
+    NaN if so many resamples are unbounded that it has no bound.
     """
     pairs = [(metric, other, common_seeds(reference, other)) for metric in metrics for other in others]
     ours, theirs = crossed_means(
@@ -140,7 +139,7 @@ def _relative_intervals(
     np.divide(ours, theirs, out=improvement, where=theirs > 0)
     improvement = 100 * (improvement - 1)
     least = np.where((ours > 0) | (theirs > 0), improvement, -100)
-    with np.errstate(invalid="ignore"):  # Between two infinite ones there is none.
+    with np.errstate(invalid="ignore"):  # Not defined between two infinite values.
         low, high = percentile_intervals(least)[:, 0], percentile_intervals(improvement)[:, 1]
     bounded = np.isfinite(low) & np.isfinite(high)
     return {"relative_low": np.where(bounded, low, np.nan), "relative_high": np.where(bounded, high, np.nan)}
@@ -150,5 +149,5 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     for metric in table["metric"].unique() if len(table) else ():
         rows = (table["metric"] == metric) & (table["group"] != ALL)
         for test in TESTS:
-            table.loc[rows, f"{test}_holm"] = holm(table.loc[rows, test].to_numpy())
+            table.loc[rows, f"{test}_holm"] = holm_correction(table.loc[rows, test].to_numpy())
     return table

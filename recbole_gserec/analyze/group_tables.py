@@ -13,18 +13,18 @@ from recbole_gserec.analyze.table_cells import interval, number, text_table
 from recbole_gserec.benchmark import significance_table
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import printed_name
-from recbole_gserec.benchmark.significance_table import p_text
+from recbole_gserec.benchmark.significance_table import format_p_value
 
 HOW_TO_READ = (
-    "Improvement: the reference's mean over users less the other's, and in percent of the other's. Each user's values "
-    "are averaged over the seeds that both models have, and paired by user. Intervals hold 95 % of 10,000 resamples of "
-    "the group's users, and of each model's seeds where there are several, drawn with a fixed seed; – where too many "
-    "resamples give the other model a mean of 0 for the relative improvement to have a bound: hatched in the figure. "
-    "Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that decides; it "
-    "takes several seeds, and without it the luck of training is not counted. Corrected p-values are Holm's: within "
-    "groups for all groups and models by a metric, among all users for all models. Each group is tested by itself: "
-    "that one group's improvement is significant and another's is not does not say that the two improvements differ; "
-    "look at the intervals."
+    "Improvement: the reference's mean over users minus the other's, also in percent of the other's. Each user's "
+    "values are averaged over the seeds that both models have, and paired by user. Intervals contain 95 % of 10,000 "
+    "resamples of the group's users and, with several seeds, of each model's seeds, drawn with a fixed seed. – "
+    "(hatched in the figure): in too many resamples the other model has a mean of 0, so the relative improvement has "
+    "no bound. Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that "
+    "decides. It needs several seeds; without it, random differences between trainings are not counted. P-values are "
+    "corrected by Holm's method: within groups for all groups and models by a metric, among all users for all models. "
+    "Each group is tested by itself. If only one of two groups has a significant improvement, the two improvements "
+    "need not differ: compare the intervals."
 )
 _HEAD = (
     "other",
@@ -44,7 +44,7 @@ _TESTS = ("two_way_p", "two_way_p_holm", "t_p", "t_p_holm", "wilcoxon_p", "wilco
 
 
 def means_markdown(results: GroupResults, metric: Metric) -> str:
-    """Mean of each model in each group."""
+    """Write the mean of each model in each group."""
     found = results.means[results.means["metric"] == metric.name]
     models = list(dict.fromkeys(found["model"]))
     rows = [["group", "users", *map(printed_name, models)]]
@@ -55,11 +55,11 @@ def means_markdown(results: GroupResults, metric: Metric) -> str:
 
 
 def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
-    """The reference against each other model, in each group."""
+    """Write the comparisons of the reference with each other model, in each group."""
     found = results.comparisons[results.comparisons["metric"] == metric.name]
     rows: list[Sequence[str]] = [_HEAD]
     row: Any
-    order = {model: place for place, model in enumerate(found["model"].unique())}
+    order = {model: index for index, model in enumerate(found["model"].unique())}
     for row in found.sort_values("model", key=lambda models: models.map(order), kind="stable").itertuples():
         rows.append(
             [
@@ -69,14 +69,14 @@ def comparisons_markdown(results: GroupResults, metric: Metric) -> str:
                 interval(*((row.two_way_low, row.two_way_high) if " " in row.seeds else (row.low, row.high))),
                 number(row.relative_percent, "+.2f") + (" %" if row.relative_percent == row.relative_percent else ""),
                 interval(row.relative_low, row.relative_high, "+.2f", " %"),
-                *(p_text(getattr(row, test)) for test in _TESTS),
+                *(format_p_value(getattr(row, test)) for test in _TESTS),
             ]
         )
     return text_table(rows)
 
 
 def refusals_markdown(results: GroupResults) -> list[str]:
-    """A line for each reason why models are not compared, and one for users in no group."""
+    """Write a line for each reason why models are not compared, and one for users in no group."""
     lines = significance_table.refusals_markdown(results.refused)
     if results.outside:
         lines.append(f"{results.outside:,} users are in none of the groups; they count among all users.")
@@ -84,7 +84,7 @@ def refusals_markdown(results: GroupResults) -> list[str]:
 
 
 def group_frame(results: GroupResults) -> pd.DataFrame:
-    """All numbers: one row for each group, metric and model; those of comparisons are empty for the reference."""
+    """Make one row for each group, metric and model; columns of comparisons are empty for the reference."""
     bounds = {ALL: Group(0, None), **{group.label: group for group in results.groups}}
     most = [bounds[name].most for name in results.means["group"]]
     frame = results.means.assign(fewest=[bounds[name].fewest for name in results.means["group"]])

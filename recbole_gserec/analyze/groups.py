@@ -1,4 +1,4 @@
-"""``gserec analyze groups``: who gains by a model, users who search much or little (Figure 2 of GSERec)."""
+"""``gserec analyze groups``: which users a model helps, those who search much or little (Figure 2 of GSERec)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pandas as pd
 
 from recbole_gserec import escaping
 from recbole_gserec.analyze import group_tables
-from recbole_gserec.analyze.group_borders import Group, places_of, quantile_groups
+from recbole_gserec.analyze.group_borders import Group, group_indices, quantile_groups
 from recbole_gserec.analyze.group_figure import draw_groups
 from recbole_gserec.analyze.group_results import GroupResults, compare_groups
 from recbole_gserec.analyze.user_counts import KINDS, SEARCHES, check_files, training_counts
 from recbole_gserec.benchmark.comparable import recorded_mode
-from recbole_gserec.benchmark.made_with import mixed_code
+from recbole_gserec.benchmark.made_with import describe_mixed_code
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
@@ -32,12 +32,12 @@ QUANTILES = 4
 
 @dataclass(frozen=True)
 class Grouping:
-    """How users are grouped.
+    """How to group users.
 
     Attributes:
-        by: ``searches`` or ``interactions``, of the training part.
-        groups: The groups; None makes so many of about as many users each.
-        n_quantiles: How many.
+        by: ``searches`` or ``interactions``, counted in the training part.
+        groups: The groups; None makes ``n_quantiles`` groups with about equally many users.
+        n_quantiles: Number of such groups.
 
     Raises:
         SettingError: For another kind of events.
@@ -48,7 +48,7 @@ class Grouping:
     n_quantiles: int = QUANTILES
 
     def __post_init__(self) -> None:
-        # Known before runs are made that are to be grouped.
+        # Checked before runs are made.
         if self.by not in KINDS:
             raise SettingError(f"--by is '{self.by}'; it takes {' or '.join(KINDS)}")
 
@@ -69,20 +69,20 @@ def analyze_groups(
     Args:
         runs: Folder of the benchmark.
         model: The model.
-        data_path: Folder of all datasets.
-        baselines: The others; by default all there are finished runs of.
+        data_path: Parent folder of all datasets.
+        baselines: The other models; by default all with finished runs.
         datasets: By default all on which the model has finished runs.
-        metrics: By which; the first is drawn.
-        grouping: How users are grouped.
-        output: Where the files go; ``<runs>/analyze/groups`` by default.
+        metrics: Metrics to compare by; the first is drawn.
+        grouping: How to group users.
+        output: Folder of the files; ``<runs>/analyze/groups`` by default.
 
     Returns:
         The page ``groups.md``.
 
     Raises:
-        DataError: If there are no such runs, the dataset's files are not theirs, or a model asked for cannot be
+        DataError: If there are no such runs, the runs used other files of the dataset, or a requested model cannot be
             compared.
-        SettingError: For a model or dataset that there are no runs of.
+        SettingError: For a model or dataset without runs.
     """
     grouping = grouping or Grouping()
     cells = choose_runs(load_runs(runs))
@@ -97,7 +97,7 @@ def analyze_groups(
             raise DataError(Path(runs) / "runs" / dataset, f"no model to compare {model} with", _AGAIN)
         parts = results_page(results, reference, metrics, grouping.by)
         compared = [reference, *(other for other in others if other.model not in results.refused)]
-        if mixed := mixed_code(dataset, compared):
+        if mixed := describe_mixed_code(dataset, compared):
             parts.append(escaping.markdown(mixed))
         found.append((results, parts))
     folder = Path(output) if output else Path(runs) / "analyze" / "groups"
@@ -120,25 +120,25 @@ def compare_models(
     """Group the users of a model's finished runs and compare it with others.
 
     Raises:
-        DataError: If the dataset's files are not those of the run.
+        DataError: If the dataset's files have changed since the run.
     """
     run = next(iter(reference.finished.values()))
     check_files(reference.dataset, data_path, run.record["dataset_digest"])
     logger.info(f"{reference.dataset}: counting {grouping.by} of the training part")
     counts = training_counts(reference.dataset, data_path, run.record["given"], grouping.by)
-    places = counts.index.get_indexer(run.test_ranks.users.to_pandas())
-    if (places < 0).any():
-        user = run.test_ranks.users[int(np.flatnonzero(places < 0)[0])]
+    indices = counts.index.get_indexer(run.test_ranks.users.to_pandas())
+    if (indices < 0).any():
+        user = run.test_ranks.users[int(np.flatnonzero(indices < 0)[0])]
         raise DataError(run.folder, f"its user '{user}' is not in the dataset's files", "Run the benchmark again")
-    numbers = counts.to_numpy()[places]
+    numbers = counts.to_numpy()[indices]
     groups = grouping.groups or quantile_groups(numbers, grouping.n_quantiles)
     compared = ", ".join(cell.model for cell in others)
     logger.info(f"{reference.dataset}: comparing {reference.model} with {compared} in {len(groups)} groups")
-    return compare_groups(reference, others, metrics, groups, places_of(numbers, groups))
+    return compare_groups(reference, others, metrics, groups, group_indices(numbers, groups))
 
 
 def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[Metric], by: str) -> list[str]:
-    """What is said and shown of one dataset's results, in Markdown."""
+    """Write the results on one dataset as Markdown."""
     run = next(iter(reference.finished.values()))
     seeds = ", ".join(map(str, reference.finished))
     text = (

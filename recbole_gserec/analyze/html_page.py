@@ -1,4 +1,4 @@
-"""Pages of Markdown as one page of HTML that needs nothing else: images are inside it, and no script is."""
+"""Converts Markdown pages to one self-contained HTML page: images are embedded, and there are no scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# The elements that the tables of a benchmark have; all other tags are shown as they are written.
+# The elements used in a benchmark's tables; all other tags are shown as text.
 _ELEMENT = re.compile(r"<(sup|u)>([^<>]*)</\1>")
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -40,13 +40,13 @@ pre {{ overflow-x: auto; }}
 
 
 class Section(NamedTuple):
-    """A page of Markdown within the page.
+    """A Markdown page within the page.
 
     Attributes:
-        title: In the list of contents.
-        source: Where it came from, to be told.
+        title: Title in the table of contents.
+        source: Origin of the page, shown below the title.
         text: Markdown.
-        folder: Where the images lie that it shows.
+        folder: Folder of the images that it shows.
     """
 
     title: str
@@ -56,25 +56,25 @@ class Section(NamedTuple):
 
 
 def html_page(title: str, sections: Sequence[Section]) -> str:
-    """Render sections below a list of them; whatever they hold, it is text, a table or an image of their folder."""
+    """Render sections below a table of contents. They can only become text, tables, or images of their folder."""
     parser = _parser()
     name = html.escape(title)
     parts = [_HEAD.format(title=name), f"<h1>{name}</h1>\n<ul>\n"]
-    for place, section in enumerate(sections, start=1):
+    for index, section in enumerate(sections, start=1):
         source = html.escape(section.source)
         parts.append(
-            f'<li><a href="#part{place}">{html.escape(section.title)}</a> <span class="from">{source}</span></li>\n'
+            f'<li><a href="#part{index}">{html.escape(section.title)}</a> <span class="from">{source}</span></li>\n'
         )
     parts.append("</ul>\n")
-    for place, section in enumerate(sections, start=1):
+    for index, section in enumerate(sections, start=1):
         body = parser.render(section.text, {"folder": section.folder})
         source = html.escape(section.source)
-        parts.append(f'<section id="part{place}">\n<p class="from">{source}</p>\n{body}</section>\n')
+        parts.append(f'<section id="part{index}">\n<p class="from">{source}</p>\n{body}</section>\n')
     return "".join([*parts, "</body>\n</html>\n"])
 
 
 def _parser() -> MarkdownIt:
-    # Links could lead elsewhere, and no page of ours has any.
+    # Links could lead anywhere, and our own pages have none.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "autolink", "reference"])
     parser.inline.ruler.before("html_inline", "plain_element", _plain_element)
     parser.add_render_rule("plain_element", _render_element)
@@ -93,14 +93,14 @@ def _plain_element(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def _render_element(self: Any, tokens: Sequence[Any], place: int, options: Any, env: Any) -> str:
-    tag, text = tokens[place].tag, html.escape(tokens[place].content)
+def _render_element(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+    tag, text = tokens[index].tag, html.escape(tokens[index].content)
     return f"<{tag}>{text}</{tag}>"
 
 
-def _image(self: Any, tokens: Sequence[Any], place: int, options: Any, env: Any) -> str:
-    """The image itself, if it is one of the page's own folder."""
-    name, alt = unquote(str(tokens[place].attrGet("src"))), html.escape(tokens[place].content)
+def _image(self: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+    """Embed an image if it is one of the page's own folder."""
+    name, alt = unquote(str(tokens[index].attrGet("src"))), html.escape(tokens[index].content)
     path = env["folder"] / name
     try:
         content = path.read_bytes() if Path(name).name == name else b""

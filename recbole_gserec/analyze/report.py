@@ -10,7 +10,7 @@ from recbole_gserec.analyze.html_page import Section, html_page
 from recbole_gserec.errors import DataError
 from recbole_gserec.report_files import write_text
 
-# In their order on the page. Pages about single users are left out: they are not for everyone who reads results.
+# In the order of the page. Pages about single users are left out, because not every reader may see them.
 _PAGES = ("report", "groups", "ablation", "sensitivity", "tsne", "*.statistics")
 _FOLDERS = {"*.statistics": "stats"}
 _TITLE = re.compile(r"# (.*)")
@@ -18,11 +18,11 @@ _ESCAPED = re.compile(r"\\([\\`*_{}\[\]<>|~&#])")
 
 
 def write_html_report(folders: Sequence[Path], output: Path | None = None) -> Path:
-    """Put the pages found in folders on one page of HTML, which can be read offline and sent to others.
+    """Combine the pages found in folders into one HTML page, which can be read offline and sent to others.
 
     Args:
-        folders: Of benchmarks, ablations, sweeps or analyses: their own pages, those in their folder ``report`` and
-            those in ``analyze``.
+        folders: Folders of benchmarks, ablations, sweeps or analyses. Pages are searched in the folder itself and in
+            its folders ``report`` and ``analyze``.
         output: The page; by default ``analyze/report.html`` in the first folder.
 
     Returns:

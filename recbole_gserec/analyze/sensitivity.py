@@ -19,20 +19,21 @@ from recbole_gserec.report_files import write_csv, write_figure, write_text
 MOST_VALUES = 12
 N_BINS = 6
 HOW_TO_READ = (
-    "Held: the score of the value with all other settings at the best trial's values, as in the paper; – where no such "
-    "trial was made. Mean, lowest and highest are over all trials with the value, whatever their other settings. "
-    "A trial of a sweep is one training: the luck of training is not counted, and small differences are within it."
+    "Held: the score of the value with all other settings at the best trial's values, as in the paper; – if there is "
+    "no such trial. Mean, lowest and highest are over all trials with the value, whatever their other settings. A "
+    "trial of a sweep is one training. Random differences between trainings are not counted, and small differences in "
+    "score may come from them."
 )
 
 
 def sensitivity_frame(tried: TriedSettings) -> pd.DataFrame:
-    """One row for each setting and value: what it came to.
+    """Make one row for each setting and value, with its scores.
 
-    Numbers tried with more than :data:`MOST_VALUES` values, as from a range, are put into bins of about as many trials
-    each.
+    Numbers with more than :data:`MOST_VALUES` tried values, for example from a range, are binned with about equally
+    many trials each.
 
     Returns:
-        ``setting``, ``value`` (as text), ``place`` (the number to draw it at; NaN for a value that is none), ``held``
+        ``setting``, ``value`` (as text), ``place`` (the number to draw it at; NaN for other values), ``held``
         (NaN where there is no such trial), ``mean``, ``lowest``, ``highest``, ``trials`` and ``is_best``, whether the
         best trial has the value.
     """
@@ -59,7 +60,7 @@ def _of_one_setting(tried: TriedSettings, name: str) -> pd.DataFrame:
     table = frame.groupby("key", sort=False).agg(
         value=("value", "first"),
         place=("number", "mean"),
-        # Of several trials with the very same settings the best counts.
+        # Of several trials with exactly the same settings, the best counts.
         held=("held", pick),
         mean=("score", "mean"),
         lowest=("score", "min"),
@@ -75,7 +76,7 @@ def _binned(frame: pd.DataFrame) -> pd.DataFrame:
     bins = pd.qcut(frame["number"], N_BINS, labels=False, duplicates="drop")
     ends = frame["number"].groupby(bins).agg(["min", "max"])
     labels = [f"{low:.3g} to {high:.3g}" for low, high in ends.itertuples(index=False)]
-    # Within a range no two trials have all other settings alike, but for the best itself.
+    # Values of a range are never equal, so no other trial has the best one's other settings.
     return frame.assign(key=bins.map(str), value=[labels[place] for place in bins])
 
 
@@ -93,7 +94,7 @@ def _key(value: Any) -> str:
 
 
 def write_sensitivity(tried: TriedSettings, folder: Path) -> Path:
-    """Write the table and the figure; returns the page ``sensitivity.md``."""
+    """Write the table and the figure; return the page ``sensitivity.md``."""
     frame = sensitivity_frame(tried)
     best = tried.best
     settings = ", ".join(f"{name} {_label(best.settings.get(name))}" for name in tried.names)

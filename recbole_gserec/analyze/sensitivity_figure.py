@@ -1,4 +1,4 @@
-"""The score by value of each setting (Figure 7 of GSERec): a panel for each."""
+"""The score by value of each setting (Figure 7 of GSERec), one panel for each setting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from recbole_gserec.figure_files import plain_text
-from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, name_values, new_panels, ruled, short
+from recbole_gserec.figure_panels import BLUE, ORANGE, POINTS, draw_tick_lines, format_short, name_values, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,10 +17,10 @@ _MARGIN = 0.08
 
 
 def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
-    """Draw the two lines of every setting: others held at the best trial's values, and the mean over all trials.
+    """Draw two lines for every setting: others held at the best trial's values, and the mean over all trials.
 
     Args:
-        frame: As :func:`recbole_gserec.analyze.sensitivity.sensitivity_frame` gives it.
+        frame: The frame of :func:`recbole_gserec.analyze.sensitivity.sensitivity_frame`.
         metric: Name of the score.
     """
     names = list(dict.fromkeys(frame["setting"]))
@@ -35,10 +35,10 @@ def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
         panel.plot(own.index, own["mean"], label="mean over all trials", **mean)
         panel.plot(held.index, held["held"], label="others as in the best trial", **best)
         pairs = zip(own["value"], own["place"], strict=True)
-        name_values(panel, [value if place != place else short(place) for value, place in pairs])
+        name_values(panel, [value if place != place else format_short(place) for value, place in pairs])
         panel.set_xlabel(plain_text(name), fontsize=POINTS)
-        ruled(panel)
-        # Alike in all panels: how much each setting matters.
+        draw_tick_lines(panel)
+        # All panels share the score axis, so that they show how much each setting matters.
         panel.set_ylim(lowest - _MARGIN * room, highest + _MARGIN * room)
     figure.supylabel(plain_text(metric), fontsize=POINTS)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""What sets of settings came to: the trials of a sweep, or the runs of a benchmark with several settings."""
+"""Sets of settings and their scores: the trials of a sweep, or the runs of a benchmark with several settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from recbole_gserec.benchmark.checked_record import started_at
 from recbole_gserec.benchmark.metrics import Metric
-from recbole_gserec.benchmark.model_runs import given_settings
+from recbole_gserec.benchmark.model_runs import requested_settings
 from recbole_gserec.benchmark.results import StoredRun, load_runs
 from recbole_gserec.benchmark.runs import FINISHED
 from recbole_gserec.errors import DataError
@@ -26,11 +26,11 @@ _NOT_TRIED = ("code_path", "preprocess_store")
 
 @dataclass(frozen=True)
 class Tried:
-    """Settings, and what they came to.
+    """Settings and their score.
 
     Attributes:
-        name: Of the trial or the run.
-        settings: Those that differ between trials.
+        name: Name of the trial or the run.
+        settings: The settings that differ between trials.
         score: The metric's value.
     """
 
@@ -41,15 +41,15 @@ class Tried:
 
 @dataclass(frozen=True)
 class TriedSettings:
-    """All that were tried.
+    """All tried settings.
 
     Attributes:
         title: Model and dataset.
-        metric: How the score is named.
+        metric: Name of the score.
         bigger: Whether a bigger score is better.
-        names: Settings that were varied, in their order.
-        trials: Those with a score; at least one.
-        remarks: What a reader must know of them.
+        names: Varied settings, in order.
+        trials: Trials with a score; at least one.
+        remarks: What a reader must know about them.
     """
 
     title: str
@@ -66,7 +66,7 @@ class TriedSettings:
 
 
 def read_sweep(folder: Path) -> TriedSettings:
-    """Read the trials of ``gserec tune``; a sweep that is not over can be read too.
+    """Read the trials of ``gserec tune``; the sweep may be incomplete.
 
     Args:
         folder: ``<output>/<dataset>/<model>``.
@@ -81,7 +81,7 @@ def read_sweep(folder: Path) -> TriedSettings:
         title, names = f"{sweep['model']} on {sweep['dataset']}", tuple(sweep["space"])
         scheduler = str(sweep["scheduler"])
     except FileNotFoundError as error:
-        raise DataError(path, "file not found: no sweep lies here", remedy) from error
+        raise DataError(path, "file not found: there is no sweep here", remedy) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, "damaged", remedy) from error
     records = read_trials(Path(folder))
@@ -91,13 +91,13 @@ def read_sweep(folder: Path) -> TriedSettings:
         if record.best_score is not None
     ]
     if not trials:
-        raise DataError(folder, "no trial has a score yet", "Go on with the sweep: the same gserec tune command")
+        raise DataError(folder, "no trial has a score yet", "Continue the sweep with the same gserec tune command")
     remarks = [f"{len(records) - len(trials)} of {len(records)} trials have no score."]
     remarks = remarks if len(records) > len(trials) else []
     if stopped := sum(record.status == STOPPED for record in records):
         remarks.append(
-            f"{stopped} of {len(records)} trials were stopped early by the scheduler; their scores are those they had "
-            "by then, lower than their settings could reach."
+            f"{stopped} of {len(records)} trials were stopped early by the scheduler; their scores are from that "
+            "moment, and lower than their settings could reach."
         )
     if scheduler == "pbt":
         remarks.append("A population changes settings while it trains: values are those at the end of each trial.")
@@ -107,19 +107,19 @@ def read_sweep(folder: Path) -> TriedSettings:
 
 def _metric_of(folder: Path) -> str:
     try:
-        return str(read_json(Path(folder) / WINNER_FILE, "Go on with the sweep: it is made again")["metric"])
+        return str(read_json(Path(folder) / WINNER_FILE, "Continue the sweep, which makes it again")["metric"])
     except (FileNotFoundError, KeyError):
         return "score"
 
 
 def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric) -> TriedSettings:
-    """Read a benchmark's finished runs of one model, made with several settings; those of one settings are averaged.
+    """Read a benchmark's finished runs of one model with several settings; runs with equal settings are averaged.
 
     Args:
-        folder: Of the benchmark.
+        folder: Folder of the benchmark.
         model: The model.
-        dataset: The dataset; may be left out where there are runs on one alone.
-        metric: Of the test ranks.
+        dataset: The dataset; optional if the model has runs on only one.
+        metric: Metric of the test ranks.
 
     Raises:
         DataError: If there are no such runs, or all have the same settings.
@@ -127,13 +127,13 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
     runs = [run for run in load_runs(folder) if run.model == model and run.state == FINISHED]
     datasets = sorted({run.dataset for run in runs})
     if dataset is None and len(datasets) > 1:
-        raise DataError(folder, f"has runs of {model} on {', '.join(datasets)}", "Name one of them by --dataset")
+        raise DataError(folder, f"has runs of {model} on {', '.join(datasets)}", "Name one of them with --dataset")
     runs = [run for run in runs if run.dataset == (dataset or run.dataset)]
     if not runs:
         raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _REMEDY)
     newest = max(runs, key=_time_of)
     same = [run for run in runs if _data_of(run) == _data_of(newest)]
-    given = [given_settings(run.record) for run in same]
+    given = [requested_settings(run.record) for run in same]
     known = sorted({name for one in given for name in one if name not in _NOT_TRIED})
     names = tuple(name for name in known if len({_key(_value(run, name)) for run in same}) > 1)
     if not names:
@@ -145,9 +145,7 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
     trials = tuple(_average(group, names, metric) for group in groups)
     remarks = []
     if replaced := len(same) - sum(map(len, groups)):
-        remarks.append(
-            f"{replaced} runs are left out that a newer one of the same settings and seed, on other codes, replaces."
-        )
+        remarks.append(f"{replaced} runs are left out because newer ones on other codes replace them.")
     if len(same) < len(runs):
         remarks.append(f"{len(runs) - len(same)} runs on other data or candidates than the newest are left out.")
     if len({tuple(sorted(run.seed for run in group)) for group in groups}) > 1:
@@ -169,7 +167,7 @@ def _data_of(run: StoredRun) -> str:
 
 
 def _value(run: StoredRun, name: str) -> Any:
-    """What a run took: what it was given, or the default of its time."""
+    """Return the value of a setting in a run: the requested value, or the default at that time."""
     given = run.record["given"]
     return given[name] if name in given else run.record["settings"].get(name)
 

@@ -1,4 +1,4 @@
-"""How two sets of vectors of the same users lie to each other, in numbers; all users count, block by block."""
+"""Measures how two sets of vectors of the same users lie relative to each other. All users count, block by block."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from torch import Tensor
 
 _ELEMENTS = 1 << 23
 _TEMPERATURE = 2.0
-# Ten times as fast as distances by differences. Of 64-bit vectors of length 1, distances are exact to about 1e-8.
+# Ten times as fast as computing differences. With 64-bit vectors of length 1, distances are exact to about 1e-8.
 _BY_PRODUCTS = "use_mm_for_euclid_dist"
 _NOTHING = 1e-7
 
 
 class SideGeometry(NamedTuple):
-    """Numbers of two sides.
+    """Measures of the two sides.
 
     Attributes:
-        silhouette: Mean silhouette of all vectors with the sides as clusters (Rousseeuw 1987), Euclidean: 1 where the
-            sides are far apart and each is dense, about 0 where they are mixed.
-        separation: Distance of the two sides' means by the root mean square distance of vectors to their side's mean.
-        alignment: Mean squared distance of a user's two vectors, each of length 1 (Wang and Isola 2020, alpha 2):
-            0 where they point alike, 2 where they are orthogonal.
+        silhouette: Mean silhouette of all vectors with the sides as clusters (Rousseeuw 1987), Euclidean: 1 if the
+            sides are far apart and each is dense, about 0 if they are mixed.
+        separation: Distance between the two sides' means, divided by the root mean square distance of vectors to their
+            side's mean.
+        alignment: Mean squared distance of a user's two vectors, each of length 1 (Wang and Isola 2020, alpha 2): 0 if
+            they are parallel, 2 if they are orthogonal.
         cosine: Mean cosine of a user's two vectors: 1 - alignment / 2.
         uniformity_search: Log of the mean of exp(-2 * squared distance) over pairs of users, vectors of length 1 (Wang
-            and Isola 2020, t 2): 0 where all are one point, lower the more evenly they are spread.
-        uniformity_recommendation: The same of the other side.
+            and Isola 2020, t 2): 0 if all vectors are equal, lower the more evenly they are spread.
+        uniformity_recommendation: The same for the other side.
     """
 
     silhouette: float
@@ -41,9 +42,9 @@ class SideGeometry(NamedTuple):
 
 
 def side_geometry(search: NDArray[np.float32], recommendation: NDArray[np.float32]) -> SideGeometry:
-    """Measure two sides, ``[n_users, d]`` each, the same user in the same row; at least two users.
+    """Measure two sides, ``[n_users, d]`` each, with the same user in the same row; at least two users.
 
-    All pairs are looked at, which takes time in proportion to the square of the users, and memory for a block of them.
+    All pairs are compared. This takes time proportional to the square of the number of users, and memory for one block.
     """
     sides = [torch.from_numpy(np.asarray(side, dtype=np.float64)) for side in (search, recommendation)]
     unit = [side / side.norm(dim=1, keepdim=True).clamp_min(1e-12) for side in sides]
@@ -62,7 +63,7 @@ def _separation(search: Tensor, recommendation: Tensor) -> float:
 
 def _silhouette(search: Tensor, recommendation: Tensor) -> float:
     n_users = len(search)
-    # No silhouette depends on where the vectors lie, nor on their scale.
+    # Silhouettes do not depend on the origin or the scale.
     centre = (search.mean(0) + recommendation.mean(0)) / 2
     sides = [side - centre for side in (search, recommendation)]
     scale = max(float(side.norm(dim=1).max()) for side in sides) or 1.0
@@ -73,7 +74,7 @@ def _silhouette(search: Tensor, recommendation: Tensor) -> float:
             inside = torch.cdist(own[rows], own, compute_mode=_BY_PRODUCTS).sum(1) / (n_users - 1)
             outside = torch.cdist(own[rows], other, compute_mode=_BY_PRODUCTS).mean(1)
             larger = torch.maximum(inside, outside)
-            # Where all vectors are one, distances are rounding errors.
+            # If all vectors are equal, distances are rounding errors.
             total += float(((outside - inside) / larger.clamp_min(_NOTHING)).where(larger > _NOTHING, 0).sum())
     return total / (2 * n_users)
 
@@ -83,7 +84,7 @@ def _uniformity(unit: Tensor) -> float:
     total = 0.0
     for rows in _blocks(n_users):
         total += float((-_TEMPERATURE * torch.cdist(unit[rows], unit, compute_mode=_BY_PRODUCTS).square()).exp().sum())
-    # Each vector is paired with itself once, at distance 0.
+    # Each vector is also paired with itself once, at distance 0.
     return float(np.log((total - n_users) / (n_users * (n_users - 1))))
 
 

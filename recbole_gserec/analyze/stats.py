@@ -1,4 +1,4 @@
-"""The statistics of a dataset (Table 1 and Figure 1 of GSERec) as files."""
+"""Writes the statistics of a dataset to files (Table 1 and Figure 1 of GSERec)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_gserec.report_files import write_csv
 
 
 def write_statistics(folder: Path, dataset: str, statistics: Statistics) -> Path:
-    """Write ``<dataset>.statistics.json``, ``.md``, ``.png``, ``.pdf`` and ``.csv`` (Figure 1); returns the page."""
+    """Write ``<dataset>.statistics.json``, ``.md``, ``.png``, ``.pdf`` and ``.csv`` (Figure 1); return the page."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(folder, dataset) as aside:

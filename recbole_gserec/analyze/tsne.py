@@ -1,4 +1,4 @@
-"""``gserec analyze tsne``: the two sides' user vectors in a plane (Figure 6 of GSERec), and numbers beside it."""
+"""``gserec analyze tsne``: user vectors of the two sides in a plane (Figure 6 of GSERec), with measures."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ SEED = 2025
 _PERPLEXITY = 30
 _FEWEST_USERS = 4
 HOW_TO_READ = (
-    "Numbers are of all users and of the vectors themselves, not of the picture. Silhouette: 1 where the two sides lie "
-    "apart, 0 where they are mixed. Separation: distance of the sides' means by the root mean square distance to them. "
-    "Alignment: mean squared distance of a user's two vectors, of length 1; 0 is best. Cosine: of the same two. "
-    "Uniformity: log of the mean of exp(-2 d²) over pairs of users of a side, of length 1; lower is more evenly "
-    "spread. t-SNE keeps neighbours and not distances: sizes of and gaps between clusters in the picture mean little."
+    "Numbers are computed over all users and from the vectors themselves, not from the picture. Silhouette: 1 if the "
+    "two sides are far apart, 0 if they are mixed. Separation: distance of the sides' means, divided by the root mean "
+    "square distance to them. Alignment: mean squared distance of a user's two vectors, of length 1; 0 is best. "
+    "Cosine: of the same two. Uniformity: log of the mean of exp(-2 d²) over pairs of users of a side, of length 1; "
+    "lower is more evenly spread. t-SNE preserves neighbours but not distances: sizes of clusters and gaps between "
+    "them mean little."
 )
 
 
@@ -43,22 +44,22 @@ def analyze_tsne(
     seed: int = SEED,
     with_codes: bool = False,
 ) -> Path:
-    """Draw the user vectors of checkpoints, a panel for each, and measure how the two sides lie to each other.
+    """Draw the user vectors of checkpoints, one panel for each, and measure how the two sides lie to each other.
 
     Args:
-        checkpoints: Of GSERec.
-        output: Where the files go.
-        data_path: Folder of all datasets; that of the training by default.
-        n_users: Most users drawn; those of several checkpoints of one dataset are the same.
-        seed: Of the sample and of t-SNE.
-        with_codes: Whether codes are drawn too.
+        checkpoints: Checkpoints of GSERec.
+        output: Folder of the files.
+        data_path: Parent folder of all datasets; by default that of the training.
+        n_users: Maximum number of users drawn; checkpoints of one dataset show the same users.
+        seed: Seed of the sample and of t-SNE.
+        with_codes: Whether to draw codes too.
 
     Returns:
         The page ``tsne.md``.
 
     Raises:
-        CheckpointError: If a file is no whole checkpoint of GSERec with user-code graphs, or has too few users.
-        DataError: If a checkpoint's dataset is missing, or not the one of the training.
+        CheckpointError: If a file is not a complete checkpoint of GSERec with user-code graphs, or has too few users.
+        DataError: If a checkpoint's dataset is missing or has changed since the training.
         SettingError: For too few users to draw.
     """
     if n_users < _FEWEST_USERS:
@@ -86,7 +87,7 @@ def analyze_tsne(
 
 
 def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd.DataFrame:
-    """t-SNE (van der Maaten and Hinton 2008) of sampled users of both sides, and of all codes, in one plane.
+    """Compute t-SNE (van der Maaten and Hinton 2008) of sampled users of both sides, and of all codes, in one plane.
 
     Returns:
         ``kind`` (``user`` or ``code``), ``side``, ``id`` (of the user in the dataset, or of the code), ``x``, ``y``.
@@ -105,14 +106,14 @@ def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd
             points.append(table.values[chosen])
     stacked = np.concatenate(points).astype(np.float64)
     perplexity = min(_PERPLEXITY, (len(stacked) - 1) / 3)
-    # Several threads add up in an order that changes from run to run.
+    # With several threads, the order of additions changes from run to run.
     with threadpool_limits(limits=1):
-        places = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(stacked)
-    return pd.concat(parts, ignore_index=True).assign(x=places[:, 0], y=places[:, 1])
+        points = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(stacked)
+    return pd.concat(parts, ignore_index=True).assign(x=points[:, 0], y=points[:, 1])
 
 
 def _distinct(checkpoints: Sequence[UserVectors]) -> list[str]:
-    """Labels, with the seed and the place where several are the same."""
+    """Return labels, with the seed and the index added if several are equal."""
     labels = [vectors.label for vectors in checkpoints]
     named = [
         f"{vectors.label}, seed {vectors.seed}" if labels.count(vectors.label) > 1 else vectors.label

@@ -1,4 +1,4 @@
-"""Users, and codes, of the two sides in a plane (Figure 6 of GSERec): a panel for each checkpoint."""
+"""Users and codes of the two sides in a plane (Figure 6 of GSERec), one panel for each checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PANEL_INCHES = 1.75
 _LEGEND_INCHES = 0.2
-# Where a user's two vectors are one point, the smaller mark lies on the larger.
+# If a user's two vectors coincide, the smaller mark lies on the larger one.
 _STYLES: dict[tuple[str, str], dict[str, Any]] = {
     ("user", "search"): {"color": BLUE, "marker": "o", "s": 6, "linewidths": 0},
     ("user", "recommendation"): {"color": ORANGE, "marker": "s", "s": 1.2, "linewidths": 0},
@@ -30,7 +30,7 @@ def draw_tsne(panels_of: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw points.
 
     Args:
-        panels_of: Title of a panel -> its points, as :func:`recbole_gserec.analyze.tsne.embed` gives them.
+        panels_of: Title of a panel -> its points, from :func:`recbole_gserec.analyze.tsne.embed`.
     """
     from matplotlib.lines import Line2D
 

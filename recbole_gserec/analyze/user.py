@@ -1,4 +1,4 @@
-"""``gserec analyze user``: one user made readable."""
+"""``gserec analyze user``: a readable page about one user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_gserec import escaping
 from recbole_gserec.analyze.table_cells import text_table
-from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, tell
+from recbole_gserec.analyze.user_story import SIDES, Event, UserStory, collect_user_story
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.markdown_table import NO_VALUE
 from recbole_gserec.recommend.trained import Trained, load_trained
@@ -34,19 +34,19 @@ def analyze_user(
 
     Args:
         user: Original id.
-        checkpoint: Of a search-aware model.
+        checkpoint: Checkpoint of a search-aware model.
         output: Folder of the page.
-        without: Checkpoint of the same model trained without user-code graphs, to compare recommendations with.
-        data_path: Folder of all datasets; that of the training by default.
-        k: Items recommended.
-        n_events: Latest interactions and searches shown.
+        without: Checkpoint of the same model trained without user-code graphs, to compare recommendations.
+        data_path: Parent folder of all datasets; by default that of the training.
+        k: Number of recommended items.
+        n_events: Number of latest interactions and searches shown.
 
     Returns:
         The page.
 
     Raises:
-        CheckpointError: If a file is no whole checkpoint, or the second is not one without graphs.
-        SettingError: If there is no such user, or the model reads no searches.
+        CheckpointError: If a file is not a complete checkpoint, or the second is not one without graphs.
+        SettingError: If the user is unknown, or the model reads no searches.
     """
     trained = load_trained(checkpoint, data_path)
     others = {}
@@ -54,14 +54,14 @@ def analyze_user(
         other = load_trained(without, data_path)
         _check_without(trained, other)
         others[WITHOUT] = other
-    story = tell(trained, user, k=k, others=others)
+    story = collect_user_story(trained, user, k=k, others=others)
     path = Path(output) / f"{story.dataset}-{_file_name(user)}.md"
-    write_text(path, page_of(story, trained.config["model"], n_events))
+    write_text(path, user_page(story, trained.config["model"], n_events))
     return path
 
 
 def _check_without(trained: Trained, other: Trained) -> None:
-    """Refuse two checkpoints whose recommendations cannot be told apart by the graph."""
+    """Refuse two checkpoints that do not differ in the graph."""
     if other.config["model"] != "GSERec" or other.config["use_user_code_graph"]:
         raise CheckpointError(f"{other.checkpoint}: not a GSERec trained with use_user_code_graph=False")
     if trained.config["model"] != "GSERec" or not trained.config["use_user_code_graph"]:
@@ -73,13 +73,13 @@ def _check_without(trained: Trained, other: Trained) -> None:
 
 
 def _file_name(user: str) -> str:
-    """A user's id as part of a file's name; ids that differ have names that differ."""
+    """Return a user's id as part of a file name; distinct ids have distinct names."""
     safe = _UNSAFE.sub("_", user)[:60]
     return safe if safe == user else f"{safe}-{hashlib.sha256(user.encode()).hexdigest()[:8]}"
 
 
-def page_of(story: UserStory, model: str, n_events: int) -> str:
-    """The page in Markdown."""
+def user_page(story: UserStory, model: str, n_events: int) -> str:
+    """Write the page as Markdown."""
     parts = [f"# User {escaping.markdown(story.user)} of {escaping.markdown(story.dataset)}"]
     parts += _events("Interactions", story.interactions, n_events)
     parts += _events("Searches", story.searches, n_events)
@@ -135,20 +135,20 @@ def _recommended(story: UserStory, model: str) -> list[str]:
     other = story.recommended[WITHOUT]
     common = len({item for item, _ in own} & {item for item, _ in other})
     rows = [["rank", "with graph", "score", "without graph", "score"]]
-    for place in range(max(len(own), len(other))):
-        cells = [str(place + 1)]
+    for index in range(max(len(own), len(other))):
+        cells = [str(index + 1)]
         for items in (own, other):
             cells += (
-                [clipped(items[place][0]), f"{items[place][1]:.4f}"] if place < len(items) else [NO_VALUE, NO_VALUE]
+                [clipped(items[index][0]), f"{items[index][1]:.4f}"] if index < len(items) else [NO_VALUE, NO_VALUE]
             )
         rows.append(cells)
     said = (
-        f"{common} of {len(own)} items are in both lists. The two are models trained apart: what differs is not due to "
-        "the graph alone, since training varies too."
+        f"{common} of {len(own)} items are in both lists. The models were trained separately, so differences are not "
+        "due to the graph alone: training varies too."
     )
     return [*parts, text_table(rows, numbers=False), said]
 
 
 def clipped(text: str) -> str:
-    """A text that fits a table."""
+    """Shorten a text so that it fits in a table."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()} ..."

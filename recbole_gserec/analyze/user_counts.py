@@ -1,4 +1,4 @@
-"""How many events of each user the training part holds, counted in a dataset's files as models read them."""
+"""Counts the events of each user in the training part, from a dataset's files as models read them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from recbole_gserec.errors import DataError
 
 SEARCHES, INTERACTIONS = "searches", "interactions"
 KINDS = (SEARCHES, INTERACTIONS)
-# What else decides which rows are read and where the training part ends.
+# Further settings that decide which rows are read and where the training part ends.
 _OF_FILES = (*SETTINGS, "field_separator", "seq_separator", "encoding", "load_col", "unload_col", "eval_args")
 
 
 def check_files(dataset: str, data_path: Path, digest: str) -> None:
-    """Refuse a dataset whose files are not those that runs were made on.
+    """Refuse a dataset whose files changed since the runs were made.
 
     Args:
-        dataset: Its name.
-        data_path: Folder of all datasets.
-        digest: What the runs tell of its files; see :mod:`recbole_gserec.benchmark.dataset_files`.
+        dataset: Name of the dataset.
+        data_path: Parent folder of all datasets.
+        digest: Digest recorded in the runs; see :mod:`recbole_gserec.benchmark.dataset_files`.
 
     Raises:
         DataError: If the files differ or are missing.
@@ -33,7 +33,9 @@ def check_files(dataset: str, data_path: Path, digest: str) -> None:
     found = dataset_digest({"benchmark_filename": None, "data_path": folder, "dataset": dataset})
     if found != digest:
         raise DataError(
-            folder, "its files are not those that the runs were made on", "Name the folder they lie in by --data-path"
+            folder,
+            "its files have changed since the runs were made",
+            "Name the folder of the original files with --data-path",
         )
 
 
@@ -41,16 +43,16 @@ def training_counts(dataset: str, data_path: Path, given: Mapping[str, Any], kin
     """Count each user's events before the user's first evaluation target.
 
     Args:
-        dataset: Its name.
-        data_path: Folder of all datasets.
-        given: Settings of a run; those that say how files are read and split are heeded.
+        dataset: Name of the dataset.
+        data_path: Parent folder of all datasets.
+        given: Settings of a run; only those that say how files are read and split are used.
         kind: ``searches`` or ``interactions``.
 
     Returns:
-        Number by original id of the user.
+        Number of events by original id of the user.
 
     Raises:
-        DataError: If the files are malformed, or searches are to be counted and there are none.
+        DataError: If the files are malformed, or there are no searches to count.
     """
     from recbole_gserec.data.atomic_files import has_no_rows
 
@@ -74,7 +76,7 @@ def _events_of(dataset: str, data_path: Path, given: Mapping[str, Any], has_sear
 
     settings = {name: given[name] for name in _OF_FILES if name in given}
     config = make_config("GSERec", dataset, settings, {"data_path": str(data_path), "use_gpu": False})
-    # Neither queries nor codes are counted.
+    # Queries and codes are not counted.
     config.final_config_dict["additional_feat_suffix"] = ["search"] if has_searches else []
     built = SearchDataset(config)
     built.build()

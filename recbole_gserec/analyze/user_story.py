@@ -1,4 +1,4 @@
-"""All that is known of one user of a trained model, in original ids and texts."""
+"""Collects what is known about one user of a trained model, in original ids and texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from recbole_gserec.analyze.user_summaries import summaries_of
+from recbole_gserec.analyze.user_summaries import find_summaries
 from recbole_gserec.data.atomic_files import read_columns
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.training_histories import TrainingHistories
@@ -30,13 +30,13 @@ _N_QUERIES = 3
 
 @dataclass(frozen=True)
 class Event:
-    """An interaction, or a search.
+    """An interaction or a search.
 
     Attributes:
-        time: As in the file.
+        time: Time as in the file.
         what: The item, or the words of the query.
-        part: Of the split.
-        clicks: Items clicked in a search.
+        part: Part of the split.
+        clicks: Clicked items of a search.
     """
 
     time: float
@@ -51,9 +51,9 @@ class Neighbour:
 
     Attributes:
         user: Original id.
-        shared: By side, how many codes.
-        n_searches: In the training part.
-        queries: The most frequent of those searches, with how often each.
+        shared: By side, the number of shared codes.
+        n_searches: Number of searches in the training part.
+        queries: The most frequent of those searches, with their counts.
     """
 
     user: str
@@ -64,17 +64,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class UserStory:
-    """One user.
+    """What is known about one user.
 
     Attributes:
         user: Original id.
         dataset: Name of the dataset.
-        interactions: In time order.
-        searches: In time order.
+        interactions: In chronological order.
+        searches: In chronological order.
         summaries: By side; empty for a model without codes.
         codes: By side, coarse to fine; empty for a model without codes.
-        neighbours: Those who share most codes, most first.
-        recommended: Items and scores, best first, from the checkpoint, and from the one without the graph if given.
+        neighbours: Users who share the most codes, most first.
+        recommended: Items and scores, best first, from the checkpoint and, if given, from the one without the graph.
     """
 
     user: str
@@ -87,34 +87,34 @@ class UserStory:
     recommended: Mapping[str, Sequence[tuple[str, float]]]
 
 
-def tell(
+def collect_user_story(
     trained: Trained,
     user: str,
     *,
     k: int = 10,
     others: Mapping[str, Trained],
 ) -> UserStory:
-    """Gather what is known of a user.
+    """Collect what is known about a user.
 
     Args:
         trained: A search-aware model.
         user: Original id.
-        k: Items recommended.
-        others: Further models whose recommendations are shown, by name.
+        k: Number of recommended items.
+        others: Further models by name, whose recommendations are also shown.
 
     Raises:
-        SettingError: If the dataset has no such user, or the model reads no searches.
+        SettingError: If the user is unknown, or the model reads no searches.
     """
     dataset = trained.dataset
     if not isinstance(dataset, SearchDataset):
         raise SettingError(f"{trained.checkpoint} is of {trained.config['model']}, which reads no searches")
     names = dataset.field2id_token[dataset.uid_field]
-    place = np.flatnonzero(names[1:] == user)
-    if not len(place):
+    index = np.flatnonzero(names[1:] == user)
+    if not len(index):
         near = nearest(user, names[1:].tolist())
         hint = f"did you mean '{near}'?" if near else "check the id"
         raise SettingError(f"there is no user '{user}' in the dataset '{trained.config['dataset']}': {hint}")
-    internal = int(place[0]) + 1
+    internal = int(index[0]) + 1
     options = {"separator": trained.config["field_separator"], "encoding": trained.config["encoding"] or "utf-8"}
     texts = read_item_texts(dataset.file_path("item"), item_field=dataset.iid_field, **options)
     has_codes = hasattr(dataset, "codes")
@@ -131,7 +131,7 @@ def tell(
 
 
 def item_name(item: str, texts: Mapping[str, str]) -> str:
-    """An item with its text."""
+    """Return an item's name with its text."""
     return f"{item} ({texts[item]})" if item in texts else item
 
 
@@ -142,7 +142,7 @@ def _interactions(trained: Trained, user: int, texts: Mapping[str, str]) -> list
     n_training = int(events.train_ends[user] - events.item_offsets[user])
     parts = [TRAINING] * n_training + [VALIDATION, TEST][-(len(rows) - n_training) :] * (n_training < len(rows))
     if len(parts) != len(rows):
-        # A split of the user's own may hold out more than two.
+        # The user's own split may hold out more than two.
         parts = [TRAINING] * n_training + [LATER] * (len(rows) - n_training)
     return [
         Event(float(times[row]), item_name(str(tokens[items[row]]), texts), part)
@@ -161,10 +161,10 @@ def _searches(trained: Trained, user: int, texts: Mapping[str, str]) -> list[Eve
         Event(
             float(times[row]),
             words[int(queries[row])],
-            TRAINING if place < n_training else LATER,
+            TRAINING if index < n_training else LATER,
             tuple(item_name(str(tokens[item]), texts) for item in clicks[offsets[row] : offsets[row + 1]]),
         )
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     ]
 
 
@@ -174,7 +174,7 @@ def _rows_in_time(users: NDArray[np.int64], times: NDArray[np.float64], user: in
 
 
 def _words(dataset: SearchDataset, queries: NDArray[np.int64]) -> dict[int, str]:
-    """Words of some queries; a query without words is named by its id."""
+    """Return the words of some queries; a query without words is named by its id."""
     tokens, ids = dataset.field2id_token["query_words"], dataset.field2id_token["query_id"]
     found = {}
     for query in np.unique(queries).tolist():
@@ -188,7 +188,7 @@ def _summaries(trained: Trained, user: int, texts: Mapping[str, str]) -> dict[st
     dataset, config = trained.dataset, trained.config
     prefix = Path(dataset.dataset_path) / dataset.dataset_name
     store = config["preprocess_store"] or f"{prefix}.preprocess.sqlite3"
-    return summaries_of(Path(dataset.file_path("code")), Path(store), TrainingHistories(dataset), user - 1, texts)
+    return find_summaries(Path(dataset.file_path("code")), Path(store), TrainingHistories(dataset), user - 1, texts)
 
 
 def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
@@ -198,13 +198,13 @@ def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
 
 
 def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
-    """How many codes each user shares with one, ``[n_users]``; codes are ``[n_users, L]``, 0 for none."""
+    """Count the codes that each user shares with one user, ``[n_users]``; codes are ``[n_users, L]``, 0 for none."""
     own = codes[user]
     return ((codes == own) & (own > 0)).sum(1).numpy()
 
 
 def _neighbours(dataset: SearchDataset, user: int) -> list[Neighbour]:
-    # A code's id tells its level too: equal codes stand on the same level.
+    # A code's id includes its level, so equal codes are at the same level.
     shared = {side: shared_codes(dataset.codes[side].codes, user) for side in SIDES}
     total = np.sum(list(shared.values()), axis=0)
     total[[0, user]] = 0
@@ -221,7 +221,7 @@ def _neighbours(dataset: SearchDataset, user: int) -> list[Neighbour]:
                 str(names[other]),
                 {side: int(shared[side][other]) for side in SIDES},
                 len(queries),
-                tuple((words[int(distinct[place])], int(counts[place])) for place in most),
+                tuple((words[int(distinct[index])], int(counts[index])) for index in most),
             )
         )
     return found

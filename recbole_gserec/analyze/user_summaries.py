@@ -16,38 +16,38 @@ from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 
 
 class _OneUser:
-    """The histories of one user alone, in the form in which prompts are built."""
+    """The histories of a single user, in the form needed to build prompts."""
 
-    def __init__(self, histories: TrainingHistories, place: int):
-        self._histories, self._place = histories, place
-        self.user_tokens = [histories.user_tokens[place]]
+    def __init__(self, histories: TrainingHistories, index: int):
+        self._histories, self._index = histories, index
+        self.user_tokens = [histories.user_tokens[index]]
 
     def recommendation_history(self, user: int, n: int) -> list[str]:
-        return self._histories.recommendation_history(self._place, n)
+        return self._histories.recommendation_history(self._index, n)
 
     def search_history(self, user: int, n: int) -> list[SearchRecord]:
-        return self._histories.search_history(self._place, n)
+        return self._histories.search_history(self._index, n)
 
 
-def summaries_of(
-    code_file: Path, store_file: Path, histories: TrainingHistories, place: int, item_texts: Mapping[str, str]
+def find_summaries(
+    code_file: Path, store_file: Path, histories: TrainingHistories, index: int, item_texts: Mapping[str, str]
 ) -> dict[str, str]:
-    """What stands for each side of a user: the summary, or why there is none to show.
+    """Return, for each side of a user, the summary or the reason why it is missing.
 
     Args:
-        code_file: The ``.code`` file, beside which stands how it was made.
-        store_file: The store of the offline stage.
-        histories: Of all users.
-        place: Of the user in them.
+        code_file: The ``.code`` file; its record is stored next to it.
+        store_file: Store of the offline stage.
+        histories: Histories of all users.
+        index: Index of the user in the histories.
         item_texts: Text by item.
     """
     try:
         made = read_code_record(code_file, "Make the codes again by gserec preprocess")
         settings = PreprocessSettings(**{**made.settings, **_needed(made.settings)})
         summarizer = SUMMARIZERS[settings.summarizer](settings)
-        # Cuts texts as it did then; a language model's tokenizer has to be there for that.
+        # Prompts are truncated as before, which needs the language model's tokenizer.
         prompts = {
-            side: build_prompts(side, _OneUser(histories, place), item_texts, settings, summarizer.shorten)
+            side: build_prompts(side, _OneUser(histories, index), item_texts, settings, summarizer.shorten)
             for side in SIDES
         }
     except GSERecError as error:
@@ -65,7 +65,7 @@ def summaries_of(
 
 
 def _needed(settings: Mapping[str, object]) -> dict[str, str]:
-    """What a summarizer asks for though it decides nothing, and is not kept."""
+    """Return arguments that a summarizer requires but that are not stored, because they do not affect the result."""
     return {"llm_base_url": "http://localhost"} if settings.get("summarizer") == "openai" else {}
 
 

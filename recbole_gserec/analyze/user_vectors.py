@@ -1,4 +1,4 @@
-"""The two sides' user vectors of a trained GSERec (Eq. 8), and those of its codes."""
+"""The user vectors of both sides of a trained GSERec (Eq. 8), and the vectors of its codes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from recbole_gserec.recommend.vectors import Vectors, graph_vectors
 
 
 class UserVectors(NamedTuple):
-    """What message passing makes of users and codes.
+    """Vectors of users and codes after message passing.
 
     Attributes:
-        label: Of the checkpoint: whether it was trained with L_U-CL.
-        seed: Of its training.
+        label: Label of the checkpoint: whether it was trained with L_U-CL.
+        seed: Seed of its training.
         dataset: Its dataset.
-        users: By side; the same user in the same row of both.
+        users: By side; both have the same user in the same row.
         codes: By side.
     """
 
@@ -30,15 +30,15 @@ class UserVectors(NamedTuple):
 
 
 def read_user_vectors(path: Path, data_path: Path | None = None) -> UserVectors:
-    """Read a checkpoint and propagate its tables.
+    """Read a checkpoint and propagate its embedding tables.
 
     Args:
         path: The checkpoint.
-        data_path: Folder of all datasets, whose files name users and codes; that of the training by default.
+        data_path: Parent folder of all datasets, whose files name users and codes; by default that of the training.
 
     Raises:
-        CheckpointError: If the file is no whole checkpoint of GSERec, or of one without user-code graphs.
-        DataError: If the dataset is missing, or not the one of the training.
+        CheckpointError: If the file is not a complete checkpoint of GSERec with user-code graphs.
+        DataError: If the dataset is missing or has changed since the training.
     """
     trained = load_trained(path, data_path)
     config = trained.config

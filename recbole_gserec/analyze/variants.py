@@ -1,4 +1,4 @@
-"""The rows of Table 3 of GSERec: the model, and what is left of it when a part is taken out."""
+"""The rows of Table 3 of GSERec: the full model, and the model without each part."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Variant:
     """A row of the table.
 
     Attributes:
-        name: How it is asked for.
-        label: How it is printed.
-        settings: What it is given on top of the full model's settings.
+        name: Name in the command.
+        label: Printed name.
+        settings: Settings on top of the full model's.
     """
 
     name: str
@@ -47,10 +47,10 @@ VARIANTS = (
 
 
 def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
-    """The variants of these names, in the order of the paper; all by default.
+    """Return the variants with these names, in the paper's order; all by default.
 
     Raises:
-        SettingError: For a name that there is not.
+        SettingError: For an unknown name.
     """
     known = [variant.name for variant in VARIANTS]
     for name in names:
@@ -60,34 +60,34 @@ def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
 
 
 def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -> None:
-    """Refuse variants that the settings given to all make the full model, or that they would overrule.
+    """Refuse variants that equal the full model under the common settings, or that would override those settings.
 
     Raises:
-        SettingError: Naming the setting.
+        SettingError: With the setting.
     """
     for variant in variants:
         for name, value in variant.settings.items():
             if name in settings and settings[name] == value:
-                raise SettingError(f"{name} is {settings[name]}: without it the full model is '{variant.label}' itself")
+                raise SettingError(f"{name} is {settings[name]}, so the full model is the same as '{variant.label}'")
     if any(variant.has_own_codes for variant in variants) and settings.get("code_path"):
         raise SettingError(
-            "code_path is given: it would be that of 'w/o L_RQ-CL' too; name the other parts by --without"
+            "code_path is set, so 'w/o L_RQ-CL' would use the same codes. Name the other parts with --without"
         )
 
 
-def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
-    """The settings of a variant with codes of its own: made like the dataset's but for what it takes out.
+def variant_code_settings(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
+    """Return the settings of a variant with its own codes. They are made like the dataset's, but without one part.
 
-    The codes lie in a file of their own; summaries and vectors are those of the dataset's store.
+    The codes are stored in a separate file; summaries and vectors come from the dataset's store.
 
     Args:
         variant: The variant.
-        dataset: Name of the dataset, whose codes are there.
-        data_path: Folder of all datasets.
+        dataset: Name of the dataset, whose codes exist.
+        data_path: Parent folder of all datasets.
         output: Folder of the ablation.
 
     Raises:
-        DataError: If it is not known how the dataset's codes were made, or they were made without that part.
+        DataError: If it is unknown how the dataset's codes were made, or they were made without that part.
     """
     prefix = Path(data_path).absolute() / dataset / dataset
     code_file = prefix.with_name(f"{dataset}.code")
@@ -95,6 +95,6 @@ def settings_of_codes(variant: Variant, dataset: str, data_path: Path, output: P
     record = read_code_record(code_file, remedy)
     for name, value in variant.settings.items():
         if record.settings.get(name) == value:
-            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' is no other", remedy)
-    deciding = json.loads(json.dumps({**record.unusual(dataset), **variant.settings}))
+            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' would be the same", remedy)
+    deciding = json.loads(json.dumps({**record.non_default_settings(dataset), **variant.settings}))
     return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}

@@ -1,1 +1,1 @@
-"""The comparison of models on datasets over seeds: runs that are stored one by one, and reports made from them."""
+"""Compares models on datasets over several seeds. Runs are stored one by one, and reports are made from them."""

@@ -1,4 +1,4 @@
-"""Percentile intervals of means over users, or over users and seeds, by the bootstrap."""
+"""Bootstrap percentile intervals of means over users, or over users and seeds."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 def bootstrap_intervals(
     values: NDArray[np.float64], *, level: float = 0.95, n_resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
-    """Draw users with replacement, as many as there are, and take percentiles of the means over them.
+    """Compute percentile intervals of the mean over users, from resamples drawn with replacement.
 
     Args:
         values: ``[n_users, n_columns]``.
-        level: Share of the resamples' means within the interval.
-        n_resamples: How many resamples.
+        level: Share of the resampled means that lie within the interval.
+        n_resamples: Number of resamples.
 
     Returns:
-        ``[n_columns, 2]``: lower and upper end.
+        ``[n_columns, 2]``: lower and upper bound.
     """
     return percentile_intervals(resampled_means(values, n_resamples=n_resamples), level)
 
 
 def crossed_intervals(pairs: Sequence[Pair], *, n_resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """Percentile intervals of differences of means over users and seeds: users are drawn, and each model's seeds.
+    """Compute percentile intervals of differences of means. Both the users and each model's seeds are resampled.
 
     Args:
-        pairs: Two models' values, ``[n_seeds, n_users]`` each, all of the same users.
-        n_resamples: How many resamples.
+        pairs: Values of two models, ``[n_seeds, n_users]`` each, for the same users.
+        n_resamples: Number of resamples.
 
     Returns:
-        ``[n_pairs, 2]``: lower and upper end.
+        ``[n_pairs, 2]``: lower and upper bound.
     """
     intervals = []
     n_elements = sum(values.size for values in pairs[0])
@@ -53,15 +53,15 @@ def crossed_intervals(pairs: Sequence[Pair], *, n_resamples: int = RESAMPLES) ->
 def crossed_means(
     pairs: Sequence[Pair], *, n_resamples: int = RESAMPLES
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means over resamples of the users and of each model's seeds; see :func:`crossed_intervals`.
+    """Compute means over resamples of the users and of each model's seeds; see :func:`crossed_intervals`.
 
-    The two models of a pair draw their seeds apart: the same seed means nothing for two models. With one seed, only
-    users are drawn. A pair's result does not depend on which others there are.
+    The seeds of the two models are resampled independently, because equal seeds have nothing in common across models.
+    With one seed, only users are resampled. The result for a pair does not depend on the other pairs.
 
     Returns:
-        ``[n_resamples, n_pairs]`` of the first of each pair, and of the second.
+        Means of the first and of the second model of each pair, ``[n_resamples, n_pairs]`` each.
     """
-    # A model that is in many pairs is resampled once.
+    # A model that is part of several pairs is resampled only once.
     distinct = {id(values): values for pair in pairs for values in pair}
     means = resampled_means(np.concatenate(list(distinct.values())).T, n_resamples=n_resamples)
     ends = np.cumsum([len(values) for values in distinct.values()])
@@ -77,27 +77,27 @@ def crossed_means(
 
 
 def _resampled_seeds(n_seeds: int, side: int, n_resamples: int) -> NDArray[np.float64]:
-    """The share of each seed in each resample, ``[n_resamples, n_seeds]``; other draws for each side of a pair."""
+    """Return the share of each seed in each resample, ``[n_resamples, n_seeds]``. The two sides of a pair differ."""
     drawn = np.random.default_rng([SEED, 1 + side]).integers(n_seeds, size=(n_resamples, n_seeds))
     return (drawn[:, :, None] == np.arange(n_seeds)).mean(1)
 
 
 def percentile_intervals(resampled: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
-    """The interval that holds a share of the resamples' values; ``[n_resamples, n_columns]`` to ``[n_columns, 2]``."""
+    """Return the interval that contains a share of the resampled values, ``[n_columns, 2]``."""
     tail = 50 * (1 - level)
     return np.percentile(resampled, [tail, 100 - tail], axis=0).T
 
 
 def resampled_means(values: NDArray[np.float64], *, n_resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """Means over resamples of the users.
+    """Compute means over resamples of the users.
 
-    All columns are of the same resamples, which depend on the number of users alone. A resample is told by how often it
-    holds each user, so that the means of all columns over many resamples are one product of matrices; its result does
-    not depend on how many that is.
+    All columns use the same resamples, which depend only on the number of users. A resample is stored as a count for
+    each user, so the means of all columns over many resamples are one matrix product. The result does not depend on how
+    many resamples are computed at once.
 
     Args:
         values: ``[n_users, n_columns]``.
-        n_resamples: How many resamples.
+        n_resamples: Number of resamples.
 
     Returns:
         ``[n_resamples, n_columns]``.

@@ -1,4 +1,4 @@
-"""Everything that a training needs, made in RecBole's order."""
+"""Everything that training needs, created in RecBole's order."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from recbole_gserec.freed_memory import keep_freed_memory
 from recbole_gserec.run_checks import begin_run
 
 
-class Built(NamedTuple):
-    """What a training needs.
+class TrainingSetup(NamedTuple):
+    """Everything that training needs.
 
     Attributes:
-        dataset: All of the dataset.
-        train_data: Its dataloader of the training part.
-        valid_data: Of the validation part.
-        test_data: Of the test part.
-        model: Untrained.
-        flops: As RecBole counts them.
-        trainer: Of the model.
+        dataset: The whole dataset.
+        train_data: Dataloader of the training part.
+        valid_data: Dataloader of the validation part.
+        test_data: Dataloader of the test part.
+        model: The untrained model.
+        flops: Number of floating-point operations, as RecBole counts them.
+        trainer: Trainer of the model.
     """
 
     dataset: Any
@@ -37,15 +37,16 @@ class Built(NamedTuple):
     trainer: Any
 
 
-def build(config: Config, make_dataset: Callable[[], Any], trainer_class: type) -> Built:
-    """Make them as ``recbole.quick_start.run_recbole`` does, with all that draws random numbers on the way.
+def build_training(config: Config, make_dataset: Callable[[], Any], trainer_class: type) -> TrainingSetup:
+    """Create everything in the order of ``recbole.quick_start.run_recbole``.
 
-    The process keeps the memory that the training frees: :func:`recbole_gserec.freed_memory.keep_freed_memory`.
+    This includes every step that draws random numbers. The process keeps the memory that training frees; see
+    :func:`recbole_gserec.freed_memory.keep_freed_memory`.
 
     Args:
         config: RecBole's settings.
-        make_dataset: Makes the dataset, and leaves the random states that ``create_dataset`` would.
-        trainer_class: Of the trainer.
+        make_dataset: Creates the dataset and leaves the same random states as ``create_dataset``.
+        trainer_class: Class of the trainer.
     """
     keep_freed_memory()
     logger = getLogger()
@@ -58,7 +59,7 @@ def build(config: Config, make_dataset: Callable[[], Any], trainer_class: type) 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model(config["model"])(config, loaders[0]._dataset).to(config["device"])
     logger.info(model)
-    # Not only to be told: it lets the model predict, which may draw random numbers.
+    # Needed even if nobody reads the number: counting makes the model predict, which may draw random numbers.
     flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
     train_data, valid_data, test_data = loaders
-    return Built(dataset, train_data, valid_data, test_data, model, flops, trainer_class(config, model))
+    return TrainingSetup(dataset, train_data, valid_data, test_data, model, flops, trainer_class(config, model))

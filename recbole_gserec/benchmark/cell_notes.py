@@ -1,4 +1,4 @@
-"""The note below a table about one model on one dataset: what a reader must know and the numbers do not say."""
+"""The note below a table about one model on one dataset: what the numbers alone do not show."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.results import DAMAGED, UNFINISHED
 from recbole_gserec.benchmark.runs import FAILED
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.wording import named
+from recbole_gserec.wording import name_by_numbers
 
 _LONGEST = 200
 
 
-def note_of(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
-    """Tell of runs that failed, are damaged, unfinished, missing or set aside, of comparisons refused, of changes.
+def cell_note(cell: ModelRuns, seeds: Sequence[int], anchor: str | None, refused: str | None) -> str | None:
+    """Describe failed, damaged, missing and excluded runs, refused comparisons, and changed code or defaults.
 
     Args:
         cell: A model on a dataset.
-        seeds: Those of any model on it.
+        seeds: All seeds that any model has on this dataset.
         anchor: The model that results are compared with.
-        refused: Why this one's are not.
+        refused: Why this model is not compared.
 
     Returns:
-        The note in one line; None if all is well.
+        The note in one line; None if there is nothing to report.
     """
     parts = [*_unfinished(cell), *_missing(cell, seeds)]
     if cell.finished and parts:
@@ -41,12 +41,12 @@ def _unfinished(cell: ModelRuns) -> list[str]:
     reasons: dict[str, list[int]] = {}
     for run in cell.runs:
         if run.state == FAILED:
-            reasons.setdefault(f"failed ({clipped(run.problem)})", []).append(run.seed)
+            reasons.setdefault(f"failed ({shorten_note(run.problem)})", []).append(run.seed)
         elif run.state == DAMAGED:
-            reasons.setdefault(f"damaged ({clipped(run.problem)})", []).append(run.seed)
+            reasons.setdefault(f"damaged ({shorten_note(run.problem)})", []).append(run.seed)
         elif run.state == UNFINISHED:
             reasons.setdefault("not finished", []).append(run.seed)
-    return [f"{named('seed', seeds)} {reason}" for reason, seeds in reasons.items()]
+    return [f"{name_by_numbers('seed', seeds)} {reason}" for reason, seeds in reasons.items()]
 
 
 def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
@@ -55,17 +55,17 @@ def _missing(cell: ModelRuns, seeds: Sequence[int]) -> list[str]:
     absent = [seed for seed in seeds if seed not in there | elsewhere]
     parts = []
     if elsewhere:
-        parts.append(f"{named('seed', sorted(elsewhere))} left out, run with other settings or data")
+        parts.append(f"{name_by_numbers('seed', sorted(elsewhere))} left out because of other settings or data")
     if not there and not elsewhere:
         return [*parts, "no run"]
     if absent:
-        parts.append(f"no run of {named('seed', absent)}")
+        parts.append(f"no run of {name_by_numbers('seed', absent)}")
     return parts
 
 
 def _other_code(cell: ModelRuns) -> list[str]:
     seeds = [run.seed for run in cell.finished.values() if has_other_code(run.record)]
-    return [f"{named('seed', seeds)} made with other code of the model than today's"] if seeds else []
+    return [f"{name_by_numbers('seed', seeds)} made with an earlier version of the model's code"] if seeds else []
 
 
 def _outdated(cell: ModelRuns) -> list[str]:
@@ -75,12 +75,12 @@ def _outdated(cell: ModelRuns) -> list[str]:
         if changes:
             seeds.setdefault("; ".join(changes), []).append(run.seed)
     return [
-        f"{named('seed', own)} made with other defaults than today's ({clipped(changes)})"
+        f"{name_by_numbers('seed', own)} made with earlier defaults ({shorten_note(changes)})"
         for changes, own in seeds.items()
     ]
 
 
-def clipped(text: str | None) -> str:
-    """A text that fits a note."""
+def shorten_note(text: str | None) -> str:
+    """Shorten a text so that it fits in a note."""
     text = (text or "").rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

@@ -1,4 +1,4 @@
-"""What a ``run.json`` must hold for a report."""
+"""What a report requires of a ``run.json``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read a ``run.json``.
 
     Raises:
-        DataError: If it is damaged, of another format, or lacks what a report needs.
+        DataError: If it is damaged, has another format, or lacks a field that a report needs.
     """
     record = read_json(path, REMEDY)
     if record.get("format") != FORMAT:
@@ -64,7 +64,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         started_at(record)
     except ValueError as error:
-        raise DataError(path, f"started is {record['started']!r}, which is no time", REMEDY) from error
+        raise DataError(path, f"'started' is {record['started']!r}, which is not a time", REMEDY) from error
     return record
 
 
@@ -84,10 +84,10 @@ def _check_epochs(path: Path, epochs: Mapping[str, Any]) -> None:
         if not isinstance(seconds, list) or not all(
             isinstance(each, _NUMBER) and math.isfinite(each) for each in seconds
         ):
-            raise DataError(path, f"the {name} of its epochs are not numbers", REMEDY)
+            raise DataError(path, f"the {name} in its epochs are not numbers", REMEDY)
 
 
 def started_at(record: Mapping[str, Any]) -> datetime:
-    """When a run started; a time without a zone is UTC's."""
+    """Return when a run started; a time without a zone is UTC."""
     started = datetime.fromisoformat(record["started"])
     return started if started.tzinfo else started.replace(tzinfo=UTC)

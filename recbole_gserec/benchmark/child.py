@@ -1,4 +1,4 @@
-"""Running a worker, and noting its failure where it cannot do so itself."""
+"""Runs a worker process, and stores its failure if the worker cannot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from recbole_gserec.benchmark.record import failed_record
-from recbole_gserec.benchmark.runs import BUSY, FAILED, FINISHED, LOCK_FILE, Spec, status_of, write_run
+from recbole_gserec.benchmark.runs import BUSY, FAILED, FINISHED, LOCK_FILE, Spec, read_status, write_run
 from recbole_gserec.child_process import run_module
 
 ELSEWHERE = "elsewhere"
@@ -24,12 +24,12 @@ _SECONDS_TO_END = 10
 
 @dataclass(frozen=True)
 class Job:
-    """A run to make, and what of the machine it may use.
+    """A run to make, and the resources that it may use.
 
     Attributes:
         spec: The run.
-        threads: Threads of the processor; None leaves it to torch and to ``OMP_NUM_THREADS``.
-        visible_gpus: Value of ``CUDA_VISIBLE_DEVICES``: none if empty; None leaves it as it is.
+        threads: Number of CPU threads; None leaves it to torch and ``OMP_NUM_THREADS``.
+        visible_gpus: Value of ``CUDA_VISIBLE_DEVICES``: empty for no GPU; None leaves it unchanged.
     """
 
     spec: Spec
@@ -38,7 +38,7 @@ class Job:
 
 
 def run_child(job: Job) -> str:
-    """Make a run in a process of its own, and wait for it.
+    """Make a run in its own process and wait for it.
 
     Args:
         job: The run.
@@ -58,18 +58,18 @@ def run_child(job: Job) -> str:
         )
         if status == BUSY:
             return ELSEWHERE
-        told = status_of(job.spec.folder)
-        if status != 0 or told is None:
+        stored = read_status(job.spec.folder)
+        if status != 0 or stored is None:
             return note_failure(job.spec, _reason(status, output), started)
-    return told
+    return stored
 
 
 def note_failure(spec: Spec, error: str, started: datetime) -> str:
-    """Store a run as failed unless it is finished, or being made by another process.
+    """Store a run as failed, unless it is finished or another process is making it.
 
     Args:
         spec: The run.
-        error: The reason.
+        error: Why the run failed.
         started: When the run started.
 
     Returns:
@@ -77,7 +77,7 @@ def note_failure(spec: Spec, error: str, started: datetime) -> str:
     """
     try:
         with FileLock(spec.folder / LOCK_FILE, timeout=_SECONDS_TO_END):
-            if status_of(spec.folder) == FINISHED:
+            if read_status(spec.folder) == FINISHED:
                 return FINISHED
             write_run(spec.folder, failed_record(spec.run, started, error))
             return FAILED
@@ -95,7 +95,7 @@ def _environment(job: Job) -> dict[str, str]:
 
 
 def _reason(status: int, output: IO[bytes]) -> str:
-    """Why a worker ended without a record: what it said before it wrote to its log, or how it was killed."""
+    """Explain why a worker ended without a record, from its last output or the signal that killed it."""
     if status < 0:
         name = signal.Signals(-status).name
         hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""

@@ -1,4 +1,4 @@
-"""Whether two models' results are of the same interactions and candidates, so that each user's may be compared."""
+"""Whether two models' results use the same interactions and candidates, so that they can be compared for each user."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from recbole_gserec.benchmark.model_runs import ModelRuns
 
 
 def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
-    """Say what keeps the results of two models from being compared, each user's with the same user's.
+    """Explain why the results of two models cannot be compared for each user.
 
-    Full ranking has no lists to compare: there, the same data and targets are all that is asked.
+    Full ranking has no candidate lists, so only data and targets must be equal.
 
     Args:
         one: A model on a dataset.
-        other: Another on the same dataset.
+        other: Another model on the same dataset.
 
     Returns:
-        The reason; None if nothing does.
+        The reason; None if the results can be compared.
     """
     if not (one.finished and other.finished):
         return "no finished run"
@@ -32,10 +32,10 @@ def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
             return "the dataset's files differ"
         if recorded_mode(a.record) != recorded_mode(b.record):
             return f"{recorded_mode(a.record)} and {recorded_mode(b.record)} are different evaluations"
-        # Runs of earlier versions do not tell which interactions they were given.
-        told = [run.record["interactions"] for run in (a, b, first) if run.record.get("interactions")]
-        if len(set(told)) > 1:
-            return f"the interactions of seed {seed} differ: settings that filter them are not the same"
+        # Runs of earlier versions do not record their interactions.
+        recorded = [run.record["interactions"] for run in (a, b, first) if run.record.get("interactions")]
+        if len(set(recorded)) > 1:
+            return f"the interactions of seed {seed} differ: settings that filter them differ"
         if a.record["candidates"].get("test") != b.record["candidates"].get("test"):
             return f"the candidate lists of seed {seed} differ"
         if not (a.test_ranks.same_targets(b.test_ranks) and a.test_ranks.same_targets(first.test_ranks)):
@@ -44,10 +44,10 @@ def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
 
 
 def common_seeds(one: ModelRuns, other: ModelRuns) -> tuple[int, ...]:
-    """Seeds that both models have finished, ascending."""
+    """Return the seeds that both models have finished, ascending."""
     return tuple(sorted(one.finished.keys() & other.finished.keys()))
 
 
 def recorded_mode(record: Mapping[str, Any]) -> str:
-    """How a finished run's targets were ranked, such as ``uni99``."""
+    """Return how a finished run ranked its targets, such as ``uni99``."""
     return str(record["candidates"].get("mode"))

@@ -1,4 +1,4 @@
-"""The costs of models as Markdown."""
+"""The costs of models as Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_gserec.benchmark.legend import note_mark
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.markdown_table import NO_VALUE, markdown_table
 
-# Columns of the frame, their heads, and how numbers are shown.
+# Columns of the frame, their headings, and how to format numbers.
 _COLUMNS = (
     ("parameters", "parameters", ",.0f"),
     ("seconds_per_epoch", "s/epoch", ",.2f"),
@@ -26,25 +26,25 @@ _COLUMNS = (
 )
 
 HOW_TO_READ = (
-    "Seconds of an epoch: training alone, the median over all epochs of all seeds. CPU seconds are those that its "
-    "threads worked, which other programs on the machine sway less. Samples are rows of training; best epoch counts "
-    "from 1; total with data, validation and test. Other numbers are the median over seeds, and of memory the largest: "
-    "of the process, and on the GPU what its tensors took. At once: how many runs went on at one time on the machine, "
+    "Seconds per epoch: only training, the median over all epochs of all seeds. CPU seconds add up over all "
+    "threads, and other programs affect them less. Samples are training rows. The best epoch counts "
+    "from 1. Total includes data, validation and test. Other numbers are the median over seeds; memory is the largest: "
+    "of the process, and of its tensors on the GPU. At once: how many runs the machine made at the same time, "
     "which slows each."
 )
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A table for each dataset, from the frame of :func:`costs.costs_frame`.
+    """Write one table for each dataset, from the frame of :func:`costs.costs_frame`.
 
-    Times of a machine other than the one most of the dataset's runs were made on are marked.
+    Times from a machine other than the most frequent one are marked.
     """
     parts = []
     for dataset, rows in frame.groupby("dataset", sort=False):
         records = rows.to_dict("records")
         usual = next((row["machine"] for row in records if row["comparable"] is True), None)
         others = [name for name in dict.fromkeys(row["machine"] for row in records) if name and name != usual]
-        marks = {name: f"<sup>{note_mark(place)}</sup>" for place, name in enumerate(others)}
+        marks = {name: f"<sup>{note_mark(index)}</sup>" for index, name in enumerate(others)}
         table = [["model", *(head for _, head, _ in _COLUMNS)]]
         table += [[printed_name(row["model"]) + marks.get(row["machine"], ""), *_cells(row)] for row in records]
         parts += [f"### {escaping.markdown(str(dataset))}", markdown_table(table)]

@@ -1,4 +1,4 @@
-"""What each model cost: parameters, time and memory."""
+"""The costs of each model: parameters, time and memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 
 class Machine(NamedTuple):
-    """Where a run was made; times of different ones are not compared."""
+    """The machine of a run. Times from different machines are not compared."""
 
     cpu: str
     cores: str
@@ -29,11 +29,11 @@ class Machine(NamedTuple):
     threads: int
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Machine:
-        """The machine of a finished run."""
+    def from_record(cls, record: Mapping[str, Any]) -> Machine:
+        """Return the machine of a finished run."""
         machine = record["machine"]
         memory = machine.get("memory_bytes")
-        # In GiB: what a machine reports differs by a little from start to start.
+        # Rounded to GiB: the reported memory differs slightly after every boot.
         gib = f"{memory / 2**30:.0f} GiB" if isinstance(memory, int) else "?"
         return cls(
             str(machine.get("cpu")), str(machine.get("cores", "?")), gib, record["device"], int(record["threads"])
@@ -45,19 +45,22 @@ class Machine(NamedTuple):
 
 
 def costs_frame(cells: Iterable[ModelRuns], runs: Sequence[StoredRun]) -> pd.DataFrame:
-    """One row for each model on each dataset, also for those without a finished run.
+    """Make one row for each model on each dataset, including those without a finished run.
 
-    Seconds of an epoch are the median over all epochs of all seeds; other numbers the median over seeds, and of memory
-    the largest. ``comparable`` says whether the runs were made on the machine that most of the dataset's were made on.
+    Seconds per epoch are the median over all epochs of all seeds. Memory is the largest value over seeds, and other
+    numbers are the median over seeds. ``comparable`` says whether the runs used the machine of most runs on this
+    dataset.
 
     Args:
         cells: All models on all datasets.
-        runs: All stored runs: ``at_once`` says how many went on at the same time, which slows each.
+        runs: All stored runs. ``at_once`` counts the runs that were made at the same time, which slows each of them.
     """
     cells = list(cells)
     machines: dict[str, Counter[Machine]] = {}
     for cell in cells:
-        machines.setdefault(cell.dataset, Counter()).update(Machine.of(run.record) for run in cell.finished.values())
+        machines.setdefault(cell.dataset, Counter()).update(
+            Machine.from_record(run.record) for run in cell.finished.values()
+        )
     names = [{"dataset": cell.dataset, "model": cell.model} for cell in cells]
     rows = [_row(cell, machines[cell.dataset], runs) for cell in cells]
     return pd.DataFrame([name | row for name, row in zip(names, rows, strict=True)])
@@ -65,12 +68,12 @@ def costs_frame(cells: Iterable[ModelRuns], runs: Sequence[StoredRun]) -> pd.Dat
 
 def _row(cell: ModelRuns, machines: Counter[Machine], runs: Sequence[StoredRun]) -> dict[str, Any]:
     finished = list(cell.finished.values())
-    # The most frequent; of equally frequent ones, the first by name.
+    # The most frequent machine; the first by name among equally frequent ones.
     usual = min(machines, key=lambda machine: (-machines[machine], machine)) if machines else None
-    # One model's runs on several machines: those on the usual one count, or on the first by name.
+    # If one model's runs used several machines, count those on the usual machine, or else on the first by name.
     groups: dict[Machine, list[StoredRun]] = {}
     for run in finished:
-        groups.setdefault(Machine.of(run.record), []).append(run)
+        groups.setdefault(Machine.from_record(run.record), []).append(run)
     machine = usual if usual in groups else min(groups, default=None)
     chosen = groups[machine] if machine else []
     records = [run.record for run in chosen]
@@ -107,14 +110,14 @@ def _largest(values: Iterable[int | None]) -> float | None:
 
 
 def _at_once(run: StoredRun, runs: Sequence[StoredRun]) -> int:
-    """The most runs that went on at one time on the run's machine while it did, itself among them."""
+    """Return the largest number of runs made at one time on this machine during the run, including the run itself."""
     start, end = _span(run.record)
     spans = [
         _span(other.record)
         for other in runs
         if other.record and other.record.get("machine") == run.record["machine"] and _lasted(other.record)
     ]
-    # Their number only ever grows when one starts.
+    # The number grows only when a run starts.
     moments = [start, *(began for began, _ in spans if start <= began < end)]
     return max(1, *(sum(began <= moment < ended for began, ended in spans) for moment in moments))
 
@@ -125,5 +128,5 @@ def _lasted(record: Mapping[str, Any]) -> bool:
 
 def _span(record: Mapping[str, Any]) -> tuple[datetime, datetime]:
     start, seconds = started_at(record), record["wall_seconds"]
-    # The start is told in whole seconds, and may be up to one later.
+    # The start is stored in whole seconds, and may be up to one second later.
     return start + timedelta(seconds=min(1, seconds)), start + timedelta(seconds=seconds)

@@ -1,4 +1,4 @@
-"""The files that a run reads, by their content: the dataset's, and those the offline stage made for a model."""
+"""Checksums of the files that a run reads: those of the dataset, and those that the offline stage made for a model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from recbole_gserec.files import sha256_of_file
 
 
 def dataset_digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 over the sizes and the SHA-256 of a dataset's files: the same for all models.
+    """Compute the SHA-256 over the sizes and checksums of a dataset's files. It is the same for all models.
 
-    Codes and vectors are not among them, or making codes for one model would outdate the runs of all others.
+    Codes and vectors are excluded. Otherwise, new codes for one model would make the runs of all other models obsolete.
 
     Args:
         config: RecBole's settings of a run on the dataset.
 
     Raises:
-        DataError: If there are no interactions.
+        DataError: If the interactions are missing.
     """
     content = {suffix: [path.stat().st_size, sha256_of_file(path)] for suffix, path in dataset_files(config)}
     if not any(suffix.endswith("inter") for suffix in content):
@@ -32,17 +32,17 @@ def dataset_digest(config: Mapping[str, Any]) -> str:
 
 
 def derived_suffixes(config: Mapping[str, Any]) -> list[str]:
-    """Suffixes of the files that the offline stage makes and the model reads."""
+    """Return the suffixes of the files that the offline stage makes and the model reads."""
     codes = ["code"] if "code" in (config["additional_feat_suffix"] or ()) else []
     return [*codes, *vectors_read(config)]
 
 
 def derived_digests(config: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> SHA-256 of the files that the offline stage made and the model reads, as far as they are there."""
+    """Map the name of each existing file that the offline stage made and the model reads to its SHA-256."""
     paths = [dataset_path(config, suffix) for suffix in derived_suffixes(config)]
     return {path.name: sha256_of_file(path) for path in paths if path.is_file()}
 
 
 def missing_derived(config: Mapping[str, Any]) -> list[str]:
-    """Suffixes of the files that the model reads and the offline stage has not made yet."""
+    """Return the suffixes of the files that the model reads and the offline stage has not made yet."""
     return [suffix for suffix in derived_suffixes(config) if not dataset_path(config, suffix).is_file()]

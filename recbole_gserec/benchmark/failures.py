@@ -1,4 +1,4 @@
-"""The runs that did not finish, each with its error."""
+"""The runs that did not finish, with their errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_gserec.benchmark.runs import FINISHED
 
 
 def markdown(runs: Sequence[StoredRun]) -> str:
-    """A heading, the error and the traceback of each run that is not finished."""
+    """Write a heading, the error and the traceback of each run that did not finish."""
     parts = []
     for run in runs:
         if run.state == FINISHED:
@@ -25,5 +25,5 @@ def markdown(runs: Sequence[StoredRun]) -> str:
 
 
 def _code(text: str) -> str:
-    """An indented block, which no character of the text can end."""
+    """Indent a text as a code block; no character of the text can end such a block."""
     return textwrap.indent(text.rstrip(), "    ", lambda line: True)

@@ -1,4 +1,4 @@
-"""The figure: each model's result with an interval over users and seeds, in the width of a paper's column."""
+"""A figure of each model's result with an interval over users and seeds, as wide as one column of a paper."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NORMAL_95 = 1.959964
 
 
 def draw(table: ResultTable, cells: Mapping[tuple[str, str], ModelRuns]) -> Figure:
-    """Draw the main metric of every model, from above in the order of the table.
+    """Draw the main metric of every model, from top to bottom in the order of the table.
 
     Args:
         table: The table.
-        cells: The runs that it shows.
+        cells: The runs shown in the table.
     """
     metric = main_metric(table.metrics)
     height = _PANEL_INCHES + _ROW_INCHES * len(table.rows) + _LEGEND_INCHES / len(table.datasets)
@@ -61,16 +61,16 @@ def _draw_panel(
 ) -> None:
     from matplotlib.transforms import blended_transform_factory
 
-    for place, row in enumerate(table.rows):
+    for index, row in enumerate(table.rows):
         cell = cells[dataset, row.model]
         colour, marker = _STYLES[row.group]
         if cell.finished:
             mean, half = mean_and_half_interval(cell, metric)
-            # Hollow where it is of other data or candidates than the reference's.
+            # Hollow if its data or candidates differ from the reference's.
             face = colour if row.cells[dataset][0].is_ranked else "white"
             panel.errorbar(
                 mean,
-                place,
+                index,
                 xerr=half,
                 fmt=marker,
                 color=colour,
@@ -82,7 +82,7 @@ def _draw_panel(
         else:
             word = row.cells[dataset][0].word
             beside = blended_transform_factory(panel.transAxes, panel.transData)
-            panel.text(0.02, place, word, transform=beside, va="center", fontsize=POINTS, color="#555555")
+            panel.text(0.02, index, word, transform=beside, va="center", fontsize=POINTS, color="#555555")
     panel.set_yticks(range(len(table.rows)), [plain_text(row.name) for row in table.rows])
     panel.set_ylim(len(table.rows) - 0.4, -0.6)
     for label, row in zip(panel.get_yticklabels(), table.rows, strict=True):
@@ -99,11 +99,11 @@ def _draw_panel(
 
 
 def mean_and_half_interval(cell: ModelRuns, metric: Metric) -> tuple[float, float]:
-    """Mean over users and seeds, and half the width of its 95 % interval over users, and several seeds too.
+    """Return the mean over users and seeds, and half the width of its 95 % interval over users and, if several, seeds.
 
-    With one seed and many users a mean is normally distributed; with few seeds it follows Student's t.
+    With one seed and many users, a mean is normally distributed. With few seeds it follows Student's t.
     """
-    # Seeds may have different users, in damaged folders; the interval is then that of the first.
+    # Seeds have different users only in damaged folders; then the interval is that of the first seed.
     runs = list(cell.finished.values())
     seeds = [run.seed for run in runs if run.test_ranks.same_targets(runs[0].test_ranks)]
     if len(seeds) > 1 and len(runs[0].test_ranks.users) > 1:

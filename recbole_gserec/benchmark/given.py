@@ -1,4 +1,4 @@
-"""The settings that a benchmark's runs are given."""
+"""The settings requested for the runs of a benchmark."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _NAMES = (
 
 
 def no_settings(model: str, dataset: str) -> Mapping[str, Any]:
-    """No settings of one model."""
+    """Return no settings for any model and dataset."""
     return {}
 
 
 def read_model_settings(path: Path) -> SettingsOf:
-    """Settings of single models from a YAML file of the form ``{GSERec: {lambda_u_cl: 0.1}, ...}``.
+    """Read settings of single models from a YAML file of the form ``{GSERec: {lambda_u_cl: 0.1}, ...}``.
 
     Raises:
-        DataError: If the file is of another form.
-        SettingError: If there is no such model.
+        DataError: If the file has another form.
+        SettingError: If a model is unknown.
     """
     content = read_config_files([path])
     for model, settings in content.items():
@@ -58,9 +58,9 @@ def read_model_settings(path: Path) -> SettingsOf:
 
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON can hold them, and each value in one form only: RecBole takes ``1e-3`` and ``'0.001'`` alike.
+    """Convert settings to JSON values with one form for each value: RecBole treats ``1e-3`` and ``'0.001'`` alike.
 
-    Paths count from the current folder, which is another one where a run is made.
+    Relative paths start at the current folder, because a run may have another one.
     """
     result = {}
     for name, value in settings.items():
@@ -75,15 +75,15 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    """A number or another literal that somebody wrote as a text."""
+    """Parse a number or another literal that was written as text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
-def check_given(names: Iterable[str], models: Iterable[str]) -> None:
-    """Refuse settings that the command decides, and those that no model reads; warn of those of other models.
+def check_requested_settings(names: Iterable[str], models: Iterable[str]) -> None:
+    """Refuse settings that the command decides and unknown settings. Warn about settings of other models.
 
     Raises:
         SettingError: Naming the setting.
@@ -92,7 +92,7 @@ def check_given(names: Iterable[str], models: Iterable[str]) -> None:
     known = set().union(*(read_settings(model) for model in models))
     for name in names:
         if name in OPTIONS:
-            raise SettingError(f"'{name}' is no setting of a benchmark's runs: it is given by {OPTIONS[name]}")
+            raise SettingError(f"'{name}' cannot be set for the runs of a benchmark: use {OPTIONS[name]}")
         if name in known:
             continue
         if not models_reading(name):
@@ -101,21 +101,21 @@ def check_given(names: Iterable[str], models: Iterable[str]) -> None:
             logger.warning(unread(name, model))
 
 
-def of_config_files(files: Sequence[Path], models: Iterable[str], datasets: Iterable[str]) -> dict[str, Any]:
-    """Settings of config files, which may be the ``best.yaml`` of a sweep.
+def read_shared_settings(files: Sequence[Path], models: Iterable[str], datasets: Iterable[str]) -> dict[str, Any]:
+    """Read the settings of config files, which may be the ``best.yaml`` of a sweep.
 
-    Such a file also tells its model, dataset and seed, and where the dataset is; the command decides these. They are
-    left out where model and dataset are the command's own.
+    Such a file also names its model, dataset, seed and data folder. The command decides these, so they are left out if
+    model and dataset are the only ones of the command.
 
     Raises:
-        SettingError: If a file is of another model or dataset than the only one of the command.
+        SettingError: If a file names another model or dataset than the only one of the command.
     """
     settings = read_config_files(files)
     for name, wanted in (("model", list(models)), ("dataset", list(datasets))):
         if name in settings and wanted != [settings[name]]:
             raise SettingError(
                 f"{', '.join(map(str, files))}: the {name} is '{settings[name]}', and the settings would be given to "
-                f"{', '.join(wanted) or 'all'}. Give this {name} alone, or take the line out"
+                f"{', '.join(wanted) or 'all'}. Request only this {name}, or delete the line"
             )
     decided = ("model", "dataset", "seed", "data_path")
     return {name: value for name, value in settings.items() if name not in decided}

@@ -1,4 +1,4 @@
-"""What is said below a table about its numbers, in plain words."""
+"""What the numbers of a table mean, in sentences below it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from recbole_gserec.benchmark.model_names import printed_name
 from recbole_gserec.benchmark.result_table import ResultTable
-from recbole_gserec.wording import named
+from recbole_gserec.wording import name_by_numbers
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def legend(table: ResultTable) -> list[str]:
-    """Sentences that hold for the table as it is."""
+    """Return the sentences that apply to this table."""
     several = any(len(seeds) > 1 for seeds in table.seeds.values())
     what = "Mean ± standard deviation over seeds" if several else "Means of one seed"
     done = [dataset for dataset in table.datasets if table.n_users[dataset]]
@@ -45,11 +45,11 @@ def _amounts(table: ResultTable, dataset: str) -> str:
     if not seeds:
         return f"{dataset}: no runs."
     amount = f"{users:,} users" if users else "no finished run"
-    return f"{dataset}: {amount}, {named('seed', seeds)}."
+    return f"{dataset}: {amount}, {name_by_numbers('seed', seeds)}."
 
 
 def _once(facts: Mapping[str, str]) -> list[str]:
-    """A sentence for all datasets where they are alike, else one for each."""
+    """Return one sentence for all datasets if they are alike, or else one for each dataset."""
     if len(set(facts.values())) == 1:
         fact = next(iter(facts.values()))
         return [f"{fact[0].upper()}{fact[1:]}."]
@@ -60,10 +60,10 @@ def _tested(table: ResultTable, dataset: str) -> str:
     reference = table.references[dataset]
     if not reference:
         return "no reference, no tests"
-    told = f"tests are of {printed_name(reference)} against each other model"
+    text = f"tests are of {printed_name(reference)} against each other model"
     if table.counts_training[dataset] or len(table.rows) == 1:
-        return told
-    return f"{told}, over users alone: with one seed in common the luck of training is not counted"
+        return text
+    return f"{text}, over users alone: with one common seed, random differences between trainings are not counted"
 
 
 def _ranked(mode: str) -> str:
@@ -75,11 +75,11 @@ def _ranked(mode: str) -> str:
     return f"by {mode}"
 
 
-def note_mark(place: int) -> str:
-    """The letter of a note: a, b, ..., z, aa, ab, ..."""
+def note_mark(index: int) -> str:
+    """Return the letter of a note: a, b, ..., z, aa, ab, ..."""
     mark = ""
-    place += 1
-    while place:
-        place, letter = divmod(place - 1, len(LETTERS))
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, len(LETTERS))
         mark = LETTERS[letter] + mark
     return mark

@@ -1,4 +1,4 @@
-"""The settings that models were given, and the versions that made their runs."""
+"""The settings of the models in a report, and the versions that made their runs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_gserec.benchmark.model_names import printed_name
-from recbole_gserec.benchmark.model_runs import ModelRuns, given_settings
+from recbole_gserec.benchmark.model_runs import ModelRuns, requested_settings
 from recbole_gserec.benchmark.results import StoredRun
 
 _OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
-"""Packages whose version is told where it differs between results."""
+"""Packages whose versions are reported if they differ between results."""
 _OF_TRAINING = (
     "epochs stopping_step train_batch_size learner learning_rate weight_decay reg_weight clip_grad_norm loss_type "
     "train_neg_sample_args resample_negatives MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH embedding_size hidden_size"
 ).split()
-"""Settings of many models whose values are told where models were not given the same."""
+"""Settings shared by many models; reported if their values differ between models."""
 
 
 def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
-    """The settings that all models on a dataset were given alike, those that only some were, and unequal defaults."""
+    """Describe the settings that all models on a dataset share, those of some models only, and unequal defaults."""
     given = {}
     for cell in cells:
         for run in cell.runs:
             if run.record:
                 given[printed_name(cell.model)] = {
                     name: json.dumps(value, sort_keys=True, ensure_ascii=False)
-                    for name, value in given_settings(run.record).items()
+                    for name, value in requested_settings(run.record).items()
                 }
     if not given:
-        return f"`{dataset}`: no runs that tell their settings."
+        return f"`{dataset}`: no runs with recorded settings."
     first = next(iter(given.values()))
     common = {item for item in first.items() if all(item in own.items() for own in given.values())}
     lines = [f"`{dataset}`, all models: {_listed(dict(common)) or 'RecBole defaults'}"]
@@ -43,7 +43,7 @@ def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
 
 
 def _unequal_defaults(cells: Sequence[ModelRuns]) -> list[str]:
-    """A line for each setting that models with such a one took differently without having been given it."""
+    """Write a line for each setting that was not requested and whose default differs between models."""
     records = [run.record for cell in cells for run in cell.finished.values()]
     lines = []
     for name in _OF_TRAINING:
@@ -61,7 +61,7 @@ def _unequal_defaults(cells: Sequence[ModelRuns]) -> list[str]:
 
 
 def _without_equal_parts(taken: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Values of models; of dicts, only what is not the same in all."""
+    """Return the values of each model; of dicts, only the parts that differ between models."""
     values = [value for _, value in taken]
     if not values or not all(isinstance(value, dict) for value in values):
         return taken
@@ -73,13 +73,13 @@ def _listed(settings: Mapping[str, str]) -> str:
     return ", ".join(f"`{name}: {value}`" for name, value in sorted(settings.items()))
 
 
-def mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
-    """Say which of a dataset's results were made with which code, where that is not the same for all.
+def describe_mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
+    """Say which code made which results of a dataset, if it is not the same for all.
 
-    Uncommitted changes are told by a digest; of records without one it is not known whether they are the same.
+    Uncommitted changes are identified by a digest. Without a digest, it is unknown whether they are the same.
 
     Returns:
-        One sentence; None if all were made with the same.
+        One sentence; None if the same code made all results.
     """
     models: dict[tuple[str, ...], list[str]] = {}
     for cell in cells:
@@ -89,8 +89,8 @@ def mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
                 names.append(name)
     if len(models) < 2:
         return None
-    # What is the same for all needs no word.
-    shown = [place for place, values in enumerate(zip(*models, strict=True)) if len(set(values)) > 1]
+    # Packages with the same version everywhere are not mentioned.
+    shown = [index for index, values in enumerate(zip(*models, strict=True)) if len(set(values)) > 1]
     listed = (f"{', '.join(code[place] for place in shown)}: {', '.join(names)}" for code, names in models.items())
     return f"{dataset}: not all results were made with the same code ({'; '.join(listed)})."
 
@@ -111,7 +111,7 @@ def _commit(record: Mapping[str, Any]) -> str | None:
 
 
 def versions_markdown(runs: Sequence[StoredRun]) -> str:
-    """Versions of libraries, Python and the code that made the runs, all where several did."""
+    """List the versions of libraries, Python and the code that made the runs; all versions if there are several."""
     found: dict[str, set[str]] = {}
     for run in runs:
         versions: dict[str, Any] = {**(run.record.get("versions") or {}), "python": run.record.get("python")}

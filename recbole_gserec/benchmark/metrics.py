@@ -1,4 +1,4 @@
-"""Each user's value of a metric, from the rank of the user's target."""
+"""The value of a metric for each user, computed from the rank of the user's target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LABELS = {"hit": "HR", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 class Metric(NamedTuple):
-    """A metric of the first ``depth`` ranks, where each user has one target.
+    """A metric of the first ``depth`` ranks, for users with one target each.
 
     Attributes:
         kind: ``hit``, ``ndcg`` or ``mrr``.
@@ -36,15 +36,16 @@ class Metric(NamedTuple):
         return f"{_LABELS[self.kind]}@{self.depth}"
 
     def of_ranks(self, ranks: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Value for each rank.
+        """Compute the value for each rank.
 
-        With one target, Hit is 1 within the depth, NDCG ``1 / log2(rank + 1)`` and MRR ``1 / rank``; all are 0 beyond.
+        With one target, Hit is 1 within the depth, NDCG is ``1 / log2(rank + 1)`` and MRR is ``1 / rank``. All are 0
+        beyond.
 
         Args:
-            ranks: ``[n_users]``, 1 for the best.
+            ranks: ``[n_users]``; 1 is the best.
 
         Returns:
-            ``[n_users]`` from 0 to 1.
+            ``[n_users]``, values from 0 to 1.
         """
         shown = ranks <= self.depth
         if self.kind == "hit":
@@ -54,14 +55,14 @@ class Metric(NamedTuple):
 
 
 def parse_metric(name: str) -> Metric:
-    """Read a metric's name: RecBole's (``Hit@10``, ``NDCG@10``, ``MRR@10``) or the paper's (``HR@10``).
+    """Parse a metric's name: RecBole's (``Hit@10``, ``NDCG@10``, ``MRR@10``) or the paper's (``HR@10``).
 
     Raises:
-        SettingError: If there is no such metric, or it is not given by the rank of a single target.
+        SettingError: If the metric is unknown, or the rank of a single target does not determine it.
     """
     match = _NAME.fullmatch(name.strip().lower())
     if not match:
-        raise SettingError(f"there is no metric '{name}' here; there are HR, NDCG and MRR with a depth, as in NDCG@10")
+        raise SettingError(f"unknown metric '{name}'; use HR, NDCG or MRR with a depth, as in NDCG@10")
     kind, depth = match.groups()
     return Metric("hit" if kind == "hr" else kind, int(depth))
 
@@ -71,12 +72,12 @@ DEFAULT_METRICS = tuple(parse_metric(name) for name in ("hit@1", "hit@5", "hit@1
 
 
 def chosen_metrics(names: list[str] | None) -> tuple[Metric, ...]:
-    """The metrics of these names, each once, in their order; the paper's by default."""
+    """Return the metrics with these names, each once, in the given order; the paper's by default."""
     return tuple(dict.fromkeys(map(parse_metric, names))) if names else DEFAULT_METRICS
 
 
 def main_metric(metrics: tuple[Metric, ...]) -> Metric:
-    """The metric that stands for all where one must do: NDCG@10, else the last NDCG, else the last."""
+    """Choose the metric that represents all others: NDCG@10, or the last NDCG, or the last metric."""
     if Metric("ndcg", 10) in metrics:
         return Metric("ndcg", 10)
     return next((metric for metric in reversed(metrics) if metric.kind == "ndcg"), metrics[-1])

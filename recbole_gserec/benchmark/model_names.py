@@ -1,4 +1,4 @@
-"""The models of the paper's Table 2: their order, groups and names in print."""
+"""The models of the paper's Table 2: their order, groups and printed names."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _PLACES = {model: place for place, model in enumerate(model for group in TABLE_2
 _PRINTED = {"LLMESR": "LLM-ESR", "QuerySeqRec": "Query-SeqRec"}
 
 
-def group_of(model: str) -> str:
-    """The paper's group of a model; for any other model, whether it reads searches."""
+def model_group(model: str) -> str:
+    """Return the paper's group of a model; for other models, whether they read searches."""
     for group, models in TABLE_2.items():
         if model in models:
             return group
@@ -48,12 +48,12 @@ def group_of(model: str) -> str:
 
 
 def printed_name(model: str) -> str:
-    """A model's name as the paper writes it."""
+    """Return a model's name as the paper prints it."""
     return _PRINTED.get(model, model)
 
 
 def in_paper_order(models: Iterable[str]) -> list[str]:
-    """Distinct models by group, in it those of the paper in its order, then the others by name."""
+    """Sort distinct models by group; within a group, the paper's models in its order, then the others by name."""
     return sorted(
-        set(models), key=lambda model: (GROUPS.index(group_of(model)), _PLACES.get(model, len(_PLACES)), model)
+        set(models), key=lambda model: (GROUPS.index(model_group(model)), _PLACES.get(model, len(_PLACES)), model)
     )

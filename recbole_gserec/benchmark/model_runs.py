@@ -1,4 +1,4 @@
-"""The runs of one model on one dataset that go into a report, all made with the same settings."""
+"""The runs of one model on one dataset that are part of a report. All have the same settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from recbole_gserec.benchmark.runs import FINISHED
 
 @dataclass(frozen=True, eq=False)
 class ModelRuns:
-    """One model on one dataset.
+    """The runs of one model on one dataset.
 
     Attributes:
         dataset: The dataset.
         model: The model.
-        runs: At most one per seed, by seed; the finished ones were made with the same settings on the same data.
-        set_aside: Runs made with other settings or data, or replaced by later ones.
+        runs: At most one run per seed, sorted by seed. The finished ones have the same settings and data.
+        set_aside: Runs with other settings or data, and runs replaced by later ones.
     """
 
     dataset: str
@@ -38,16 +38,16 @@ class ModelRuns:
         return {run.seed: run for run in self.runs if run.state == FINISHED}
 
     def means(self, metric: Metric) -> NDArray[np.float64]:
-        """Mean over users of each finished run, ``[n_seeds]``."""
+        """Compute the mean over users of each finished run, ``[n_seeds]``."""
         return np.array([metric.of_ranks(run.test_ranks.ranks).mean() for run in self.finished.values()])
 
     def per_seed(self, metric: Metric, seeds: Collection[int]) -> NDArray[np.float64]:
-        """Each user's value in the finished run of each of these seeds, ascending; ``[n_seeds, n_users]``."""
+        """Return each user's value in the finished runs of these seeds, ascending; ``[n_seeds, n_users]``."""
         runs = self.finished
         return np.stack([metric.of_ranks(runs[seed].test_ranks.ranks) for seed in sorted(seeds)])
 
     def per_user(self, metric: Metric, seeds: Collection[int]) -> NDArray[np.float64]:
-        """Each user's mean over the finished runs of these seeds, which must have the same users; ``[n_users]``."""
+        """Return each user's mean over the finished runs of these seeds; ``[n_users]``. Users must be equal."""
         runs = self.finished
         first, *others = (metric.of_ranks(runs[seed].test_ranks.ranks) for seed in sorted(seeds))
         return sum(others, first) / len(seeds)
@@ -56,14 +56,14 @@ class ModelRuns:
 def choose_runs(runs: Iterable[StoredRun]) -> dict[tuple[str, str], ModelRuns]:
     """Choose the runs to report.
 
-    A model may have been run with several settings, or before and after its dataset or its users' codes changed. A mean
-    over such runs would be of nothing: the settings and data of the newest run count, and other runs are set aside.
+    A model may have runs with several settings, or from before and after a change of its dataset or its users' codes. A
+    mean over such runs would be meaningless. Therefore only runs with the settings and data of the newest run count.
 
     Args:
-        runs: All that are stored.
+        runs: All stored runs.
 
     Returns:
-        By dataset and model.
+        The chosen runs by dataset and model.
     """
     cells: dict[tuple[str, str], list[StoredRun]] = {}
     for run in runs:
@@ -71,19 +71,19 @@ def choose_runs(runs: Iterable[StoredRun]) -> dict[tuple[str, str], ModelRuns]:
     return {cell: _choose(*cell, cell_runs) for cell, cell_runs in sorted(cells.items())}
 
 
-def given_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings a run was given, but for the seed."""
+def requested_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a run was given, without the seed."""
     return {name: value for name, value in record["given"].items() if name != "seed"}
 
 
 def _choose(dataset: str, model: str, runs: list[StoredRun]) -> ModelRuns:
-    # By time; equal times, of runs copied by hand or made up, by name.
+    # By time. Runs with equal times, for example copied by hand, are sorted by name.
     known = sorted((run for run in runs if run.record), key=lambda run: (started_at(run.record), run.folder))
     chosen: dict[int, StoredRun] = {}
     if known:
         wanted = _made_from(known[-1])
         chosen = {run.seed: run for run in known if _made_from(run) == wanted}
-    # What these were made with cannot be told.
+    # The settings of these runs are unknown.
     for run in sorted((run for run in runs if not run.record), key=lambda run: run.folder):
         chosen.setdefault(run.seed, run)
     kept = tuple(chosen[seed] for seed in sorted(chosen))
@@ -92,4 +92,4 @@ def _choose(dataset: str, model: str, runs: list[StoredRun]) -> ModelRuns:
 
 def _made_from(run: StoredRun) -> str:
     record = run.record
-    return json.dumps([record["dataset_digest"], record.get("derived"), given_settings(record)], sort_keys=True)
+    return json.dumps([record["dataset_digest"], record.get("derived"), requested_settings(record)], sort_keys=True)

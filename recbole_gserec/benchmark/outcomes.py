@@ -1,4 +1,4 @@
-"""The rank of every target, and which candidates it was ranked among: in original ids, the same for every model."""
+"""The rank of each target and the candidates it was ranked among, in original ids, alike for every model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from recbole_gserec.checksums import PARQUET_METADATA, written_with_checksum
 from recbole_gserec.evaluation.candidates import order_of_tokens
-from recbole_gserec.evaluation.interacted import interactions_of
+from recbole_gserec.evaluation.interacted import collect_interactions
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
@@ -24,12 +24,12 @@ _ROWS_AT_ONCE = 4096
 
 
 def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset: Dataset) -> None:
-    """Write the ranks of targets as Parquet: ``part``, ``user``, ``item``, ``rank`` (1 is best).
+    """Write the ranks of targets as Parquet with the columns ``part``, ``user``, ``item`` and ``rank`` (1 is best).
 
     Args:
         path: The file.
-        ranks: Part of the split -> what the collector's ``per_user_ranks`` returns, in internal ids.
-        dataset: The dataset; it knows the original ids.
+        ranks: Part of the split -> the result of the collector's ``per_user_ranks``, in internal ids.
+        dataset: The dataset, which maps internal ids to original ids.
     """
     users, items = (np.asarray(dataset.field2id_token[field]) for field in (dataset.uid_field, dataset.iid_field))
     frames = [frame.assign(part=PARTS.index(part)) for part, frame in ranks.items()]
@@ -47,12 +47,12 @@ def write_ranks(path: Path, ranks: Mapping[str, pd.DataFrame], dataset: Dataset)
 
 
 def candidates_digest(loader: Any) -> str | None:
-    """SHA-256 of the candidate lists of a split; None where targets are ranked among all items.
+    """Compute the SHA-256 of the candidate lists of a split; None if targets are ranked among all items.
 
-    It is that of a text with one line per target, ordered by user: ``user``, target and negatives, separated by tabs.
+    The hashed text has one line per target, ordered by user: ``user``, target and negatives, separated by tabs.
 
     Args:
-        loader: The dataloader of the split.
+        loader: Dataloader of the split.
     """
     candidates = getattr(loader, "candidates", None)
     if candidates is None:
@@ -61,7 +61,7 @@ def candidates_digest(loader: Any) -> str | None:
     items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=object)
     tokens = np.asarray(dataset.field2id_token[dataset.uid_field], dtype=object)
     users = dataset.inter_feat[dataset.uid_field].numpy()
-    # A user's own rows stay in the order of time.
+    # The rows of one user stay in chronological order.
     order = np.argsort(order_of_tokens(tokens)[users], kind="stable")
     digest = hashlib.sha256()
     for start in range(0, len(order), _ROWS_AT_ONCE):
@@ -72,16 +72,16 @@ def candidates_digest(loader: Any) -> str | None:
 
 
 def interactions_digest(loaders: Sequence[Any]) -> str:
-    """SHA-256 of the interactions that a model was given: with equal targets, those it was trained on are equal too.
+    """Compute the SHA-256 of the interactions of a run. If targets are equal too, the training interactions are equal.
 
-    It is that of a text with one line per interaction, in the order of users and of their items: ``user`` and item,
-    separated by a tab. Interactions of users with only one are left out, as RecBole's sequential models do.
+    The hashed text has one line per interaction, ordered by user and then by item: ``user`` and item, separated by a
+    tab. Users with only one interaction are left out, as in RecBole's sequential models.
 
     Args:
-        loaders: The dataloaders of all parts of the split; None for a part that there is not.
+        loaders: Dataloaders of all parts of the split; None for a missing part.
     """
     parts = [loader._dataset for loader in loaders if loader is not None]
-    users, items = interactions_of(parts)
+    users, items = collect_interactions(parts)
     fields = parts[0].uid_field, parts[0].iid_field
     user_tokens, item_tokens = (np.asarray(parts[0].field2id_token[field], dtype=object) for field in fields)
     order = np.lexsort((order_of_tokens(item_tokens)[items], order_of_tokens(user_tokens)[users]))
@@ -93,7 +93,7 @@ def interactions_digest(loaders: Sequence[Any]) -> str:
     return digest.hexdigest()
 
 
-def mode_of(config: Mapping[str, Any]) -> str:
-    """How targets are ranked, such as ``uni99``; both where validation and test differ."""
+def evaluation_mode(config: Mapping[str, Any]) -> str:
+    """Return how targets are ranked, such as ``uni99``; both modes if validation and test differ."""
     modes = [config["eval_args"]["mode"][part] for part in ("valid", "test")]
     return "/".join(dict.fromkeys(modes))

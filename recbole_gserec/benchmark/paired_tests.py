@@ -1,7 +1,7 @@
-"""Tests on pairs of values, one of each of two models for the same user; with several trainings of each, on those too.
+"""Significance tests for pairs of values: two models' values for the same user, over one or several trainings of each.
 
-Results vary with the users there are and with the luck of training. A test over users alone takes the trained models as
-given, and calls a lucky training a better model.
+Results vary with the choice of users and with the random numbers of training. A test over users alone takes the trained
+models as given, so one lucky training can look like a better model.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-# Means over seeds of equal values differ in their last bits; a rank test would take that for a difference.
+# Means over seeds of equal values can differ in their last bits, which a rank test would count as differences.
 _DECIMALS = 12
 
 
 def differences(reference: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each user's difference, ``[n_users]``, exactly 0 where only rounding errors differ."""
+    """Compute each user's difference, ``[n_users]``; exactly 0 if only rounding errors differ."""
     return np.round(reference - other, _DECIMALS)
 
 
@@ -25,8 +25,8 @@ def t_test(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Two-sided p-value of the paired t-test: is the mean difference 0?
 
     Returns:
-        The p-value: 1 where no user differs, NaN where it cannot be told, since all differ by the same or there is
-        but one user.
+        The p-value: 1 if no user differs; NaN if it is undefined, because all differ by the same amount or there is
+        only one user.
     """
     difference = differences(reference, other)
     if not difference.any():
@@ -37,10 +37,10 @@ def t_test(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 class Variance(NamedTuple):
-    """The variance of a mean over users and seeds, by what it comes from.
+    """The variance of a mean over users and seeds, with its degrees of freedom.
 
     Attributes:
-        total: All of it.
+        total: The variance.
         degrees: Its degrees of freedom, by Satterthwaite.
     """
 
@@ -48,7 +48,7 @@ class Variance(NamedTuple):
     degrees: float
 
     def half_interval(self, level: float = 0.95) -> float:
-        """Half the width of the interval of the mean, by Student's t."""
+        """Return half the width of the mean's interval, by Student's t."""
         return float(stats.t.ppf((1 + level) / 2, self.degrees) * np.sqrt(self.total)) if self.total > 0 else 0.0
 
 
@@ -89,10 +89,10 @@ def two_way_test(reference: NDArray[np.float64], other: NDArray[np.float64]) -> 
 
     Args:
         reference: ``[n_seeds, n_users]``.
-        other: The same of another model, whose number of seeds may differ.
+        other: The same for another model, possibly with another number of seeds.
 
     Returns:
-        The p-value: 1 where the means are equal, NaN where it cannot be told, since there is one seed or one user, or
+        The p-value: 1 if the means are equal; NaN if it is undefined, because there is only one seed or user, or
         nothing varies.
     """
     if min(len(reference), len(other)) < 2 or reference.shape[1] < 2:
@@ -101,37 +101,37 @@ def two_way_test(reference: NDArray[np.float64], other: NDArray[np.float64]) -> 
     if difference == 0:
         return 1.0
     variance = crossed_variance(reference, other)
-    # A variance that is a matter of rounding errors is none.
+    # A variance that comes only from rounding errors counts as 0.
     if variance.total <= 10.0 ** (-2 * _DECIMALS):
         return float("nan")
     return float(2 * stats.t.sf(abs(difference) / np.sqrt(variance.total), variance.degrees))
 
 
 def wilcoxon_test(difference: NDArray[np.float64]) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test: are differences symmetric about 0?
+    """Compute the two-sided p-value of Wilcoxon's signed-rank test: are differences symmetric about 0?
 
-    Users without a difference, who may be most, are ranked with the others and left out after that (Pratt). Left out
-    before (Wilcoxon), they would not count at all, and a few users could decide for all.
+    Users without a difference, often the majority, are ranked with the others and left out afterwards (Pratt). If they
+    were left out before (Wilcoxon), they would not count at all, and a few users could decide the result.
 
     Args:
         difference: ``[n_users]``.
 
     Returns:
-        The p-value: 1 where no user differs.
+        The p-value; 1 if no user differs.
     """
     if not difference.any():
         return 1.0
     return float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
 
 
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P-values corrected for the number of tests by Holm's method: the chance of any false positive stays below each.
+def holm_correction(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correct p-values for the number of tests by Holm's method: the chance of any false positive stays below each.
 
     Args:
-        p_values: ``[n_tests]``; NaN stands for a test that was not made, and is not counted.
+        p_values: ``[n_tests]``; NaN marks a test that was not made and is not counted.
 
     Returns:
-        ``[n_tests]``, NaN in the same places.
+        ``[n_tests]``, NaN at the same positions.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(len(p_values), np.nan)

@@ -1,7 +1,7 @@
-"""What runs share, made once before they start: the check of their settings, the dataset, codes and text vectors.
+"""Prepares what all runs share, once before they start: checked settings, the dataset, codes and text vectors.
 
-It happens in a process of its own, ``python -m recbole_gserec.benchmark.prepare REQUEST ANSWER``: that of the benchmark
-would keep the memory, and the GPU, for as long as the runs take.
+This uses a separate process, ``python -m recbole_gserec.benchmark.prepare REQUEST ANSWER``. Otherwise the benchmark's
+process would hold the memory and the GPU while the runs are made.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ def prepare_all(entries: Sequence[Entry], data_path: Path) -> list[Prepared]:
 
     Args:
         entries: Models on datasets.
-        data_path: Folder of all datasets.
+        data_path: Parent folder of all datasets.
 
     Returns:
-        One for each entry.
+        One result for each entry.
 
     Raises:
-        GSERecError: For wrong settings, a missing dataset, and what the offline stage refuses.
+        GSERecError: For wrong settings, a missing dataset, or an error of the offline stage.
     """
     with scratch_folder() as folder:
         request, answer = folder / "request.json", folder / "answer.json"
         content = {"entries": [entry._asdict() for entry in entries], "data_path": str(data_path)}
         request.write_text(json.dumps(content), encoding="utf-8")
-        # Progress and warnings come on the error output.
+        # Progress and warnings appear on stderr.
         module = "recbole_gserec.benchmark.prepare"
         status = run_module(module, str(request), str(answer), stdout=subprocess.DEVNULL)
         if not answer.is_file():
             raise GSERecError(f"the datasets could not be prepared (exit status {status}): the reason stands above")
-        told = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in told:
-        raise GSERecError(told["error"])
-    return [Prepared(**prepared) for prepared in told["prepared"]]
+        answered = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in answered:
+        raise GSERecError(answered["error"])
+    return [Prepared(**prepared) for prepared in answered["prepared"]]
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Run the process."""
     with heeded():
         _answer_request()
 
@@ -72,14 +72,14 @@ def _answer_request() -> None:
     entries = [Entry(**entry) for entry in content["entries"]]
     try:
         prepared = _prepare(entries, Path(content["data_path"]), answer.with_name("settings.yaml"))
-        told: dict[str, Any] = {"prepared": [entry._asdict() for entry in prepared]}
+        answered: dict[str, Any] = {"prepared": [entry._asdict() for entry in prepared]}
     except (GSERecError, OSError) as error:
-        told = {"error": one_line(error)}
-    answer.write_text(json.dumps(told), encoding="utf-8")
+        answered = {"error": one_line(error)}
+    answer.write_text(json.dumps(answered), encoding="utf-8")
 
 
 def _prepare(entries: Iterable[Entry], data_path: Path, file: Path) -> list[Prepared]:
-    # All settings are checked before anything is made.
+    # Check all settings before making anything.
     configs = {(entry.dataset, entry.model): _config(entry, data_path, file) for entry in entries}
     for dataset in dict.fromkeys(dataset for dataset, _ in configs):
         prepare(dataset, {model: config for (name, model), config in configs.items() if name == dataset})
@@ -90,20 +90,20 @@ def _prepare(entries: Iterable[Entry], data_path: Path, file: Path) -> list[Prep
 
 
 def prepare(dataset: str, models: Mapping[str, Any]) -> None:
-    """Make what is missing of the files that models read: the dataset itself, codes, text vectors.
+    """Make the missing files that models read: the dataset itself, codes and text vectors.
 
     Args:
-        dataset: Its name.
+        dataset: Name of the dataset.
         models: Name of a model -> RecBole's settings of its runs.
 
     Raises:
-        GSERecError: If that is not possible, or not wanted by the settings.
+        GSERecError: If this is impossible or the settings do not allow it.
     """
     from recbole.data import create_dataset
 
     for config in models.values():
         if not os.path.exists(config["data_path"]) or missing_derived(config):
-            # As a run would: what is missing is made, downloaded, or refused with a remedy.
+            # As in a run: missing files are made or downloaded, or an error says what to do.
             create_dataset(config)
 
 
@@ -114,7 +114,7 @@ def _config(entry: Entry, data_path: Path, file: Path) -> Any:
     try:
         return make_config(entry.model, entry.dataset, entry.given, here, file)
     except Exception as error:
-        # Config does nothing but read settings.
+        # Config only reads settings.
         raise SettingError(f"{entry.model} on {entry.dataset}: {error}") from error
 
 

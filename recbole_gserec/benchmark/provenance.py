@@ -1,4 +1,4 @@
-"""What a run was made with: versions of libraries, the code's state in git, the machine, and the memory it took."""
+"""The provenance of a run: library versions, the state of the code in git, the machine, and peak memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("recbole", "torch", "numpy", "pandas", "scipy", "scikit-learn", "pya
 
 
 def provenance() -> dict[str, Any]:
-    """``versions``, ``python``, ``git`` and ``machine`` of a run's record."""
+    """Return ``versions``, ``python``, ``git`` and ``machine`` for a run's record."""
     return {
         "versions": {"recbole-gserec": recbole_gserec.__version__, **installed_versions(PACKAGES)},
         "python": platform.python_version(),
@@ -35,11 +35,11 @@ def provenance() -> dict[str, Any]:
 
 
 def git_state(file: Path) -> dict[str, Any]:
-    """The commit that a file is part of, whether tracked files differ from it, and a digest of how.
+    """Return the commit of a file, whether tracked files differ from it, and a digest of the differences.
 
-    All are None for a file that git does not track, such as an installed one, and where there is no git.
+    All are None without git, and for a file that git does not track, such as an installed one.
     """
-    # An environment can lie inside a repository that has nothing to do with what is installed there.
+    # An environment may lie inside a repository that is unrelated to the installed packages.
     if _git(file, "ls-files", "--error-unmatch", file.name) is None:
         return {"commit": None, "dirty": None, "changes": None}
     changes = _git(file, "diff", "--no-ext-diff", "HEAD")
@@ -52,9 +52,9 @@ def git_state(file: Path) -> dict[str, Any]:
 
 
 def peak_memory_bytes() -> int:
-    """The most physical memory this process has held."""
+    """Return the peak physical memory of this process."""
     try:
-        # Not getrusage: it counts what the process held before it became another program.
+        # Not getrusage: it includes the memory that the process held before it executed another program.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         status = ""

@@ -1,4 +1,4 @@
-"""Reading the ranks of a run's test targets."""
+"""Reads the ranks of a run's test targets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = ("part", "user", "item", "rank")
 
 @dataclass(frozen=True, eq=False)
 class TestRanks:
-    """One target per user, in the order of the users' ids.
+    """Ranks with one target per user, in the order of the users' ids.
 
     Attributes:
         users: Original ids, ``[n_users]`` strings, ascending.
@@ -29,25 +29,25 @@ class TestRanks:
         ranks: ``[n_users]``, 1 for the best.
     """
 
-    __test__: ClassVar[bool] = False  # Not a class of tests, whatever pytest makes of its name.
+    __test__: ClassVar[bool] = False  # Keeps pytest from collecting the class because of its name.
 
     users: pa.Array
     items: pa.Array
     ranks: NDArray[np.int32]
 
     def same_targets(self, other: TestRanks) -> bool:
-        """Whether both are ranks of the same users' same targets."""
+        """Return whether both have the same users with the same targets."""
         return self.users.equals(other.users) and self.items.equals(other.items)
 
 
 def check_ranks(path: Path) -> None:
-    """Raise DataError unless a ``ranks.parquet`` is there and, as far as can be told without reading it, whole."""
+    """Raise DataError unless a complete ``ranks.parquet`` exists, as far as can be seen without reading it."""
     try:
-        # Without a checksum, the end of the file has to do, which a truncated one lacks.
+        # Without a checksum, look for the end of the file, which a truncated file lacks.
         if not verify(path, REMEDY):
             pq.read_metadata(path)
     except FileNotFoundError as error:
-        raise DataError(path, "there is no such file", REMEDY) from error
+        raise DataError(path, "the file is missing", REMEDY) from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(path, "truncated, or no Parquet file of ranks", REMEDY) from error
 
@@ -63,7 +63,7 @@ def read_test_ranks(path: Path) -> TestRanks:
         table = pq.read_table(path, columns=list(_COLUMNS), filters=pc.field("part") == "test")
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(path, "truncated, or no Parquet file of ranks", REMEDY) from error
-    # A column that is not there is left out without a word.
+    # PyArrow silently leaves out missing columns.
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
         raise DataError(path, f"has no column '{missing[0]}'", REMEDY)
     ranks, users = table["rank"], table["user"].cast(pa.string()).combine_chunks()

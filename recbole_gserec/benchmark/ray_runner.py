@@ -1,4 +1,4 @@
-"""Runs side by side on Ray: on this machine, or on a cluster that shares the folders of datasets and runs."""
+"""Makes runs in parallel on Ray: on this machine, or on a cluster that shares the folders of datasets and runs."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any
 
 from recbole_gserec.benchmark.child import Job, note_failure, run_child
 from recbole_gserec.benchmark.runs import Spec
-from recbole_gserec.ray_cluster import connect_with_share, room
+from recbole_gserec.ray_cluster import connect_with_share, count_parallel_tasks
 
 _SECONDS_TO_END = 20
 
 
 class RayPool:
-    """Runs as tasks on Ray, each in a process of its own as without Ray; see :class:`runner.Pool`.
+    """Makes runs as Ray tasks, each in its own process as without Ray; see :class:`runner.Pool`.
 
     Args:
-        workers: Runs at once; None for as many as the cluster has room for.
-        address: Of a Ray cluster; None starts Ray on this machine.
-        cpus: Processors of a run, and its threads; None is 1, or on this machine an even share where ``workers`` or
-            GPUs say how many there are at once, but not more than ``OMP_NUM_THREADS``.
-        gpus: GPUs of a run, or a part of one; None is 1 where there are GPUs.
+        workers: Number of runs at once; None for as many as the cluster can hold.
+        address: Address of a Ray cluster; None starts Ray on this machine.
+        cpus: CPUs and threads of each run. None is 1. On this machine, if ``workers`` or the GPUs limit the number of
+            runs, None is an even share, but at most ``OMP_NUM_THREADS``.
+        gpus: GPUs of each run, or a fraction of one; None is 1 if there are GPUs.
 
     Raises:
-        SettingError: If there is no Ray at the address, or no machine of it has what a run needs.
+        SettingError: If there is no Ray at the address, or no machine has the resources for a run.
     """
 
     def __init__(self, workers: int | None, address: str | None, cpus: int | None, gpus: float | None):
         self._wanted = connect_with_share(workers, address, cpus, gpus)
-        has_room = room(self._wanted)
+        has_room = count_parallel_tasks(self._wanted)
         self._limit = min(workers or has_room, has_room)
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
@@ -46,20 +46,20 @@ class RayPool:
         try:
             while waiting or running:
                 while waiting and len(running) < self._limit:
-                    place, spec = waiting.pop()
-                    on_start(place)
-                    started[place] = datetime.now(UTC)
-                    running[task.remote(spec, self._wanted)] = place
+                    index, spec = waiting.pop()
+                    on_start(index)
+                    started[index] = datetime.now(UTC)
+                    running[task.remote(spec, self._wanted)] = index
                 done, _ = ray.wait(list(running), timeout=1)
                 for reference in done:
-                    place = running.pop(reference)
-                    yield place, _status(reference, specs[place], started[place])
+                    index = running.pop(reference)
+                    yield index, _status(reference, specs[index], started[index])
         finally:
             _cancel(list(running))
 
 
 def _run_with_share(spec: Spec, share: dict[str, float]) -> str:
-    """A run with the GPUs that Ray gave this task."""
+    """Make a run with the GPUs that Ray assigned to this task."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES") if share["GPU"] else ""
     return run_child(Job(spec, threads=max(1, int(share["CPU"])), visible_gpus=gpus))
 
@@ -75,7 +75,7 @@ def _status(reference: Any, spec: Spec, started: datetime) -> str:
 
 
 def _cancel(references: list[Any]) -> None:
-    """End tasks, and with them the processes they have started."""
+    """Stop tasks together with the processes that they started."""
     import ray
 
     for force in (False, True):
@@ -83,5 +83,5 @@ def _cancel(references: list[Any]) -> None:
             with suppress(ray.exceptions.RayError):
                 ray.cancel(reference, force=force)
         if references:
-            # An interruption is not always heard. What a killed task has started ends by itself.
+            # A task may ignore the interruption. Killing it also ends the processes that it started.
             _, references = ray.wait(references, num_returns=len(references), timeout=_SECONDS_TO_END)

@@ -1,4 +1,4 @@
-"""What ``run.json`` holds, before it is known how a run went."""
+"""The content of ``run.json`` before the result of the run is known."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _RESULTS = (
 
 
 def new_record(run: Run, started: datetime) -> dict[str, Any]:
-    """A record with what is known when a run starts; all that is measured is None.
+    """Make a record with what is known when a run starts; all measured values are None.
 
     Args:
         run: The run.
-        started: When it started.
+        started: When the run started.
     """
     identity = {name: getattr(run, name) for name in ("dataset", "dataset_digest", "model", "seed")}
     return {
@@ -41,12 +41,12 @@ def new_record(run: Run, started: datetime) -> dict[str, Any]:
 
 
 def failed_record(run: Run, started: datetime, error: str, traceback: str | None = None) -> dict[str, Any]:
-    """The record of a run that failed.
+    """Make the record of a run that failed.
 
     Args:
         run: The run.
-        started: When it started.
-        error: The reason; it is told in one line.
+        started: When the run started.
+        error: Why it failed; stored as one line.
         traceback: Where in the code it happened.
     """
     return {**new_record(run, started), "error": " ".join(error.split())[:500], "traceback": traceback}

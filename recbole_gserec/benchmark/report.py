@@ -1,4 +1,4 @@
-"""The report of a benchmark, from its stored runs alone; the same runs give the same bytes."""
+"""The report of a benchmark, made only from its stored runs. The same runs produce the same bytes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that is reported.
+    """Everything that is reported.
 
     Attributes:
         table: Table 2.
-        comparisons: Of the references with all other models.
-        cells: Every dataset and model, also those without runs.
+        comparisons: The references against all other models.
+        cells: Every dataset and model, including those without runs.
         runs: All stored runs of these datasets and models.
-        costs: As :func:`costs.costs_frame` gives them.
+        costs: The frame of :func:`costs.costs_frame`.
     """
 
     table: ResultTable
@@ -63,39 +63,38 @@ def write_report(
 ) -> Path:
     """Write ``<output>/report/`` from the runs stored in ``<output>/runs/``.
 
-    The reference and the metrics that were asked for are kept in ``report/options.json``; later reports have them too.
+    The requested reference and metrics are stored in ``report/options.json``, and later reports use them too.
 
     Args:
         output: The benchmark's folder.
-        reference: The model that all others are compared with; by default that of the last report that named one, else
-            GSERec, and without runs of it the best.
-        metrics: Such as ``NDCG@10``; by default those of the last report that named some, else those of the paper's
-            Table 2.
-        models: Rows of the table, whether there are runs of them or not; by default all that there are runs of.
-        datasets: Its columns, alike.
-        keys: Consider runs with these keys alone; by default the newest settings of a model on a dataset count.
-        console: Where to print the table, if anywhere.
+        reference: The model that all others are compared with. By default, the one last requested, or else GSERec, or
+            without runs of GSERec the best model.
+        metrics: For example ``NDCG@10``. By default, those last requested, or else those of the paper's Table 2.
+        models: Rows of the table, including models without runs; by default all models with runs.
+        datasets: Columns of the table; by default all datasets with runs.
+        keys: Use only runs with these keys; by default the newest settings of each model on each dataset.
+        console: Where to print the table; None prints nothing.
 
     Returns:
         ``<output>/report/report.md``.
 
     Raises:
         DataError: If there are no such runs.
-        SettingError: For a metric that there is not, or a reference that is not in the table.
+        SettingError: For an unknown metric, or a reference that is not in the table.
     """
     folder = Path(output) / "report"
     kept = _kept_options(folder / OPTIONS_FILE)
     asked = {"reference": reference, "metrics": metrics}
     options = {**kept, **{name: value for name, value in asked.items() if value is not None}}
     if again := {name: value for name, value in options.items() if asked[name] is None}:
-        told = ", ".join(f"{name} {value}" for name, value in again.items())
-        _logger.info(f"As in the last report: {told}. For the defaults, delete {folder / OPTIONS_FILE}")
+        described = ", ".join(f"{name} {value}" for name, value in again.items())
+        _logger.info(f"As in the last report: {described}. For the defaults, delete {folder / OPTIONS_FILE}")
     try:
         report = make_report(output, **options, models=models, datasets=datasets, keys=keys)
     except SettingError:
         if "reference" not in again:
             raise
-        # It was asked for among other models than these.
+        # It was requested for a table with other models.
         _logger.warning(f"{again['reference']} is not among these models, and not the reference of this report")
         report = make_report(output, metrics=options.get("metrics"), models=models, datasets=datasets, keys=keys)
     if console:
@@ -107,7 +106,7 @@ def write_report(
 
 
 def _kept_options(path: Path) -> dict[str, Any]:
-    """What was asked for of an earlier report; nothing where that cannot be read."""
+    """Return what was requested for an earlier report; nothing if that cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -157,15 +156,15 @@ def make_report(
             comparisons += compare(own[name], [cell for model, cell in own.items() if model != name], wanted)
             if reference is None and name != OURS and len(rows) > 1:
                 best = f"{printed_name(name)} is the reference because it is the best by {main_metric(wanted).label}"
-                remarks.append(f"{dataset}: {best}; chosen by what is tested, its p-values are too small.")
-        if mixed := made_with.mixed_code(dataset, own.values()):
+                remarks.append(f"{dataset}: {best}; chosen by the tested results, so its p-values are too small.")
+        if mixed := made_with.describe_mixed_code(dataset, own.values()):
             remarks.append(mixed)
     table = build_table(cells, datasets, rows, wanted, references, comparisons, remarks)
     return Report(table, comparisons, cells, runs, costs_frame(cells.values(), stored))
 
 
 def save_report(report: Report, folder: Path) -> Path:
-    """Write all files of a report; returns the path of the page that has everything."""
+    """Write all files of a report; return the path of the page that contains everything."""
     table = tables.markdown(report.table)
     tests = significance_table.markdown(report.comparisons)
     cost = cost_table.markdown(report.costs)

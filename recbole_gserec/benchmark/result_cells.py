@@ -1,4 +1,4 @@
-"""One column of Table 2: a mean for each model, which are best, and whether the reference beats the best other."""
+"""One column of Table 2: the means of all models, the best ones, and whether the reference beats all others."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ _DECIMALS = 12
 
 @dataclass(frozen=True)
 class Cell:
-    """A model on a dataset by a metric.
+    """The result of one model on one dataset by one metric.
 
     Attributes:
-        mean: Over users, then over seeds; None without a finished run.
-        deviation: Standard deviation over seeds (of a sample); None with fewer than two.
-        n_seeds: Finished runs.
-        word: What stands in the place of a missing mean.
-        place: 1 for the best, 2 for the second, else 0.
-        star: Whether this is the reference, and significantly better than the best other model.
-        is_ranked: Whether it is of the same data and candidates as the reference's.
+        mean: Mean over users, then over seeds; None without a finished run.
+        deviation: Sample standard deviation over seeds; None with fewer than two.
+        n_seeds: Number of finished runs.
+        word: What is shown if the mean is missing.
+        position: 1 for the best, 2 for the second, else 0.
+        star: Whether this is the reference and it is significantly better than the best other model.
+        is_ranked: Whether its data and candidates are those of the reference.
     """
 
     mean: float | None
     deviation: float | None = None
     n_seeds: int = 0
     word: str = ""
-    place: int = 0
+    position: int = 0
     star: bool = False
     is_ranked: bool = False
 
     @property
     def text(self) -> str:
-        """The mean with four digits, or what stands in its place."""
+        """The mean with four digits, or the word for a missing mean."""
         return self.word if self.mean is None else f"{self.mean:.4f}"
 
 
 def reference_model(cells: Iterable[ModelRuns], metrics: tuple[Metric, ...], wanted: str | None) -> str | None:
-    """The model that others are compared with on a dataset.
+    """Return the model that others are compared with on a dataset.
 
     Args:
         cells: All models on the dataset.
-        metrics: Of the report.
-        wanted: The model asked for. By default it is GSERec where there are runs of it, and else the best.
+        metrics: Metrics of the report.
+        wanted: The requested model. By default it is GSERec if it has runs, or else the best model.
 
     Returns:
-        None if the model asked for, or GSERec, has no finished run here: no other takes its place unasked.
+        None if the requested model or GSERec has no finished run here; no other model replaces it automatically.
     """
     cells = list(cells)
     if wanted is None and not any(cell.model == OURS and cell.runs for cell in cells):
@@ -64,14 +64,14 @@ def reference_model(cells: Iterable[ModelRuns], metrics: tuple[Metric, ...], wan
 
 
 def best_model(cells: Iterable[ModelRuns], metrics: tuple[Metric, ...]) -> str | None:
-    """The model with the best mean by the main metric, the first of equals; None if none is finished."""
+    """Return the model with the best mean by the main metric, the first of equals; None if no run is finished."""
     metric = main_metric(metrics)
     means = {cell.model: rounded_mean(cell, metric) for cell in cells if cell.finished}
     return max(means, key=means.__getitem__, default=None)
 
 
 def rounded_mean(cell: ModelRuns, metric: Metric) -> float:
-    """The mean over seeds without its last bits, in which equal results may differ."""
+    """Return the mean over seeds without its last bits, in which equal results may differ."""
     return round(float(cell.means(metric).mean()), _DECIMALS)
 
 
@@ -82,17 +82,17 @@ def fill_column(
     refused: Mapping[str, str | None],
     comparisons: Mapping[str, Comparison],
 ) -> dict[str, Cell]:
-    """Fill in all models on a dataset by one metric.
+    """Compute the cells of all models on a dataset for one metric.
 
     Args:
         cells: By model.
         metric: The metric.
-        reference: Whose comparisons there are, if any.
-        refused: By model, why its results are of other data or candidates, if they are; these are not ranked.
-        comparisons: Of the reference with each other model, by this metric.
+        reference: The reference of the comparisons, if any.
+        refused: Model -> why its data or candidates differ from the reference's; these models are not ranked.
+        comparisons: The reference against each other model, by this metric.
 
     Returns:
-        By model.
+        The cells by model.
     """
     finished = [model for model, cell in cells.items() if cell.finished]
     ranked = {model: rounded_mean(cells[model], metric) for model in finished if not refused.get(model)}
@@ -108,7 +108,7 @@ def fill_column(
             float(means.mean()),
             float(means.std(ddof=1)) if len(means) > 1 else None,
             len(means),
-            place=best.index(ranked[model]) + 1 if ranked.get(model) in best else 0,
+            position=best.index(ranked[model]) + 1 if ranked.get(model) in best else 0,
             star=model == reference and _beats_best_other(ranked, reference, comparisons),
             is_ranked=model in ranked,
         )
@@ -118,6 +118,6 @@ def fill_column(
 def _beats_best_other(ranked: Mapping[str, float], reference: str, comparisons: Mapping[str, Comparison]) -> bool:
     others = {model: mean for model, mean in ranked.items() if model != reference}
     top = max(others.values(), default=None)
-    # Of several equally good ones, it must be better than each.
+    # If several models are equally good, it must be better than each of them.
     best = [model for model, mean in others.items() if mean == top]
     return bool(best) and all(comparisons[model].is_better for model in best)

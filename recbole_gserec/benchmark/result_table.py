@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from recbole_gserec.benchmark.cell_notes import note_of
+from recbole_gserec.benchmark.cell_notes import cell_note
 from recbole_gserec.benchmark.comparable import recorded_mode, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
-from recbole_gserec.benchmark.model_names import group_of, printed_name
+from recbole_gserec.benchmark.model_names import model_group, printed_name
 from recbole_gserec.benchmark.model_runs import ModelRuns
 from recbole_gserec.benchmark.result_cells import Cell, best_model, fill_column
 from recbole_gserec.benchmark.significance import Comparison
@@ -16,14 +16,14 @@ from recbole_gserec.benchmark.significance import Comparison
 
 @dataclass(frozen=True)
 class Row:
-    """A model.
+    """The row of a model.
 
     Attributes:
         model: Its name in RecBole.
-        name: Its name in print.
-        group: The group of the paper it stands in.
-        cells: By dataset, one for each metric.
-        notes: By dataset, the place of its note among the table's, if it has one.
+        name: Its printed name.
+        group: The paper's group of the model.
+        cells: By dataset, one cell for each metric.
+        notes: By dataset, the index of its note among the table's notes, if it has one.
     """
 
     model: str
@@ -35,18 +35,19 @@ class Row:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Everything that a table in any format shows.
+    """Everything that a table shows, in any format.
 
     Attributes:
         datasets: In the order of the columns.
         metrics: Columns of each dataset.
-        rows: In the order of the paper.
-        seeds: By dataset, those of any model.
+        rows: In the paper's order.
+        seeds: By dataset, the seeds of all models.
         n_users: By dataset; 0 without a finished run.
         modes: By dataset, how targets are ranked, such as ``uni99``; empty without a finished run.
-        references: By dataset, the model that others are compared with; None where it has no finished run.
-        counts_training: By dataset, whether tests count the luck of training, which takes several seeds.
-        remarks: Sentences on the results of a whole dataset.
+        references: By dataset, the model that others are compared with; None if it has no finished run.
+        counts_training: By dataset, whether tests account for random differences of training, which takes several
+            seeds.
+        remarks: Sentences about the results of a whole dataset.
         notes: Texts that rows refer to.
     """
 
@@ -71,19 +72,19 @@ def build_table(
     comparisons: Sequence[Comparison],
     remarks: Sequence[str],
 ) -> ResultTable:
-    """Fill in the table.
+    """Build the table.
 
-    A result on other data or candidates than the reference's (without one, than the best model's) is shown with a note,
-    and takes no part in the ranking.
+    A result whose data or candidates differ from the reference's (without a reference, from the best model's) is shown
+    with a note and not ranked.
 
     Args:
         cells: For every dataset and model.
         datasets: In the order of the columns.
         models: In the order of the rows.
         metrics: Columns of each dataset.
-        references: By dataset.
-        comparisons: Of the references with all other models.
-        remarks: Sentences on the results of a whole dataset.
+        references: The reference of each dataset.
+        comparisons: The references against all other models.
+        remarks: Sentences about the results of a whole dataset.
     """
     filled: dict[tuple[str, str], list[Cell]] = {}
     notes: dict[tuple[str, str], str] = {}
@@ -97,19 +98,19 @@ def build_table(
         modes[dataset] = recorded_mode(run.record) if run else ""
         refused = {model: why_not_comparable(own[anchor], cell) for model, cell in own.items()} if anchor else {}
         for model, cell in own.items():
-            if note := note_of(cell, seeds[dataset], anchor, refused.get(model)):
+            if note := cell_note(cell, seeds[dataset], anchor, refused.get(model)):
                 notes[dataset, model] = note
         for metric in metrics:
             found = {each.model: each for each in comparisons if (each.dataset, each.metric) == (dataset, metric.name)}
             for model, shown in fill_column(own, metric, references[dataset], refused, found).items():
                 filled.setdefault((dataset, model), []).append(shown)
-    # Lettered as they are met, row by row.
+    # Notes are lettered in order of appearance, row by row.
     texts = [notes[dataset, model] for model in models for dataset in datasets if (dataset, model) in notes]
     rows = [
         Row(
             model,
             printed_name(model),
-            group_of(model),
+            model_group(model),
             {dataset: tuple(filled[dataset, model]) for dataset in datasets},
             {dataset: texts.index(notes[dataset, model]) for dataset in datasets if (dataset, model) in notes},
         )

@@ -1,4 +1,4 @@
-"""The stored runs of a benchmark: reading all of them, whatever state each is in."""
+"""Reads all stored runs of a benchmark, whatever their state."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _DECIMALS = 4  # RecBole's metric_decimal_place, to which it rounds the metrics 
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """One folder of a run.
+    """A stored run in its folder.
 
     Attributes:
         folder: Relative to the output folder, with forward slashes.
         dataset: Its dataset.
         model: Its model.
         seed: Its seed.
-        state: ``finished``, ``failed``, ``unfinished`` (there is no run.json) or ``damaged``.
-        problem: In one line, why the run is not finished; None if it is.
-        record: What run.json holds; empty without one that can be read.
-        ranks: Of the test targets; None unless finished.
+        state: ``finished``, ``failed``, ``unfinished`` (no run.json) or ``damaged``.
+        problem: Why the run is not finished, in one line; None if it is finished.
+        record: Content of run.json; empty if it cannot be read.
+        ranks: Ranks of the test targets; None unless finished.
     """
 
     folder: str
@@ -47,12 +47,12 @@ class StoredRun:
 
     @property
     def key(self) -> str:
-        """Names the run among those of its dataset, model and seed: it depends on data and settings."""
+        """Identifies the run among those with its dataset, model and seed; depends on data and settings."""
         return self.folder.rpartition("-")[2]
 
     @property
     def test_ranks(self) -> TestRanks:
-        """Of the test targets of a finished run.
+        """Return the ranks of the test targets of a finished run.
 
         Raises:
             ValueError: If the run is not finished.
@@ -63,10 +63,10 @@ class StoredRun:
 
 
 def load_runs(output: Path) -> list[StoredRun]:
-    """Read all runs of an output folder, ordered by folder. None that cannot be read keeps others from being read.
+    """Read all runs of an output folder, sorted by folder. An unreadable run does not prevent reading the others.
 
     Raises:
-        DataError: If the folder has no runs at all.
+        DataError: If the folder has no runs.
     """
     root = Path(output)
     folders = sorted(path for path in root.glob("runs/*/*/*") if path.is_dir() and _FOLDER.fullmatch(path.name))
@@ -107,7 +107,7 @@ def _check_place(path: Path, record: Mapping[str, Any], run: StoredRun) -> None:
 
 
 def _with_shared_ids(ranks: TestRanks, shared: list[TestRanks]) -> TestRanks:
-    """The same ranks, with the ids of an earlier run where they are equal: all runs of a dataset have the same."""
+    """Return the same ranks, but reuse the ids of an earlier run if they are equal, as in all runs of a dataset."""
     for known in shared:
         if ranks.same_targets(known):
             return TestRanks(known.users, known.items, ranks.ranks)
@@ -116,21 +116,21 @@ def _with_shared_ids(ranks: TestRanks, shared: list[TestRanks]) -> TestRanks:
 
 
 def _check_means(path: Path, record: Mapping[str, Any], ranks: TestRanks) -> None:
-    """Refuse ranks that are not those whose metrics were stored."""
+    """Refuse ranks that do not reproduce the stored metrics."""
     decimals = record["settings"].get("metric_decimal_place")
     decimals = decimals if isinstance(decimals, int) else _DECIMALS
     for name, stored in record["test"].items():
         try:
             metric = parse_metric(name)
         except SettingError:
-            continue  # A metric that takes more than the target's rank.
+            continue  # A metric that needs more than the target's rank.
         mean = float(metric.of_ranks(ranks.ranks).mean())
         if not (isinstance(stored, int | float) and abs(mean - stored) <= 0.5 * 10**-decimals + 1e-9):
             raise DataError(path, f"has {name} = {stored}, but the ranks beside it give {mean:.6f}", REMEDY)
 
 
 def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """One row a run: what it is of, its state, and its stored test metrics under RecBole's names."""
+    """Make one row for each run: its identity, its state, and its stored test metrics under RecBole's names."""
     rows = [
         {
             **{name: getattr(run, name) for name in ("dataset", "model", "seed", "key", "state", "problem", "folder")},
@@ -143,7 +143,7 @@ def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
 
 
 def ranks_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """One row a finished run and user: ``dataset``, ``model``, ``seed``, ``user``, ``item`` and ``rank``."""
+    """Make one row for each finished run and user: ``dataset``, ``model``, ``seed``, ``user``, ``item``, ``rank``."""
     frames = [
         pd.DataFrame(
             {

@@ -1,4 +1,4 @@
-"""The benchmark: finds the runs that are missing, makes them, and tells how it goes."""
+"""Makes the missing runs of a benchmark and logs the progress."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from recbole_gserec.benchmark.child import ELSEWHERE, Job, run_child
-from recbole_gserec.benchmark.plan import Request, entries_of
+from recbole_gserec.benchmark.plan import Request, plan_entries
 from recbole_gserec.benchmark.prepare import prepare_all
-from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, damage_of, read_run, status_of
+from recbole_gserec.benchmark.runs import FAILED, FINISHED, LOG_FILE, Run, Spec, find_damage, read_run, read_status
 from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.interruptions import is_heeded
 from recbole_gserec.narrowing import not_none
@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 
 
 class Pool(Protocol):
-    """Makes runs in processes of their own."""
+    """Makes runs in their own processes."""
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
-        """Make runs; gives the place and the status of each, as they end.
+        """Make runs; yield the index and the status of each run when it ends.
 
         Args:
             specs: The runs.
-            on_start: Called with a run's place when it starts.
+            on_start: Called with a run's index when it starts.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LocalPool:
-    """One run after the other, on this machine.
+    """Makes one run after the other on this machine.
 
     Attributes:
         threads: See :class:`child.Job`.
@@ -55,19 +55,19 @@ class LocalPool:
         """See :meth:`Pool.run`."""
         if self.threads is None:
             warn_if_busy()
-        for place, spec in enumerate(specs):
-            on_start(place)
-            yield place, run_child(Job(spec, self.threads, self.visible_gpus))
+        for index, spec in enumerate(specs):
+            on_start(index)
+            yield index, run_child(Job(spec, self.threads, self.visible_gpus))
 
 
 class Outcome(NamedTuple):
-    """How a benchmark ended.
+    """The result of a benchmark.
 
     Attributes:
-        finished: Runs of the request that are finished.
-        failed: Those that failed.
-        elsewhere: Those that another process is making.
-        keys: Of all stored runs with the settings and data of the request, those with other seeds too.
+        finished: Requested runs that are finished.
+        failed: Requested runs that failed.
+        elsewhere: Requested runs that another process is making.
+        keys: Keys of all stored runs with the requested settings and data, including runs with other seeds.
     """
 
     finished: int
@@ -81,21 +81,21 @@ def run_benchmark(
 ) -> Outcome:
     """Make all runs that are missing.
 
-    Runs are stored as they end: interrupted, the same call goes on from there. A run that fails is stored with its
-    error, and the others go on.
+    Each run is stored when it ends, so the same call resumes an interrupted benchmark. A failed run is stored with its
+    error, and the other runs continue.
 
     Args:
-        request: What is to be compared.
+        request: The comparison to make.
         output: Folder of the runs.
-        make_pool: Makes what makes them; called if any are missing.
-        retry_failed: Whether runs that failed before are made again.
+        make_pool: Creates the pool; called only if runs are missing.
+        retry_failed: Whether to repeat failed runs.
 
     Raises:
-        GSERecError: For a request that cannot be run as it stands.
+        GSERecError: If the request cannot be run.
     """
     specs = plan(request, output)
     make_runs(specs, output, make_pool, retry_failed=retry_failed)
-    return outcome_of(specs)
+    return read_outcome(specs)
 
 
 def make_runs(
@@ -106,52 +106,52 @@ def make_runs(
     retry_failed: bool = True,
     title_of: Callable[[Spec], str] = lambda spec: spec.run.title,
 ) -> None:
-    """Make those that are missing of some runs; see :func:`run_benchmark`.
+    """Make the missing ones among these runs; see :func:`run_benchmark`.
 
     Args:
         specs: The runs.
         output: Folder of the runs.
-        make_pool: Makes what makes them; called if any are missing.
-        retry_failed: Whether runs that failed before are made again.
-        title_of: What a run is called in the log.
+        make_pool: Creates the pool; called only if runs are missing.
+        retry_failed: Whether to repeat failed runs.
+        title_of: Returns the name of a run in the log.
     """
     missing = [spec for spec in specs if _is_missing(spec, retry_failed)]
     for spec in missing:
-        if damage := damage_of(spec.folder):
-            logger.warning(f"{title_of(spec)}: is made again, because {damage}")
+        if damage := find_damage(spec.folder):
+            logger.warning(f"{title_of(spec)}: repeated, because {damage}")
     n_made = len(specs) - len(missing)
-    logger.info(f"runs in {output.absolute()}: {len(specs)}, {n_made} of them made before")
+    logger.info(f"runs in {output.absolute()}: {len(specs)}, {n_made} of them already made")
 
-    def on_start(place: int) -> None:
-        spec = missing[place]
+    def on_start(index: int) -> None:
+        spec = missing[index]
         logger.info(f"{title_of(spec)}: started; its log is {spec.folder / LOG_FILE}")
 
     if missing:
         with _terminated_like_an_exception():
-            for n_ended, (place, status) in enumerate(make_pool().run(missing, on_start), start=1):
-                spec = missing[place]
+            for n_ended, (index, status) in enumerate(make_pool().run(missing, on_start), start=1):
+                spec = missing[index]
                 logger.info(f"[{n_made + n_ended}/{len(specs)}] {title_of(spec)}: {_how_it_went(spec, status)}")
 
 
-def outcome_of(specs: Sequence[Spec]) -> Outcome:
-    """How some runs ended, as they are stored."""
-    statuses = [status_of(spec.folder) for spec in specs]
+def read_outcome(specs: Sequence[Spec]) -> Outcome:
+    """Return the stored result of these runs."""
+    statuses = [read_status(spec.folder) for spec in specs]
     finished, failed, elsewhere = (statuses.count(status) for status in (FINISHED, FAILED, None))
     keys = frozenset(key for spec in specs for key in _keys_of_all_seeds(spec))
     return Outcome(finished, failed, elsewhere, keys)
 
 
 def plan(request: Request, output: Path) -> list[Spec]:
-    """All runs of a request: a whole comparison for the first seed, then one for the next.
+    """Plan all runs of a request: a whole comparison for the first seed, then one for the next.
 
     Args:
-        request: What is to be compared.
+        request: The comparison to make.
         output: Folder of the runs.
 
     Raises:
-        GSERecError: For a request that cannot be run as it stands.
+        GSERecError: If the request cannot be run.
     """
-    entries = entries_of(request)
+    entries = plan_entries(request)
     for dataset, parts in {entry.dataset: entry.given.get("benchmark_filename") for entry in entries}.items():
         check_dataset(request.data_path, dataset, parts)
     check_writable(output, "set --output to another folder")
@@ -173,13 +173,13 @@ def _keys_of_all_seeds(spec: Spec) -> Iterator[str]:
 
 
 def _is_missing(spec: Spec, retry_failed: bool) -> bool:
-    status = status_of(spec.folder)
+    status = read_status(spec.folder)
     return status is None or (status == FAILED and retry_failed)
 
 
 def _how_it_went(spec: Spec, status: str) -> str:
     if status == ELSEWHERE:
-        return "left to another process, which is making it"
+        return "skipped: another process is making it"
     record = not_none(read_run(spec.folder))
     if status == FAILED:
         return f"failed: {record['error']}"
@@ -195,8 +195,8 @@ def _score(record: dict[str, Any]) -> str:
 
 @contextmanager
 def _terminated_like_an_exception() -> Iterator[None]:
-    """Let SIGTERM end this process as an exception does: with the processes it has started."""
-    # A command's signals end it so already.
+    """Let SIGTERM end this process like an exception, so that the processes it started end too."""
+    # In a command, signals already do this.
     if threading.current_thread() is not threading.main_thread() or is_heeded(signal.SIGTERM):
         yield
         return

@@ -1,7 +1,7 @@
-"""Stored runs: what identifies one, where it lies, and the file that tells how it went.
+"""Stored runs: what identifies a run, where it is stored, and the file with its result.
 
-A run is a folder ``<output>/runs/<dataset>/<model>/<seed>-<key>``. Its ``run.json`` is written last and at once: a run
-without one is unfinished.
+A run is a folder ``<output>/runs/<dataset>/<model>/<seed>-<key>``. Its ``run.json`` is written last and atomically, so
+a run without it is unfinished.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ SPEC_FILE, LOCK_FILE, SETTINGS_FILE, STATE_FILE = "spec.json", ".lock", "setting
 FINISHED, FAILED = "finished", "failed"
 
 BUSY, INTERRUPTED = 75, 130
-"""Exit status of a worker where another process makes the run, and where it was interrupted."""
+"""Exit statuses of a worker: another process is making the run, or the worker was interrupted."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of one model, identified by all that its numbers depend on.
+    """One training of one model, identified by everything that its numbers depend on.
 
     Attributes:
         dataset: Name of the dataset.
-        dataset_digest: Of the dataset's files; see :mod:`dataset_files`.
+        dataset_digest: Digest of the dataset's files; see :mod:`dataset_files`.
         model: Name of the model.
         seed: RecBole's ``seed``.
-        given: Settings on top of the defaults, as JSON can hold them; none that only says where or how to run.
+        given: Requested settings on top of the defaults, as JSON values, without those that only say where or how to
+            run.
         derived: Name -> SHA-256 of the files that the offline stage made and the model reads.
     """
 
@@ -48,30 +49,30 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Ten hexadecimal digits that differ where anything of the run does."""
+        """Ten hexadecimal digits that change if anything about the run changes."""
         parts = {name: value for name, value in asdict(self).items() if name != "derived" or value}
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
     @property
     def title(self) -> str:
-        """How the run is named in messages."""
+        """The name of the run in messages."""
         return f"{self.model} on {self.dataset}, seed {self.seed}"
 
     def folder(self, output: Path) -> Path:
-        """Where the run lies."""
+        """Return the folder of the run."""
         return output / "runs" / self.dataset / self.model / f"{self.seed}-{self.key}"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A run with what is needed to make it here.
+    """A run, and what is needed to make it on this machine.
 
     Attributes:
         run: The run.
-        folder: Where it is stored; absolute.
-        data_path: Folder of all datasets; absolute.
-        machine: Settings that say where or how to run, and change no number.
+        folder: Absolute path of the run's folder.
+        data_path: Absolute path of the parent folder of all datasets.
+        machine: Settings that say where or how to run, and do not change results.
     """
 
     run: Run
@@ -80,10 +81,10 @@ class Spec:
     machine: Mapping[str, Any]
 
     def write(self) -> Path:
-        """Write ``spec.json`` into the folder; returns its path.
+        """Write ``spec.json`` into the folder; return its path.
 
         Raises:
-            DataError: If the folder is a link, or has one in it.
+            DataError: If the folder is a link or contains one.
         """
         refuse_links(self.folder)
         content = {"run": asdict(self.run), "data_path": str(self.data_path), "machine": dict(self.machine)}
@@ -92,24 +93,24 @@ class Spec:
 
     @classmethod
     def read(cls, path: Path) -> Spec:
-        """Read what :meth:`write` wrote."""
+        """Read a file written by :meth:`write`."""
         content = read_json(path, "Start it again")
         return cls(Run(**content["run"]), path.parent, Path(content["data_path"]), content["machine"])
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a folder whose files are replaced and removed if it is a link or has links in it.
+    """Refuse a folder that is a link or contains links, because its files will be replaced and removed.
 
     Raises:
-        DataError: Naming the link.
+        DataError: With the name of the link.
     """
     for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
         if path.is_symlink():
-            raise DataError(path, "a link, and nothing outside of its folder is to be changed", "Delete the link")
+            raise DataError(path, "a link, and nothing outside of its folder may be changed", "Delete the link")
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """The content of a run's ``run.json``; None where the run is unfinished."""
+    """Return the content of a run's ``run.json``; None if the run is unfinished."""
     try:
         record = read_json(folder / RUN_FILE, REMEDY)
     except (FileNotFoundError, DataError):
@@ -118,14 +119,14 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     return record if is_whole else None
 
 
-def status_of(folder: Path) -> str | None:
-    """``finished`` or ``failed``; None where the run is unfinished, or what it left cannot be read."""
+def read_status(folder: Path) -> str | None:
+    """Return ``finished`` or ``failed``; None if the run is unfinished or its result cannot be read."""
     record = read_run(folder)
-    return record["status"] if record and damage_of(folder) is None else None
+    return record["status"] if record and find_damage(folder) is None else None
 
 
-def damage_of(folder: Path) -> str | None:
-    """What is damaged of the outcome of a run, in one line; None if nothing is, or there is no outcome."""
+def find_damage(folder: Path) -> str | None:
+    """Describe in one line what is damaged in a run's result; None if nothing is, or there is no result."""
     try:
         record = read_json(folder / RUN_FILE, REMEDY)
         if record.get("status") == FINISHED:
@@ -138,5 +139,5 @@ def damage_of(folder: Path) -> str | None:
 
 
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``run.json``, whole or not at all."""
+    """Write ``run.json`` atomically."""
     write_json(folder / RUN_FILE, record)

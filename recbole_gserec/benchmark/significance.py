@@ -1,4 +1,4 @@
-"""The reference model against every other: are differences more than the chance of which users, and which trainings?"""
+"""Significance tests of the reference model against every other model, over users and trainings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_gserec.benchmark.bootstrap import Pair, bootstrap_intervals, crosse
 from recbole_gserec.benchmark.comparable import common_seeds, why_not_comparable
 from recbole_gserec.benchmark.metrics import Metric
 from recbole_gserec.benchmark.model_runs import ModelRuns
-from recbole_gserec.benchmark.paired_tests import differences, holm, t_test, two_way_test, wilcoxon_test
+from recbole_gserec.benchmark.paired_tests import differences, holm_correction, t_test, two_way_test, wilcoxon_test
 
 SIGNIFICANT = 0.05
 TESTS = ("t_p", "wilcoxon_p", "two_way_p")
@@ -20,7 +20,7 @@ TESTS = ("t_p", "wilcoxon_p", "two_way_p")
 
 @dataclass(frozen=True)
 class Comparison:
-    """The reference against one model by one metric, on the seeds that both have; numbers are NaN where refused.
+    """The reference against one model by one metric, over the seeds that both have. Numbers are NaN if refused.
 
     Attributes:
         dataset: The dataset.
@@ -28,26 +28,27 @@ class Comparison:
         reference: The reference model.
         model: The other model.
         refused: Why they are not compared; None if they are.
-        seeds: Over which each user's values are averaged.
-        n_users: How many users.
-        n_nonzero: Users for whom the two differ.
+        seeds: Seeds over which each user's values are averaged.
+        n_users: Number of users.
+        n_nonzero: Number of users for whom the two models differ.
         reference_mean: Mean over users.
         model_mean: Mean over users.
-        difference: Reference less model.
-        low: Lower end of the 95 % interval of the difference, by the bootstrap over users.
-        high: Its upper end.
-        two_way_low: Lower end of that by the bootstrap over users and each model's seeds; NaN with one seed.
-        two_way_high: Its upper end.
-        relative_percent: The difference in percent of the model's mean; NaN if that is 0.
+        difference: Mean of the reference minus mean of the model.
+        low: Lower bound of the 95 % interval of the difference, by the bootstrap over users.
+        high: Upper bound of the same interval.
+        two_way_low: Lower bound by the bootstrap over users and each model's seeds; NaN with one seed.
+        two_way_high: Upper bound of the same interval.
+        relative_percent: The difference in percent of the model's mean; NaN if that mean is 0.
         t_p: p-value of the paired t-test.
         t_p_holm: The same, corrected for the number of models compared on this dataset by this metric.
         wilcoxon_p: p-value of Wilcoxon's signed-rank test.
-        wilcoxon_p_holm: The same, corrected alike.
+        wilcoxon_p_holm: The same, corrected in the same way.
         two_way_p: p-value of the test over users and seeds; NaN with one seed.
-        two_way_p_holm: The same, corrected alike for the models that have several seeds.
-        beyond_chance: Whether the difference is significant by the corrected test that decides: the one over users
-            and seeds, and where no model has several seeds the paired t-test. Where some have, the luck of the single
-            trainings of others is known to matter and not known in size: those are never beyond chance.
+        two_way_p_holm: The same, corrected for the number of models with several seeds.
+        beyond_chance: Whether the difference is significant by the corrected test that decides. This is the test over
+            users and seeds or, if no model has several seeds, the paired t-test. If only some models have several
+            seeds, the others are never beyond chance, because the random differences of their training cannot be
+            estimated.
     """
 
     dataset: str
@@ -76,12 +77,12 @@ class Comparison:
 
     @property
     def counts_training(self) -> bool:
-        """Whether the luck of training is counted, which takes several seeds."""
+        """Whether the test accounts for random differences of training, which takes several seeds."""
         return len(self.seeds) > 1
 
     @property
     def is_better(self) -> bool:
-        """Whether the reference is better beyond chance."""
+        """Whether the reference is significantly better."""
         return self.difference > 0 and self.beyond_chance
 
 
@@ -89,12 +90,12 @@ def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence
     """Compare a model with others on one dataset.
 
     Args:
-        reference: The model.
-        others: The other models, each compared with the reference alone.
-        metrics: By which.
+        reference: The reference model.
+        others: The other models; each is compared only with the reference.
+        metrics: Metrics to compare by.
 
     Returns:
-        One for each metric and other model, in this order.
+        One comparison for each metric and other model, in this order.
     """
     reasons = {other.model: why_not_comparable(reference, other) for other in others}
     names = {"dataset": reference.dataset, "reference": reference.model}
@@ -104,28 +105,28 @@ def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence
     for metric in metrics:
         ours_of: dict[tuple[int, ...], np.ndarray] = {}
         for other in others:
-            place = (metric.name, other.model)
-            results[place] = {**names, "metric": metric.name, "model": other.model, "refused": reasons[other.model]}
+            key = (metric.name, other.model)
+            results[key] = {**names, "metric": metric.name, "model": other.model, "refused": reasons[other.model]}
             if reasons[other.model] is None:
                 seeds = common_seeds(reference, other)
-                columns[place], tested = _test(reference, other, metric, seeds)
-                results[place] |= tested
+                columns[key], tested = _test(reference, other, metric, seeds)
+                results[key] |= tested
                 if len(seeds) > 1:
                     ours = ours_of.setdefault(seeds, reference.per_seed(metric, seeds))
-                    pairs[place] = ours, other.per_seed(metric, seeds)
-                    results[place]["two_way_p"] = two_way_test(*pairs[place])
+                    pairs[key] = ours, other.per_seed(metric, seeds)
+                    results[key]["two_way_p"] = two_way_test(*pairs[key])
         for test in TESTS:
             p_values = [results[metric.name, other.model].get(test, np.nan) for other in others]
-            for other, corrected in zip(others, holm(np.array(p_values)).tolist(), strict=True):
+            for other, corrected in zip(others, holm_correction(np.array(p_values)).tolist(), strict=True):
                 results[metric.name, other.model][f"{test}_holm"] = corrected
     if columns:
-        # One set of resamples serves all.
+        # All comparisons share one set of resamples.
         intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1)).tolist()
-        for place, (low, high) in zip(columns, intervals, strict=True):
-            results[place] |= {"low": low, "high": high}
+        for key, (low, high) in zip(columns, intervals, strict=True):
+            results[key] |= {"low": low, "high": high}
     if pairs:
-        for place, (low, high) in zip(pairs, crossed_intervals(list(pairs.values())).tolist(), strict=True):
-            results[place] |= {"two_way_low": low, "two_way_high": high}
+        for key, (low, high) in zip(pairs, crossed_intervals(list(pairs.values())).tolist(), strict=True):
+            results[key] |= {"two_way_low": low, "two_way_high": high}
     decisive = "two_way_p_holm" if pairs else "t_p_holm"
     return [Comparison(**result, beyond_chance=result[decisive] < SIGNIFICANT) for result in results.values()]
 
@@ -150,7 +151,7 @@ def _test(
 
 
 def comparisons_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """One row a comparison, with a column for each attribute; seeds are separated by spaces."""
+    """Make one row for each comparison, with a column for each attribute; seeds are separated by spaces."""
     fields = list(Comparison.__dataclass_fields__)
     frame = pd.DataFrame([{name: getattr(each, name) for name in fields} for each in comparisons], columns=fields)
     return frame.assign(seeds=[" ".join(map(str, each.seeds)) for each in comparisons])

@@ -1,4 +1,4 @@
-"""Table 2 as Markdown, LaTeX, CSV and for the terminal."""
+"""Table 2 as Markdown, LaTeX and CSV, and for the terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _groups(table: ResultTable) -> Iterator[tuple[str, list[Row]]]:
 
 
 def markdown(table: ResultTable) -> str:
-    """A table for each dataset, and what there is to say about them."""
+    """Write a table for each dataset, with its notes."""
     parts = []
     for dataset in table.datasets:
         rows = [["model", *(metric.label for metric in table.metrics)]]
@@ -38,18 +38,18 @@ def markdown(table: ResultTable) -> str:
                 rows.append([escaping.markdown(row.name) + mark, *map(_markdown_cell, row.cells[dataset])])
         parts += [f"### {escaping.markdown(dataset)}", markdown_table(rows)]
     parts += [escaping.markdown(line) for line in legend(table)]
-    parts += [f"<sup>{note_mark(place)}</sup> {escaping.markdown(note)}" for place, note in enumerate(table.notes)]
+    parts += [f"<sup>{note_mark(index)}</sup> {escaping.markdown(note)}" for index, note in enumerate(table.notes)]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_cell(cell: Cell) -> str:
     star = r"\*" if cell.star else ""
     deviation = f" ± {cell.deviation:.4f}" if cell.deviation is not None else ""
-    return _MARKDOWN[cell.place].format(cell.text) + star + deviation
+    return _MARKDOWN[cell.position].format(cell.text) + star + deviation
 
 
 def latex(table: ResultTable) -> str:
-    """One table for all datasets, over both columns of a paper."""
+    """Write one table for all datasets, as wide as both columns of a paper."""
     n_metrics = len(table.metrics)
     n_columns = 1 + n_metrics * len(table.datasets)
     heads = [rf"\multicolumn{{{n_metrics}}}{{c}}{{{escaping.latex(dataset)}}}" for dataset in table.datasets]
@@ -76,7 +76,7 @@ def latex(table: ResultTable) -> str:
     lines += [r"\bottomrule", r"\end{tabular}}"]
     if table.notes:
         notes = (
-            rf"\textsuperscript{{{note_mark(place)}}} {escaping.latex(note)}" for place, note in enumerate(table.notes)
+            rf"\textsuperscript{{{note_mark(index)}}} {escaping.latex(note)}" for index, note in enumerate(table.notes)
         )
         lines += [r"\par\smallskip\raggedright\footnotesize", "\n\\par\n".join(notes)]
     return "\n".join([*lines, r"\end{table*}", ""])
@@ -94,12 +94,12 @@ def _latex_row(table: ResultTable, row: Row) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     deviation = rf"\deviation{{{cell.deviation:.4f}}}".replace("{0.", "{.") if cell.deviation is not None else ""
-    mean = _LATEX[cell.place].format(escaping.latex(cell.text))
+    mean = _LATEX[cell.position].format(escaping.latex(cell.text))
     return mean + "*" * cell.star + deviation
 
 
 def long_frame(table: ResultTable) -> pd.DataFrame:
-    """One row for each dataset, model and metric; without a result, ``word`` says ``failed`` or ``–``."""
+    """Make one row for each dataset, model and metric; without a result, ``word`` is ``failed`` or ``–``."""
     rows = [
         {
             "dataset": dataset,
@@ -109,7 +109,7 @@ def long_frame(table: ResultTable) -> pd.DataFrame:
             "mean": cell.mean,
             "deviation": cell.deviation,
             "n_seeds": cell.n_seeds,
-            "place": cell.place or None,
+            "place": cell.position or None,
             "significant": cell.star,
             "word": cell.word,
             "note": table.notes[row.notes[dataset]] if dataset in row.notes else "",
@@ -122,7 +122,7 @@ def long_frame(table: ResultTable) -> pd.DataFrame:
 
 
 def wide_frame(table: ResultTable) -> pd.DataFrame:
-    """The table as it is printed, one row a model, with a column of means for each dataset and metric."""
+    """Make the table as printed: one row for each model, one column of means for each dataset and metric."""
     rows = [
         {
             "model": row.model,
@@ -138,7 +138,7 @@ def wide_frame(table: ResultTable) -> pd.DataFrame:
 
 
 def terminal(table: ResultTable) -> Group:
-    """A table for each dataset, for ``rich.console.Console.print``."""
+    """Make a table for each dataset, for ``rich.console.Console.print``."""
     shown: list[Table | Text] = []
     for dataset in table.datasets:
         rich_table = Table(title=Text(dataset))
@@ -152,11 +152,11 @@ def terminal(table: ResultTable) -> Group:
             rich_table.add_section()
         shown.append(rich_table)
     shown += [Text(line) for line in legend(table)]
-    shown += [Text(f"({note_mark(place)}) {note}") for place, note in enumerate(table.notes)]
+    shown += [Text(f"({note_mark(index)}) {note}") for index, note in enumerate(table.notes)]
     return Group(*shown)
 
 
 def _rich_cell(cell: Cell) -> Text:
-    text = Text(cell.text, style=_STYLES[cell.place])
+    text = Text(cell.text, style=_STYLES[cell.position])
     text = Text.assemble(text, "*" * cell.star)
     return text.append(f" ± {cell.deviation:.4f}") if cell.deviation is not None else text

@@ -1,4 +1,4 @@
-"""What a training's epochs took and gave, noted beside any trainer of RecBole."""
+"""Records the time, loss and scores of each epoch, in any RecBole trainer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ else:
 
 
 class TimedEpochs(_Trainer):
-    """Goes before a trainer class of RecBole; changes nothing of what it does.
+    """Mixin that comes before a RecBole trainer class and does not change its behaviour.
 
     Attributes:
-        train_seconds: Epoch -> seconds of training; models that are trained in turns have several calls an epoch.
-        train_cpu_seconds: Epoch -> processor seconds of training, of all of this process's threads; other programs on
-            the machine do not add to them as they do to the seconds on the clock.
+        train_seconds: Epoch -> seconds of training. Models that train their parts in turn have several calls per epoch.
+        train_cpu_seconds: Epoch -> CPU seconds of training, over all threads of this process. Other programs on the
+            machine affect them less than the elapsed seconds.
         train_losses: Epoch -> the loss, or a list of its parts.
         valid_seconds: Seconds of each validation.
         valid_scores: Score of each validation.
-        valid_epochs: The epoch that each validation came after.
+        valid_epochs: The epoch before each validation.
         last_valid_result: The metrics of the last validation.
     """
 
@@ -58,23 +58,23 @@ class TimedEpochs(_Trainer):
         self.last_valid_result = result
         return score, result
 
-    def noted(self) -> dict[str, Any]:
-        """All of the above, for a training that goes on; see :class:`ResumableTraining`."""
+    def extra_state(self) -> dict[str, Any]:
+        """Return all attributes above, to resume training later; see :class:`ResumableTraining`."""
         return {name: getattr(self, name) for name in _NOTED}
 
-    def take_noted(self, noted: dict[str, Any]) -> None:
-        """Take back what :meth:`noted` returned."""
+    def restore_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`extra_state` returned."""
         for name in _NOTED:
-            setattr(self, name, noted[name])
+            setattr(self, name, state[name])
 
     def seconds_before(self, n_epochs: int) -> float:
-        """Seconds of the first epochs, those of their validations among them."""
+        """Return the seconds of the first epochs, including their validations."""
         trained = self.train_seconds.items()
         validated = zip(self.valid_epochs, self.valid_seconds, strict=True)
         return sum(seconds for part in (trained, validated) for epoch, seconds in part if epoch < n_epochs)
 
     def epoch_record(self) -> dict[str, Any]:
-        """The part ``epochs`` of a run's record."""
+        """Return the ``epochs`` part of a run's record."""
         return {
             "trained": len(self.train_seconds),
             "best": self._best_epoch(),
@@ -86,13 +86,13 @@ class TimedEpochs(_Trainer):
         }
 
     def _best_epoch(self) -> int:
-        """The epoch whose weights were kept: of equally good ones RecBole keeps the last."""
+        """Return the epoch whose weights were kept; RecBole keeps the last of equally good ones."""
         if not self.valid_scores:
             return max(self.train_seconds, default=0)
         best = (max if self.valid_metric_bigger else min)(self.valid_scores)
         return max(epoch for epoch, score in zip(self.valid_epochs, self.valid_scores, strict=True) if score == best)
 
 
-def timed(trainer_class: type) -> type:
-    """A trainer class with :class:`TimedEpochs` before it."""
+def with_timing(trainer_class: type) -> type:
+    """Return a trainer class with :class:`TimedEpochs` before it."""
     return type(f"Timed{trainer_class.__name__}", (TimedEpochs, trainer_class), {})

@@ -1,4 +1,4 @@
-"""One run, as RecBole's ``run_recbole`` would make it, and what it leaves behind."""
+"""Makes one run as RecBole's ``run_recbole`` would, and stores its results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.utils import get_trainer
 
-from recbole_gserec.benchmark.built import build
+from recbole_gserec.benchmark.built import build_training
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.model_code import code_digest
-from recbole_gserec.benchmark.outcomes import candidates_digest, interactions_digest, mode_of, write_ranks
+from recbole_gserec.benchmark.outcomes import candidates_digest, evaluation_mode, interactions_digest, write_ranks
 from recbole_gserec.benchmark.provenance import peak_memory_bytes, provenance
 from recbole_gserec.benchmark.record import new_record
 from recbole_gserec.benchmark.runs import (
@@ -28,7 +28,7 @@ from recbole_gserec.benchmark.runs import (
     Run,
     Spec,
 )
-from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.benchmark.timing import with_timing
 from recbole_gserec.config import make_config, without_login
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import plain
@@ -38,7 +38,7 @@ from recbole_gserec.resumable import resumable
 def train(spec: Spec) -> dict[str, Any]:
     """Train and evaluate a model; leave its checkpoint and its ranks in the run's folder.
 
-    The order of calls is that of ``recbole.quick_start.run_recbole``, with all that draws random numbers on the way.
+    Calls have the order of ``recbole.quick_start.run_recbole``, including every step that draws random numbers.
 
     Args:
         spec: The run.
@@ -47,18 +47,18 @@ def train(spec: Spec) -> dict[str, Any]:
         The content of its ``run.json``.
 
     Raises:
-        DataError: If the dataset is not the one that the run was planned for.
+        DataError: If the dataset has changed since the run was planned.
     """
-    # What is recorded of the code is what was loaded, not what it has become when the training is over.
+    # Record the loaded code, not the code as it may be after training.
     start, record = perf_counter(), new_record(spec.run, datetime.now(UTC))
     run, here = spec.run, {"data_path": str(spec.data_path), "checkpoint_dir": str(spec.folder), **spec.machine}
     config = make_config(run.model, run.dataset, {**run.given, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
     check_dataset(run, config)
-    trainer_class = timed(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
-    built = build(config, lambda: create_dataset(config), trainer_class)
-    dataset, train_data, valid_data, test_data, model, flops, trainer = built
-    trainer.state_file, trainer.made_by = spec.folder / STATE_FILE, made_by(run, config)
-    # RecBole's own name for it tells the time in seconds, which two runs can share.
+    trainer_class = with_timing(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
+    setup = build_training(config, lambda: create_dataset(config), trainer_class)
+    dataset, train_data, valid_data, test_data, model, flops, trainer = setup
+    trainer.state_file, trainer.training_identity = spec.folder / STATE_FILE, training_identity(run, config)
+    # RecBole's own file name contains the time in seconds, which two runs can share.
     trainer.saved_model_file = str(spec.folder / CHECKPOINT_FILE)
     _, valid_result = trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])
     resumed_epochs = getattr(trainer, "resumed_epochs", 0)
@@ -82,7 +82,7 @@ def train(spec: Spec) -> dict[str, Any]:
         "candidates": {
             "valid": candidates_digest(valid_data),
             "test": candidates_digest(test_data),
-            "mode": mode_of(config),
+            "mode": evaluation_mode(config),
         },
         "interactions": interactions_digest([train_data, valid_data, test_data]),
         "resumed_epochs": resumed_epochs,
@@ -90,8 +90,8 @@ def train(spec: Spec) -> dict[str, Any]:
     }
 
 
-def made_by(run: Run, config: Config) -> dict[str, Any]:
-    """All that the numbers of a training depend on: where any of it is another, it does not go on."""
+def training_identity(run: Run, config: Config) -> dict[str, Any]:
+    """Return everything that a training depends on; if any of it changes, an interrupted training is not resumed."""
     record = provenance()
     threads = {"device": str(config["device"]), "threads": torch.get_num_threads()}
     model = {"model_code": code_digest(run.model)}
@@ -99,29 +99,32 @@ def made_by(run: Run, config: Config) -> dict[str, Any]:
 
 
 def check_dataset(run: Run, config: Config) -> None:
-    """Refuse a dataset that changed since the run was planned, or is another one on this machine.
+    """Refuse a dataset that changed since the run was planned, or that differs on this machine.
 
     Raises:
-        DataError: Naming the dataset's folder.
+        DataError: With the dataset's folder.
     """
     if dataset_digest(config) != run.dataset_digest or derived_digests(config) != dict(run.derived):
-        raise DataError(config["data_path"], "its files are not those that the run was planned for", "Start it again.")
+        raise DataError(config["data_path"], "its files changed since the run was planned", "Start it again.")
 
 
 def ranks_of_best_weights(trainer: Any, valid_data: Any, test_data: Any) -> dict[str, pd.DataFrame]:
-    """Ranks of both parts, in internal ids, of a trainer that has just evaluated the test part by its best weights."""
+    """Return the ranks of both parts, in internal ids.
+
+    The trainer must have just evaluated the test part with its best weights.
+    """
     ranks = {}
     if test_data:
         ranks["test"] = trainer.eval_collector.per_user_ranks()
     if valid_data:
-        # Once more: the last validation was that of the last weights.
+        # Validate again, because the last validation used the last weights.
         trainer.evaluate(valid_data, load_best_model=False)
         ranks["valid"] = trainer.eval_collector.per_user_ranks()
     return ranks
 
 
 def device_and_memory(on_gpu: bool) -> dict[str, Any]:
-    """What this process computed on, and the most memory it has held."""
+    """Return the device of this process and its peak memory."""
     return {
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,

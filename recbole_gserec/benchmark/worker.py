@@ -1,8 +1,8 @@
-"""A run in a process of its own: ``python -m recbole_gserec.benchmark.worker SPEC``.
+"""Makes one run in its own process: ``python -m recbole_gserec.benchmark.worker SPEC``.
 
-The run's folder is locked by this process for as long as it lives, and no longer: two benchmarks on one folder never
-make the same run at once, and a process that is killed leaves nothing locked. It lives no longer than the process that
-has started it: :func:`recbole_gserec.child_process.run_module`.
+This process locks the run's folder while it lives. Two benchmarks on one folder never make the same run at once, and a
+killed process leaves no lock. The process ends with the process that started it:
+:func:`recbole_gserec.child_process.run_module`.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from recbole_gserec.benchmark.runs import (
     SPEC_FILE,
     STATE_FILE,
     Spec,
-    status_of,
+    read_status,
     write_run,
 )
-from recbole_gserec.errors import message_of
+from recbole_gserec.errors import failure_reason
 from recbole_gserec.interruptions import heeded
 from recbole_gserec.process_log import write_to_log
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Run the process."""
     with heeded():
         raise SystemExit(make_run(Path(sys.argv[1]).resolve()))
 
 
 def make_run(spec_file: Path) -> int:
-    """Make a run unless it is finished; returns the exit status of the process."""
+    """Make a run unless it is finished; return the exit status of the process."""
     folder = spec_file.parent
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
-            if status_of(folder) != FINISHED:
+            if read_status(folder) != FINISHED:
                 spec = Spec.read(spec_file)
                 clean(folder)
                 write_to_log(folder / LOG_FILE)
-                # RecBole writes where it is run: TensorBoard's files, and a second log.
+                # RecBole writes to the current folder: TensorBoard's files and a second log.
                 os.chdir(folder)
                 record = train_or_fail(spec)
                 shutil.rmtree(folder / "log", ignore_errors=True)
@@ -65,22 +65,22 @@ def make_run(spec_file: Path) -> int:
 
 
 def train_or_fail(spec: Spec) -> dict:
-    """The record of a run, whether it succeeds or fails."""
+    """Return the record of a run, whether it succeeds or fails."""
     started = datetime.now(UTC)
     try:
-        # Imported here, so that a failure to import is a failure of the run.
+        # Imported here, so that an import error becomes a failure of the run.
         from recbole_gserec.benchmark.training import train
 
         return train(spec)
     except Exception as error:
         traceback.print_exc()
-        return failed_record(spec.run, started, message_of(error), traceback.format_exc())
+        return failed_record(spec.run, started, failure_reason(error), traceback.format_exc())
 
 
 def clean(folder: Path) -> None:
-    """Remove what an earlier attempt left, but for the state of its training.
+    """Remove what an earlier attempt left, except the state of its training.
 
-    Nothing is removed of another process that is just writing the run's spec.
+    Files that another process is writing, such as the run's spec, are kept.
     """
     kept = {SPEC_FILE, LOCK_FILE}
     if (folder / STATE_FILE).is_file():

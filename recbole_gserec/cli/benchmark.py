@@ -92,7 +92,7 @@ def benchmark(
     with while_importing():
         from rich.console import Console
 
-        from recbole_gserec.benchmark.given import no_settings, of_config_files, read_model_settings
+        from recbole_gserec.benchmark.given import no_settings, read_model_settings, read_shared_settings
         from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
         from recbole_gserec.benchmark.report import write_report
         from recbole_gserec.benchmark.runner import run_benchmark
@@ -102,7 +102,7 @@ def benchmark(
     reference = None if reference is None else named_model(reference)
     if preset:
         models = [*read_preset(preset).models, *models]
-    settings = {**of_config_files(config_file or [], models, datasets), **given}
+    settings = {**read_shared_settings(config_file or [], models, datasets), **given}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:
@@ -116,11 +116,11 @@ def benchmark(
         make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
         if tune:
-            from recbole_gserec.tune.place import Place
-            from recbole_gserec.tune.tuned import tuned
+            from recbole_gserec.tune.place import ComputeResources
+            from recbole_gserec.tune.tuned import tune_models
 
-            place = Place(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
-            request = tuned(request, output, tune, place)
+            resources = ComputeResources(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
+            request = tune_models(request, output, tune, resources)
         outcome = run_benchmark(request, output, make_pool, retry_failed=retry_failed)
 
     report = write_report(

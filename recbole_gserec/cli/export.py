@@ -29,7 +29,7 @@ def export(
     """
     with while_importing():
         from recbole_gserec.model_files import named_model
-        from recbole_gserec.recommend.description import description_of
+        from recbole_gserec.recommend.description import describe_provenance
         from recbole_gserec.recommend.trained import load_trained
         from recbole_gserec.recommend.vector_tables import check_export, write_export
         from recbole_gserec.recommend.vectors import export_vectors
@@ -39,7 +39,7 @@ def export(
     check_export(out, file_format)
     trained = load_trained(checkpoint, data_path)
     exported = export_vectors(trained)
-    write_export(out, exported, file_format, description_of(trained))
+    write_export(out, exported, file_format, describe_provenance(trained))
     for table in exported.tables:
         n, size = table.values.shape
         typer.echo(f"{out / table.name}: {n:,} vectors of {size} numbers, {table.meaning}")

@@ -80,7 +80,7 @@ def tune(
     with while_importing():
         from recbole_gserec.config_files import read_config_files
         from recbole_gserec.model_files import named_model
-        from recbole_gserec.tune.place import Place
+        from recbole_gserec.tune.place import ComputeResources
         from recbole_gserec.tune.request import TuneRequest
         from recbole_gserec.tune.search import search as run_search
 
@@ -88,8 +88,8 @@ def tune(
     request = TuneRequest(
         named_model(model), dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
     )
-    place = Place(workers, address, cpus, gpus)
-    result = run_search(request, place, n_kept=keep, retry_failed=retry_failed)
+    resources = ComputeResources(workers, address, cpus, gpus)
+    result = run_search(request, resources, n_kept=keep, retry_failed=retry_failed)
     test = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
     typer.echo(f"test result of the best trial: {test}")
     typer.echo(f"settings of the best trial: {result.best_file}\nreport: {result.report}")

@@ -28,11 +28,12 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
     path = Path(path)
     if not path.is_file():
         raise DataError(path, "file not found", "Check the dataset's name and data_path.")
-    # Python decodes ahead of the line it returns: a strict decoder would blame the header for a later line.
+    # Python decodes ahead of the returned line, so a strict decoder would report an error of a later line for the
+    # header.
     with open(path, encoding=encoding, errors="replace") as file:
         header = file.readline().rstrip("\r\n")
     if "\ufffd" in header:
-        raise DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=1)
+        raise DataError(path, f"not text in {encoding}", "Save it in this encoding, or set 'encoding'.", line=1)
     types = {}
     for column in header.lstrip("\ufeff").split(separator):
         name, _, kind = column.rpartition(":")
@@ -62,13 +63,13 @@ def read_columns(
     Args:
         path: The file.
         fields: Names of the columns to read, without their types; all by default.
-        separator: Between columns.
-        encoding: Of the text.
-        required: Fields in which every value must be given: no empty token, no missing or infinite number.
+        separator: Separator between columns.
+        encoding: Encoding of the text.
+        required: Fields without missing values: no empty token, no missing or infinite number.
 
     Returns:
-        A table whose columns are named without their type. ``float`` columns are ``float64`` (null where missing), all
-        others hold the raw text of the cell.
+        A table whose column names have no type. ``float`` columns are ``float64`` (null if missing), and all others
+        contain the raw text of the cells.
 
     Raises:
         DataError: If the file, a column or a value is missing or malformed; it names the line.
@@ -101,7 +102,7 @@ def read_columns(
 
 
 def _check_given(path: str | Path, field: str, column: pa.ChunkedArray, encoding: str) -> None:
-    """Raise DataError if a value is missing (or a number is not finite)."""
+    """Raise DataError if a value is missing, or a number is missing or infinite."""
     if pa.types.is_floating(column.type):
         bad = pc.invert(pc.fill_null(pc.is_finite(column), False))
         problem, remedy = f"{field} is missing or not a finite number", "Give every row a number."
@@ -115,7 +116,7 @@ def _check_given(path: str | Path, field: str, column: pa.ChunkedArray, encoding
 
 
 def line_of_row(path: str | Path, row: int, encoding: str = "utf-8") -> int:
-    """1-based line of the 0-based data row ``row``: the reader skips empty lines."""
+    """Return the 1-based line of the 0-based data row ``row``: the reader skips empty lines."""
     for index, (line, _) in enumerate(_data_lines(path, encoding)):
         if index == row:
             return line
@@ -131,13 +132,13 @@ def _data_lines(path: str | Path, encoding: str) -> Iterator[tuple[int, str]]:
 
 
 def has_no_rows(path: str | Path, encoding: str) -> bool:
-    """Whether a file has a header and nothing else."""
+    """Return whether a file has a header and no rows."""
     return next(_data_lines(path, encoding), None) is None
 
 
 def _located(path: str | Path, types: dict[str, str], separator: str, encoding: str, error: Exception) -> DataError:
-    """Find the line that the fast reader stumbled over; its own message counts blocks, not lines."""
-    # The character that stands for undecodable bytes can also be a file's own.
+    """Find the line where the fast reader failed; its own message counts blocks instead of lines."""
+    # A file may itself contain the character that replaces undecodable bytes.
     is_undecodable = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
     for line, text in _data_lines(path, encoding):
         cells = text.split(separator)
@@ -146,7 +147,7 @@ def _located(path: str | Path, types: dict[str, str], separator: str, encoding: 
                 path, f"{len(cells)} columns instead of {len(types)}", "Separate columns by one tab each.", line=line
             )
         if is_undecodable and "\ufffd" in text:
-            return DataError(path, f"not text in {encoding}", "Save it so, or set 'encoding'.", line=line)
+            return DataError(path, f"not text in {encoding}", "Save it in this encoding, or set 'encoding'.", line=line)
         for (field, kind), cell in zip(types.items(), cells, strict=True):
             if kind == "float" and not _is_number(cell):
                 return DataError(path, f"{field} is '{cell}', not a number", "Give every row a number.", line=line)
@@ -154,7 +155,7 @@ def _located(path: str | Path, types: dict[str, str], separator: str, encoding: 
 
 
 def sequences_of_numbers(path: str | Path, field: str, cells: list[np.ndarray], encoding: str) -> list[np.ndarray]:
-    """The numbers that the tokens of each row's cell stand for.
+    """Convert the tokens in each row's cell to numbers.
 
     Args:
         path: The file, for error messages.
@@ -182,5 +183,5 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    # Python's numbers may have underscores and digits of any script, those of the fast reader may not.
+    # Python's numbers may contain underscores and digits of any script, but those of the fast reader may not.
     return cell.isascii() and "_" not in cell

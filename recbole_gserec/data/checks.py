@@ -1,4 +1,4 @@
-"""Refusals of input that RecBole would accept in silence."""
+"""Refuses input that RecBole would accept without a message."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MIN_INTERACTIONS = 3
 
 
 def check_policies(config: Mapping[str, Any]) -> None:
-    """Refuse a value of ``unordered_timestamps`` or ``short_users`` that means nothing."""
+    """Refuse unknown values of ``unordered_timestamps`` and ``short_users``."""
     check_choice("unordered_timestamps", config["unordered_timestamps"], UNORDERED_TIMESTAMPS)
     check_choice("short_users", config["short_users"], SHORT_USERS)
 
 
 def check_time_order(path: str | Path, users: pd.Series, times: np.ndarray, encoding: str) -> None:
-    """Refuse a file in which a user's clock runs backwards.
+    """Refuse a file in which a user's times are not ascending.
 
-    Equal times keep the order of the file, and RecBole keeps times with the precision of 32-bit floats, about a minute
-    for times in seconds. Only a file in time order therefore gives every model the same targets.
+    Equal times keep the order of the file, and RecBole stores times as 32-bit floats, which round times in seconds to
+    about a minute. Therefore only a file in chronological order gives every model the same targets.
 
     Args:
         path: The file.
@@ -37,7 +37,7 @@ def check_time_order(path: str | Path, users: pd.Series, times: np.ndarray, enco
         encoding: Of the file.
 
     Raises:
-        DataError: Naming the first line whose time is earlier than that of the user's row above it.
+        DataError: With the first line whose time is earlier than that of the same user's row above.
     """
     codes = users.cat.codes.to_numpy()
     order = np.argsort(codes, kind="stable")
@@ -55,15 +55,15 @@ def check_time_order(path: str | Path, users: pd.Series, times: np.ndarray, enco
 
 
 def check_filtered(path: str | Path, users: pd.Series, short_users: str) -> None:
-    """Refuse interactions that cannot be split, once all filters have passed.
+    """Refuse interactions that cannot be split, after all filters.
 
     Args:
         path: The ``.inter`` file.
-        users: User of each interaction that is left.
+        users: User of each remaining interaction.
         short_users: The setting of this name.
 
     Raises:
-        DataError: If nothing is left, or users have too few interactions and the setting does not allow it.
+        DataError: If no interactions remain, or users have too few interactions and the setting does not allow it.
     """
     if len(users) == 0:
         remedy = "Check the file, and settings such as user_inter_num_interval and val_interval."
@@ -82,7 +82,7 @@ def check_known_queries(path: str | Path, searched: pd.Series, known: pd.Series,
         encoding: Of the file.
 
     Raises:
-        DataError: Naming the first such query.
+        DataError: With the first such query.
     """
     unknown = np.flatnonzero(~searched.isin(known))
     if len(unknown):
@@ -99,10 +99,10 @@ def check_short_users(path: str | Path, users: pd.Series) -> None:
 
     Args:
         path: The ``.inter`` file.
-        users: User of each interaction that is left after filtering.
+        users: User of each interaction that remains after filtering.
 
     Raises:
-        DataError: Naming how many there are, and one of them.
+        DataError: With the number of such users, and one of them.
     """
     counts = users.value_counts()
     counts = counts[counts > 0]

@@ -1,4 +1,4 @@
-"""A sequential dataset that also knows its users' searches."""
+"""A sequential dataset that also contains its users' searches."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from recbole_gserec.data.checks import (
 from recbole_gserec.data.events import Columns, build_event_log, no_searches
 from recbole_gserec.data.feature_files import format_options, load_feature_file
 from recbole_gserec.data.ragged import Ragged
-from recbole_gserec.data.remedies import make_again
+from recbole_gserec.data.remedies import advice_to_make_again
 from recbole_gserec.data.search_files import read_code_file, read_query_file, read_search_file
 from recbole_gserec.data.user_codes import CODES_OF_SIDE, check_users, user_codes
 from recbole_gserec.errors import DataError, SettingError
 
 TARGET = "target_place"
-"""Field of a row: the place of its target in :attr:`EventLog.items`; all histories follow from it."""
+"""Field of a row: index of its target in :attr:`EventLog.items`, which determines all histories."""
 
 
 class SearchDataset(SequentialDataset):
     """RecBole's sequential dataset, extended by the files of docs/data.md.
 
-    Which files are read and which ids are shared is told by RecBole's own settings ``additional_feat_suffix`` and
-    ``alias_of_*``. A row is one interaction to predict, as in RecBole; its history and the searches visible at its
-    moment are gathered when a batch is made (:meth:`join`), from compact per-user arrays.
+    RecBole's own settings ``additional_feat_suffix`` and ``alias_of_*`` decide which files are read and which ids are
+    shared. As in RecBole, a row is one interaction to predict. When a batch is made (:meth:`join`), its history and the
+    searches visible at its time are read from compact per-user arrays.
 
     A batch has, besides RecBole's fields, ``item_id_list`` ``[B, L]``, ``item_length`` ``[B]``,
     ``search_query_id_list`` ``[B, S]``, ``search_item_ids_list`` ``[B, S, K]`` and ``search_length`` ``[B]``. Widths
     are those of the longest history in the batch, at most ``MAX_ITEM_LIST_LENGTH``, ``MAX_SEARCH_LIST_LENGTH`` and
     ``MAX_CLICK_LIST_LENGTH``; the most recent events are kept, oldest first. ``item_place_list`` and
-    ``search_place_list`` tell how the two histories interleave (:meth:`EventLog.event_places`).
+    ``search_place_list`` show how the two histories interleave (:meth:`EventLog.event_places`).
 
     Attributes:
         events (EventLog): All interactions and searches.
         query_words (Ragged): Words of each query id; id 0 is padding.
-        codes (dict): ``search`` and ``recommendation`` :class:`UserCodes`, where a ``.code`` file is loaded.
+        codes (dict): ``search`` and ``recommendation`` :class:`UserCodes`, if a ``.code`` file is loaded.
     """
 
     alias: dict[str, Any]
@@ -66,7 +66,7 @@ class SearchDataset(SequentialDataset):
     # ---- reading ------------------------------------------------------------------------------------------------
 
     def file_path(self, suffix: str) -> str:
-        """Path of one of the dataset's atomic files; codes may lie elsewhere."""
+        """Return the path of one of the dataset's atomic files; codes may be elsewhere."""
         if suffix == "code" and self.config["code_path"]:
             return os.path.abspath(self.config["code_path"])
         return os.path.join(self.dataset_path, f"{self.dataset_name}.{suffix}")
@@ -76,11 +76,11 @@ class SearchDataset(SequentialDataset):
         return {**format_options(self), "seq_separator": self.config["seq_separator"]}
 
     def _load_feat(self, filepath: str, source: Any) -> pd.DataFrame | None:
-        """RecBole's loader with the same result, through a fast and strict reader; tokens are categorical."""
+        """Load as RecBole does, but with a fast and strict reader; tokens are categorical."""
         return load_feature_file(self, filepath, source, categorical=True)
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        # A missing file is refused in our words.
+        # Refuse a missing file with our own message.
         field_types(self.file_path("inter"), **format_options(self))
         super()._load_inter_feat(token, dataset_path)
         if self.config["unordered_timestamps"] == "error" and self.benchmark_filename_list is None:
@@ -114,7 +114,7 @@ class SearchDataset(SequentialDataset):
         self.set_field_property("query_words", FeatureType.TOKEN, "query_word", 1)
 
     def _load_codes(self, path: str) -> None:
-        # Always written in this form, whatever that of the dataset.
+        # This format is fixed, whatever the format of the dataset.
         self.code_feat, self._code_sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
         self.set_field_property("code_user_id", FeatureType.TOKEN, "code", 1)
 
@@ -125,47 +125,47 @@ class SearchDataset(SequentialDataset):
     # ---- ids ----------------------------------------------------------------------------------------------------
 
     def _init_alias(self) -> None:
-        """Queries share ids between their two files; aliases of files that are not loaded are left out."""
-        # RecBole gives ids to the columns of additional files only through an alias.
+        """Let queries share ids between their two files; leave out aliases of files that are not loaded."""
+        # RecBole assigns ids to columns of additional files only through an alias.
         self._set_alias("query_id", ["query_id", "search_query_id"])
         self._set_alias("query_word", ["query_words"])
         super()._init_alias()
         self.alias = {name: [f for f in fields if f in self.field2type] for name, fields in self.alias.items()}
 
     def _build_feat_name_list(self) -> list[str]:
-        """Searches, queries and codes become arrays of their own and pass by RecBole's processing of features."""
+        """Keep searches, queries and codes, which become separate arrays, out of RecBole's feature processing."""
         ours = {"search_feat", "query_feat", "code_feat"}
         return [name for name in super()._build_feat_name_list() if name not in ours]
 
     def _get_remap_list(self, field_list: Any) -> list[tuple[pd.DataFrame, str, FeatureType]]:
-        """RecBole's, the files of users and items last: ids do not depend on whether these are loaded."""
+        """Put the files of users and items last, so that ids do not depend on whether these are loaded."""
         remapped = super()._get_remap_list(field_list)
         return sorted(remapped, key=lambda part: part[0] is self.user_feat or part[0] is self.item_feat)
 
     def _filter_by_inter_num(self) -> None:
         super()._filter_by_inter_num()
-        # The last of the filters.
+        # This is the last filter.
         check_filtered(self.file_path("inter"), self.inter_feat[self.uid_field], self.config["short_users"])
 
     def _normalize(self) -> None:
-        # Searches are compared with interactions in the time of the files, whatever a user normalises.
+        # Searches and interactions are compared by the times in the files, even if a user normalises times.
         self._times = self.inter_feat[self.time_field].to_numpy(copy=True)
         super()._normalize()
 
     # ---- arrays and rows ----------------------------------------------------------------------------------------
 
     def _change_feat_format(self) -> None:
-        """Sort all events into :attr:`events`; rows are all interactions but each user's first."""
+        """Sort all events into :attr:`events`; rows are all interactions except each user's first."""
         self._build_events()
         self._build_queries_and_codes()
         Dataset._change_feat_format(self)
         self.data_augmentation()
 
     def events_as_read(self) -> tuple[Columns, Columns, Columns]:
-        """Interactions, searches and clicks in the order of the files, as :func:`build_event_log` takes them.
+        """Return interactions, searches and clicks in the order of the files, as expected by :func:`build_event_log`.
 
-        Of a dataset that has been read and filtered and not yet been built: that sorts them into :attr:`events`, which
-        knows no times.
+        The dataset must be read and filtered but not built. Building sorts the events into :attr:`events`, which has no
+        times.
         """
         searches, clicks = no_searches()
         if hasattr(self, "search_feat"):
@@ -179,7 +179,7 @@ class SearchDataset(SequentialDataset):
     def _build_events(self) -> None:
         interactions, searches, clicks = self.events_as_read()
         if hasattr(self, "search_feat"):
-            # Before the events are sorted, which takes as much memory again.
+            # Before the events are sorted, which doubles the memory.
             del self.search_feat, self.search_click_feat, self._click_offsets
         self.events, order = build_event_log(self.user_num, interactions, searches, clicks)
         self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
@@ -188,7 +188,7 @@ class SearchDataset(SequentialDataset):
     def _build_queries_and_codes(self) -> None:
         if hasattr(self, "query_feat"):
             words = torch.from_numpy(self.query_word_feat["query_words"].to_numpy().astype(np.int32))
-            # Query ids count from 1 in the order of the file; id 0 is a query without words.
+            # Query ids start at 1 in the order of the file; id 0 is a query without words.
             offsets = torch.from_numpy(np.concatenate([[0], self._word_offsets]))
             self.query_words = Ragged(words, offsets)
             del self.query_feat, self.query_word_feat, self._word_offsets
@@ -196,7 +196,7 @@ class SearchDataset(SequentialDataset):
             users = self.code_feat["code_user_id"].to_numpy()
             coded = np.bincount(users, minlength=self.user_num) > 0
             events = (self.events.item_offsets.diff() + self.events.search_offsets.diff()) > 0
-            path, remedy = self.file_path("code"), make_again(self.config)
+            path, remedy = self.file_path("code"), advice_to_make_again(self.config)
             check_users(path, coded, events.numpy(), self.field2id_token[self.uid_field], remedy)
             self.codes = {
                 side: user_codes(path, users, self.user_num, self._code_sequences[field], side, remedy)
@@ -205,13 +205,13 @@ class SearchDataset(SequentialDataset):
             del self.code_feat, self._code_sequences
 
     def take_codes(self, config: Config) -> None:
-        """Read other codes of the same users, as if the dataset had been read with them; before it is built.
+        """Read other codes of the same users, as if the dataset had been read with them. Call it before building.
 
         Args:
-            config: Settings that differ from those of the dataset in the codes alone.
+            config: Settings that differ from the dataset's only in the codes.
 
         Raises:
-            DataError: If the file is not one of codes of these users.
+            DataError: If the file does not contain codes of these users.
         """
         self.config = config
         path = self.file_path("code")
@@ -220,21 +220,21 @@ class SearchDataset(SequentialDataset):
         if (users < 0).any():
             first = table["code_user_id"][users < 0].iloc[0]
             problem = f"{(users < 0).sum():,} of its users are not in the dataset (first: '{first}')"
-            raise DataError(path, problem, make_again(config))
+            raise DataError(path, problem, advice_to_make_again(config))
         self.code_feat = table.assign(code_user_id=users)
 
     def data_augmentation(self) -> None:
-        """Name the places of the targets; nothing is copied per row."""
+        """Store only the index of each row's target; no history is copied."""
         self._aug_presets()
         users = self.inter_feat[self.uid_field]
-        places = torch.arange(len(users))
-        rows = places > self.events.item_offsets[users]
-        self.inter_feat.update(Interaction({TARGET: places}))
+        indices = torch.arange(len(users))
+        rows = indices > self.events.item_offsets[users]
+        self.inter_feat.update(Interaction({TARGET: indices}))
         self.inter_feat = self.inter_feat[rows]
         self.set_field_property(TARGET, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
 
     def build(self) -> list[Any]:
-        """Split as RecBole does and remember where each user's training part ends."""
+        """Split as RecBole does, and store where each user's training part ends."""
         datasets = super().build()
         held_out = [dataset.inter_feat for dataset in datasets[1:]]
         users = torch.cat([feat[self.uid_field] for feat in held_out])
@@ -242,16 +242,17 @@ class SearchDataset(SequentialDataset):
         return datasets
 
     def leave_one_out(self, group_by: str, leave_one_mode: str) -> list[Any]:
-        """The last interaction of each user is the test target, the one before it the validation target.
+        """Split off the last interaction of each user as the test target, and the one before as the validation target.
 
-        As RecBole's, without a Python loop over rows; users with fewer than three interactions are trained on only.
+        This is RecBole's split without a Python loop over rows. Users with fewer than three interactions are only
+        trained on.
         """
         if leave_one_mode != "valid_and_test" or group_by != self.uid_field:
             return super().leave_one_out(group_by, leave_one_mode)
         self._drop_unused_col()
-        users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
+        users, indices = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
         ends = self.events.item_offsets[users + 1]
-        from_end = torch.where(ends - self.events.item_offsets[users] >= MIN_INTERACTIONS, ends - places, 3)
+        from_end = torch.where(ends - self.events.item_offsets[users] >= MIN_INTERACTIONS, ends - indices, 3)
         return [self.copy(self.inter_feat[rows]) for rows in (from_end > 2, from_end == 2, from_end == 1)]
 
     def join(self, df: Interaction) -> Interaction:
@@ -264,7 +265,7 @@ class SearchDataset(SequentialDataset):
         return df
 
     def histories(self, users: torch.Tensor, item_ends: torch.Tensor, search_ends: torch.Tensor) -> Interaction:
-        """The history fields of a batch.
+        """Return the history fields of a batch.
 
         Args:
             users: ``[B]`` users.
@@ -291,14 +292,17 @@ class SearchDataset(SequentialDataset):
         )
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
-        """Users x items matrix of this split's rows, and of each user's first interaction where its next is a row."""
+        """Return the users x items matrix of this split's rows.
+
+        If a user's second interaction is a row, the matrix also contains the first.
+        """
         if value_field is not None:
             raise ValueError(f"there is no matrix of '{value_field}' with searches: leave value_field out")
-        users, places = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
-        second = places == self.events.item_offsets[users] + 1
+        users, indices = self.inter_feat[self.uid_field], self.inter_feat[TARGET]
+        second = indices == self.events.item_offsets[users] + 1
         pairs = {
             self.uid_field: torch.cat([users, users[second]]),
-            self.iid_field: torch.cat([self.inter_feat[self.iid_field], self.events.items[places[second] - 1].long()]),
+            self.iid_field: torch.cat([self.inter_feat[self.iid_field], self.events.items[indices[second] - 1].long()]),
         }
         return self._create_sparse_matrix(Interaction(pairs), self.uid_field, self.iid_field, form)
 

@@ -1,4 +1,4 @@
-"""Where the files of a dataset lie."""
+"""Paths of a dataset's files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from recbole_gserec.settings import DEFAULT_DATASET
 from recbole_gserec.yaml_values import read_yaml
 
 SUFFIXES = ("inter", "search", "query", "item", "user", "kg", "link")
-"""Of the files that a dataset is made of."""
+"""Suffixes of a dataset's own files."""
 VECTORS = ("user.vectors.parquet", "item.vectors.parquet")
-"""Of those that the offline stage makes for models that read the vectors of texts."""
+"""Suffixes of the offline stage's files for models that read text vectors."""
 
 DEFAULT_DATA_PATH = "dataset"
-"""Folder of all datasets where none is given."""
+"""Default parent folder of all datasets."""
 _OF_RECBOLE = "ml-100k"
-"""The dataset that RecBole has inside itself, and reads from there whatever the folder of all datasets."""
+"""The dataset inside RecBole, which ignores the parent folder of all datasets for it."""
 _REMEDY = "Put its files there, set data_path to another folder, or make it with gserec convert."
 _MOST_NAMED = 5
 
 
 def dataset_path(config: Mapping[str, Any], suffix: str) -> Path:
-    """Path of one of the files; codes may lie elsewhere.
+    """Return the path of one of the files; codes may be elsewhere.
 
     Args:
         config: RecBole's settings.
-        suffix: What follows the dataset's name and a dot.
+        suffix: Suffix after the dataset's name and a dot.
     """
     if suffix == "code" and "code_path" in config and config["code_path"]:
         return Path(config["code_path"])
@@ -39,8 +39,8 @@ def dataset_path(config: Mapping[str, Any], suffix: str) -> Path:
 
 
 def dataset_files(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Suffix and path of the files that there are; codes and vectors are not among them."""
-    # Datasets may be split beforehand, into files such as D.train.inter.
+    """Return the suffix and path of each existing file, without codes and vectors."""
+    # Datasets may already be split, into files such as D.train.inter.
     parts = [f"{part}.inter" for part in config["benchmark_filename"] or ()]
     for suffix in (*SUFFIXES, *parts):
         path = dataset_path(config, suffix)
@@ -49,28 +49,28 @@ def dataset_files(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
 
 
 def vectors_read(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Suffixes of the vectors that a model reads."""
+    """Return the suffixes of the vectors that a model reads."""
     # Only models that read vectors have this setting, whatever its value.
     return () if config["preprocess_missing_vectors"] is None else VECTORS
 
 
-def beside(prefix: Path, suffix: str) -> Path:
-    """``prefix`` with ``suffix`` at its end; a dot in the dataset's name does no harm."""
+def append_suffix(prefix: Path, suffix: str) -> Path:
+    """Append ``suffix`` to ``prefix``, even if the dataset's name contains a dot."""
     return prefix.with_name(prefix.name + suffix)
 
 
 def check_dataset(data_path: str | Path, name: str, parts: Sequence[str] | None = None) -> None:
-    """Refuse a dataset that is not there, before anything else is done for it.
+    """Refuse a missing dataset before other work is done for it.
 
-    The default dataset is made, and those that RecBole knows an address of are downloaded, when they are read.
+    The default dataset is created, and datasets that RecBole can download are downloaded, when they are read.
 
     Args:
-        data_path: Folder of all datasets.
-        name: Of the dataset.
+        data_path: Parent folder of all datasets.
+        name: Name of the dataset.
         parts: RecBole's ``benchmark_filename``.
 
     Raises:
-        DataError: Naming the folder in full, and a dataset whose name is near.
+        DataError: With the full path of the folder, and a dataset with a similar name.
     """
     folder = Path(data_path, name).absolute()
     if name == _OF_RECBOLE:
@@ -90,12 +90,12 @@ def check_dataset(data_path: str | Path, name: str, parts: Sequence[str] | None 
 
 
 def no_such_dataset(folder: Path) -> DataError:
-    """The error for a dataset without a folder."""
+    """Return the error for a dataset without a folder."""
     all_of_them = folder.parent
     if not all_of_them.is_dir():
         return DataError(
             all_of_them,
-            f"no such folder, where the dataset '{folder.name}' was to be",
+            f"no such folder, so there is no dataset '{folder.name}'",
             "Set data_path to another folder.",
         )
     there = sorted(path.name for path in all_of_them.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -105,6 +105,6 @@ def no_such_dataset(folder: Path) -> DataError:
 
 @cache
 def _downloads() -> frozenset[str]:
-    """Datasets that RecBole downloads."""
+    """Return the datasets that RecBole can download."""
     files = (Path(recbole.__file__).parent / "properties" / "dataset").glob("*url.yaml")
     return frozenset(name for file in files for name in read_yaml(file.read_text(encoding="utf-8")))

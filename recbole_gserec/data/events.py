@@ -1,6 +1,6 @@
-"""Every user's interactions and searches in flat, time-ordered arrays.
+"""Every user's interactions and searches in flat arrays, in chronological order.
 
-Batches gather histories from here when they are made, so memory grows with the logs and not with rows x history length.
+Batches read histories from these arrays, so memory grows with the number of events, not with rows x history length.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 from recbole_gserec.data.ragged import Ragged, gather_padded, last_window
 
 PADDED = torch.iinfo(torch.int64).max
-"""Place of padding among a user's events: after all of them."""
+"""Position of padding among a user's events: after all of them."""
 
 
 Columns = tuple[np.ndarray, ...]
 
 
 def no_searches() -> tuple[Columns, Columns]:
-    """The searches and clicks of a dataset without any, as :func:`build_event_log` takes them."""
+    """Return empty searches and clicks, as expected by :func:`build_event_log`."""
     nothing = np.zeros(0, dtype=np.int64)
     return (nothing, nothing, np.zeros(0)), (nothing, np.zeros(1, dtype=np.int64))
 
@@ -36,14 +36,14 @@ class EventLog:
         - **queries**: ``[n_searches]`` query of each search.
         - **search_offsets**: ``[n_users + 1]`` where each user's searches start.
         - **clicks**: one row per search, the clicked items.
-        - **search_ends**: ``[n_interactions]`` for a target at this place, the end of the user's visible searches:
+        - **search_ends**: ``[n_interactions]`` for a target at this index, the end of the user's visible searches:
           those strictly before the target's time.
-        - **item_ends**: ``[n_searches]`` for a search at this place, the end of the user's interactions strictly before
+        - **item_ends**: ``[n_searches]`` for a search at this index, the end of the user's interactions strictly before
           the search's time.
-        - **earlier_ends**: ``[n_searches]`` for a search at this place, the end of the user's searches strictly before
+        - **earlier_ends**: ``[n_searches]`` for a search at this index, the end of the user's searches strictly before
           its time.
-        - **item_bounds**: ``[n_searches]`` for a search at this place, the end of the user's interactions up to its
-          time: of equal times, an interaction comes before a search.
+        - **item_bounds**: ``[n_searches]`` for a search at this index, the end of the user's interactions up to its
+          time: at equal times, an interaction comes before a search.
         - **train_ends**: ``[n_users]`` end of each user's training interactions.
         - **train_search_ends**: ``[n_users]`` end of each user's training searches.
     """
@@ -82,15 +82,15 @@ class EventLog:
 
         Args:
             users: ``[n]`` users with a target in validation or test.
-            targets: ``[n]`` places of the targets in :attr:`items`.
+            targets: ``[n]`` indices of the targets in :attr:`items`.
         """
         self.train_ends.scatter_reduce_(0, users, targets, "amin")
-        # Users without such a target keep all of their searches: nothing of theirs is ever evaluated.
+        # Users without such a target keep all of their searches, because they are never evaluated.
         limited = users.unique()
         self.train_search_ends[limited] = self.search_ends[self.train_ends[limited]]
 
     def item_histories(self, users: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """The last ``size`` interactions before each target.
+        """Return the last ``size`` interactions before each target.
 
         Returns:
             Items ``[B, L]`` (0 where padded) and lengths ``[B]``.
@@ -99,13 +99,13 @@ class EventLog:
         return gather_padded(self.items, indices, mask), lengths
 
     def search_histories(self, users: Tensor, ends: Tensor, size: int, n_clicks: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The last ``size`` searches before each end, each with its last ``n_clicks`` clicked items.
+        """Return the last ``size`` searches before each end, each with its last ``n_clicks`` clicked items.
 
         Args:
             users: ``[B]`` users.
             ends: ``[B]`` end of the visible searches, such as ``search_ends[targets]``.
-            size: Most searches.
-            n_clicks: Most clicked items of a search.
+            size: Maximum number of searches.
+            n_clicks: Maximum number of clicked items of a search.
 
         Returns:
             Queries ``[B, S]``, clicked items ``[B, S, K]`` (0 where padded) and lengths ``[B]``.
@@ -122,9 +122,9 @@ class EventLog:
     def event_places(
         self, users: Tensor, item_ends: Tensor, search_ends: Tensor, item_size: int, search_size: int
     ) -> tuple[Tensor, Tensor]:
-        """Where the events of two histories stand among all of a user's events, in time order.
+        """Return the positions of two histories' events among all events of a user, in chronological order.
 
-        Of equal times, interactions come first; otherwise the order of each file is kept.
+        At equal times, interactions come first, and otherwise the order of each file is kept.
 
         Returns:
             Places ``[B, L]`` of the interactions and ``[B, S]`` of the searches in :meth:`item_histories` and
@@ -147,13 +147,13 @@ def build_event_log(
     """Sort raw events into an :class:`EventLog`.
 
     Args:
-        n_users: Number of user ids, the padding id 0 included.
+        n_users: Number of user ids, including the padding id 0.
         interactions: Users, items and times, each ``[n_interactions]`` in file order.
         searches: Users, queries and times, each ``[n_searches]`` in file order.
         clicks: Clicked items ``[n_clicks]`` and offsets ``[n_searches + 1]``, searches in file order.
 
     Returns:
-        The log, and the order that sorts the interactions: ``[n_interactions]`` places in the file.
+        The log, and the order that sorts the interactions: ``[n_interactions]`` indices into the file.
     """
     users, items, times = interactions
     search_users, queries, search_times = searches
@@ -183,10 +183,10 @@ def _offsets(users: np.ndarray, n_users: int) -> Tensor:
 
 
 def _places(places: np.ndarray) -> Tensor:
-    """Half the memory, for less than two billion events."""
+    """Use 32-bit integers, which halve the memory, for fewer than two billion events."""
     return torch.from_numpy(places.astype(np.int32 if places.max(initial=0) < 2**31 else np.int64))
 
 
 def _moment_keys(users: np.ndarray, times: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """Numbers that order events by user, then time; equal for events of one user at one moment."""
+    """Number the moments by user, then time; events of one user at one moment get equal numbers."""
     return users.astype(np.int64) * len(moments) + np.searchsorted(moments, times)

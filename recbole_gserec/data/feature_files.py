@@ -1,8 +1,8 @@
-"""RecBole's own atomic files (``.inter``, ``.item``, ``.user``, ``.kg``, ...), read alike for every model.
+"""RecBole's own atomic files (``.inter``, ``.item``, ``.user``, ``.kg``, ...), read the same way for every model.
 
-RecBole's reader takes quotation marks for quoted text that may go on over lines, ``NA`` for a missing id, a short line
-for one with empty cells and a byte order mark for a part of a name; and its filters drop the interactions of items and
-users without a row in ``.item`` or ``.user``. Which rows a model gets would depend on which of these files it loads.
+RecBole's reader treats quotation marks as quoted text that may span lines, ``NA`` as a missing id, a short line as one
+with empty cells, and a byte order mark as part of a name. Its filters drop interactions of items and users without a
+row in ``.item`` or ``.user``. A model's rows would therefore depend on which of these files it loads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recbole_gserec.data.search_files import check_types, split_sequences, to_pa
 
 
 def format_options(dataset: Dataset) -> dict[str, str]:
-    """How the files of a dataset are written, as :func:`read_columns` takes it."""
+    """Return the format of a dataset's files, as expected by :func:`read_columns`."""
     config = dataset.config
     return {"separator": config["field_separator"], "encoding": config["encoding"] or "utf-8"}
 
@@ -30,18 +30,18 @@ def format_options(dataset: Dataset) -> dict[str, str]:
 def load_feature_file(
     dataset: Dataset, path: str | Path, source: Any, *, categorical: bool = False
 ) -> pd.DataFrame | None:
-    """``Dataset._load_feat``: the same result, through a fast and strict reader.
+    """Replace ``Dataset._load_feat`` by a fast and strict reader with the same result.
 
-    Cells are text as it is written. An empty cell is a missing value, or an empty sequence.
+    Cells are unquoted text. An empty cell is a missing value or an empty sequence.
 
     Args:
-        dataset: RecBole's dataset, which learns of the fields.
+        dataset: RecBole's dataset, in which the fields are registered.
         path: The file.
-        source: What the file is to RecBole: a ``FeatureSource`` or a suffix.
-        categorical: Whether tokens become categorical; objects otherwise, as RecBole's are.
+        source: The file's role in RecBole: a ``FeatureSource`` or a suffix.
+        categorical: Whether tokens become categorical; otherwise they are objects, as in RecBole.
 
     Returns:
-        The columns to be loaded; None if there are none.
+        The columns to load; None if there are none.
 
     Raises:
         DataError: If the file is missing or malformed, or a user, item or time of an interaction is missing.
@@ -61,7 +61,7 @@ def load_feature_file(
         left_out = [field for field in required if field not in fields]
         if left_out:
             dataset.logger.warning(
-                f"load_col leaves out {', '.join(left_out)} of .inter: loaded all the same, since every model needs it"
+                f"load_col leaves out {', '.join(left_out)} of .inter: loaded anyway, because every model needs it"
             )
         fields += left_out
     if source in (FeatureSource.USER, FeatureSource.ITEM) and fields:
@@ -88,7 +88,7 @@ def load_feature_file(
             frame[field] = _values(table[field], categorical)
         if "float" in kind.value:
             dataset.field2bucketnum[field] = 2
-        # RecBole reads links into a mapping, and their fields are those of other files.
+        # RecBole reads links into a mapping, and their fields belong to other files.
         if source != "link":
             dataset.set_field_property(field, kind, source, length)
     if source in (FeatureSource.USER, FeatureSource.ITEM):
@@ -109,19 +109,19 @@ def _values(column: pa.ChunkedArray, categorical: bool) -> pd.Series:
 
 
 def _sequences(column: pa.ChunkedArray, field: str, separator: str) -> list[np.ndarray]:
-    """The tokens of each cell; as objects, since text of one width takes that of the longest token for each."""
+    """Split each cell into tokens; as objects, because fixed-width text would be as wide as the longest token."""
     flat = split_sequences(column, field, separator)
     return np.split(flat.frame[field].to_numpy(dtype=object), flat.offsets[1:-1]) if len(column) else []
 
 
 def align_features(dataset: Dataset) -> None:
-    """Give each user and item of the interactions and searches one row of ``.user`` and ``.item``, and no other one.
+    """Give each user and item of the interactions and searches exactly one row in ``.user`` and ``.item``.
 
-    Rows that are added have missing values. RecBole's filters then find no interaction whose user or item has no row,
-    and a row without an interaction brings no id that only the models with this file would know.
+    Added rows have missing values, and other rows are removed. RecBole's filters then find no interaction whose user or
+    item lacks a row. A row without an interaction adds no id that only models with this file would know.
 
     Args:
-        dataset: RecBole's dataset with ids that are still tokens.
+        dataset: RecBole's dataset whose ids are still tokens.
     """
     clicks, searches = getattr(dataset, "search_click_feat", None), getattr(dataset, "search_feat", None)
     for name, field, others in (
@@ -146,7 +146,7 @@ def align_features(dataset: Dataset) -> None:
 
 
 def _fill_sequences(rows: pd.DataFrame, field2type: dict[str, FeatureType]) -> None:
-    """Empty sequences in rows that were added: RecBole joins the sequences of all rows before it fills missing ones."""
+    """Fill added rows with empty sequences, because RecBole joins all sequences before it fills missing ones."""
     added = np.flatnonzero(rows["added"] == "left_only")
     for field in rows.columns:
         kind = field2type.get(field)

@@ -1,4 +1,4 @@
-"""Which files a model was trained on, so that a checkpoint is not used with others."""
+"""The files that a model was trained on, so that a checkpoint is not used with others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from recbole_gserec.files import sha256_of_known_file
 
 
 def file_record(config: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of each file of a dataset that is there, by suffix.
+    """Return the SHA-256 of each existing file of a dataset, by suffix.
 
-    Codes are not among them: models keep those they were trained with, and compare them.
+    Codes are excluded: models store those they were trained with, and compare them.
 
     Args:
         config: RecBole's settings.
@@ -24,7 +24,7 @@ def file_record(config: Mapping[str, Any]) -> dict[str, str]:
     record = {}
     for suffix, path in {**paths, **vectors}.items():
         if path.is_file():
-            # A training saves many checkpoints, and its files are read once for all of them.
+            # A training saves many checkpoints, but its files are hashed only once.
             record[suffix] = sha256_of_known_file(path)
     return record
 
@@ -34,11 +34,11 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
 
     Args:
         record: What :func:`file_record` returned when the checkpoint was made.
-        config: RecBole's settings, with the place of the dataset as it is now.
+        config: RecBole's settings, with the current path of the dataset.
         checkpoint: The checkpoint, for the message.
 
     Raises:
-        DataError: Naming the first file that differs.
+        DataError: With the first file that differs.
     """
     now = file_record(config)
     different = [suffix for suffix in {**record, **now} if record.get(suffix) != now.get(suffix)]
@@ -50,11 +50,11 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
         problem = f"file not found, and {checkpoint} was trained on it"
     elif suffix not in record:
         problem = f"not there when {checkpoint} was trained"
-    remedy = "Bring back the files of that time, or train again."
+    remedy = "Restore the files of that time, or train again."
     if suffix in _OPTIONS:
         remedy = (
-            "If it has new rows, the model can have them without training again: bring back the file of that time, and "
-            f"give the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
+            "To use new rows without training again, restore the file of that time and "
+            f"pass the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
         )
     raise DataError(dataset_path(config, suffix), problem, remedy)
 
@@ -64,4 +64,4 @@ _OPTIONS = {
     "search": "gserec recommend --new-searches FILE",
     "query": "gserec recommend --new-searches FILE --new-queries FILE",
 }
-"""How what has happened since a training is given to its model, by the file that it would else be added to."""
+"""How to give new events to a trained model, by the file that they would otherwise be added to."""

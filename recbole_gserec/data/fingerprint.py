@@ -1,4 +1,4 @@
-"""What a derived file was made from, so that a stale one is noticed."""
+"""The sources of a derived file, to detect when it is outdated."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SETTINGS = (
     *_FORMAT,
 )
 SPLIT_PARTS = ("split", "order", "group_by")
-"""What of ``eval_args`` decides the training part."""
+"""Parts of ``eval_args`` that the training part depends on."""
 
 
 def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Hashes of the dataset's files and the settings that decide what its training part is.
+    """Return hashes of the dataset's files, and the settings that its training part depends on.
 
     Args:
         dataset_path: The dataset's folder.
@@ -50,18 +50,19 @@ def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path
     """Refuse a derived file that was made from other data or another split.
 
     Args:
-        made_from: The fingerprint kept beside the derived file.
-        now: The dataset's fingerprint as it is.
+        made_from: The fingerprint stored with the derived file.
+        now: The current fingerprint of the dataset.
         path: The derived file.
-        remedy: How to make it again.
+        remedy: Advice on how to make it again.
 
     Raises:
-        DataError: Naming the file or the setting that differs: the derived file could hold what a model must not see.
+        DataError: With the file or the setting that differs, because the derived file could contain data hidden from
+            models.
     """
     for part, what in (("files", "file"), ("settings", "setting")):
         old, new = made_from.get(part, {}), now[part]
-        # The first records do not tell how the files were read.
-        told = [key for key in {**old, **new} if key in old or key not in _FORMAT]
-        different = [key for key in told if old.get(key) != new.get(key)]
+        # The first records do not say how the files were read.
+        recorded = [key for key in {**old, **new} if key in old or key not in _FORMAT]
+        different = [key for key in recorded if old.get(key) != new.get(key)]
         if different:
             raise DataError(path, f"made from other data: the {what} '{different[0]}' has changed since", remedy)

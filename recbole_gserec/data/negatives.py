@@ -13,13 +13,13 @@ _ROUNDS = 50
 class NegativeSampler:
     """Draws items that a user neither interacted with nor clicked in the training part.
 
-    Later events are not consulted: leaving a validation or test target out of the negatives would tell the model of it.
+    Later events are ignored: excluding a validation or test target from the negatives would reveal it to the model.
 
     Args:
-        events: All events, their training part marked.
-        n_items: Number of item ids, padding included.
-        popularity: Power of the number of training interactions of an item that its odds are in proportion to; None
-            for even odds.
+        events: All events, with the end of their training part.
+        n_items: Number of item ids, including padding.
+        popularity: Exponent: an item's probability is proportional to this power of its number of training
+            interactions. None for equal probabilities.
     """
 
     def __init__(self, events: EventLog, n_items: int, popularity: float | None = None):
@@ -36,13 +36,13 @@ class NegativeSampler:
             ]
         )
         self._known = np.unique(pairs)
-        # Only items with an interaction are ever candidates in evaluation; others would be negatives for nothing.
+        # Only items with an interaction are candidates in evaluation, so other negatives would be useless.
         self._items = np.unique(items).astype(np.int64)
         self._cumulative = None
         if popularity is not None:
             counts = np.bincount(items[in_training], minlength=n_items)[self._items].astype(float) ** popularity
             cumulative = np.cumsum(counts)
-            # Divided by its own end it ends with exactly 1, above every number that is drawn.
+            # Divided by its last value, it ends with exactly 1, above every number that is drawn.
             self._cumulative = cumulative / cumulative[-1]
 
     def sample(self, users: NDArray[np.int64], n_negatives: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -50,8 +50,8 @@ class NegativeSampler:
 
         Args:
             users: ``[B]`` user of each row.
-            n_negatives: Negatives of a row; equal ones can occur.
-            rng: Source of randomness.
+            n_negatives: Number of negatives of a row, possibly with duplicates.
+            rng: Random generator.
 
         Returns:
             ``[B, n_negatives]`` item ids. A user who knows (almost) all items may get a known one.
@@ -72,5 +72,5 @@ class NegativeSampler:
         return self._items[np.searchsorted(self._cumulative, rng.random(size), side="right")]
 
     def _is_known(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-        places = np.minimum(np.searchsorted(self._known, pairs), len(self._known) - 1)
-        return self._known[places] == pairs
+        indices = np.minimum(np.searchsorted(self._known, pairs), len(self._known) - 1)
+        return self._known[indices] == pairs

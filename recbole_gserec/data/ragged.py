@@ -1,4 +1,4 @@
-"""Rows of different length in two flat tensors, and windows into them."""
+"""Rows of different lengths in two flat tensors, and windows into them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Ragged:
         return len(self.offsets) - 1
 
     def take(self, rows: Tensor) -> Ragged:
-        """The given rows, in the given order; ``rows`` is ``[n]``."""
+        """Return the given rows, in the given order; ``rows`` is ``[n]``."""
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         within = torch.arange(int(offsets[-1]), device=offsets.device) - offsets[:-1].repeat_interleave(lengths)
@@ -35,24 +35,24 @@ class Ragged:
 
 
 def last_window(starts: Tensor, ends: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the last ``size`` places of each range ``[start, end)``: oldest first, padding at the end.
+    """Return the last ``size`` indices of each range ``[start, end)``: oldest first, padding at the end.
 
-    The width is that of the longest window in the batch (at least 1), so that short histories cost little.
+    The width is that of the longest window in the batch (at least 1), so short histories need little memory.
 
     Args:
         starts: ``[...]`` first index of each range.
         ends: ``[...]`` index after the last.
-        size: Largest width of a window.
+        size: Maximum width of a window.
 
     Returns:
-        Indices ``[..., width]`` (0 where padded), their mask ``[..., width]`` (True on real places) and the lengths
+        Indices ``[..., width]`` (0 for padding), their mask ``[..., width]`` (False for padding) and the lengths
         ``[...]``.
     """
     lengths = (ends - starts).clamp(0, size)
     width = max(int(lengths.max()) if lengths.numel() else 0, 1)
-    place = torch.arange(width, device=ends.device)
-    mask = place < lengths.unsqueeze(-1)
-    indices = (ends - lengths).unsqueeze(-1) + place
+    position = torch.arange(width, device=ends.device)
+    mask = position < lengths.unsqueeze(-1)
+    indices = (ends - lengths).unsqueeze(-1) + position
     return indices.where(mask, torch.zeros_like(indices)), mask, lengths
 
 

@@ -1,4 +1,4 @@
-"""The command that makes a dataset's codes, with all that decides which codes it makes."""
+"""The command that makes a dataset's codes, with all settings that affect them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from recbole_gserec.properties_files import preprocess_settings, protocol_settin
 from recbole_gserec.yaml_values import read_value, read_yaml
 
 
-def make_again(config: Config) -> str:
-    """What to do about codes that do not fit."""
+def advice_to_make_again(config: Config) -> str:
+    """Return the advice for codes that do not match."""
     return f"Make the codes again: {preprocess_command(config)}"
 
 
 def preprocess_command(config: Config) -> str:
-    """``gserec preprocess`` for a configured dataset.
+    """Return the ``gserec preprocess`` command for a configured dataset.
 
-    It names what the user gave and the codes depend on: the folder of the datasets, how files are read, what the
-    training part is, and the settings of the offline stage. Without them, following the advice would make other codes.
+    It contains the requested settings that the codes depend on: the data folder, how files are read, what the training
+    part is, and the settings of the offline stage. Without them, the advice would make other codes.
 
     Args:
-        config: The settings; what the user gave is told apart by its ``external_config_dict``.
+        config: The settings; its ``external_config_dict`` shows which ones were requested.
     """
     given = config.external_config_dict
     words = ["gserec", "preprocess", "--dataset", config["dataset"]]
-    # RecBole has put the dataset's own name at the end.
+    # RecBole has appended the dataset's own name.
     data_path = Path(config["data_path"]).parent
     if data_path.resolve() != Path(DEFAULT_DATA_PATH).resolve():
         words += ["--data-path", str(data_path)]
-    # An address can hold a login, and no error shows one.
+    # An address may contain a login, which must not appear in an error.
     names = [*SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
     words += [f"--{name}={_as_argument(name, given[name])}" for name in names if name in given]
     if isinstance(given.get("eval_args"), dict):
@@ -49,7 +49,7 @@ def preprocess_command(config: Config) -> str:
 
 
 def _as_argument(name: str, value: Any) -> str:
-    """A value as the command line reads it: a text as it stands where it means the same in every place."""
+    """Write a value as the command line reads it: unquoted if the text means the same everywhere."""
     if isinstance(value, str):
         try:
             is_plain = read_yaml(value) == value

@@ -1,7 +1,7 @@
 """The files that extend a RecBole dataset: ``.search``, ``.query`` and ``.code`` (see docs/data.md).
 
-Sequences are kept flat, one row per element beside the offsets of their owners: RecBole's own remapping of ids then
-works on them as on any column, and they need no Python object per row.
+Sequences are stored flat, one row per element, with the offsets of their owners. RecBole's remapping of ids then works
+as on any column, and no Python object is needed per row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_query_file(path: str | Path, **format_options: str) -> tuple[pd.DataFra
     """Read ``.query``: one row per query, and the words.
 
     Raises:
-        DataError: If the file is missing or malformed, or a query stands in it twice.
+        DataError: If the file is missing or malformed, or a query occurs twice.
     """
     table, sequences = _read(path, QUERY_COLUMNS, **format_options)
     refuse_duplicates(path, table["query_id"], "query")
@@ -65,7 +65,7 @@ def read_code_file(path: str | Path, **format_options: str) -> tuple[pd.DataFram
     """Read ``.code``: one row per user, and the codes of the two sides.
 
     Raises:
-        DataError: If the file is missing or malformed, or a user stands in it twice.
+        DataError: If the file is missing or malformed, or a user occurs twice.
     """
     table, sequences = _read(path, CODE_COLUMNS, **format_options)
     refuse_duplicates(path, table["code_user_id"], "user")
@@ -85,7 +85,7 @@ def _read(
 
 
 def check_types(path: str | Path, columns: dict[str, str], *, separator: str, encoding: str) -> None:
-    """Raise DataError if a column is declared with another type than it must have."""
+    """Raise DataError if the header declares a column with the wrong type."""
     types = field_types(path, separator=separator, encoding=encoding)
     for field, kind in columns.items():
         if field in types and types[field] != kind:
@@ -95,14 +95,14 @@ def check_types(path: str | Path, columns: dict[str, str], *, separator: str, en
 
 
 def to_pandas(column: pa.ChunkedArray) -> pd.Series:
-    """Text columns become categorical: each distinct token is kept once."""
+    """Convert text columns to categorical ones, which store each distinct token once."""
     if pa.types.is_string(column.type):
         column = column.dictionary_encode()
     return column.to_pandas()
 
 
 def split_sequences(column: pa.ChunkedArray, field: str, separator: str) -> FlatSequences:
-    """Split the cells of a ``token_seq`` column; repeated separators make no empty tokens."""
+    """Split the cells of a ``token_seq`` column; repeated separators produce no empty tokens."""
     cells = column.combine_chunks()
     lists = pc.split_pattern(cells, separator)
     owners, tokens = pc.list_parent_indices(lists), lists.flatten()
@@ -116,4 +116,4 @@ def refuse_duplicates(path: str | Path, tokens: pd.Series, what: str) -> None:
     """Raise DataError if a token occurs more than once."""
     repeated = tokens[tokens.duplicated()]
     if len(repeated):
-        raise DataError(path, f"{what} '{repeated.iloc[0]}' stands in it more than once", "Keep one row for each.")
+        raise DataError(path, f"{what} '{repeated.iloc[0]}' occurs more than once", "Keep one row for each.")

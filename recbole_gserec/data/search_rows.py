@@ -1,4 +1,4 @@
-"""Rows of the search task: which item did a user click for a query, given all that came before the search?"""
+"""Rows of the search task: which item did a user click for a query, given all earlier events?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from recbole_gserec.data.events import EventLog
 
 QUERY = "query_id"
-"""Field of a search row's own query."""
+"""Field of a search row's query."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class SearchRows:
 
     @classmethod
     def of_training(cls, events: EventLog, n_clicks: int | None = None) -> SearchRows:
-        """The clicks of the training part; no search at or after a user's first evaluation target is in it.
+        """Return the clicks of the training part, without searches at or after a user's first evaluation target.
 
         Args:
-            events: All events, their training part marked.
-            n_clicks: Most clicks of a search, the last ones; None for all. Every row brings the user's histories, so a
-                single search with very many clicks would fill the memory.
+            events: All events, with the end of their training part.
+            n_clicks: Maximum number of clicks per search, the last ones; None for all. Every row includes the user's
+                histories, so one search with very many clicks would fill the memory.
         """
         searches = torch.arange(len(events.queries)).repeat_interleave(events.clicks.offsets.diff())
         users = events.users_of_clicks()
@@ -50,15 +50,15 @@ class SearchRows:
         return cls(users[kept], searches[kept], events.clicks.values[kept].long())
 
     def take(self, rows: np.ndarray) -> SearchRows:
-        """The given rows, ``[m]``."""
-        places = torch.from_numpy(rows)
-        return SearchRows(self.users[places], self.searches[places], self.items[places])
+        """Return the given rows, ``[m]``."""
+        indices = torch.from_numpy(rows)
+        return SearchRows(self.users[indices], self.searches[indices], self.items[indices])
 
     def batch(self, dataset: Dataset) -> Interaction:
-        """The rows as a batch, with the fields of a recommendation row and ``query_id``.
+        """Return the rows as a batch, with the fields of a recommendation row and ``query_id``.
 
-        Histories are what lies strictly before the search: searches at the same moment are hidden, as the search itself
-        is.
+        Histories contain only events strictly before the search: the search itself and others at the same time are
+        hidden.
         """
         events = dataset.events
         ends = (part[self.searches].long() for part in (events.item_ends, events.earlier_ends))
@@ -76,7 +76,7 @@ class SearchRows:
 
 
 class JointInteraction(Interaction):
-    """A batch of recommendation rows that carries a batch of search rows of its own length.
+    """A batch of recommendation rows with a batch of search rows, which may have another length.
 
     Attributes:
         search (Interaction): The search rows.

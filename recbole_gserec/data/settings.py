@@ -1,4 +1,4 @@
-"""Settings that decide what a dataset and its dataloaders hold: what is stored of them is stale when one changes."""
+"""Settings that affect a dataset and its dataloaders. Stored ones are outdated when one of these changes."""
 
 DATASET_SETTINGS = (
     "MAX_SEARCH_LIST_LENGTH",

@@ -1,4 +1,4 @@
-"""The checks and rules of :class:`SearchDataset` for RecBole's own datasets, whose reader takes almost anything."""
+"""The checks and rules of :class:`SearchDataset` for RecBole's own datasets, whose reader accepts almost anything."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from recbole_gserec.data.search_files import QUERY_COLUMNS, SEARCH_COLUMNS, chec
 
 
 def check_files(dataset: Dataset) -> None:
-    """Refuse the files that :class:`SearchDataset` refuses, once the interactions have been read.
+    """Refuse the files that :class:`SearchDataset` refuses, after the interactions have been read.
 
-    A ``.search`` file without rows passes: RecBole's models need no search.
+    A ``.search`` file without rows is accepted, because RecBole's models need no searches.
 
     Raises:
         DataError: For unordered times, a malformed file of searches or queries, or an unknown query.
     """
     in_order = dataset.config["unordered_timestamps"] == "error"
-    # The parts of a split of the user's own have an order of their own.
+    # The parts of a user's own split have their own order.
     if in_order and dataset.benchmark_filename_list is None:
         users, times = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.time_field].to_numpy()
         encoding = format_options(dataset)["encoding"]
@@ -38,16 +38,16 @@ def check_files(dataset: Dataset) -> None:
 
 
 def sort_interactions(dataset: Dataset) -> None:
-    """Sort what has been read by its full times, where ``unordered_timestamps`` asks for it.
+    """Sort interactions by their full-precision times, if ``unordered_timestamps`` requests it.
 
-    RecBole's own sort, at 32 bits, keeps the order of equal times: all models then have the same targets.
+    RecBole's own 32-bit sort keeps the order of equal times, so all models then have the same targets.
     """
     if dataset.config["unordered_timestamps"] == "sort" and dataset.benchmark_filename_list is None:
         dataset.inter_feat = dataset.inter_feat.sort_values(dataset.time_field, kind="stable", ignore_index=True)
 
 
 def remove_repeated(dataset: Dataset) -> None:
-    """``Dataset._remove_duplication``, whose own sort does not keep equal times in the order of the file."""
+    """Replace ``Dataset._remove_duplication``, whose sort does not keep the file's order of equal times."""
     if dataset.config["rm_dup_inter"] is not None:
         dataset.inter_feat.sort_values(dataset.time_field, kind="stable", inplace=True)
         subset = [dataset.uid_field, dataset.iid_field]
@@ -55,23 +55,23 @@ def remove_repeated(dataset: Dataset) -> None:
 
 
 def check_interactions(dataset: Dataset) -> None:
-    """Refuse what is left after RecBole's filters if it cannot be split.
+    """Refuse interactions that cannot be split after RecBole's filters.
 
     Raises:
-        DataError: If nothing is left, or users have too few interactions.
+        DataError: If no interactions remain, or users have too few.
     """
     users = dataset.inter_feat[dataset.uid_field]
     check_filtered(_path(dataset, "inter"), users, dataset.config["short_users"])
 
 
 def split_off_short_users(dataset: Dataset, groups: Iterable[Sequence[int]]) -> tuple[list[int], list[Sequence[int]]]:
-    """Rows of users who are trained on only, and the rows of all others.
+    """Return the rows of users who are only trained on, and the rows of all others.
 
-    RecBole tests its general models on the second interaction of a user who has two. Its sequential models train on it,
-    and have one row less for each user.
+    RecBole tests its general models on the second interaction of a user who has two. Its sequential models train on
+    that interaction, and have one row less for each user.
 
     Args:
-        dataset: The dataset before it is split.
+        dataset: The dataset before the split.
         groups: Rows of each user.
     """
     groups = list(groups)

@@ -1,4 +1,4 @@
-"""Dataloaders of the training: several negatives beside each row, and rows of the search task beside a batch."""
+"""Dataloaders for training: with several negatives for each row, and rows of the search task for each batch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from recbole_gserec.errors import SettingError
 
 
 class SearchTrainDataLoader(TrainDataLoader):
-    """Batches of positive rows, each with its negatives beside it instead of a repeated row per negative.
-
-    A batch has ``train_batch_size`` positives and the field ``neg_item_id`` ``[B, n_negatives]``.
-    """
+    """Batches of positive rows, each with its negatives in a separate field instead of a repeated row per negative."""
 
     def _set_neg_sample_args(
         self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
     ) -> None:
         if neg_sample_args["dynamic"]:
-            raise SettingError("train_neg_sample_args: search-aware models take dynamic: False alone")
+            raise SettingError("train_neg_sample_args: search-aware models only support dynamic: False")
         if neg_sample_args["distribution"] not in ("uniform", "popularity"):
             given = neg_sample_args["distribution"]
             raise SettingError(f"train_neg_sample_args: distribution is '{given}'; it takes 'uniform' or 'popularity'")
@@ -42,13 +39,13 @@ class SearchTrainDataLoader(TrainDataLoader):
             dataset.item_num,
             popularity=self.neg_sample_args["alpha"] if self.neg_sample_args["distribution"] == "popularity" else None,
         )
-        # A generator of their own: negatives do not change with the number of random numbers a model draws.
+        # A separate generator: negatives do not depend on how many random numbers a model draws.
         self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
         self._worker_seed: int | None = None
         self._stored = None
         if not config["resample_negatives"]:
             users = dataset.inter_feat[self.uid_field].numpy()
-            # The same for all processes of a distributed run.
+            # Equal in all processes of a distributed run.
             rng = np.random.default_rng(config["seed"])
             self._stored = self._negatives.sample(users, self.neg_sample_num, rng)
 
@@ -64,7 +61,10 @@ class SearchTrainDataLoader(TrainDataLoader):
         return data
 
     def _generator(self) -> np.random.Generator:
-        """The generator of this process; a worker is a copy of its parent and needs a seed of its own each epoch."""
+        """Return the generator of this process.
+
+        A worker is a copy of its parent, so it needs its own seed in each epoch.
+        """
         worker = torch.utils.data.get_worker_info()
         if worker is not None and worker.seed != self._worker_seed:
             self._worker_seed = worker.seed
@@ -73,17 +73,17 @@ class SearchTrainDataLoader(TrainDataLoader):
 
 
 class JointTrainDataLoader(SearchTrainDataLoader):
-    """The same with rows of the search task beside each batch: a :class:`JointInteraction`.
+    """Adds rows of the search task to each batch: a :class:`JointInteraction`.
 
-    An epoch has every search row once, in a new order, spread evenly over the batches of all workers and processes: a
-    row for each of the last ``MAX_CLICK_LIST_LENGTH`` clicks of each search.
-    Recommendation rows and their negatives are those of a model that does not learn to search.
+    An epoch contains every search row once, in a new order, distributed evenly over the batches of all workers and
+    processes. Each of the last ``MAX_CLICK_LIST_LENGTH`` clicks of each search is a row. Recommendation rows and their
+    negatives are the same as for a model that does not learn to search.
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self._search_rows = SearchRows.of_training(dataset.events, dataset.max_click_list_len)
-        # The same for all processes of a distributed run.
+        # Equal in all processes of a distributed run.
         self._order_rng = np.random.default_rng(config["seed"])
         self._search_order, self._n_taken = np.zeros(0, dtype=np.int64), 0
         self._stored_search = None
@@ -92,16 +92,16 @@ class JointTrainDataLoader(SearchTrainDataLoader):
             self._stored_search = self._negatives.sample(users, self.neg_sample_num, self._order_rng)
 
     def __iter__(self) -> Iterator[Any]:
-        # Drawn before there are workers, which are copies.
+        # Drawn before workers start, because they are copies.
         self._search_order, self._n_taken = self._order_rng.permutation(len(self._search_rows)), 0
         return super().__iter__()
 
     def collate_fn(self, index: Sequence[int]) -> Any:
         data = super().collate_fn(index)
-        places = self._take()
-        search = self._search_rows.take(places).batch(self._dataset)
+        indices = self._take()
+        search = self._search_rows.take(indices).batch(self._dataset)
         if self._stored_search is not None:
-            negatives = self._stored_search[places]
+            negatives = self._stored_search[indices]
         else:
             (rng,) = self._generator().spawn(1)
             negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)
@@ -109,9 +109,9 @@ class JointTrainDataLoader(SearchTrainDataLoader):
         return JointInteraction(data.interaction, search)
 
     def _take(self) -> np.ndarray:
-        """The search rows of the next batch: an even share of the epoch's order."""
+        """Return the search rows of the next batch: an even share of the epoch's order."""
         worker = torch.utils.data.get_worker_info()
-        # Workers take turns at the batches of a process, processes at those of a distributed run.
+        # Workers take turns with the batches of a process, and processes with those of a distributed run.
         n_workers, first = (1, 0) if worker is None else (worker.num_workers, worker.id)
         is_shared = isinstance(self.sampler, torch.utils.data.distributed.DistributedSampler)
         n_processes, process = (self.sampler.num_replicas, self.sampler.rank) if is_shared else (1, 0)

@@ -1,4 +1,4 @@
-"""The training part of a dataset in original ids: all that prompts and derived features may see."""
+"""The training part of a dataset in original ids. Prompts and derived features may see nothing else."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class TrainingHistories:
         return len(self.user_tokens)
 
     def recommendation_history(self, user: int, n: int) -> list[str]:
-        """The last ``n`` training interactions of the user at this place of :attr:`user_tokens`, oldest first."""
+        """Return the last ``n`` training interactions of the user at an index of :attr:`user_tokens`, oldest first."""
         start, end = int(self._events.item_offsets[user + 1]), int(self._events.train_ends[user + 1])
         return self._item_tokens[self._events.items[max(start, end - n) : end].numpy()].tolist()
 
     def search_history(self, user: int, n: int) -> list[SearchRecord]:
-        """The last ``n`` training searches of the user at this place of :attr:`user_tokens`, oldest first."""
+        """Return the last ``n`` training searches of the user at this index of :attr:`user_tokens`, oldest first."""
         start, end = int(self._events.search_offsets[user + 1]), int(self._events.train_search_ends[user + 1])
         records = []
         for search in range(max(start, end - n), end):
@@ -55,7 +55,7 @@ class TrainingHistories:
         return records
 
     def item_matrix(self) -> sp.csr_matrix:
-        """Training interactions: ``[n_users, n_items]`` with 1 where there is one, rows as :attr:`user_tokens`."""
+        """Return training interactions, ``[n_users, n_items]``: 1 for an interaction, rows as :attr:`user_tokens`."""
         events = self._events
         users = events.users_of_interactions()
         training = torch.arange(len(events.items)) < events.train_ends[users]
@@ -67,7 +67,7 @@ class TrainingHistories:
 
 
 def query_texts(dataset: SearchDataset) -> list[str]:
-    """Text of each query id; id 0 is padding."""
+    """Return the text of each query id; id 0 is padding."""
     words = dataset.field2id_token["query_words"][dataset.query_words.values.numpy()].astype(object)
     bounds = dataset.query_words.offsets.numpy()
     return [" ".join(part) for part in np.split(words, bounds[1:-1])]

@@ -22,8 +22,8 @@ class UserCodes:
     """Codes of one side.
 
     Shapes:
-        - **codes**: ``[n_users, L]``, ``int64``, coarse to fine. 0 means no code; user 0 is padding. A code's id tells
-          its level too, so equal names on different levels are different codes.
+        - **codes**: ``[n_users, L]``, ``int64``, coarse to fine. 0 means no code; user 0 is padding. A code's id
+          includes its level, so equal names on different levels are different codes.
     """
 
     codes: Tensor
@@ -38,13 +38,13 @@ def user_codes(
     Args:
         path: The ``.code`` file, for error messages.
         users: ``[n_rows]`` user id of each row of the file.
-        n_users: Number of user ids, padding included.
+        n_users: Number of user ids, including padding.
         sequences: The codes, flat; ``sequences.frame`` has one column of tokens.
         side: ``search`` or ``recommendation``, for error messages.
-        remedy: How to make the codes again.
+        remedy: Advice on how to make the codes again.
 
     Raises:
-        DataError: If a row has neither no codes nor as many as the others.
+        DataError: If a row's number of codes is neither 0 nor that of the others.
     """
     lengths = np.diff(sequences.offsets)
     n_levels = int(lengths.max()) if len(lengths) else 0
@@ -64,17 +64,17 @@ def user_codes(
 
 
 def check_users(path: str | Path, coded: np.ndarray, known: np.ndarray, names: np.ndarray, remedy: str) -> None:
-    """Refuse a ``.code`` file whose users are not those of the dataset.
+    """Refuse a ``.code`` file whose users differ from those of the dataset.
 
     Args:
         path: The file.
-        coded: ``[n_users]`` bool, whether the user stands in the file.
+        coded: ``[n_users]`` bool, whether the user is in the file.
         known: ``[n_users]`` bool, whether the user has an interaction or a search.
         names: ``[n_users]`` original ids.
-        remedy: How to make the codes again.
+        remedy: Advice on how to make the codes again.
 
     Raises:
-        DataError: If the two sets differ (the padding user 0 aside).
+        DataError: If the two sets differ, ignoring the padding user 0.
     """
     without, unknown = np.flatnonzero(known & ~coded), np.flatnonzero(coded & ~known)
     without, unknown = without[without > 0], unknown[unknown > 0]

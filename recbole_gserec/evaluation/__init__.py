@@ -1,1 +1,1 @@
-"""Ranking of targets: candidates drawn once, ties never in favour of the target (docs/evaluation.md)."""
+"""Ranks targets: candidates are drawn once, and ties never favour the target (docs/evaluation.md)."""

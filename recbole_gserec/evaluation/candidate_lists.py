@@ -12,14 +12,14 @@ from torch import Tensor
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation.candidates import draw_candidates, order_of_tokens
-from recbole_gserec.evaluation.interacted import interactions_of, search_clicks_of
+from recbole_gserec.evaluation.interacted import collect_interactions, collect_search_clicks
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 
 _FEW = 2
-"""A catalogue with fewer times the items of a list is small: it is that, and not the users, that leaves too few."""
+"""A catalogue smaller than this many lists is small; then it, not the users, is the cause of short lists."""
 
 
 class CandidateLists:
@@ -27,25 +27,25 @@ class CandidateLists:
 
     Args:
         dataset: The split.
-        sampler: RecBole's sampler of the split; it knows the other splits.
-        n_candidates: Items to draw for each row.
-        distribution: ``uniform`` or ``popularity``: in proportion to the number of interactions.
+        sampler: RecBole's sampler of the split, which knows the other splits.
+        n_candidates: Number of items to draw for each row.
+        distribution: ``uniform``, or ``popularity`` for probabilities proportional to the number of interactions.
         seed: Seed of the lists.
     """
 
     def __init__(self, dataset: Dataset, sampler: Any, n_candidates: int, distribution: str, seed: int):
         parts = getattr(sampler, "datasets", None) or [sampler.dataset]
-        users, items = interactions_of(parts)
-        clickers, clicked = search_clicks_of(dataset)
+        users, items = collect_interactions(parts)
+        clickers, clicked = collect_search_clicks(dataset)
         tokens = dataset.field2id_token
-        # Only items with an interaction can be a target, so only they are candidates.
+        # Only items with an interaction can be targets, so only they are candidates.
         self._items = np.unique(items)
         self._items = self._items[np.argsort(order_of_tokens(tokens[dataset.iid_field][self._items]))]
         self._users = np.unique(users)
         self._users = self._users[np.argsort(order_of_tokens(tokens[dataset.uid_field][self._users]))]
-        place_of_item = self._places(self._items, dataset.item_num)
-        self._place_of_user = self._places(self._users, dataset.user_num)
-        user_places = self._place_of_user[np.concatenate([users, clickers])]
+        place_of_item = self._indices(self._items, dataset.item_num)
+        self._index_of_user = self._indices(self._users, dataset.user_num)
+        user_places = self._index_of_user[np.concatenate([users, clickers])]
         item_places = place_of_item[np.concatenate([items, clicked])]
         known = (user_places >= 0) & (item_places >= 0)
         self._interacted = np.unique(user_places[known] * len(self._items) + item_places[known])
@@ -55,41 +55,41 @@ class CandidateLists:
         self._n_candidates, self._seed, self._phase = n_candidates, seed, sampler.phase
 
     @staticmethod
-    def _places(ids: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-        places = np.full(size, -1, dtype=np.int64)
-        places[ids] = np.arange(len(ids))
-        return places
+    def _indices(ids: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        indices = np.full(size, -1, dtype=np.int64)
+        indices[ids] = np.arange(len(ids))
+        return indices
 
     def for_rows(self, users: Tensor) -> Tensor:
-        """Negatives for rows of these users.
+        """Return negatives for rows of these users.
 
         Args:
             users: ``[n_rows]`` internal user ids; a user may have several rows.
 
         Returns:
-            ``[n_rows, n_candidates]`` internal item ids, 0 where a user has too few items left.
+            ``[n_rows, n_candidates]`` internal item ids, 0 if a user has too few items left.
 
         Raises:
             SettingError: For a user with a single interaction.
         """
-        places = self._place_of_user[users.numpy()]
-        if (places < 0).any():
+        indices = self._index_of_user[users.numpy()]
+        if (indices < 0).any():
             raise SettingError(
-                f"{(places < 0).sum():,} {self._phase} targets are of users with a single interaction, for whom no "
+                f"{(indices < 0).sum():,} {self._phase} targets are of users with a single interaction, for whom no "
                 'candidates are drawn. Leave them out, --user_inter_num_interval="[2,inf)", or split each user\'s '
                 "interactions by time: group_by: user in eval_args"
             )
-        order = np.argsort(places, kind="stable")
-        ordered = places[order]
-        rounds = np.empty(len(places), dtype=np.int64)
-        rounds[order] = np.arange(len(places)) - np.searchsorted(ordered, ordered)
-        result = np.zeros((len(places), self._n_candidates), dtype=np.int64)
-        # Item 0 is padding: a place of -1 finds it at the end.
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        rounds = np.empty(len(indices), dtype=np.int64)
+        rounds[order] = np.arange(len(indices)) - np.searchsorted(ordered, ordered)
+        result = np.zeros((len(indices), self._n_candidates), dtype=np.int64)
+        # Item 0 is padding: index -1 selects it at the end.
         ids = np.append(self._items, 0)
         for round_ in range(int(rounds.max(initial=-1)) + 1):
             rows = rounds == round_
             wanted = np.zeros(len(self._users), dtype=bool)
-            wanted[places[rows]] = True
+            wanted[indices[rows]] = True
             drawn = draw_candidates(
                 self._interacted,
                 len(self._users),
@@ -101,7 +101,7 @@ class CandidateLists:
                 weights=self._weights,
                 wanted=wanted,
             )
-            result[rows] = ids[drawn[places[rows]]]
+            result[rows] = ids[drawn[indices[rows]]]
         short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
         if short:
             why = "their users interacted with almost all items"

@@ -1,7 +1,7 @@
 """The sampled candidates of the evaluation protocol.
 
-They depend on the dataset, the split and a seed alone. Users and items are numbered by the order of their original ids,
-whatever ids a model's dataset gives them, and every user has a list, whether a model evaluates the user or not.
+They depend only on the dataset, the split and a seed. Users and items are numbered by the order of their original ids,
+whatever ids a model's dataset assigns. Every user has a list, even if a model does not evaluate the user.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 USERS_PER_BLOCK = 4096
-"""Users drawn with one generator. Part of what a seed means: changing it changes all lists."""
+"""Users per generator. Changing this number changes all lists of a seed."""
 
 ROUNDS = 16
 """Rounds of drawing for all users together; the few who then lack items are finished one by one, with the same odds.
@@ -33,22 +33,22 @@ def draw_candidates(
     weights: NDArray[np.float64] | None = None,
     wanted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Draw, for every user, distinct items that the user never touched.
+    """Draw, for every user, distinct items that the user never interacted with or clicked.
 
     Args:
-        interacted: Sorted, distinct ``user * n_items + item`` of every pair to leave out, ``[n_pairs]``.
+        interacted: Sorted, distinct ``user * n_items + item`` of every pair to exclude, ``[n_pairs]``.
         n_users: Number of users, counted from 0.
         n_items: Number of items, counted from 0.
-        n_candidates: Items to draw for each user.
+        n_candidates: Number of items to draw for each user.
         seed: Seed of the lists.
         phase: ``valid`` or ``test``.
         round_: 0 for a user's first target in the phase, 1 for a second one, ...
-        weights: ``[n_items]`` odds of the items, not negative; even odds by default. Without replacement, as if items
-            were drawn one by one.
-        wanted: ``[n_users]``, whether the user's list is needed; blocks of users without any are left at -1.
+        weights: ``[n_items]`` non-negative weights of the items; equal by default. Items are drawn one by one without
+            replacement.
+        wanted: ``[n_users]``, whether the user's list is needed; blocks without such users remain -1.
 
     Returns:
-        ``[n_users, n_candidates]``; rows end with -1 where a user has fewer items left.
+        ``[n_users, n_candidates]``; rows end with -1 if a user has fewer items left.
     """
     result = np.full((n_users, n_candidates), -1, dtype=np.int64)
     cumulative = None if weights is None else np.cumsum(weights) / np.sum(weights)
@@ -62,7 +62,7 @@ def draw_candidates(
         touched = np.bincount(pairs // n_items - start, minlength=len(users))
         crowded = n_items - touched < 4 * n_candidates
         if weights is not None:
-            # Rare items are hit too seldom to wait for; users are drawn exactly when few items are likely.
+            # Rejection would take too long to find rare items; if few items are likely, users are drawn exactly.
             crowded |= np.count_nonzero(weights) - touched < 4 * n_candidates
         open_users = users[~crowded]
         result[open_users] = _draw_by_rejection(rng, open_users, pairs, n_items, n_candidates, cumulative)
@@ -79,7 +79,7 @@ def _draw_by_rejection(
     n_candidates: int,
     cumulative: NDArray[np.float64] | None,
 ) -> NDArray[np.int64]:
-    """Draw items in order and keep the first new ones of each user, filled up with -1 where they are too few."""
+    """Draw items in order and keep the first new ones of each user, filled up with -1 if there are too few."""
     chosen = np.full((len(users), n_candidates), -1, dtype=np.int64)
     waiting = np.arange(len(users))
     drawn = np.empty((len(users), 0), dtype=np.int64)
@@ -109,7 +109,7 @@ def _draw_exactly(
     n_items: int,
     weights: NDArray[np.float64] | None,
 ) -> NDArray[np.int64]:
-    """Fill up a user's list from a list of all items that are left: the odds of the next do not depend on how."""
+    """Complete a user's list from all remaining items; the probabilities of the next item are the same."""
     low, high = np.searchsorted(pairs, [user * n_items, (user + 1) * n_items])
     begun, n_candidates = begun[begun >= 0], len(begun)
     left = np.delete(np.arange(n_items), np.concatenate([pairs[low:high] - user * n_items, begun]))
@@ -125,12 +125,12 @@ def _draw_exactly(
 def _contains(sorted_values: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
     if len(sorted_values) == 0:
         return np.zeros(values.shape, dtype=bool)
-    places = np.minimum(np.searchsorted(sorted_values, values), len(sorted_values) - 1)
-    return sorted_values[places] == values
+    indices = np.minimum(np.searchsorted(sorted_values, values), len(sorted_values) - 1)
+    return sorted_values[indices] == values
 
 
 def _first_of_its_kind(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether an element is the first of its value in its row."""
+    """Return whether an element is the first of its value in its row."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
     first = np.ones(rows.shape, dtype=bool)
@@ -139,5 +139,5 @@ def _first_of_its_kind(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def order_of_tokens(tokens: Sequence[str] | np.ndarray) -> NDArray[np.int64]:
-    """Rank of each original id among all: the same for every model, whatever its internal ids."""
+    """Return the rank of each original id among all, which is the same for every model."""
     return np.argsort(np.argsort(np.asarray(tokens, dtype=str), kind="stable"), kind="stable")

@@ -18,12 +18,12 @@ from recbole_gserec.evaluation.scoring import CandidateBatch
 
 
 class TieAwareCollector(Collector):
-    """Collects what RecBole's metrics need, from ranks of :func:`ranks_against_ties`.
+    """Collects what RecBole's metrics need, with ranks from :func:`ranks_against_ties`.
 
-    RecBole's own takes the order in which ``torch.topk`` happens to return equal scores.
+    RecBole's own collector uses the arbitrary order in which ``torch.topk`` returns equal scores.
 
     Attributes:
-        ranks: One entry per batch of the evaluation under way: users, targets and ranks.
+        ranks: One entry per batch of the current evaluation: users, targets and ranks.
     """
 
     def __init__(self, config: Config):
@@ -54,7 +54,7 @@ class TieAwareCollector(Collector):
             targets = interaction.candidates[:, 0] if is_sampled else positive_i
             users = features[self._user_field].cpu()
             if len(users) != len(scores_tensor):
-                # RecBole's own sampled evaluation has a row for each pair, those of a user together.
+                # RecBole's own sampled evaluation has a row for each pair; the rows of a user are adjacent.
                 users = users.unique_consecutive()
             if len(users) == len(scores_tensor):
                 self.ranks.append((users[positive_u.cpu()].numpy(), targets.cpu().numpy(), ranks.cpu().numpy()))
@@ -63,7 +63,7 @@ class TieAwareCollector(Collector):
             self.data_struct.update_tensor("rec.items", best_items(scores_tensor, max(self.topk), items).cpu())
 
     def _hits(self, ranks: torch.Tensor, rows: torch.Tensor, n_rows: int) -> torch.Tensor:
-        """``[n_rows, K + 1]``: whether a target stands at each of the first K ranks, and the number of targets."""
+        """Return ``[n_rows, K + 1]``: whether a target is at each of the first K ranks, and the number of targets."""
         deepest = max(self.topk)
         hits = torch.zeros(n_rows, deepest + 1, dtype=torch.int, device=ranks.device)
         shown = ranks <= deepest
@@ -72,10 +72,10 @@ class TieAwareCollector(Collector):
         return hits
 
     def get_data_struct(self) -> Any:
-        """RecBole's, of an evaluation that is over.
+        """Return RecBole's data structure for a completed evaluation.
 
         Raises:
-            GSERecError: If the scores of all targets are NaN: the metrics would be those of a bad model.
+            GSERecError: If the scores of all targets are NaN, because the metrics would look like those of a bad model.
         """
         self._finished, self.ranks = self.ranks, []
         n_targets, n_unscored = self._n_targets, self._n_unscored
@@ -85,7 +85,7 @@ class TieAwareCollector(Collector):
             if n_unscored == n_targets:
                 raise GSERecError(f"{whose}: the training diverged. Train again with a smaller learning_rate")
             getLogger().warning(f"{whose}: these have the last rank")
-        # RecBole 1.2.1 asks all it has collected for `.cpu()`, counts too.
+        # RecBole 1.2.1 calls `.cpu()` on everything collected, including counts.
         counts = {name: value for name, value in self.data_struct._data_dict.items() if not torch.is_tensor(value)}
         for name in counts:
             del self.data_struct[name]
@@ -96,7 +96,7 @@ class TieAwareCollector(Collector):
         return result
 
     def per_user_ranks(self) -> pd.DataFrame:
-        """Ranks of the last finished evaluation: columns ``user``, ``item`` (internal ids) and ``rank`` (1 is best)."""
+        """Return the ranks of the last evaluation: ``user`` and ``item`` (internal ids) and ``rank`` (1 is best)."""
         names = ("user", "item", "rank")
         if not self._finished:
             return pd.DataFrame({name: [] for name in names})

@@ -1,4 +1,4 @@
-"""Dataloaders of the evaluation: fixed candidates, and full ranking in bounded memory."""
+"""Dataloaders for evaluation: fixed candidates, and full ranking in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recbole_gserec.evaluation.candidate_lists import CandidateLists
 from recbole_gserec.evaluation.scoring import CandidateBatch
 
 MAX_SCORES = 1 << 24
-"""Scores kept at once when rows are scored against all items: 64 MiB of 32-bit floats."""
+"""Maximum number of scores in memory if rows are scored against all items: 64 MiB of 32-bit floats."""
 
 
 class CandidateEvalDataLoader(AbstractDataLoader):
-    """Rows of a split, each with its target and the negatives that every model is given."""
+    """Rows of a split, each with its target and the same negatives for every model."""
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         self.logger = getLogger()
@@ -49,7 +49,7 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         super().__init__(config, dataset, sampler, shuffle=False)
 
     def _init_batch_size_and_step(self) -> None:
-        # A batch counts rows; RecBole's own models score all items for each.
+        # The batch size counts rows; RecBole's own models score all items for each row.
         self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
         self.set_batch_size(self.step)
 
@@ -60,7 +60,7 @@ class CandidateEvalDataLoader(AbstractDataLoader):
 
 
 class SearchCandidateEvalDataLoader(CandidateEvalDataLoader):
-    """The same for models that score candidates alone, and bound their memory themselves."""
+    """Candidate dataloader for models that score only candidates and bound their memory themselves."""
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["eval_batch_size"]
@@ -68,9 +68,9 @@ class SearchCandidateEvalDataLoader(CandidateEvalDataLoader):
 
 
 class BoundedFullSortEvalDataLoader(FullSortEvalDataLoader):
-    """Full ranking with batches small enough for the scores of all items, whatever their number.
+    """Full ranking with batches small enough for the scores of all items, however many there are.
 
-    Items that only occur in searches are masked: no other model could recommend them, and none is ever a target.
+    Items that only occur in searches are masked: other models could not recommend them, and they are never targets.
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):

@@ -1,4 +1,4 @@
-"""RecBole's evaluator with plain numbers for results."""
+"""RecBole's evaluator with plain numbers as results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recbole.evaluator import Evaluator
 
 
 class PlainEvaluator(Evaluator):
-    """RecBole's :class:`Evaluator`; its results are Python's numbers, which logs show as such and not as NumPy's."""
+    """RecBole's :class:`Evaluator`, but results are Python's numbers, which are more readable in logs than NumPy's."""
 
     def evaluate(self, dataobject: Any) -> OrderedDict[str, float]:
         return OrderedDict((metric, float(value)) for metric, value in super().evaluate(dataobject).items())

@@ -1,4 +1,4 @@
-"""Which items each user interacted with or clicked in search, for any of RecBole's datasets."""
+"""The items that each user interacted with or clicked in searches, for any RecBole dataset."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 
-def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Users and items (internal ids) of the interactions in the given parts of one dataset.
+def collect_interactions(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return users and items (internal ids) of the interactions in the given parts of one dataset.
 
-    Users with a single interaction are left out: RecBole's sequential datasets do not know of it, and lists must not
+    Users with a single interaction are left out. RecBole's sequential datasets do not contain it, and lists must not
     depend on the kind of dataset.
 
     Args:
-        datasets: RecBole datasets. A sequential one leaves each user's first interaction out of its rows; it is taken
-            from the history of the user's second.
+        datasets: RecBole datasets. The rows of a sequential one do not contain each user's first interaction; it is
+            taken from the history of the user's second.
     """
     first = datasets[0]
     if isinstance(first, SearchDataset):
@@ -39,7 +39,7 @@ def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64
         items.append(item)
         history = getattr(dataset, "item_id_list_field", None)
         if history is not None and history in feat:
-            # Every history has length 1 where MAX_ITEM_LIST_LENGTH is 1; a user's rows are in time order.
+            # With MAX_ITEM_LIST_LENGTH 1, every history has length 1; a user's rows are in chronological order.
             second = np.unique(user, return_index=True)[1]
             second = second[feat[dataset.item_list_length_field].numpy()[second] == 1]
             users.append(user[second])
@@ -48,15 +48,15 @@ def interactions_of(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def _of_several(users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The interactions of users with at least two."""
+    """Return the interactions of users with at least two."""
     kept = np.bincount(users)[users] > 1
     return users[kept], items[kept]
 
 
-def search_clicks_of(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Users and items (internal ids) of all clicks in searches; ids the dataset does not know are left out."""
+def collect_search_clicks(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return users and items (internal ids) of all clicks in searches; ids missing from the dataset are left out."""
     config = dataset.config
-    # A model that reads no searches has the candidates of those that do.
+    # A model without searches gets the same candidates as models with searches.
     if isinstance(dataset, SearchDataset) and "search" in (config["additional_feat_suffix"] or ()):
         events = dataset.events
         return events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64)

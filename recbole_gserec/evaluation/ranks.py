@@ -9,17 +9,17 @@ _ELEMENTS = 1 << 24
 
 
 def ranks_against_ties(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Rank of each target in its row, 1 for the best, counting every tie and every NaN against the target.
+    """Rank each target in its row, 1 for the best; every tie and every NaN counts against the target.
 
-    A model that gives all candidates the same score so gets the last rank and not, by the luck of sorting, the first.
+    A model that gives all candidates the same score thus gets the last rank, and not the first by chance of sorting.
 
     Args:
-        scores: ``[n_rows, n_candidates]``; ``-inf`` for what is no candidate.
+        scores: ``[n_rows, n_candidates]``; ``-inf`` for columns that are not candidates.
         rows: ``[n_targets]`` row of each target.
         columns: ``[n_targets]`` column of each target.
 
     Returns:
-        ``[n_targets]``, ``int64``. Targets that share a row are ranked among each other by score, then by order.
+        ``[n_targets]``, ``int64``. Targets in the same row are ranked by score, then by order.
     """
     target_scores = scores[rows, columns]
     one_each = len(rows) == len(scores) and bool((rows == torch.arange(len(rows), device=rows.device)).all())
@@ -38,18 +38,18 @@ def ranks_against_ties(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
             ahead &= ~is_target[rows[part]]
         counts.append(ahead.sum(1))
     counted = torch.cat(counts) if counts else rows.new_zeros(0)
-    # Where each row has one target, the target has counted itself.
+    # If each row has one target, the target has been compared with itself.
     return counted if one_each else counted + 1 + _places_in_row(rows, target_scores)
 
 
 def _places_in_row(rows: Tensor, target_scores: Tensor) -> Tensor:
-    """0-based place of each target among the targets of its row, by descending score, then by order."""
+    """Return the 0-based position of each target among those of its row, by descending score, then by order."""
     # Sorting would put NaN first.
     target_scores = target_scores.masked_fill(target_scores.isnan(), -torch.inf)
     order = torch.argsort(target_scores, descending=True, stable=True)
     order = order[torch.argsort(rows[order], stable=True)]
     sizes = torch.unique_consecutive(rows[order], return_counts=True)[1]
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    places = torch.empty_like(rows)
-    places[order] = torch.arange(len(rows), device=rows.device) - starts
-    return places
+    positions = torch.empty_like(rows)
+    positions[order] = torch.arange(len(rows), device=rows.device) - starts
+    return positions

@@ -1,4 +1,4 @@
-"""Scoring each target's candidates in one pass over its history."""
+"""Scores each target's candidates in one pass over its history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 class CandidateBatch:
     """Rows to evaluate, each with its target and its negatives.
 
-    It has the length of its rows, by which RecBole's distributed evaluation weights batches.
+    Its length is its number of rows, which RecBole's distributed evaluation uses to weight batches.
 
     Shapes:
         - **candidates**: ``[B, 1 + n]`` item ids, the target first; 0 where a row has fewer negatives.
@@ -31,20 +31,20 @@ class CandidateBatch:
 def score_batch(
     model: Any, batch: CandidateBatch, device: torch.device, max_pairs: int
 ) -> tuple[CandidateBatch, Tensor, Tensor, Tensor]:
-    """Scores of a batch in the form that RecBole's collector takes.
+    """Score a batch in the form that RecBole's collector expects.
 
-    Models of this package score candidates directly; RecBole's own score all items at once, of which the candidates
-    are picked; those that cannot are asked pair by pair.
+    Models of this package score candidates directly. RecBole's own models score all items at once, from which the
+    candidates are selected, or score pair by pair if they cannot.
 
     Args:
         model: Any RecBole model.
         batch: The rows.
         device: Device of the model.
-        max_pairs: Largest number of (row, candidate) pairs in one call of ``predict``.
+        max_pairs: Maximum number of (row, candidate) pairs in one call of ``predict``.
 
     Returns:
-        The batch, the scores ``[B, 2 + n]`` of the candidates and of one column of ``-inf`` that ends every ranking,
-        and rows and columns of the targets, ``[B]`` each.
+        The batch, the scores ``[B, 2 + n]`` of the candidates and of a last column of ``-inf`` that ends every ranking,
+        and the row and column of each target, ``[B]`` each.
     """
     interaction, candidates = batch.interaction.to(device), batch.candidates.to(device)
     if hasattr(model, "score_candidates"):
@@ -63,26 +63,26 @@ def score_batch(
 
 
 def has_full_ranking(model: Any) -> bool:
-    """Whether the model's class defines ``full_sort_predict``: RecBole's base class has one that only raises."""
+    """Return whether the model's class defines ``full_sort_predict``: RecBole's base class only raises an error."""
     owner = next(cls for cls in type(model).__mro__ if "full_sort_predict" in vars(cls))
     return not owner.__module__.endswith("abstract_recommender")
 
 
 def predict_pairs(model: Any, dataset: Any, rows: Interaction, candidates: Tensor, device: torch.device) -> Tensor:
-    """Ask a model for the score of each candidate by itself (``predict``).
+    """Score each candidate separately with the model's ``predict``.
 
     Args:
         model: Any RecBole model.
         dataset: Its dataset.
         rows: ``B`` rows, on any device.
-        candidates: ``[B, C]`` item ids, on the same.
+        candidates: ``[B, C]`` item ids, on the same device.
         device: Device of the model.
 
     Returns:
-        Scores ``[B, C]``, on that.
+        Scores ``[B, C]``, on the model's device.
     """
     pairs = rows.repeat_interleave(candidates.shape[1])
     pairs.update(Interaction({dataset.iid_field: candidates.reshape(-1)}))
-    # The features of an item, where a dataset has any, belong to the candidate and not to the target.
+    # Item features in a dataset must be those of the candidate, not of the target.
     pairs = dataset.join(pairs.to("cpu"))
     return model.predict(pairs.to(device)).view(candidates.shape)

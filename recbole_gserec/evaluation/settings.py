@@ -1,4 +1,4 @@
-"""The check of the settings of the evaluation, before a model is trained for nothing."""
+"""Checks the evaluation settings before a model is trained."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SAMPLED = re.compile(r"(uni|pop)[1-9][0-9]*")
 
 
 def check_evaluation(settings: Mapping[str, Any], *, is_ours: bool) -> None:
-    """Refuse metrics, depths and modes that there are not, and a ``valid_metric`` that is not among the metrics.
+    """Refuse unknown metrics, depths and modes, and a ``valid_metric`` that is not among the metrics.
 
-    RecBole would find out about the last after the first epoch, and ranks a target among 0 others without a word.
+    RecBole would report the last only after the first epoch, and ranks a target among 0 others without a message.
 
     Args:
         settings: All settings of a run on a search-extended dataset.
-        is_ours: Whether the model is one of this package: these are evaluated by ranking alone.
+        is_ours: Whether the model belongs to this package; such models are only evaluated by ranking.
 
     Raises:
-        SettingError: Naming the setting.
+        SettingError: With the setting.
     """
     eval_args = settings["eval_args"]
     if not isinstance(eval_args, dict):
@@ -57,7 +57,7 @@ def _check_keys(name: str, given: Mapping[str, Any], known: tuple[str, ...]) -> 
 def _check_mode(mode: Any, is_ours: bool) -> None:
     if isinstance(mode, dict):
         _check_keys("the mode of eval_args", mode, _PHASES)
-    # Labels are what RecBole's own models may also be evaluated by.
+    # RecBole's own models may also be evaluated by labels.
     named = ("full",) if is_ours else ("full", "labeled")
     for value in mode.values() if isinstance(mode, dict) else [mode]:
         if not (isinstance(value, str) and (value in named or _SAMPLED.fullmatch(value))):
@@ -81,7 +81,7 @@ def _check_metrics(metrics: Any, is_ours: bool) -> None:
 def _check_valid_metric(valid_metric: Any, metrics: list[str], topk: list[int]) -> None:
     name, _, depth = str(valid_metric).partition("@")
     name = name.lower()
-    # GAUC is a ranking metric too, and of the whole list.
+    # GAUC is also a ranking metric, over the whole list.
     has_depth = metric_types.get(name) == EvaluatorType.RANKING and name != "gauc"
     depths = [str(depth) for depth in topk] if has_depth else [""]
     if name not in [metric.lower() for metric in metrics] or depth not in depths:
@@ -91,7 +91,7 @@ def _check_valid_metric(valid_metric: Any, metrics: list[str], topk: list[int]) 
 
 
 def _check_shown_items(metrics: list[str], depth: int, mode: Any) -> None:
-    """Metrics of the recommended items count what fills a list that has fewer candidates than places."""
+    """Refuse lists longer than their candidates, because metrics of recommended items would count the padding."""
     of_items = [metric for metric in metrics if "rec.items" in metrics_dict[metric.lower()].metric_need]
     for value in mode.values() if isinstance(mode, dict) else [mode]:
         n_candidates = int(value[3:]) + 1 if _SAMPLED.fullmatch(value) else depth

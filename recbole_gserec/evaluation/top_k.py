@@ -1,4 +1,4 @@
-"""The best of many scores, chunk by chunk, with ties in a fixed order."""
+"""The best of many scores, chunk by chunk, with a fixed order of ties."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from torch import Tensor
 
 
 class TopK:
-    """Keeps the ``k`` best scores of each row while chunks of candidates come in.
+    """Keeps the ``k`` best scores of each row while chunks of candidates are added.
 
-    Of equal scores, those of earlier candidates are better: the result depends neither on how candidates are cut into
-    chunks nor on the luck of sorting. ``-inf`` and NaN mark what is not to be chosen.
+    Among equal scores, earlier candidates are better. The result depends neither on how candidates are divided into
+    chunks nor on the sorting algorithm. ``-inf`` and NaN mark candidates that must not be chosen.
 
     Args:
-        k: How many to keep.
+        k: Number of scores to keep.
 
     Attributes:
-        scores: ``[B, k']`` of the best so far, best first; fewer than ``k`` while fewer have come in.
-        places: ``[B, k']`` the place of each among all candidates.
+        scores: ``[B, k']`` best scores so far, best first; fewer than ``k`` until enough candidates were added.
+        indices: ``[B, k']`` the index of each among all candidates.
     """
 
     def __init__(self, k: int):
         self.k = k
         self.scores: Tensor | None = None
-        self.places: Tensor | None = None
+        self.indices: Tensor | None = None
 
     def add(self, scores: Tensor, start: int) -> None:
-        """Take in the next chunk.
+        """Add the next chunk.
 
         Args:
             scores: ``[B, C]``.
-            start: Place of its first candidate; chunks come in the order of the places.
+            start: Index of its first candidate; chunks must be added in the order of candidates.
         """
         scores = scores.masked_fill(scores.isnan(), -torch.inf)
-        # What a chunk cannot contribute needs not be merged.
+        # Only the best scores of a chunk need to be merged.
         columns = _first_best(scores, self.k)
-        scores, places = scores.gather(1, columns), columns + start
-        if self.scores is not None and self.places is not None:
-            scores, places = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, places], dim=1)
+        scores, indices = scores.gather(1, columns), columns + start
+        if self.scores is not None and self.indices is not None:
+            scores, indices = torch.cat([self.scores, scores], dim=1), torch.cat([self.indices, indices], dim=1)
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
-        self.scores, self.places = scores.gather(1, order), places.gather(1, order)
+        self.scores, self.indices = scores.gather(1, order), indices.gather(1, order)
 
 
 def _first_best(scores: Tensor, k: int) -> Tensor:
-    """Columns ``[B, min(k, C)]`` of the best scores in ascending order; of equal ones the first."""
+    """Return the columns ``[B, min(k, C)]`` of the best scores in ascending order; among equal ones, the first."""
     n_rows, n_columns = scores.shape
     if n_columns <= k:
         return torch.arange(n_columns, device=scores.device).expand(n_rows, -1)

@@ -1,1 +1,1 @@
-"""Neural building blocks: each equation once, explicit constructor arguments, no knowledge of settings."""
+"""Neural building blocks: one class per equation, with explicit arguments, independent of settings."""

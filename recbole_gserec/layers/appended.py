@@ -1,4 +1,4 @@
-"""What a Transformer makes of tokens that are appended to a sequence one at a time, for USER."""
+"""Encodes tokens that are appended to a sequence one at a time, for USER."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Memory(NamedTuple):
 class AppendedEncoder(nn.Module):
     r"""The output at :math:`t` of a Transformer encoder over :math:`[H; t]`, for any number of tokens :math:`t`.
 
-    A token attends to the sequence and itself; the sequence does not attend to the token, and is encoded once for all.
-    With one layer this is the bidirectional encoder's output at :math:`t` exactly: it attends to the events as they
-    come in. With more, that encoder would have to encode the whole sequence anew for each token.
+    A token attends to the sequence and itself. The sequence does not attend to the token, so it is encoded once for all
+    tokens. With one layer, this is exactly the bidirectional encoder's output at :math:`t`, because its keys are the
+    input events. With more layers, that encoder would have to encode the whole sequence again for each token.
 
     Args:
         size: Embedding size d.
@@ -72,14 +72,14 @@ class AppendedEncoder(nn.Module):
 
 
 def _attend(layer: EncoderLayer, tokens: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Attention of each token to the sequence and itself, before the output projection: ``[B, C, d]``."""
+    """Compute each token's attention to the sequence and itself, before the output projection: ``[B, C, d]``."""
     attention = layer.self_attn
     query, own_key, own_value = by_head(attention, project(attention, tokens, ALL))
     query = query / math.sqrt(query.shape[-1])
     to_events = (query @ keys.transpose(2, 3)).masked_fill(~mask[:, None, None], -torch.inf)
     to_itself = (query * own_key).sum(-1, keepdim=True)
     logits = torch.cat([to_events, to_itself.expand(len(mask), -1, -1, -1)], dim=-1)
-    # Never without a key: there is always the token itself.
+    # There is always a key, the token itself.
     weights = layer.attention_dropout(logits.softmax(-1))
     mixed = weights[..., :-1] @ values + weights[..., -1:] * own_value
     return mixed.transpose(1, 2).flatten(2)

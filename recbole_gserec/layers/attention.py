@@ -1,4 +1,4 @@
-"""Multi-head attention with the parameters of torch's, in the parts that layers put together."""
+"""Multi-head attention with the parameters of torch's, split into parts that layers combine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ QUERIES, KEYS_AND_VALUES, ALL = (0, 1), (1, 3), (0, 3)
 
 
 class AttentionLayer(Protocol):
-    """A module with dropout on the attention weights, as :func:`prepare_layer` gives it."""
+    """A module with dropout on its attention weights, as prepared by :func:`prepare_layer`."""
 
     attention_dropout: Dropout
     training: bool
 
 
 def project(attention: nn.MultiheadAttention, vectors: Tensor, parts: tuple[int, int]) -> Tensor:
-    """Parts of the input projection of vectors ``[..., d]``, side by side: ``[..., n_parts * d]``."""
+    """Compute parts of the input projection of vectors ``[..., d]``, side by side: ``[..., n_parts * d]``."""
     start, end = (part * attention.embed_dim for part in parts)
     return F.linear(vectors, attention.in_proj_weight[start:end], attention.in_proj_bias[start:end])
 
@@ -35,24 +35,24 @@ def by_head(attention: nn.MultiheadAttention, joint: Tensor) -> tuple[Tensor, ..
     return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
 
-def later_places(n_places: int, device: torch.device) -> Tensor:
-    """``[1, N, N]``, True where a key comes after the query: what causal attention may not attend to."""
-    place = torch.arange(n_places, device=device)
-    return (place > place.unsqueeze(1)).unsqueeze(0)
+def later_places(n_positions: int, device: torch.device) -> Tensor:
+    """Return ``[1, N, N]``, True for keys after the query, which causal attention must not read."""
+    position = torch.arange(n_positions, device=device)
+    return (position > position.unsqueeze(1)).unsqueeze(0)
 
 
 def attend(
     layer: AttentionLayer, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, blocked: Tensor | None = None
 ) -> Tensor:
-    """Multi-head attention before its output projection.
+    """Compute multi-head attention before its output projection.
 
     Args:
         layer: Owner of the dropout on the attention weights.
         query: ``[B, n_heads, N, d / n_heads]``.
         key: ``[B, n_heads, M, d / n_heads]``.
         value: As ``key``.
-        key_mask: ``[B, M]``, True where a key may be attended to. A row without any attends evenly: finite, unused.
-        blocked: ``[B, N, M]`` or ``[1, N, M]``, True where a query may not attend to a key besides.
+        key_mask: ``[B, M]``, True for keys that may be read. A row without any attends evenly: finite, but unused.
+        blocked: ``[B, N, M]`` or ``[1, N, M]``, True for further (query, key) pairs that are not allowed.
 
     Returns:
         ``[B, N, d]``.
@@ -65,7 +65,7 @@ def attend(
     if dropout.p == 0 or not layer.training:
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     else:
-        # Torch's fused kernel for the CPU has no dropout, and its fallback torch's slow one.
+        # Torch's fused CPU kernel has no dropout, and its fallback uses torch's slow one.
         n_rows, n_heads = query.shape[:2]
         query, key, value = (part.flatten(0, 1) for part in (query, key, value))
         bias = bias.expand(-1, n_heads, -1, -1).flatten(0, 1)

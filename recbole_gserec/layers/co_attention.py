@@ -1,4 +1,4 @@
-"""Co-attention of two histories and their split into similar and dissimilar events, for SESRec."""
+"""Co-attention of two histories, and the split of each into similar and dissimilar events, for SESRec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recbole_gserec.layers.masked_softmax import masked_softmax
 
 TOLERANCE = torch.finfo(torch.float32).eps ** 0.5
-"""How far a weight may be below the even one, as a share of it, and still count as no less."""
+"""Relative tolerance below the even weight within which an event still counts as similar."""
 
 
 class CoAttention(nn.Module):
@@ -47,7 +47,7 @@ class CoAttention(nn.Module):
         self, recommendation: Tensor, recommendation_mask: Tensor, search: Tensor, search_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         affinity = torch.tanh((recommendation @ self.weight) @ search.transpose(1, 2))
-        # Padding of one history takes no part in the sums over it.
+        # Exclude the padding of each history from sums over it.
         from_search = (search @ self.search_weight) * search_mask
         from_recommendation = (recommendation @ self.recommendation_weight) * recommendation_mask
         scores = torch.einsum("bls,bs->bl", affinity, from_search)
@@ -56,7 +56,7 @@ class CoAttention(nn.Module):
 
 
 class Split(NamedTuple):
-    """The events of a history by what they have in common with the other one.
+    """The events of a history, split by what they have in common with the other history.
 
     Shapes:
         - **similar**, **dissimilar**: ``[B, N]``, True on such events; together they are all real events.
@@ -67,16 +67,16 @@ class Split(NamedTuple):
 
 
 def split_by_weight(weights: Tensor, mask: Tensor) -> Split:
-    r"""Similar events weigh at least as much as they would if all weighed the same, :math:`a_j \ge 1 / n`.
+    r"""Split events: similar ones weigh at least as much as under equal weights, :math:`a_j \ge 1 / n`.
 
-    Where one of the two sets would be empty, it is all real events. So without another history both are: all events
-    weigh the same then.
+    If one of the two sets would be empty, both contain all real events. This is the case without another history,
+    because all events then weigh the same.
 
-    A weight may be below :math:`1 / n` by a share of it that is the square root of float32's precision, 3.5e-4. Events
-    often weigh the very same, those without another history always, and those of a saturated tanh; then the last bit,
-    which depends on the machine, the batch and the padding, would decide. Rounding errors are below 1e-5 of a weight
-    for the usual lengths, and grow with them. Of 28,511 events of a trained model, all but one were even to 1e-7 or off
-    by .001 and more.
+    A weight may be below :math:`1 / n` by a relative tolerance, the square root of float32's precision, 3.5e-4. Events
+    often have equal weights: always without another history, and also if tanh saturates. Without the tolerance, the
+    last bit would decide, which depends on the machine, the batch and the padding. Relative rounding errors are below
+    1e-5 for usual lengths, and grow with the length. Of 28,511 events of a trained model, all but one were equal to
+    1e-7 or differed by .001 and more.
 
     Args:
         weights: ``[B, N]``, the co-attention :math:`a` of a history.
@@ -89,15 +89,15 @@ def split_by_weight(weights: Tensor, mask: Tensor) -> Split:
 
 
 def triplet_loss(history: Tensor, weights: Tensor, split: Split, margin: float) -> Tensor:
-    r"""The history as co-attention sees it is nearer to its similar events than to its dissimilar ones.
+    r"""Pull a history's co-attention summary closer to its similar events than to its dissimilar ones.
 
     :math:`\max(0, \|a - p\| - \|a - n\| + m)` with :math:`a = \sum_j a_j h_j` and the means :math:`p` and :math:`n` of
-    similar and dissimilar events. This is all that trains the co-attention: a split passes no gradient.
+    similar and dissimilar events. Only this loss trains the co-attention, because the split passes no gradient.
 
     Args:
         history: ``[B, N, d]``.
         weights: ``[B, N]``, :math:`a`; 0 on padding.
-        split: Of the same history.
+        split: The split of the same history.
         margin: :math:`m`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Torch's containers of modules, for type checkers to know what is in them; at run time they are torch's own."""
+"""Torch's containers of modules with types for their elements; at run time they are torch's own."""
 
 from __future__ import annotations
 

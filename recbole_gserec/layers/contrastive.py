@@ -13,7 +13,7 @@ _ROWS = 128
 
 
 class Factors(NamedTuple):
-    """A similarity of all pairs, not multiplied out: ``left @ right.T``, squashed by tanh where asked.
+    """The similarity of all pairs as factors: ``left @ right.T``, optionally followed by tanh.
 
     Shapes:
         - **left**: ``[N, d]``, **right**: ``[M, d]``.
@@ -24,7 +24,7 @@ class Factors(NamedTuple):
     squash: bool
 
     def product(self) -> Tensor:
-        """The similarities ``[N, M]``."""
+        """Compute the similarities ``[N, M]``."""
         similarities = self.left @ self.right.T
         return similarities.tanh() if self.squash else similarities
 
@@ -85,12 +85,12 @@ class BilinearSimilarity(nn.Module):
 class Temperature(nn.Module):
     r"""A learnable temperature :math:`\tau` that stays positive.
 
-    It is kept as :math:`\log(\tau - \tau_{\min})`: a temperature stored as a plain number can cross zero during
-    training and then rewards what it should punish.
+    It is stored as :math:`\log(\tau - \tau_{\min})`. A temperature stored directly can cross zero during
+    training, and then rewards what it should penalise.
 
     Args:
         initial: Value of :math:`\tau` before training, above ``minimum``.
-        minimum: What :math:`\tau` always stays above.
+        minimum: Exclusive lower bound of :math:`\tau`.
 
     Raises:
         ValueError: If ``initial`` is not above ``minimum``.
@@ -130,11 +130,11 @@ def nt_xent(
     Args:
         first: One view, ``[N, d]``.
         second: The other view, ``[N, d]``; row *i* belongs with row *i* of ``first``.
-        similarity: Of a row of one view with a row of another.
+        similarity: Similarity of the rows of two views.
         temperature: :math:`\tau`.
-        groups: Integers ``[N]``. Rows of the same group are the same user and never each other's negatives.
-        negatives: ``"both"`` draws negatives from both views, as the authors' code does; ``"opposite"`` from the
-            other view alone, as in Eq. 9 and 12. The positive is in the denominator either way, unlike there.
+        groups: Integers ``[N]``. Rows of the same group belong to the same user and are never each other's negatives.
+        negatives: ``"both"`` takes negatives from both views, as the authors' code does; ``"opposite"`` only from the
+            other view, as in Eq. 9 and 12. Unlike there, the positive is always in the denominator.
 
     Returns:
         A scalar; 0 when there are no rows.
@@ -146,7 +146,7 @@ def nt_xent(
     groups = torch.arange(n_rows, device=first.device) if groups is None else groups
     scale = torch.as_tensor(1 / temperature, dtype=first.dtype, device=first.device)
     left, right, squash = similarity.factors(views, views)
-    # It has no mixed precision.
+    # This has no mixed precision.
     with torch.autocast(first.device.type, enabled=False):
         return _PartnerCrossEntropy.apply(
             left.to(scale.dtype), right.to(scale.dtype), squash, scale, groups.repeat(2), negatives == "opposite"
@@ -154,10 +154,10 @@ def nt_xent(
 
 
 class _PartnerCrossEntropy(torch.autograd.Function):
-    """Mean cross entropy of each row's partner among all rows but those of its group.
+    """Mean cross entropy of each row's partner among all rows outside its group.
 
-    Value and gradients are worked out together, a few rows at a time: the 2N x 2N matrices, which would otherwise pass
-    through memory a dozen times, are never whole.
+    Value and gradients are computed together, a few rows at a time. The 2N x 2N matrices, which would otherwise pass
+    through memory a dozen times, are never complete.
     """
 
     @staticmethod
@@ -181,7 +181,7 @@ class _PartnerCrossEntropy(torch.autograd.Function):
             logits = (similarities * scale).masked_fill_(excluded, -torch.inf)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - logits.gather(1, partner)).sum()
-            # From here on the gradient of the sum: softmax minus one at the partner.
+            # From here on, this is the gradient of the sum: softmax, minus one at the partner.
             gradient = logits.sub_(normaliser).exp_()
             gradient.scatter_add_(1, partner, gradient.new_full(partner.shape, -1))
             scale_grad += gradient.flatten() @ similarities.flatten()

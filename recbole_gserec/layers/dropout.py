@@ -1,4 +1,4 @@
-"""Dropout that costs little on a CPU."""
+"""Dropout that is cheap on a CPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LEVELS = 1 << 8
 
 
 class Dropout(nn.Module):
-    """Dropout; on a CPU its mask comes from 8 random bits per element.
+    """Dropout; on a CPU, its mask uses 8 random bits per element.
 
-    Torch's own draws one Mersenne twister number per element there, which took up to half of a forward pass of the
-    Transformers in this package. The probability is the nearest multiple of 1/256, and values are scaled for that one.
-    Masks follow from torch's random state, so ``torch.manual_seed`` makes them repeatable.
+    Torch's own dropout draws one Mersenne twister number per element on a CPU, which took up to half of a forward pass
+    of the Transformers in this package. The probability is rounded to a multiple of 1/256, and values are scaled
+    accordingly. Masks depend on torch's random state, so ``torch.manual_seed`` makes them reproducible.
     """
 
     def __init__(self, p: float):
@@ -37,14 +37,14 @@ class Dropout(nn.Module):
 
 
 def _keep(shape: torch.Size, dropped: int) -> Tensor:
-    """A random mask, False with probability ``dropped / 256``."""
+    """Draw a random mask, False with probability ``dropped / 256``."""
     n_elements = shape.numel()
     bits = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-n_elements // 8)).view(np.uint8)
     return (torch.from_numpy(bits[:n_elements]) >= dropped).view(shape)
 
 
 class _Mask(torch.autograd.Function):
-    """``values * keep * scale`` that remembers the mask as one byte per element."""
+    """``values * keep * scale``; stores the mask as one byte per element."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, keep: Tensor, scale: float) -> Tensor:

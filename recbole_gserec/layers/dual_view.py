@@ -1,4 +1,4 @@
-"""The sequence encoder of LLM-ESR: two views of one history through one backbone."""
+"""The sequence encoder of LLM-ESR: two views of one history in one backbone."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class DualViewEncoder(nn.Module):
         return torch.cat([self.backbone(view, packing) for view in views], dim=-1)
 
     def last(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> Tensor:
-        """The output at the most recent event of each row alone, ``[B, 2d]``; 0 for rows without events."""
+        """Compute only the output at the most recent event of each row, ``[B, 2d]``; 0 for rows without events."""
         views = self._cross(collaborative, semantic, packing)
         states = torch.cat([self.backbone.last(view, packing) for view in views], dim=-1)
         return states * (packing.counts > 0).unsqueeze(1)
 
     def _cross(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-        # Padded places, where they are kept, may lie beyond the last position.
+        # If padding is kept, it may lie beyond the last position.
         positions = self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
         collaborative, semantic = (self.dropout(view * self.scale + positions) for view in (collaborative, semantic))
         return (
@@ -94,9 +94,9 @@ class SASRecBackbone(nn.Module):
         return self.norm(events)
 
     def last(self, events: Tensor, packing: Packing) -> Tensor:
-        """The output at the most recent event of each row alone, ``[B, d]``; without meaning for rows without events.
+        """Compute only the output at the most recent event of each row, ``[B, d]``; undefined for rows without events.
 
-        That event attends to all, causal or not.
+        That event attends to all others, causal or not.
         """
         for block in self.blocks[:-1]:
             events = block(events, packing)
@@ -111,7 +111,7 @@ class SASRecBlock(nn.Module):
         \bar x = \mathrm{LN}(x), \quad y = \mathrm{LN}(\bar x + \mathrm{Attention}(\bar x, x, x)), \quad
         z = y + \mathrm{Drop}(W_2\,\mathrm{Drop}(\mathrm{ReLU}(W_1 y)))
 
-    Only the queries of the attention are normed.
+    Only the queries of the attention are normalised.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -132,7 +132,7 @@ class SASRecBlock(nn.Module):
         return self._feed_forward(queries + self.attention(queries, events, packing))
 
     def last(self, events: Tensor, packing: Packing) -> Tensor:
-        """The output at the most recent event of each row alone, ``[B, d]``; without meaning where there is none."""
+        """Compute only the output at the most recent event of each row, ``[B, d]``; undefined without events."""
         queries = self.norm1(packing.last(events))
         return self._feed_forward(queries + self.attention.of_last(queries, events, packing))
 
@@ -142,7 +142,7 @@ class SASRecBlock(nn.Module):
 
 
 class CausalAttention(nn.MultiheadAttention):
-    """Torch's multi-head attention of events to the events of another stream, at their own place and before it.
+    """Torch's multi-head attention of events to another stream, at their own and earlier positions.
 
     Shapes:
         - **queries**, **keys**: packed ``[T, d]``, at the same places; result ``[T, d]``.
@@ -162,7 +162,7 @@ class CausalAttention(nn.MultiheadAttention):
         return self.out_proj(packing.pack(self._attend(query, keys, packing, later)))
 
     def of_last(self, queries: Tensor, keys: Tensor, packing: Packing) -> Tensor:
-        """The same for queries ``[B, d]`` at the most recent event of each row."""
+        """Compute the same for queries ``[B, d]`` at the most recent event of each row."""
         (query,) = by_head(self, project(self, queries, QUERIES).unsqueeze(1))
         return self.out_proj(self._attend(query, keys, packing).squeeze(1))
 

@@ -25,8 +25,8 @@ class HistoryEncoder(nn.Module):
         inner_size: Inner size of the feed-forward layers.
         dropout: Dropout inside the layers.
         attention_dropout: Dropout of the attention weights.
-        causal: Whether an event attends to itself and earlier ones alone.
-        activation: Of the feed-forward layers.
+        causal: Whether an event attends only to itself and earlier events.
+        activation: Activation of the feed-forward layers.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -54,7 +54,7 @@ class HistoryEncoder(nn.Module):
         nn.init.xavier_normal_(self.positions.weight)
 
     def forward(self, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
-        # Padded places, where they are kept, may lie beyond the last position.
+        # If padding is kept, it may lie beyond the last position.
         events = events + self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
         for layer in self.layers:
             events = layer(events, packing, blocked)

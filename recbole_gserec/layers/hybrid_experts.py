@@ -1,4 +1,4 @@
-"""The hybrid-expert adaptor of KAR: from vectors of texts to what a recommender reads."""
+"""The hybrid-expert adaptor of KAR, which converts text vectors to a recommender's input."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from recbole_gserec.layers.dropout import Dropout
 
 
 class HybridExpertAdaptor(nn.Module):
-    r"""Experts that all tasks share and experts of each task's own, mixed by the task's gate.
+    r"""Experts shared by all tasks and experts of each task, mixed by the task's gate.
 
     .. math::
         g_k = \mathrm{softmax}(W_k x_k + b_k), \quad v_k = \sum_j g_{k,j}\, E_j(x_k)
 
-    A task's experts :math:`E_j` are the shared ones followed by its own. The result of a text that is missing (a zero
-    vector) is 0: the biases of experts would otherwise say something about it.
+    A task's experts :math:`E_j` are the shared ones followed by its own. The result for a missing text (a zero
+    vector) is 0, which the experts' biases would otherwise change.
 
     Args:
         tasks: Names of the tasks.
@@ -49,7 +49,7 @@ class HybridExpertAdaptor(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal gates with zero biases; experts have reset themselves."""
+        """Reset gates to Xavier-normal weights and zero biases; experts reset themselves."""
         for gate in self.gates.values():
             nn.init.xavier_normal_(gate.weight)
             nn.init.zeros_(gate.bias)
@@ -90,7 +90,7 @@ class _ExpertLayers(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        # Each expert is a layer of its own.
+        # Each expert is a separate layer.
         for weight in self.weight:
             nn.init.xavier_normal_(weight)
         nn.init.zeros_(self.bias)

@@ -1,4 +1,4 @@
-"""The attention of DIN: how much a candidate wakes each event of a history."""
+"""The attention of DIN: how relevant each event of a history is to a candidate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_gserec.layers.containers import ModuleList
 from recbole_gserec.layers.dropout import Dropout
 
 MAX_PRODUCTS = 1 << 24
-"""Numbers in the products of events and candidates that are there at once outside of training: 64 MiB."""
+"""Maximum size of the products of events and candidates outside of training: 64 MiB."""
 
 
 class InterestAttention(nn.Module):
@@ -21,10 +21,10 @@ class InterestAttention(nn.Module):
     .. math::
         a_j = \mathrm{MLP}([t, h_j, t - h_j, t \circ h_j]), \quad w = \sum_j a_j h_j
 
-    Weights are not normalised: a history that has more of what the candidate is like gives a longer vector.
+    Weights are not normalised: the more of a history is similar to the candidate, the longer the vector.
 
-    The first layer is applied to the parts apart, which is the same sum: those of the candidate alone and of the event
-    alone are computed once for each of them, and the product alone for each pair.
+    The first layer is applied to the parts separately, with the same sum. The parts of only the candidate or the event
+    are computed once for each of them, and only the product is computed for each pair.
 
     Args:
         size: Embedding size d.
@@ -48,14 +48,14 @@ class InterestAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal weights and zero biases; activations have reset themselves."""
+        """Reset to Xavier-normal weights and zero biases; activations reset themselves."""
         for layer in self.layers:
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, history: Tensor, mask: Tensor, candidates: Tensor) -> Tensor:
         if self.training:
-            # All at once, since Dice takes its statistics from all pairs.
+            # All at once, because Dice computes its statistics over all pairs.
             return self._pool(history, mask, candidates)
         step = max(1, MAX_PRODUCTS // max(1, history.numel()))
         return torch.cat([self._pool(history, mask, part) for part in candidates.split(step, dim=1)], dim=1)
@@ -69,11 +69,11 @@ class InterestAttention(nn.Module):
         if len(candidates) > 1:
             candidates, from_candidates = candidates[rows], from_candidates[rows]
         products = F.linear(candidates * events.unsqueeze(1), of_product)
-        # Only pairs of real events from here on: [T, C, ...] for T events, flat.
+        # From here on, only pairs of real events: [T, C, ...] for T events, flat.
         hidden = (from_candidates + from_events.unsqueeze(1) + products).flatten(0, 1)
         for activation, layer in zip(self.activations, self.layers[1:], strict=True):
             hidden = layer(self.dropout(activation(hidden)))
-        # In mixed precision the MLP's numbers are not of the history's kind.
+        # In mixed precision, the MLP's dtype differs from the history's.
         weights = hidden.new_zeros(*mask.shape, candidates.shape[1])
         weights = weights.index_put((rows, columns), hidden.view(len(events), candidates.shape[1]))
         return weights.transpose(1, 2) @ history
@@ -82,8 +82,8 @@ class InterestAttention(nn.Module):
 class Dice(nn.Module):
     r"""DIN's activation :math:`p \circ x + (1 - p) \circ \alpha x` with :math:`p = \sigma((x - E[x]) / \sqrt{V[x]})`.
 
-    Mean and variance are those of the batch in training and running ones else, as in batch normalisation, so that the
-    score of a row does not change with the rows beside it.
+    As in batch normalisation, mean and variance are those of the batch in training, and running ones otherwise. A row's
+    score thus does not depend on the other rows.
 
     Shapes:
         - **values**: ``[n, size]``, result ``[n, size]``.

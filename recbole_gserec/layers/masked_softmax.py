@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """The softmax over the last dimension, of its real places alone.
+    """Compute the softmax over the last dimension, only over its real positions.
 
     Args:
         logits: ``[..., N]``.
-        mask: Of a shape that broadcasts to it, True on real places.
+        mask: Broadcastable to ``logits``, True for real positions.
 
     Returns:
-        ``[..., N]``, 0 on padding, and everywhere in rows without a real place.
+        ``[..., N]``; 0 for padding, and in rows without a real position.
     """
-    # A finite floor keeps rows without events free of NaN; the product with the mask makes them 0.
+    # A finite minimum keeps rows without events free of NaN; the product with the mask makes them 0.
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1) * mask

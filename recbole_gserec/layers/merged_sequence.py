@@ -1,4 +1,4 @@
-"""Two histories of one user as one sequence in time order, for USER, Query-SeqRec and UniSAR."""
+"""Two histories of one user as one sequence in chronological order, for USER, Query-SeqRec and UniSAR."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MergedSequence:
     """How the interactions and searches of a batch interleave.
 
     Args:
-        item_places: ``[B, L]`` place of each interaction among all events of its row (``item_place_list``).
+        item_places: ``[B, L]`` position of each interaction among all events of its row (``item_place_list``).
         search_places: ``[B, S]`` the same for searches (``search_place_list``).
         item_mask: ``[B, L]``, True on real interactions.
         search_mask: ``[B, S]``, True on real searches.
@@ -27,10 +27,7 @@ class MergedSequence:
 
     @cached_property
     def order(self) -> Tensor:
-        """For each place of the merged sequence, the place in interactions followed by searches: ``[B, L + S]``.
-
-        Oldest first; padding comes last.
-        """
+        """For each position of the merged sequence, the index in interactions followed by searches: ``[B, L + S]``."""
         places = torch.cat([self.item_places, self.search_places], dim=1)
         padded = ~torch.cat([self.item_mask, self.search_mask], dim=1)
         return places.masked_fill(padded, torch.iinfo(places.dtype).max).argsort(dim=1, stable=True)
@@ -42,16 +39,16 @@ class MergedSequence:
 
     @cached_property
     def is_search(self) -> Tensor:
-        """True where a place holds a search, padded or not, ``[B, L + S]``."""
+        """True if a position holds a search, padded or not, ``[B, L + S]``."""
         return self.order >= self.item_places.shape[1]
 
     def merge(self, items: Tensor, searches: Tensor) -> Tensor:
-        """``[B, L, ...]`` and ``[B, S, ...]`` to ``[B, L + S, ...]``."""
+        """Merge ``[B, L, ...]`` and ``[B, S, ...]`` into ``[B, L + S, ...]``."""
         joined = torch.cat([items, searches], dim=1)
         return joined.gather(1, self._indices(self.order, joined))
 
     def split(self, merged: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of :meth:`merge`."""
+        """Invert :meth:`merge`."""
         inverse = self.order.argsort(dim=1)
         joined = merged.gather(1, self._indices(inverse, merged))
         items, searches = joined.tensor_split([self.item_places.shape[1]], dim=1)

@@ -13,11 +13,11 @@ _DENSE = 0.75
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the events of a batch of padded histories lie.
+    """The positions of the events in a batch of padded histories.
 
-    Work on single events (embedding, linear layers, norms) is done on packed ``[T, d]`` values; only attention, which
-    looks across a row, needs the padded form. Where most places are real, packing costs more than it saves: all places
-    are then kept, and what stands on the padded ones means nothing.
+    Work on single events (embedding, linear layers, norms) uses packed ``[T, d]`` values. Only attention, which looks
+    across a row, needs the padded form. If most positions are real, packing costs more than it saves. All positions are
+    then kept, and values at padded ones are undefined.
 
     Shapes:
         - **mask**: ``[B, N]``, True on real events.
@@ -27,12 +27,12 @@ class Packing:
 
     @cached_property
     def is_dense(self) -> bool:
-        """Whether the packed form keeps the padded places."""
+        """Whether the packed form keeps padded positions."""
         return int(self.mask.sum()) >= _DENSE * self.mask.numel()
 
     @cached_property
     def flat(self) -> Tensor:
-        """Places of the packed events in the flattened mask, ``[T]``."""
+        """Indices of the packed events in the flattened mask, ``[T]``."""
         if self.is_dense:
             return torch.arange(self.mask.numel(), device=self.mask.device)
         return self.mask.flatten().nonzero().squeeze(1)
@@ -49,32 +49,32 @@ class Packing:
 
     @cached_property
     def counts(self) -> Tensor:
-        """Real events of each row, ``[B]``."""
+        """Number of real events in each row, ``[B]``."""
         return self.mask.sum(1)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """``[B, N, ...]`` to ``[T, ...]``."""
+        """Pack ``[B, N, ...]`` to ``[T, ...]``."""
         values = padded.reshape(-1, *padded.shape[2:])
         return values if self.is_dense else values.index_select(0, self.flat)
 
     def unpack(self, packed: Tensor) -> Tensor:
-        """``[T, ...]`` to ``[B, N, ...]``; padded places hold no meaning."""
+        """Unpack ``[T, ...]`` to ``[B, N, ...]``; padded positions are undefined."""
         if not self.is_dense:
             packed = packed.new_zeros(self.mask.numel(), *packed.shape[1:]).index_copy(0, self.flat, packed)
         return packed.view(*self.mask.shape, *packed.shape[1:])
 
     def sum(self, packed: Tensor) -> Tensor:
-        """Sum of each row's real events, ``[T, d]`` to ``[B, d]``; 0 for rows without."""
+        """Sum each row's real events, ``[T, d]`` to ``[B, d]``; 0 for rows without events."""
         if self.is_dense:
             return torch.einsum("bn,bnd->bd", self.mask.to(packed.dtype), self.unpack(packed))
         return packed.new_zeros(len(self.mask), packed.shape[1]).index_add(0, self.rows, packed)
 
     def mean(self, packed: Tensor) -> Tensor:
-        """Mean of each row's real events, ``[T, d]`` to ``[B, d]``; 0 for rows without."""
+        """Average each row's real events, ``[T, d]`` to ``[B, d]``; 0 for rows without events."""
         return self.sum(packed) / self.counts.clamp_min(1).unsqueeze(1)
 
     def last(self, packed: Tensor) -> Tensor:
-        """The most recent real event of each row, ``[T, d]`` to ``[B, d]``; 0 for rows without."""
+        """Select the most recent real event of each row, ``[T, d]`` to ``[B, d]``; 0 for rows without events."""
         rows = torch.arange(len(self.mask), device=packed.device)
         last = self.unpack(packed)[rows, (self.counts - 1).clamp_min(0)]
         return last * (self.counts > 0).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Progressive layered extraction: experts shared by two tasks and experts of their own, for UniSAR."""
+"""Progressive layered extraction: experts shared by two tasks and separate experts, for UniSAR."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ProgressiveLayeredExtraction(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
                 nn.init.zeros_(module.bias)
-        # Each expert is a layer of its own.
+        # Each expert is a separate layer.
         for layer in (self.shared_experts, *self.experts.values()):
             for expert in layer.weight.split(self.expert_size):
                 nn.init.xavier_normal_(expert)

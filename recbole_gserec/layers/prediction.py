@@ -11,10 +11,10 @@ from recbole_gserec.layers.dropout import Dropout
 
 
 class PredictionMLP(nn.Module):
-    """MLP over the concatenation of user and candidate vectors, one logit per candidate.
+    """MLP over the concatenated vectors of user and candidate, with one logit per candidate.
 
-    The first layer is applied to the two parts apart, which is the same sum: the user's part is computed once however
-    many candidates there are.
+    The first layer is applied to the two parts separately, with the same sum. The user's part is computed once for all
+    candidates.
 
     Args:
         user_size: Size of the vector a user has.
@@ -49,7 +49,7 @@ class PredictionMLP(nn.Module):
 
 
 def dot_product(users: Tensor, candidates: Tensor) -> Tensor:
-    """Logits ``[B, C]`` of users ``[B, d]`` and candidates ``[B, C, d]``, or ``[1, C, d]`` when all rows share them."""
+    """Compute logits ``[B, C]`` of users ``[B, d]`` and candidates ``[B, C, d]`` or, if shared, ``[1, C, d]``."""
     if len(candidates) == 1:
         return users @ candidates[0].T
     return torch.einsum("bd,bcd->bc", users, candidates)

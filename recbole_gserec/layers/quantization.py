@@ -18,7 +18,7 @@ REDUCTIONS = ("mean", "sum")
 
 
 class Quantized(NamedTuple):
-    r"""What a residual quantizer makes of ``B`` vectors.
+    r"""The result of residual quantization for ``B`` vectors.
 
     Attributes:
         vectors: :math:`\hat{z}`, the sum of the chosen codes, ``[B, d]``; its gradient passes straight to the input.
@@ -45,7 +45,7 @@ class Codebook(nn.Module):
     def __init__(self, n_codes: int, code_dim: int, generator: torch.Generator | None = None):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_codes, code_dim))
-        # Part of the state: a codebook that was loaded must never be placed on data again.
+        # Part of the state, so that a loaded codebook is never initialised from data again.
         self.register_buffer("initialised", torch.tensor(False))
         self.reset_parameters(generator)
 
@@ -55,24 +55,24 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def initialise(self, centres: Tensor) -> None:
-        """Take ``centres``, ``[K, d]``, as code vectors."""
+        """Use ``centres``, ``[K, d]``, as code vectors."""
         self.weight.copy_(centres)
         self.initialised.fill_(True)
 
     @torch.no_grad()
     def distances(self, residuals: Tensor) -> Tensor:
-        """Squared Euclidean distances of ``residuals``, ``[B, d]``, to all codes, ``[B, K]``."""
+        """Compute squared Euclidean distances of ``residuals``, ``[B, d]``, to all codes, ``[B, K]``."""
         norms = residuals.square().sum(1, keepdim=True) + self.weight.square().sum(1)
         return torch.addmm(norms, residuals, self.weight.T, alpha=-2).clamp_min_(0.0)
 
     @torch.no_grad()
     def nearest(self, residuals: Tensor) -> Tensor:
-        """Eq. 2: index of the nearest code of each row, int64 ``[B]``."""
+        """Return the index of the nearest code of each row (Eq. 2), int64 ``[B]``."""
         # The row's own norm is the same for all codes.
         return torch.addmm(self.weight.square().sum(1), residuals, self.weight.T, alpha=-2).argmin(1)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Vectors of ``codes``, ``[..., d]``."""
+        """Return the vectors of ``codes``, ``[..., d]``."""
         return F.embedding(codes, self.weight)
 
 
@@ -91,7 +91,7 @@ def quantization_loss(residual: Tensor, code: Tensor, commitment_weight: float, 
 
 
 class ResidualQuantizer(nn.Module):
-    r"""``L`` codebooks, each coding what the ones before left over.
+    r"""``L`` codebooks, each of which codes the residual of the previous ones.
 
     .. math::
         s_l = \arg\min_k \|r_{l-1} - e_k\|^2, \quad r_l = r_{l-1} - e_{s_l}, \quad r_0 = z, \quad
@@ -107,8 +107,8 @@ class ResidualQuantizer(nn.Module):
         code_dim: ``d``.
         commitment_weight: See :func:`quantization_loss`.
         reduction: See :func:`quantization_loss`.
-        balanced: Maps squared distances ``[B, K]`` to codes ``[B]``; replaces the nearest code on the last level while
-            training, so that users who share the coarse codes spread over the fine ones.
+        balanced: Maps squared distances ``[B, K]`` to codes ``[B]``. In training, it replaces the nearest code at the
+            last level, so that users who share the coarse codes spread over the fine ones.
         generator: Source of the initial values.
     """
 
@@ -135,9 +135,9 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, latents: Tensor, cluster: Clustering) -> None:
-        """Place the codes of every level on the centres of the residuals that reach it.
+        """Initialise the codes of every level with the centres of the residuals at that level.
 
-        Levels that are initialised already keep their codes.
+        Initialised levels keep their codes.
 
         Args:
             latents: ``[N, d]``.
@@ -167,7 +167,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
-        """Nearest codes of ``latents``, ``[B, d]``, on every level: int64 ``[B, L]``."""
+        """Return the nearest codes of ``latents``, ``[B, d]``, at every level: int64 ``[B, L]``."""
         residuals, codes = latents, []
         for codebook in self.codebooks:
             codes.append(codebook.nearest(residuals))
@@ -176,13 +176,13 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def last_residuals(self, latents: Tensor, codes: Tensor) -> Tensor:
-        """What is left of ``latents``, ``[B, d]``, for the last level of ``codes``, int64 ``[B, L]``, to express."""
+        """Return the residual of ``latents``, ``[B, d]``, before the last level of ``codes``, int64 ``[B, L]``."""
         residuals = latents
         for codebook, level in zip(self.codebooks[:-1], codes[:, :-1].unbind(1), strict=True):
             residuals = residuals - codebook(level)
         return residuals
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Sum of the code vectors of ``codes``, int64 ``[B, L]``: ``[B, d]``."""
+        """Sum the code vectors of ``codes``, int64 ``[B, L]``: ``[B, d]``."""
         vectors = [codebook(level) for codebook, level in zip(self.codebooks, codes.unbind(1), strict=True)]
         return sum(vectors[1:], vectors[0])

@@ -1,4 +1,4 @@
-"""Alignment of queries with the items clicked for them, for SESRec and UniSAR."""
+"""Alignment of queries with their clicked items, for SESRec and UniSAR."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class QueryItemAlignment(nn.Module):
         \log \frac{e^{s(i, q) / \tau}}{e^{s(i, q) / \tau} + \sum_{q^-} e^{s(i, q^-) / \tau}} \right)
 
     with :math:`s(x, y) = \tanh(x^\top W y)`, one :math:`W` for both directions as in the authors' code. The random
-    items :math:`i^-` and queries :math:`q^-` are drawn anew each time, with replacement, and shared by all pairs.
+    items :math:`i^-` and queries :math:`q^-` are drawn for each batch, with replacement, and shared by all pairs.
 
     Args:
         size: Embedding size d.
@@ -42,7 +42,7 @@ class QueryItemAlignment(nn.Module):
         self.similarity, self.temperature = BilinearSimilarity(size), Temperature(temperature)
 
     def draw(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Random query ids and random item ids, each ``[n_negatives]``."""
+        """Draw random query ids and random item ids, ``[n_negatives]`` each."""
         queries, items = (
             torch.randint(1, size, (self.n_negatives,), device=device) for size in (self.n_queries, self.n_items)
         )
@@ -58,37 +58,37 @@ class QueryItemAlignment(nn.Module):
         if len(queries) == 0:
             return self.similarity.weight.new_zeros(())
         negatives = self.draw(queries.device)
-        # Rows of one user share their searches: each distinct pair, query and item is worked out once.
+        # Rows of one user share their searches, so each distinct pair, query and item is computed once.
         pairs, counts = (queries * self.n_items + items).unique(return_counts=True)
         sides = []
         for ids, random, embed in zip(
             (pairs // self.n_items, pairs % self.n_items), negatives, (embed_queries, embed_items), strict=True
         ):
-            distinct, places = ids.unique(return_inverse=True)
+            distinct, inverse = ids.unique(return_inverse=True)
             vectors, random_vectors = embed(torch.cat([distinct, random])).split([len(distinct), len(random)])
-            sides.append((vectors, places, random_vectors))
+            sides.append((vectors, inverse, random_vectors))
         terms = self._cross_entropy(*sides) + self._cross_entropy(*reversed(sides))
         return (terms * counts).sum() / (2 * len(queries))
 
     def _cross_entropy(self, anchors: tuple[Tensor, Tensor, Tensor], partners: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """For each pair, minus the log probability of an anchor's partner among the random ones, ``[P]``.
+        """Compute the negative log probability of each pair's partner against random ones, ``[P]``.
 
         Args:
-            anchors: Distinct vectors, places of the pairs' anchors among them, random vectors (not used).
-            partners: The same of the side that is chosen from.
+            anchors: Distinct vectors, the index of each pair's anchor among them, and random vectors (not used).
+            partners: The same for the side of the partner.
         """
         scale = 1 / self.temperature()
         (first, first_places, _), (second, second_places, random) = anchors, partners
         left, right, _ = self.similarity.factors(first, random)
         positives = scale * (left[first_places] * second[second_places]).sum(1).tanh()
-        # The sum over the random ones is the same for all pairs of an anchor. It has no mixed precision.
+        # The sum over random vectors is the same for all pairs of an anchor. It has no mixed precision.
         with torch.autocast(left.device.type, enabled=False):
             others = _LogSumExp.apply(left.to(scale.dtype), right.to(scale.dtype), scale)[first_places]
         return torch.logaddexp(positives, others) - positives
 
 
 class _LogSumExp(torch.autograd.Function):
-    """``(tanh(left @ right.T) * scale).logsumexp(1)`` without the whole matrix, which is made again backwards."""
+    """``(tanh(left @ right.T) * scale).logsumexp(1)`` without the whole matrix, recomputed in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def clicked_pairs(queries: Tensor, clicks: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The (query, clicked item) pairs of visible searches.
+    """Return the (query, clicked item) pairs of visible searches.
 
     Args:
         queries: ``[B, S]`` query ids.

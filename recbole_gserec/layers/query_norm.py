@@ -40,12 +40,12 @@ class QueryNormLayer(nn.Module):
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
         padded = packing.unpack(events)
-        # Padding comes last: no real event attends to it, and every one has itself to attend to.
+        # Padding comes last: no real event attends to it, and every event can attend to itself.
         later = later_places(padded.shape[1], events.device)[0]
         attended, _ = self.attention(self.attention_norm(padded), padded, padded, attn_mask=later, need_weights=False)
         attended = self.forward_norm(packing.pack(attended))
         return self.dropout(self.outer(self.dropout(self.inner(attended)).relu())) + 2 * attended
 
     def last(self, events: Tensor, packing: Packing) -> Tensor:
-        """The output at the most recent event of each row, ``[B, d]``."""
+        """Compute the output at the most recent event of each row, ``[B, d]``."""
         return packing.last(self(events, packing))

@@ -25,7 +25,7 @@ class QueryTokens(NamedTuple):
     mask: Tensor
 
     def next_items(self, last: Tensor | None = None) -> Tensor:
-        """The item right after each token, ``[B, T]``; 0 where a query or nothing follows.
+        """Return the item right after each token, ``[B, T]``; 0 if a query or nothing follows.
 
         Args:
             last: ``[B]`` items that follow the last tokens.
@@ -46,22 +46,22 @@ def query_tokens(
     search_mask: Tensor,
     size: int,
 ) -> QueryTokens:
-    """The last ``size`` tokens of each row: a search is its query, then the items clicked for it.
+    """Build the last ``size`` tokens of each row. A search is its query, then its clicked items.
 
     Args:
         items: ``[B, L]`` interactions, 0 where padded.
-        item_places: ``[B, L]`` place of each among all events of its row; see :class:`MergedSequence`.
+        item_places: ``[B, L]`` position of each among all events of its row; see :class:`MergedSequence`.
         queries: ``[B, S]`` searches.
         clicks: ``[B, S, K]`` clicked items, 0 where padded; K may be 0.
         search_places: ``[B, S]``, as ``item_places``.
         search_mask: ``[B, S]``, True on real searches.
-        size: Most tokens.
+        size: Maximum number of tokens.
     """
     search = torch.cat([queries.unsqueeze(-1), clicks], dim=-1)
     is_query = torch.zeros_like(search, dtype=torch.bool)
     is_query[..., 0] = True
     is_real = search_mask.unsqueeze(-1) & (is_query | (search > 0))
-    # The tokens of a search share its place; merging keeps their order.
+    # The tokens of a search share its position; merging keeps their order.
     places = search_places.unsqueeze(-1).expand_as(search).masked_fill(~is_real, PADDED)
     item_places = item_places.masked_fill(items == 0, PADDED)
     merged = MergedSequence(item_places, places.flatten(1), items > 0, is_real.flatten(1))

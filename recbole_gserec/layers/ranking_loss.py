@@ -1,4 +1,4 @@
-"""Losses of a positive among its candidates."""
+"""Losses of a positive item among its candidates."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def pointwise_loss(logits: Tensor) -> Tensor:
-    """Binary cross entropy of logits ``[B, C]`` whose first column is the positive; the mean over all (Eq. 16)."""
+    """Compute the mean binary cross entropy (Eq. 16) of logits ``[B, C]`` whose first column is the positive."""
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
     return F.binary_cross_entropy_with_logits(logits, labels)
 
 
 def sampled_softmax_loss(logits: Tensor) -> Tensor:
-    """Cross entropy of the first column among the candidates of its row, logits ``[B, C]``."""
+    """Compute the cross entropy of the first column among the candidates of its row, logits ``[B, C]``."""
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

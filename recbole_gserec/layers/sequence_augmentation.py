@@ -1,7 +1,7 @@
 """Random views of sequences, for CL4SRec: crop, mask and reorder.
 
-Sequences ``[B, N]`` hold ids, oldest first, and 0 after their ``lengths`` ``[B]``. Nothing is changed in place; random
-numbers are torch's. A sequence of a single item stays as it is.
+Sequences ``[B, N]`` hold ids, oldest first, and 0 after their ``lengths`` ``[B]``. Nothing is changed in place, and
+random numbers are torch's. A sequence of a single item stays unchanged.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ from torch import Tensor, nn
 
 
 def crop(sequences: Tensor, lengths: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """A random stretch of ``floor(ratio * length)`` items, at least one, moved to the front; and its length."""
+    """Move a random segment of ``floor(ratio * length)`` items, at least one, to the front; return its length too."""
     kept = _share(lengths, ratio).maximum(lengths.clamp_max(1)).where(lengths > 1, lengths)
-    places = _places(sequences)
-    taken = (_random_start(lengths - kept) + places).clamp_max(sequences.shape[1] - 1)
-    return sequences.gather(1, taken) * (places < kept.unsqueeze(1)), kept
+    positions = _positions(sequences)
+    taken = (_random_start(lengths - kept) + positions).clamp_max(sequences.shape[1] - 1)
+    return sequences.gather(1, taken) * (positions < kept.unsqueeze(1)), kept
 
 
 def mask(sequences: Tensor, lengths: Tensor, ratio: float, token: int) -> tuple[Tensor, Tensor]:
-    """``floor(ratio * length)`` random items replaced by a token; and the length, which stays."""
-    is_padding = _places(sequences) >= lengths.unsqueeze(1)
+    """Replace ``floor(ratio * length)`` random items by a token; return the unchanged length too."""
+    is_padding = _positions(sequences) >= lengths.unsqueeze(1)
     draws = torch.rand(sequences.shape, device=sequences.device).masked_fill(is_padding, 2)
     ranks = draws.argsort(dim=1).argsort(dim=1)
     return sequences.masked_fill(ranks < _share(lengths, ratio).unsqueeze(1), token), lengths
 
 
 def reorder(sequences: Tensor, lengths: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    """A random stretch of ``floor(ratio * length)`` items in random order; and the length, which stays."""
-    moved, places = _share(lengths, ratio), _places(sequences)
+    """Shuffle a random segment of ``floor(ratio * length)`` items; return the unchanged length too."""
+    moved, positions = _share(lengths, ratio), _positions(sequences)
     starts = _random_start(lengths - moved)
-    is_moved = (places >= starts) & (places < starts + moved.unsqueeze(1))
-    # Sorted by these keys, the stretch is mixed and all else keeps its place.
+    is_moved = (positions >= starts) & (positions < starts + moved.unsqueeze(1))
+    # Sorting by these keys shuffles the segment and keeps all other items in position.
     keys = starts + torch.rand(sequences.shape, device=sequences.device) * moved.unsqueeze(1)
-    return sequences.gather(1, keys.where(is_moved, places).argsort(dim=1, stable=True)), lengths
+    return sequences.gather(1, keys.where(is_moved, positions).argsort(dim=1, stable=True)), lengths
 
 
 class SequenceAugmentation(nn.Module):
-    """Two views of each sequence, by two different operators drawn at random.
+    """Creates two views of each sequence, by two different operators drawn at random.
 
     Args:
         crop_ratio: Share of a sequence that :func:`crop` keeps.
         mask_ratio: Share that :func:`mask` replaces.
-        reorder_ratio: Share that :func:`reorder` mixes.
-        token: What :func:`mask` puts in.
+        reorder_ratio: Share that :func:`reorder` shuffles.
+        token: Token that :func:`mask` inserts.
 
     Shapes:
         - **sequences**: ``[B, N]``, **lengths**: ``[B]``; result two pairs of the same shapes.
@@ -71,15 +71,15 @@ class SequenceAugmentation(nn.Module):
 
 
 def _share(lengths: Tensor, ratio: float) -> Tensor:
-    """``floor(ratio * length)``, 0 of a single item."""
+    """Return ``floor(ratio * length)``, 0 for a single item."""
     # 0.29 * 100 is less than 29 in floating point.
     return (lengths.double() * ratio + 1e-9).long() * (lengths > 1)
 
 
-def _places(sequences: Tensor) -> Tensor:
+def _positions(sequences: Tensor) -> Tensor:
     return torch.arange(sequences.shape[1], device=sequences.device)
 
 
 def _random_start(last: Tensor) -> Tensor:
-    """A whole number from 0 to ``last`` for each row, ``[B, 1]``."""
+    """Draw a whole number from 0 to ``last`` for each row, ``[B, 1]``."""
     return (torch.rand(last.shape, device=last.device) * (last + 1)).long().unsqueeze(1)

@@ -10,11 +10,11 @@ from recbole_gserec.data.ragged import Ragged
 
 
 class QueryEmbedding(nn.Module):
-    r"""A query is the mean of its words, :math:`e_q = \mathrm{Mean}(e_{w_1}, \dots, e_{w_{|q|}})`; 0 without words.
+    r"""A query as the mean of its words, :math:`e_q = \mathrm{Mean}(e_{w_1}, \dots, e_{w_{|q|}})`; 0 without words.
 
     Args:
         words: Words of each query id.
-        n_words: Size of the vocabulary, padding included.
+        n_words: Size of the vocabulary, including padding.
         size: Embedding size d.
 
     Shapes:
@@ -35,15 +35,15 @@ class QueryEmbedding(nn.Module):
         reset_embedding(self.embedding)
 
     def forward(self, queries: Tensor) -> Tensor:
-        # Few queries make up most of a batch: each is embedded once.
-        distinct, places = queries.unique(return_inverse=True)
+        # A few queries make up most of a batch, so each is embedded once.
+        distinct, inverse = queries.unique(return_inverse=True)
         words = Ragged(self.word_values, self.word_offsets).take(distinct)
         vectors = F.embedding_bag(words.values.long(), self.embedding.weight, words.offsets[:-1], mode="mean")
-        return vectors[places]
+        return vectors[inverse]
 
 
 class SessionEmbedding(nn.Module):
-    r"""A search is its query plus the mean of the items clicked for it, :math:`e_q + M(\mathcal{I}_q)`.
+    r"""A search as its query plus the mean of its clicked items, :math:`e_q + M(\mathcal{I}_q)`.
 
     Shapes:
         - **queries**: ``[T]`` query ids, **clicks**: ``[T, K]`` item ids, 0 where padded.
@@ -60,7 +60,7 @@ class SessionEmbedding(nn.Module):
 
 
 def reset_embedding(embedding: nn.Embedding) -> None:
-    """Xavier-normal rows, and 0 for padding."""
+    """Reset to Xavier-normal rows, and 0 for padding."""
     nn.init.xavier_normal_(embedding.weight)
     if embedding.padding_idx is not None:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from recbole_gserec.layers.packing import Packing
 class SessionWindows(nn.Module):
     r"""The mean state within each of K windows whose centres and widths follow from the history.
 
-    With a history of n events laid on [0, 1], window k lies around its anchor :math:`a_k = (k + 0.5) / K`:
+    With a history of n events on [0, 1], window k lies around its anchor :math:`a_k = (k + 0.5) / K`:
 
     .. math::
         [s_k, e_k] = a_k + \frac{\tanh(\Delta x_k) \mp \mathrm{relu}(\tanh(\Delta w_k + b))}{K}, \quad
@@ -50,20 +50,20 @@ class SessionWindows(nn.Module):
     def forward(self, states: Tensor, packing: Packing) -> Tensor:
         padded, counts = packing.unpack(states), packing.counts.unsqueeze(1)
         windows = torch.arange(self.n_windows, device=states.device)
-        places = torch.arange(packing.mask.shape[1], device=states.device)
-        # Parts overlap where n is no multiple of K, as in adaptive average pooling: none is empty.
+        positions = torch.arange(packing.mask.shape[1], device=states.device)
+        # Parts overlap if n is not a multiple of K, as in adaptive average pooling, so that none is empty.
         starts = windows * counts // self.n_windows
         ends = -(-(windows + 1) * counts // self.n_windows)
-        parts = ((places >= starts.unsqueeze(2)) & (places < ends.unsqueeze(2))).to(states.dtype)
+        parts = ((positions >= starts.unsqueeze(2)) & (positions < ends.unsqueeze(2))).to(states.dtype)
         means = parts @ padded / parts.sum(2, keepdim=True).clamp_min(1)
         starts, ends = (bound.unsqueeze(2) * counts.unsqueeze(2) for bound in self._bounds(means))
-        inside = F.logsigmoid((places + 0.5 - starts) / self.softness)
-        inside = inside + F.logsigmoid((ends - places - 0.5) / self.softness)
+        inside = F.logsigmoid((positions + 0.5 - starts) / self.softness)
+        inside = inside + F.logsigmoid((ends - positions - 0.5) / self.softness)
         # The softmax of a logarithm divides by the sum, however small.
         return masked_softmax(inside, packing.mask.unsqueeze(1)) @ padded
 
     def _bounds(self, means: Tensor) -> tuple[Tensor, Tensor]:
-        """Start and end of each window as fractions of the history, ``[B, K]``, from ``[B, K, d]``."""
+        """Return start and end of each window as fractions of the history, ``[B, K]``, from ``[B, K, d]``."""
         shift, width = self.offsets(means.relu()).unbind(-1)
         shift, half_width = shift.tanh(), (width + self.width_bias).tanh().relu()
         anchors = torch.arange(self.n_windows, device=means.device) + 0.5

@@ -1,4 +1,4 @@
-"""The encoder that UnifiedSSR shares among histories of items and of queries."""
+"""The encoder that UnifiedSSR shares between histories of items and of queries."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class SiameseEncoder(nn.Module):
         inner_size: Inner size of the feed-forward layers.
         dropout: Dropout of the embedded events and inside the layers.
         attention_dropout: Dropout of the attention weights.
-        causal: Whether an event attends to the places up to its own alone.
-        stacked: Whether a layer reads what the one below it has made. Otherwise all read the events as they came in,
-            and what all but the last make is lost, so that only that one is computed.
+        causal: Whether an event attends only to positions up to its own.
+        stacked: Whether a layer reads the output of the layer below. Otherwise all layers read the input events, and
+            only the last layer affects the result, so only it is computed.
 
     Shapes:
         - **streams**: one or two packed ``[T, d]``; results as many.
@@ -91,19 +91,19 @@ class SiameseEncoder(nn.Module):
         self.causal, self.stacked = causal, stacked
 
     def forward(self, *streams: Tensor, packing: Packing) -> tuple[Tensor, ...]:
-        n_places = packing.mask.shape[1]
-        positions = sinusoids(n_places, streams[0])[packing.columns]
+        n_positions = packing.mask.shape[1]
+        positions = sinusoids(n_positions, streams[0])[packing.columns]
         streams = tuple(self.dropout(stream + positions) for stream in streams)
-        blocked = later_places(n_places, positions.device) if self.causal else None
+        blocked = later_places(n_positions, positions.device) if self.causal else None
         for layer in self.layers if self.stacked else self.layers[-1:]:
             pairs = zip(streams, reversed(streams), strict=True)
             streams = tuple(layer(own, other, packing, blocked) for own, other in pairs)
         return tuple(self.norm(stream) for stream in streams)
 
 
-def sinusoids(n_places: int, like: Tensor) -> Tensor:
-    r"""Positions ``[n_places, d]`` for vectors ``[..., d]``, sin and cos by turns of :math:`t / 10000^{2k/d}`."""
+def sinusoids(n_positions: int, like: Tensor) -> Tensor:
+    r"""Positions ``[n_places, d]`` for vectors ``[..., d]``: sin and cos by turns of :math:`t / 10000^{2k/d}`."""
     size = like.shape[-1]
-    places = torch.arange(n_places, device=like.device, dtype=like.dtype).unsqueeze(1)
+    places = torch.arange(n_positions, device=like.device, dtype=like.dtype).unsqueeze(1)
     rates = torch.exp(torch.arange(0, size, 2, device=like.device, dtype=like.dtype) * (-math.log(10000) / size))
     return torch.stack([(places * rates).sin(), (places * rates).cos()], dim=-1).flatten(1)[:, :size]

@@ -1,4 +1,4 @@
-"""Users whose vectors point the same way."""
+"""Finds users whose vectors have similar directions."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAX_SIMILARITIES = 1 << 24
-"""Similarities that are there at once: 64 MiB."""
+"""Maximum number of similarities in memory: 64 MiB."""
 
 
 def most_similar(vectors: Tensor, is_candidate: Tensor, n_similar: int) -> Tensor:
-    """The users most similar to each by the cosine of their vectors, the user itself left out.
+    """Find the users most similar to each user by the cosine of their vectors, excluding the user itself.
 
-    Every pair is compared, some rows at a time: memory does not grow with the square of the users. Users with the very
-    same vector, as those with the same events have, are equally similar to all others, and are named in the order of
-    their ids: they are compared as one, so that neither rounding nor the luck of sorting chooses among them.
+    Every pair is compared, some rows at a time, so memory does not grow with the square of the users. Users with equal
+    vectors, for example with the same events, are equally similar to all others, and are listed in the order of their
+    ids. They are compared as one, so that neither rounding nor the sorting algorithm chooses among them.
 
     Args:
-        vectors: ``[n_users, D]``; a zero vector is similar to none.
-        is_candidate: ``[n_users]`` bool, who may be named, and for whom others are looked for.
-        n_similar: Most users named for each.
+        vectors: ``[n_users, D]``; a zero vector is similar to no other.
+        is_candidate: ``[n_users]`` bool: which users may be returned and get similar users.
+        n_similar: Maximum number of similar users for each user.
 
     Returns:
         ``[n_users, n_similar]`` users, the most similar first; 0 where there are no more.
@@ -31,32 +31,32 @@ def most_similar(vectors: Tensor, is_candidate: Tensor, n_similar: int) -> Tenso
         return found
     distinct, of_user, sizes = vectors[users].unique(dim=0, return_inverse=True, return_counts=True)
     units = F.normalize(distinct, dim=1)
-    # Users by their vector, each group in the order of ids.
+    # Users grouped by vector, each group in the order of ids.
     grouped, starts = users[of_user.argsort(stable=True)], sizes.cumsum(0) - sizes
     n_named, n_groups = min(n_similar, len(users) - 1), min(n_similar + 1, len(distinct))
     step = max(1, MAX_SIMILARITIES // max(len(distinct), (n_named + 1) * n_groups))
-    for places in torch.arange(len(users), device=users.device).split(step):
-        similarities = units[of_user[places]] @ units.T
-        # A vector is most similar to itself, which rounding must not put behind a near one.
-        similarities.scatter_(1, of_user[places].unsqueeze(1), torch.inf)
+    for rows in torch.arange(len(users), device=users.device).split(step):
+        similarities = units[of_user[rows]] @ units.T
+        # A vector is most similar to itself, and rounding must not rank it behind a close one.
+        similarities.scatter_(1, of_user[rows].unsqueeze(1), torch.inf)
         groups = similarities.topk(n_groups, dim=1).indices
         named = _members(groups, starts, sizes, n_named + 1)
         named = grouped[named]
-        others = named != users[places].unsqueeze(1)
-        # The user itself is left out, or the last where it is not among them.
+        others = named != users[rows].unsqueeze(1)
+        # Leave out the user itself, or the last user if it is not in the list.
         others &= others.cumsum(1) <= n_named
-        found[users[places], :n_named] = named[others].view(len(places), n_named)
+        found[users[rows], :n_named] = named[others].view(len(rows), n_named)
     return found
 
 
 def _members(groups: Tensor, starts: Tensor, sizes: Tensor, n_members: int) -> Tensor:
-    """Places of the first members of groups taken one after the other.
+    """Return indices of the first members of groups, one group after the other.
 
     Args:
         groups: ``[B, G]``, with at least ``n_members`` members together.
-        starts: ``[n_groups]`` place of each group's first member.
-        sizes: ``[n_groups]`` how many it has.
-        n_members: How many are wanted of each row.
+        starts: ``[n_groups]`` index of each group's first member.
+        sizes: ``[n_groups]`` number of members.
+        n_members: Number of members to return for each row.
 
     Returns:
         ``[B, n_members]``.

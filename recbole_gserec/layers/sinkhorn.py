@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-# Centred costs span at most 2, so a kernel entry can be as small as exp(-2 / epsilon). Below this epsilon such an
-# entry, times the smallest scaling that can meet it, leaves the range of float64.
+# Centred costs span at most 2, so a kernel entry can be as small as exp(-2 / epsilon). Below this epsilon, such an
+# entry times the smallest required scaling is out of the range of float64.
 _SMALLEST_SCALING_EPSILON = 2 / 680
 
 
@@ -38,7 +38,7 @@ def sinkhorn_plan(costs: Tensor, epsilon: float = 0.003, n_iterations: int = 50)
 
     Args:
         costs: ``[..., N, K]`` in ``[-1, 1]``, see :func:`centred_costs`. Leading dimensions are separate problems.
-        epsilon: Strength of the entropy; the smaller, the closer to a hard assignment.
+        epsilon: Strength of the entropy; smaller values are closer to a hard assignment.
         n_iterations: Number of row and column scalings.
 
     Returns:
@@ -48,7 +48,7 @@ def sinkhorn_plan(costs: Tensor, epsilon: float = 0.003, n_iterations: int = 50)
     if epsilon < _SMALLEST_SCALING_EPSILON:
         return sinkhorn_plan_in_logarithms(costs, epsilon, n_iterations)
     n_rows, n_codes = costs.shape[-2:]
-    # Taking out each row's minimum changes only the first row scaling, and bounds the kernel by 1.
+    # Subtracting each row's minimum changes only the first row scaling, and bounds the kernel by 1.
     kernel = torch.exp((costs.amin(-1, keepdim=True) - costs) / epsilon)
     code_scale = kernel.new_ones(*kernel.shape[:-2], n_codes, 1)
     for _ in range(n_iterations):
@@ -58,7 +58,7 @@ def sinkhorn_plan(costs: Tensor, epsilon: float = 0.003, n_iterations: int = 50)
 
 
 def sinkhorn_plan_in_logarithms(costs: Tensor, epsilon: float, n_iterations: int) -> Tensor:
-    """The plan of :func:`sinkhorn_plan` with every scaling kept as a logarithm: slower, and safe for any epsilon."""
+    """Compute the plan of :func:`sinkhorn_plan` with logarithmic scalings: slower, but safe for any epsilon."""
     log_kernel = -costs.double() / epsilon
     n_rows, n_codes = costs.shape[-2:]
     log_code_scale = torch.zeros_like(log_kernel[..., :1, :])
@@ -70,10 +70,10 @@ def sinkhorn_plan_in_logarithms(costs: Tensor, epsilon: float, n_iterations: int
 
 @torch.no_grad()
 def balanced_codes(distances: Tensor, epsilon: float = 0.003, n_iterations: int = 50) -> Tensor:
-    """For each row the code that holds most of it in the balanced plan.
+    """Return, for each row, the code with the largest share of it in the balanced plan.
 
-    With few rows many codes belong to one row alone and hold equal parts of it. The nearest of them is taken, where
-    the largest entry of the plan would be a matter of rounding.
+    With few rows, many codes belong to a single row and hold equal shares of it. The nearest of them is chosen, because
+    the largest entry of the plan would depend on rounding.
 
     Args:
         distances: Squared distances of rows to codes, ``[..., N, K]``.
@@ -85,6 +85,6 @@ def balanced_codes(distances: Tensor, epsilon: float = 0.003, n_iterations: int 
     """
     costs = centred_costs(distances)
     plan = sinkhorn_plan(costs, epsilon, n_iterations)
-    # The tolerance is far above rounding and far below any difference that means something.
+    # The tolerance is far above rounding errors and far below meaningful differences.
     beaten = plan < plan.amax(-1, keepdim=True) * (1 - 1e-9)
     return costs.masked_fill(beaten, torch.inf).argmin(-1)

@@ -34,10 +34,10 @@ class TargetAttention(nn.Module):
         return self.pool(history, [mask], candidates)[0]
 
     def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:
-        """The same history pooled over several masks, one result for each."""
+        """Pool the same history over several masks, with one result for each."""
         n_candidates, n_events = (vectors.shape[0] * vectors.shape[1] for vectors in (candidates, history))
         if len(candidates) < len(history) and n_candidates < n_events:
-            # Candidates that all rows share come in parts, and the history's product would be made for each.
+            # Shared candidates arrive in chunks, and the history's product would be computed for each chunk.
             logits = (candidates @ self.weight.T) @ history.transpose(1, 2)
         else:
             logits = candidates @ (history @ self.weight).transpose(1, 2)

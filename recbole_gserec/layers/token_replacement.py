@@ -1,4 +1,4 @@
-"""Stochastic replacement of tokens by their neighbours in the query-item graph, for Query-SeqRec."""
+"""Random replacement of tokens by their neighbours in the query-item graph, for Query-SeqRec."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from recbole_gserec.layers.query_tokens import QueryTokens
 
 
 class TokenReplacement(nn.Module):
-    """Replaces tokens at random while training; random numbers are torch's.
+    """Replaces tokens at random in training; random numbers are torch's.
 
-    A substitute is a neighbour with probability ``graph_probability``, else any token of the same kind, as it also is
-    where there is no neighbour. Neighbours of an item are the items that were clicked for one of its queries; those of
-    a query are the queries for which the item after it was clicked. A query that no item follows stays.
+    A substitute is a neighbour with probability ``graph_probability``. Otherwise, or if there is no neighbour, it is
+    any token of the same kind. Neighbours of an item are the items clicked for one of its queries. Neighbours of a
+    query are the queries for which the item after it was clicked. A query without a following item stays.
 
     Args:
-        graph: Of the training part.
-        probability: Of a token's replacement.
-        graph_probability: That the substitute is a neighbour.
+        graph: Graph of the training part.
+        probability: Probability that a token is replaced.
+        graph_probability: Probability that the substitute is a neighbour.
     """
 
     def __init__(self, graph: QueryItemGraph, probability: float, graph_probability: float):
@@ -34,20 +34,20 @@ class TokenReplacement(nn.Module):
         if not self.training or self.probability == 0:
             return tokens
         ids, is_query, mask = tokens
-        # The item by which a token is known in the graph.
+        # The item that represents a token in the graph.
         items = tokens.next_items().where(is_query, ids)
         replaced = (torch.rand(ids.shape, device=ids.device) < self.probability) & mask & (items > 0)
-        places = replaced.flatten().nonzero().squeeze(1)
-        items, of_query = items.flatten()[places], is_query.flatten()[places]
+        indices = replaced.flatten().nonzero().squeeze(1)
+        items, of_query = items.flatten()[indices], is_query.flatten()[indices]
         queries = self.queries_of_item(items)
         neighbours = queries.where(of_query, self.items_of_query(queries))
-        use_graph = torch.rand(len(places), device=ids.device) < self.graph_probability
+        use_graph = torch.rand(len(indices), device=ids.device) < self.graph_probability
         substitutes = neighbours.where(use_graph & (neighbours > 0), self.vocabulary(of_query.long()))
-        return QueryTokens(ids.flatten().index_copy(0, places, substitutes).view_as(ids), is_query, mask)
+        return QueryTokens(ids.flatten().index_copy(0, indices, substitutes).view_as(ids), is_query, mask)
 
 
 class _RandomChoice(nn.Module):
-    """One value of each of the given rows ``[n]``, any with the same probability; 0 of an empty row."""
+    """Draws one value from each of the given rows ``[n]`` uniformly; 0 for an empty row."""
 
     values: Tensor
     offsets: Tensor
@@ -59,6 +59,6 @@ class _RandomChoice(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         starts, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        # Rounding may lift a number near 1 to the count itself.
+        # Rounding may raise a number near 1 to the count itself.
         chosen = (torch.rand(len(rows), device=rows.device) * counts).long().minimum(counts - 1).clamp_min(0)
         return self.values[starts + chosen] * (counts > 0)

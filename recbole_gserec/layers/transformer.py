@@ -1,8 +1,8 @@
 """Torch's post-norm Transformer layers, computed on histories without their padding.
 
 Parameters and results are those of ``nn.TransformerEncoderLayer`` and ``nn.TransformerDecoderLayer``. Histories are
-short and unequal: up to half of a padded batch is padding, and torch spends most of the time on it and on dropout. Rows
-may be empty.
+short and have unequal lengths: up to half of a padded batch is padding. Torch spends most of its time on padding and
+dropout. Rows may be empty.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         inner_size: Inner size of the feed-forward part.
         dropout: Dropout probability.
         attention_dropout: Dropout of the attention weights.
-        causal: Whether an event attends to itself and earlier ones alone.
-        activation: Between the two layers of the feed-forward part.
+        causal: Whether an event attends only to itself and earlier events.
+        activation: Activation between the two layers of the feed-forward part.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -60,14 +60,14 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         return self.feed_forward(events, _self_attention(self, events, packing, blocked))
 
     def last(self, events: Tensor, packing: Packing) -> Tensor:
-        """The output at the most recent event of each row alone, ``[B, d]``; without meaning for rows without events.
+        """Compute only the output at the most recent event of each row, ``[B, d]``; undefined for rows without events.
 
-        That event attends to all, causal or not.
+        That event attends to all others, causal or not.
         """
         return self.feed_forward(packing.last(events), _attention_of_last(self, events, packing))
 
     def feed_forward(self, events: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the layer, given what attention made of the events."""
+        """Compute the rest of the layer from the result of attention."""
         events = self.norm1(events + self.dropout1(attended))
         return self.norm2(events + self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(events))))))
 
@@ -100,7 +100,7 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 
 
 def prepare_layer(layer: nn.Module, dropout: float, attention_dropout: float) -> None:
-    """Cheap dropout, xavier-normal weights, zero biases; attention's input projection keeps torch's xavier-uniform."""
+    """Set cheap dropout, Xavier-normal weights and zero biases; attention's input projection stays Xavier-uniform."""
     for name, module in list(layer.named_children()):
         if isinstance(module, nn.Dropout):
             setattr(layer, name, Dropout(dropout))
@@ -119,7 +119,7 @@ def _self_attention(
     attended = attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, blocked)))
     if blocked is None:
         return attended
-    # The output projection's bias is left out too: nothing was attended to.
+    # Without any key, the output projection's bias is left out too.
     has_keys = (packing.mask.unsqueeze(1) & ~blocked).any(-1)
     return attended * packing.pack(has_keys.expand_as(packing.mask)).unsqueeze(-1)
 

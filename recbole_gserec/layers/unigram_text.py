@@ -1,4 +1,4 @@
-"""A unigram language model of items' texts, for JSR."""
+"""A unigram language model of item texts, for JSR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_gserec.layers.session import QueryEmbedding
 
 MAX_LOGITS = 1 << 24
-"""(item, word) logits kept at once: 64 MiB of 32-bit floats."""
+"""Maximum number of (item, word) logits in memory: 64 MiB of 32-bit floats."""
 
 
 class UnigramText(nn.Module):
@@ -39,13 +39,13 @@ class UnigramText(nn.Module):
     def forward(self, items: Tensor, texts: Tensor, item_embedding: nn.Embedding) -> Tensor:
         has_words = self.texts.word_offsets[texts + 1] > self.texts.word_offsets[texts]
         items, texts = items[has_words], texts[has_words]
-        distinct, places = items.unique(return_inverse=True)
+        distinct, inverse = items.unique(return_inverse=True)
         vectors = self.projection(item_embedding(distinct))
-        # Word 0 is padding and no word.
+        # Word 0 is padding, not a word.
         words = self.texts.embedding.weight[1:]
         step = max(1, MAX_LOGITS // max(1, len(words)))
         parts = [checkpoint(_log_normaliser, part, words, use_reentrant=False) for part in vectors.split(step)]
-        losses = torch.cat(parts)[places] - (self.texts(texts) * vectors[places]).sum(1)
+        losses = torch.cat(parts)[inverse] - (self.texts(texts) * vectors[inverse]).sum(1)
         return losses.sum() / max(1, len(losses))
 
 

@@ -26,7 +26,7 @@ from recbole_gserec.setting_values import check_choice, check_heads, check_negat
 
 
 class CL4SRec(SASRec):
-    r"""SASRec whose states of two random views of a sequence are alike.
+    r"""SASRec that learns similar states for two random views of a sequence.
 
     .. math::
         L = L_{rec} + \lambda_{cl} L_{cl}
@@ -35,7 +35,7 @@ class CL4SRec(SASRec):
     NT-Xent loss of dot products. Rows of one user, or with one target, are each other's negatives as in the paper,
     unless ``cl_dedup`` is set.
 
-    The item that masks is the last row of the table, behind all items: it is never scored.
+    The mask token is the last row of the table, after all items. It is never scored.
 
     Settings: ``properties/model/CL4SRec.yaml``. Data: any RecBole dataset with times; searches are not read.
     """
@@ -44,13 +44,13 @@ class CL4SRec(SASRec):
 
     def __init__(self, config: Config, dataset: Dataset):
         self._check(config)
-        # SASRec refuses a loss of ours, whatever else it would do with it.
+        # SASRec refuses our loss types, although it would not use them.
         super().__init__(ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)
         self.loss_type = config["loss_type"]
         # RecBole repeats a batch for every negative of a row.
         self.n_repeats = 1 if self.loss_type == "CE" else config["train_neg_sample_args"]["sample_num"]
         self.lambda_cl, self.tau, self.cl_dedup = config["lambda_cl"], config["tau"], config["cl_dedup"]
-        # The other weights are those of a SASRec of the same seed.
+        # The other weights equal those of a SASRec with the same seed.
         token = torch.empty(1, self.hidden_size).normal_(std=self.initializer_range)
         rows = torch.cat([self.item_embedding.weight.detach(), token])
         self.item_embedding = nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=0)
@@ -73,17 +73,17 @@ class CL4SRec(SASRec):
 
     @property
     def item_weights(self) -> Tensor:
-        """Embeddings of all items that can be scored, ``[n_items, d]``."""
+        """Return the embeddings of all items that can be scored, ``[n_items, d]``."""
         return self.item_embedding.weight[: self.n_items]
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """SASRec's states of the last items, ``[B, d]``; the uppermost layer is computed for these alone."""
-        places = torch.arange(item_seq.shape[1], device=item_seq.device)
-        events = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + self.position_embedding(places)))
+        """Compute SASRec's states of the last items, ``[B, d]``; the top layer is computed only for these."""
+        positions = torch.arange(item_seq.shape[1], device=item_seq.device)
+        events = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + self.position_embedding(positions)))
         return encode_at(self.trm_encoder, events, self.get_attention_mask(item_seq), item_seq_len - 1)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The loss of the next items, and the weighted contrast."""
+        """Compute the loss of the next items and the weighted contrastive loss."""
         rows = interaction[: len(interaction) // self.n_repeats]
         states = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
         loss = self.recommendation_loss(states, interaction)
@@ -92,7 +92,7 @@ class CL4SRec(SASRec):
         return loss, self.lambda_cl * self.contrast(rows)
 
     def recommendation_loss(self, states: Tensor, interaction: Interaction) -> Tensor:
-        """Of states ``[B, d]`` and a batch whose rows come again for each further negative."""
+        """Compute the loss from states ``[B, d]`` and a batch that repeats its rows for each further negative."""
         positives = interaction[self.POS_ITEM_ID][: len(states)]
         if self.loss_type == "CE":
             return F.cross_entropy(states @ self.item_weights.T, positives)
@@ -103,7 +103,7 @@ class CL4SRec(SASRec):
         return BPRLoss()(logits[:, :1], logits[:, 1:])
 
     def contrast(self, rows: Interaction) -> Tensor:
-        """NT-Xent of the states of two views."""
+        """Compute NT-Xent between the states of two views."""
         (first, first_lengths), (second, second_lengths) = self.augmentation(
             rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
         )

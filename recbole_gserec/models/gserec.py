@@ -50,7 +50,7 @@ class SideState(NamedTuple):
 
 
 class GSERec(SearchRecommender):
-    """Message passing over user-code graphs lends users who search little what is known of similar users.
+    """Message passing over user-code graphs transfers information from similar users to users with few searches.
 
     Settings: ``properties/model/GSERec.yaml``. Data: a search-extended dataset with a ``.code`` file.
     """
@@ -106,7 +106,7 @@ class GSERec(SearchRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with zero padding rows; layers have reset themselves."""
+        """Reset tables to Xavier-normal rows with zero padding rows; layers reset themselves."""
         tables = [self.item_embedding]
         if self.use_graph:
             tables += [self.user_embedding, *self.code_embedding.values()]
@@ -116,8 +116,8 @@ class GSERec(SearchRecommender):
     # ---- message passing (Section 4.2.2) ------------------------------------------------------------------------
 
     def propagate(self) -> dict[str, CodeLayers]:
-        """Eq. 7 and 8 on both graphs; computed once between changes of the weights outside of training."""
-        return self.kept("code layers", self._propagate)
+        """Compute Eq. 7 and 8 on both graphs; outside of training, only once after each change of the weights."""
+        return self.cached("code layers", self._propagate)
 
     def _propagate(self) -> dict[str, CodeLayers]:
         return {
@@ -128,7 +128,7 @@ class GSERec(SearchRecommender):
     # ---- histories (Section 4.2.3) and prediction (Section 4.3.1) -----------------------------------------------
 
     def encode(self, interaction: Interaction) -> dict[str, SideState]:
-        """States of the two sides."""
+        """Compute the states of the two sides."""
         items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
         packing = {
             "search": Packing(self.search_mask(interaction)),
@@ -161,7 +161,7 @@ class GSERec(SearchRecommender):
         return states
 
     def score(self, state: dict[str, SideState], candidates: Tensor) -> Tensor:
-        """Eq. 14 and 15."""
+        """Compute Eq. 14 and 15."""
         items = self.item_embedding(candidates)
         pooled = [self.attention[side](state[side].fused, state[side].packing.mask, items) for side in SIDES]
         n_rows = len(pooled[0])
@@ -172,7 +172,7 @@ class GSERec(SearchRecommender):
     # ---- training (Section 4.3.2) -------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The terms of Eq. 17, weighted: L_rec, L_U-CL and L_His-CL; the optimiser applies the last, L2."""
+        """Compute L_rec, L_U-CL and L_His-CL of Eq. 17, weighted; the optimiser applies the last term, L2."""
         state = self.encode(interaction)
         logits = self.score(state, self.training_candidates(interaction))
         losses = {"rec": pointwise_loss(logits)}
@@ -184,7 +184,7 @@ class GSERec(SearchRecommender):
         return tuple(losses.values())
 
     def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
-        """L_U-CL (Eq. 9): the two vectors of one user against those of other users."""
+        """Compute L_U-CL (Eq. 9): the two vectors of one user against those of other users."""
         search, recommendation = (not_none(state[side].user) for side in SIDES)
         if self.cl_dedup:
             rows = _first_rows(users)
@@ -198,7 +198,7 @@ class GSERec(SearchRecommender):
         )
 
     def history_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
-        """L_His-CL = L_S-CL + L_R-CL (Eq. 12 and 13): a history against the codes of its user."""
+        """Compute L_His-CL = L_S-CL + L_R-CL (Eq. 12 and 13): a history against the codes of its user."""
         losses = []
         for side in self.his_cl_sides:
             part = state[side]
@@ -218,12 +218,12 @@ class GSERec(SearchRecommender):
 
 
 def _masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
-    """Mean of ``[B, N, d]`` over the places where ``[B, N]`` is True."""
+    """Average ``[B, N, d]`` over the positions where ``[B, N]`` is True."""
     return (vectors * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
 
 def _first_rows(users: Tensor) -> Tensor:
-    """The first row of each distinct user."""
-    distinct, places = users.unique(return_inverse=True)
+    """Return the first row of each distinct user."""
+    distinct, inverse = users.unique(return_inverse=True)
     rows = torch.arange(len(users), device=users.device)
-    return rows.new_full((len(distinct),), len(users)).scatter_reduce_(0, places, rows, "amin")
+    return rows.new_full((len(distinct),), len(users)).scatter_reduce_(0, inverse, rows, "amin")

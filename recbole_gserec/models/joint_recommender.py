@@ -1,4 +1,4 @@
-"""Models that learn to search as well as to recommend."""
+"""Models that learn both search and recommendation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class JointRecommender(SearchRecommender):
     r"""Joint training: :math:`L = L_{rec} + \lambda_{src} L_{src}`.
 
     Each batch of recommendation rows comes with a batch of search rows (:class:`JointInteraction`), which has the same
-    fields and ``query_id``. Only recommendation is evaluated. With ``lambda_src`` 0 nothing of the search task is
-    computed.
+    fields and ``query_id``. Only recommendation is evaluated. With ``lambda_src`` 0, the search task is not computed.
 
     Subclasses implement :meth:`recommendation_losses` and :meth:`search_losses`.
     """
@@ -35,11 +34,11 @@ class JointRecommender(SearchRecommender):
         return config["lambda_src"] > 0
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        """Weighted terms of the recommendation task, by name."""
+        """Compute the weighted terms of the recommendation task, by name."""
         raise NotImplementedError
 
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        """Terms of the search task, by name; ``lambda_src`` is applied to all of them."""
+        """Compute the terms of the search task, by name; all are multiplied by ``lambda_src``."""
         raise NotImplementedError
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:

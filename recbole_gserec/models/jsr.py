@@ -28,7 +28,7 @@ from recbole_gserec.setting_values import check_choice, check_heads
 
 
 class JSR(JointRecommender):
-    """Recommendation and search learn one item table; nothing else is shared, and scores read no searches.
+    """Recommendation and search share one item table and nothing else; scores do not read searches.
 
     Settings: ``properties/model/JSR.yaml``.
     """
@@ -69,7 +69,7 @@ class JSR(JointRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with zero padding rows; layers have reset themselves."""
+        """Reset tables to Xavier-normal rows with zero padding rows; layers reset themselves."""
         reset_embedding(self.item_embedding)
         if self.user_tower == "id":
             reset_embedding(self.user_embedding)
@@ -80,7 +80,7 @@ class JSR(JointRecommender):
     # ---- recommendation -----------------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> Tensor:
-        r"""The user :math:`h_u`, ``[B, d]``: the state after the latest interaction, or a vector of its own."""
+        r"""Compute the user :math:`h_u`, ``[B, d]``: the state after the latest interaction, or the user embedding."""
         if self.user_tower == "id":
             return self.user_embedding(interaction[self.USER_ID])
         items = interaction[self.ITEM_SEQ]
@@ -88,11 +88,11 @@ class JSR(JointRecommender):
         return packing.last(self.history_encoder(self.item_embedding(packing.pack(items)), packing))
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
-        r""":math:`s_F(u, i) = \mathrm{FFN}_F(h_u \circ h_i)`."""
+        r"""Compute :math:`s_F(u, i) = \mathrm{FFN}_F(h_u \circ h_i)`."""
         return self._match(self.recommendation_mlp, state, candidates)
 
     def _match(self, mlp: PredictionMLP, vectors: Tensor, candidates: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of the Hadamard products of ``[B, d]`` with candidates."""
+        """Compute logits ``[B, C]`` of the Hadamard products of ``[B, d]`` with candidates."""
         products = vectors.unsqueeze(1) * self.item_embedding(candidates)
         return mlp(vectors[:, :0], products)
 
@@ -107,7 +107,7 @@ class JSR(JointRecommender):
 
     @classmethod
     def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
-        """Texts of items are learnt by the rows of recommendation."""
+        """Item texts are learnt from recommendation rows."""
         reads_item_texts = config["jsr_variant"] == "text20" and config["item_text_field"] is not None
         return super().reads_search_rows(config) and not reads_item_texts
 
@@ -119,12 +119,15 @@ class JSR(JointRecommender):
         }
 
     def score_search(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        r""":math:`s_R(q, i) = \mathrm{FFN}_R(h_q \circ h_i)` and :math:`h_q` a layer over the mean word; ``[B, C]``."""
+        r"""Compute :math:`s_R(q, i) = \mathrm{FFN}_R(h_q \circ h_i)`, ``[B, C]``.
+
+        :math:`h_q` is a layer over the query's mean word.
+        """
         return self._match(self.search_mlp, self.query_layer(self.query_embedding(queries)), candidates)
 
 
 def item_texts(dataset: Dataset, field: str) -> Ragged:
-    """Words of each item id in a column of the ``.item`` file.
+    """Return the words of each item id in a column of the ``.item`` file.
 
     Raises:
         SettingError: If the column is not loaded.

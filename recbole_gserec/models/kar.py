@@ -25,15 +25,15 @@ from recbole_gserec.setting_values import check_choice
 
 TASKS = ("user", "item")
 ITEMS_AT_ONCE = 1 << 13
-"""Items whose texts are adapted at once outside of training."""
+"""Number of items whose texts are adapted at once outside of training."""
 
 
 class UserState(NamedTuple):
-    """What is known of a batch of B rows before the candidates.
+    """The parts of a batch of B rows that do not depend on candidates.
 
     Shapes:
         - **history**: ``[B, N, d]``, **mask**: ``[B, N]``, True on real events.
-        - **knowledge**: ``[B, k]``, what the user's text adds.
+        - **knowledge**: ``[B, k]``, features from the user's text.
     """
 
     history: Tensor
@@ -42,14 +42,14 @@ class UserState(NamedTuple):
 
 
 class KAR(SearchRecommender):
-    r"""DIN, to whose features are added what a language model knows of the user's tastes and of the item.
+    r"""DIN with additional features from a language model's knowledge about the user's tastes and the item.
 
     .. math::
         \hat y = \mathrm{MLP}([w; e_t; v_{user}; v_{item}])
 
-    with DIN's interest :math:`w` and candidate :math:`e_t`. Vectors of texts stay as they are;
-    :math:`v` is what a hybrid-expert adaptor makes of them. The text of the user is the summary of the training
-    interactions that GSERec uses too, that of the item what stands in its file; without a text :math:`v = 0`.
+    with DIN's interest :math:`w` and candidate :math:`e_t`. Vectors of texts are not trained; a hybrid-expert adaptor
+    maps them to :math:`v`. The user's text is the summary of training interactions that GSERec also uses, and the
+    item's text comes from its file. Without a text, :math:`v = 0`.
 
     Settings: ``properties/model/KAR.yaml``. Data: a search-extended dataset with texts of items; searches are not read.
     """
@@ -87,12 +87,12 @@ class KAR(SearchRecommender):
     # ---- what texts tell ----------------------------------------------------------------------------------------
 
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
-        """What the texts of users or items add, ``[..., k]`` for ids ``[...]``; 0 for those without a text."""
+        """Compute the features from texts of users or items, ``[..., k]`` for ids ``[...]``; 0 without a text."""
         if task == "item" and self.is_evaluated:
-            return self.kept("item knowledge", self._knowledge_of_all_items)[ids]
-        distinct, places = ids.unique(return_inverse=True)
+            return self.cached("item knowledge", self._knowledge_of_all_items)[ids]
+        distinct, inverse = ids.unique(return_inverse=True)
         vectors = getattr(self, f"{task}_vectors")[distinct]
-        return self.adaptor(task, vectors)[places]
+        return self.adaptor(task, vectors)[inverse]
 
     def _knowledge_of_all_items(self) -> Tensor:
         return torch.cat([self.adaptor("item", vectors) for vectors in self.item_vectors.split(ITEMS_AT_ONCE)])
@@ -110,6 +110,6 @@ class KAR(SearchRecommender):
         return self.mlp(state.knowledge, torch.cat([interests, of_items], dim=-1))
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """Binary cross entropy of the positive and its negatives."""
+        """Compute the binary cross entropy of the positive and its negatives."""
         self.loss_names = ("rec",)
         return (pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction))),)

@@ -27,7 +27,7 @@ from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.setting_values import check_choice, check_heads
 
 ITEMS_AT_ONCE = 1 << 14
-"""Items whose texts are adapted at once outside of training."""
+"""Number of items whose texts are adapted at once outside of training."""
 
 
 class LLMESR(SearchRecommender):
@@ -37,10 +37,10 @@ class LLMESR(SearchRecommender):
         c_i = [E_i; \mathrm{Adapter}(x_i)], \quad \hat y = h^\top c_i, \quad
         L = L_{rec} + \alpha\,\mathrm{MSE}\bigl(h_u, \mathrm{sg}(\tfrac1n \textstyle\sum_{v \sim u} h_v)\bigr)
 
-    :math:`E` is a table that starts from the principal components of the items' text vectors :math:`x`, which stay as
-    they are, and :math:`h` is the last state of :class:`DualViewEncoder`. The users :math:`v \sim u` are those whose
-    recommendation summaries are most similar to that of u; their states are those after their last training
-    interaction, without dropout, and learn nothing from u. An item without a text has 0 for its semantic view.
+    :math:`E` is a table initialised with the principal components of the items' text vectors :math:`x`, which are not
+    trained. :math:`h` is the last state of :class:`DualViewEncoder`. The users :math:`v \sim u` have the recommendation
+    summaries most similar to that of u. Their states are those after their last training interaction, without dropout,
+    and get no gradient from u. The semantic view of an item without a text is 0.
 
     Settings: ``properties/model/LLMESR.yaml``. Data: a search-extended dataset with texts of items; searches are not
     read.
@@ -78,14 +78,14 @@ class LLMESR(SearchRecommender):
             self._start_from_texts(config["seed"])
 
     def reset_parameters(self) -> None:
-        """Xavier-normal weights, zero biases; the encoder has reset itself."""
+        """Reset to Xavier-normal weights and zero biases; the encoder resets itself."""
         reset_embedding(self.item_embedding)
         for layer in self.adapter:
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def _find_teachers(self, dataset: Dataset, config: Config) -> None:
-        """Each user's most similar users, and the training histories of all users."""
+        """Find each user's most similar users, and the training histories of all users."""
         events = dataset.events
         users = torch.arange(events.n_users)
         items, lengths = events.item_histories(users, events.train_ends, config["MAX_ITEM_LIST_LENGTH"])
@@ -95,7 +95,7 @@ class LLMESR(SearchRecommender):
         self.register_buffer("training_histories", items.int(), persistent=False)
 
     def _start_from_texts(self, seed: int) -> None:
-        """The principal components of the text vectors for rows of items with a text, if there are enough of them."""
+        """Initialise items with texts by principal components of their vectors, if there are enough components."""
         size, has_text = self.item_embedding.embedding_dim, self.item_vectors.any(1)
         if min(self.item_vectors.shape[1], int(has_text.sum())) < size:
             self.logger.info("Text vectors have fewer components than embedding_size: items start at random.")
@@ -107,17 +107,17 @@ class LLMESR(SearchRecommender):
     # ---- views of items -----------------------------------------------------------------------------------------
 
     def semantic(self, items: Tensor) -> Tensor:
-        """Adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
+        """Return adapted text vectors, ``[..., d]`` for items ``[...]``; 0 for those without a text."""
         if self.is_evaluated:
-            return self.kept("semantic view", self._semantic_view_of_all_items)[items]
-        distinct, places = items.unique(return_inverse=True)
-        return self._adapt(self.item_vectors[distinct])[places]
+            return self.cached("semantic view", self._semantic_view_of_all_items)[items]
+        distinct, inverse = items.unique(return_inverse=True)
+        return self._adapt(self.item_vectors[distinct])[inverse]
 
     def _semantic_view_of_all_items(self) -> Tensor:
         return torch.cat([self._adapt(part) for part in self.item_vectors.split(ITEMS_AT_ONCE)])
 
     def _adapt(self, vectors: Tensor) -> Tensor:
-        # There is nothing between the two layers, so that they are one; for many items that is much cheaper.
+        # Nothing is between the two layers, so they are combined, which is much cheaper for many items.
         first, second = self.adapter
         weight = second.weight @ first.weight
         bias = second.weight @ first.bias + second.bias
@@ -126,7 +126,7 @@ class LLMESR(SearchRecommender):
     # ---- histories ----------------------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """Last states ``[B, 2d]``; 0 for rows without interactions."""
+        """Compute the last states ``[B, 2d]``; 0 for rows without interactions."""
         return self._last_states(interaction[self.ITEM_SEQ])
 
     def _last_states(self, histories: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class LLMESR(SearchRecommender):
         return self.encoder.last(self.item_embedding(items), self.semantic(items), packing)
 
     def _states(self, histories: Tensor) -> Tensor:
-        """States after each interaction, ``[B, N, 2d]``; without meaning where padded."""
+        """Compute the states after each interaction, ``[B, N, 2d]``; undefined for padding."""
         packing = Packing(histories > 0)
         items = packing.pack(histories)
         return packing.unpack(self.encoder(self.item_embedding(items), self.semantic(items), packing))
@@ -144,7 +144,7 @@ class LLMESR(SearchRecommender):
         return dot_product(state, torch.cat([self.item_embedding(candidates), self.semantic(candidates)], dim=-1))
 
     def item_factors(self) -> tuple[Tensor, str]:
-        """Both views, as :meth:`score` reads them."""
+        """Return both views, as used by :meth:`score`."""
         every = torch.arange(self.n_items, device=self.item_embedding.weight.device)
         views = torch.cat([self.item_embedding.weight, self.semantic(every)], dim=1)
         return views, "items, both views side by side"
@@ -152,7 +152,7 @@ class LLMESR(SearchRecommender):
     # ---- losses -------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The loss of the next items, and the weighted distillation."""
+        """Compute the loss of the next items and the weighted distillation loss."""
         candidates, histories = self.training_candidates(interaction), interaction[self.ITEM_SEQ]
         has_history = (histories > 0).any(1)
         if self.train_positions == "last":
@@ -164,7 +164,8 @@ class LLMESR(SearchRecommender):
             following = torch.cat([histories[:, 1:], torch.zeros_like(histories[:, :1])], dim=1)
             is_last = following == 0
             following = torch.where(is_last, candidates[:, :1], following)[rows, columns]
-            # A row's negatives are outside of the user's training part, and so negatives of its earlier places too.
+            # A row's negatives are outside of the user's training part, so they are also negatives at its earlier
+            # positions.
             at_places = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
             losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], at_places))}
             ends = (histories > 0).sum(1) - 1
@@ -175,20 +176,20 @@ class LLMESR(SearchRecommender):
         return tuple(losses.values())
 
     def distillation_loss(self, users: Tensor, states: Tensor, has_history: Tensor) -> Tensor:
-        """Mean squared distance to the mean state of similar users, over the rows that have a state and such users."""
+        """Compute the mean squared distance to similar users' mean state, over rows with a state and such users."""
         similar = self.similar_users[users].long()
         rows = has_history & (similar > 0).any(1)
         similar = similar[rows]
-        # Many rows of a batch have the same similar users: each of them is encoded once.
-        distinct, places = similar.unique(return_inverse=True)
-        vectors = self._states_of_teachers(distinct)[places]
+        # Many rows of a batch have the same similar users, so each of them is encoded once.
+        distinct, inverse = similar.unique(return_inverse=True)
+        vectors = self._states_of_teachers(distinct)[inverse]
         is_real = (similar > 0).unsqueeze(-1)
         targets = (vectors * is_real).sum(1) / is_real.sum(1).clamp_min(1)
         return _loss_or_0(F.mse_loss, states[rows], targets)
 
     @torch.no_grad()
     def _states_of_teachers(self, users: Tensor) -> Tensor:
-        """States ``[n, 2d]`` after the training part of users ``[n]``, as evaluation would have them."""
+        """Compute states ``[n, 2d]`` after the training part of users ``[n]``, as in evaluation."""
         histories = self.training_histories[users].long()
         self.encoder.eval()
         try:
@@ -198,15 +199,15 @@ class LLMESR(SearchRecommender):
 
 
 def _loss_or_0(loss: Callable[..., Tensor], values: Tensor, *others: Tensor) -> Tensor:
-    """A mean over rows, of which there may be none."""
+    """Average over rows; 0 if there are none."""
     return loss(values, *others) if len(values) else values.sum()
 
 
 def principal_components(vectors: np.ndarray, n_components: int, seed: int) -> np.ndarray:
-    """Coordinates ``[n, n_components]`` of vectors ``[n, D]`` along their leading directions of variation."""
+    """Return coordinates ``[n, n_components]`` of vectors ``[n, D]`` along their principal components."""
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
-    # Several threads add up in varying order; the same vectors must give the same start.
+    # With several threads, the order of additions varies; equal vectors must have equal initial values.
     with threadpool_limits(limits=1):
         return PCA(n_components, random_state=seed).fit_transform(vectors).astype(np.float32)

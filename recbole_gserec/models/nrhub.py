@@ -25,14 +25,14 @@ VIEWS = ("interactions", "queries", "clicks")
 
 
 class NRHUB(SearchRecommender):
-    r"""A user is three views, each pooled by additive attention AP, as are the views themselves.
+    r"""A user has three views. Additive attention AP pools the records of each view, and then the views.
 
     .. math::
         u = \mathrm{AP}([\mathrm{AP}(\text{interactions}), \mathrm{AP}(\text{queries}), \mathrm{AP}(\text{clicks})]),
         \quad y = u^\top \tanh(W e_t + b)
 
     The paper's records are texts: titles of clicked news and of browsed pages, and queries. Here a record is an item's
-    embedding or the mean of a query's words, and the items clicked in searches take the place of the pages. A view
+    embedding or the mean of a query's words, and the items clicked in searches replace the pages. A view
     without records does not count.
 
     Settings: ``properties/model/NRHUB.yaml``. Data: a search-extended dataset.
@@ -54,13 +54,13 @@ class NRHUB(SearchRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A xavier-normal table with a zero padding row, and projection; layers have reset themselves."""
+        """Reset to a Xavier-normal table with a zero padding row, and projection; layers reset themselves."""
         reset_embedding(self.item_embedding)
         nn.init.xavier_normal_(self.candidate_projection.weight)
         nn.init.zeros_(self.candidate_projection.bias)
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """Users ``[B, hidden_size]``; 0 without any record."""
+        """Compute users ``[B, hidden_size]``; 0 without any record."""
         queries = interaction["search_query_id_list"]
         is_search = self.search_mask(interaction)
         items, clicks = interaction[self.ITEM_SEQ], interaction["search_item_ids_list"]
@@ -78,21 +78,21 @@ class NRHUB(SearchRecommender):
         return self.user_attention(packing.pack(torch.stack(views, dim=1)), packing)
 
     def _has_words(self, queries: Tensor) -> Tensor:
-        """Whether there is anything to read in each query."""
+        """Return whether each query has any words."""
         offsets = self.query_embedding.word_offsets
         return offsets[queries + 1] > offsets[queries]
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
-        """Dot products of users and candidates."""
+        """Compute dot products of users and candidates."""
         items = self.dropout(self.item_embedding(candidates))
         return dot_product(state, self.candidate_projection(items).tanh())
 
     def item_factors(self) -> tuple[Tensor, str]:
-        """Items as :meth:`score` projects them."""
+        """Return items as projected in :meth:`score`."""
         return self.candidate_projection(self.item_embedding.weight).tanh(), "items, projected"
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The loss of the positive among the candidates of its row."""
+        """Compute the loss of the positive among the candidates of its row."""
         logits = self.score(self.encode(interaction), self.training_candidates(interaction))
         self.loss_names = ("rec",)
         if self.loss_type == "BCE":

@@ -29,13 +29,13 @@ from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.setting_values import check_choice, check_heads
 
 MAX_LOGITS = 1 << 24
-"""(state, item) logits kept at once in cross entropy among all items: 64 MiB of 32-bit floats."""
+"""Maximum number of (state, item) logits in cross entropy over all items: 64 MiB of 32-bit floats."""
 
 
 class QuerySeqRec(SearchRecommender):
-    """SASRec over items and queries in time order, each query before the items it led to; items alone are predicted.
+    """SASRec over items and queries in chronological order, each query before its items; only items are predicted.
 
-    While training, tokens are replaced at random, some of them by neighbours in the graph of queries and items.
+    In training, tokens are replaced at random, some of them by neighbours in the graph of queries and items.
 
     Without searches, and with the embedding of types 0, this is RecBole's SASRec with ReLU.
 
@@ -75,14 +75,14 @@ class QuerySeqRec(SearchRecommender):
                 raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with a zero padding row; layers have reset themselves."""
+        """Reset tables to Xavier-normal rows with a zero padding row; layers reset themselves."""
         for table in (self.item_embedding, self.type_embedding, self.positions):
             reset_embedding(table)
 
     # ---- the sequence -------------------------------------------------------------------------------------------
 
     def tokens(self, interaction: Interaction) -> QueryTokens:
-        """The most recent items and queries of each row."""
+        """Return the most recent items and queries of each row."""
         queries, clicks = interaction["search_query_id_list"], interaction["search_item_ids_list"]
         return query_tokens(
             interaction[self.ITEM_SEQ],
@@ -95,24 +95,24 @@ class QuerySeqRec(SearchRecommender):
         )
 
     def embed(self, tokens: QueryTokens, packing: Packing) -> Tensor:
-        """What enters the Transformer, packed ``[T, d]``."""
+        """Return the input of the Transformer, packed ``[T, d]``."""
         ids, is_query = packing.pack(tokens.ids), packing.pack(tokens.is_query)
         queries = is_query.nonzero().squeeze(1)
-        # Item 0 is padding, whose embedding is 0: queries take its place.
+        # Item 0 is padding with embedding 0, to which queries are added.
         embedded = self.item_embedding(ids.masked_fill(is_query, 0))
         embedded = embedded.index_add(0, queries, self.query_embedding(ids[queries]))
         embedded = embedded + self.positions(packing.columns) + self.type_embedding(is_query.long())
         return self.dropout(embedded if self.official_block else self.norm(embedded))
 
     def states(self, tokens: QueryTokens, packing: Packing) -> Tensor:
-        """Each token in the light of those before it, packed ``[T, d]``."""
+        """Compute each token's state given the tokens before it, packed ``[T, d]``."""
         states = self.embed(tokens, packing)
         for layer in self.layers:
             states = layer(states, packing)
         return self.norm(states) if self.official_block else states
 
     def last_states(self, tokens: QueryTokens, packing: Packing) -> Tensor:
-        """:meth:`states` of each row's last token, ``[B, d]``; 0 for rows without any."""
+        """Compute :meth:`states` of each row's last token, ``[B, d]``; 0 for rows without tokens."""
         states = self.embed(tokens, packing)
         for layer in self.layers[:-1]:
             states = layer(states, packing)
@@ -123,20 +123,20 @@ class QuerySeqRec(SearchRecommender):
     # ---- scores and losses --------------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """States of the last tokens, ``[B, d]``; 0 for rows without any."""
+        """Compute the states of the last tokens, ``[B, d]``; 0 for rows without tokens."""
         tokens = self.replacement(self.tokens(interaction))
         return self.last_states(tokens, Packing(tokens.mask))
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
-        """Dot products of last states and candidates."""
+        """Compute dot products of last states and candidates."""
         return dot_product(state, self.item_embedding(candidates))
 
     def item_factors(self) -> tuple[Tensor, str]:
-        """Items as learnt."""
+        """Return the learnt item vectors."""
         return self.item_embedding.weight, "items, as learnt (item_embedding)"
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The loss of the item that follows a row's last token, or of all items that follow a token."""
+        """Compute the loss of the item after a row's last token, or of all items that follow a token."""
         self.loss_names = ("rec",)
         candidates = self.training_candidates(interaction)
         if self.train_positions == "last":
@@ -150,9 +150,9 @@ class QuerySeqRec(SearchRecommender):
         return (self._ranking_loss(states, candidates),)
 
     def _ranking_loss(self, states: Tensor, candidates: Tensor) -> Tensor:
-        """Of states ``[n, d]`` and candidates ``[n, C]``, the right one first."""
+        """Compute the loss from states ``[n, d]`` and candidates ``[n, C]``, the positive first."""
         if self.loss_type == "CE":
-            # All items but the padding.
+            # All items without padding.
             items, labels = self.item_embedding.weight[1:], candidates[:, 0] - 1
             step = max(1, MAX_LOGITS // len(items))
             parts = zip(states.split(step), labels.split(step), strict=True)

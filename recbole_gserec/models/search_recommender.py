@@ -1,4 +1,4 @@
-"""What all search-aware models share: how RecBole asks them for scores."""
+"""Base class of all search-aware models: how RecBole gets scores from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from recbole_gserec.errors import SettingError
 
 MAX_PAIRS = 1 << 16
-"""(row, candidate) pairs scored at once outside of training; bounds the memory of any evaluation."""
+"""Maximum number of (row, candidate) pairs scored at once outside of training; bounds the memory of evaluation."""
 
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ class SearchRecommender(SequentialRecommender):
     Subclasses implement :meth:`encode`, :meth:`score` and ``calculate_loss``.
 
     Attributes:
-        loss_names (tuple): What the terms are called that ``calculate_loss`` has returned, for the log; may be empty.
-        epoch (int): Number of the epoch that is trained, from 0.
+        loss_names (tuple): Names of the terms that ``calculate_loss`` returned last, for the log; may be empty.
+        epoch (int): Number of the current training epoch, from 0.
     """
 
     input_type = InputType.PAIRWISE
@@ -37,7 +37,7 @@ class SearchRecommender(SequentialRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        # In a dict, for an attribute that is a tensor would be taken for state that a training leaves behind.
+        # In a dict, because a tensor attribute would be treated as state that training leaves behind.
         self._kept: dict[str, Any] = {}
         self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
 
@@ -47,16 +47,16 @@ class SearchRecommender(SequentialRecommender):
 
     @classmethod
     def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
-        """Whether rows of the search task come with the training's batches: :class:`JointInteraction`."""
+        """Whether training batches contain rows of the search task: :class:`JointInteraction`."""
         return False
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether the weights stay as they are: outside of training, without gradients."""
+        """Whether the weights cannot change: outside of training, without gradients."""
         return not self.training and not torch.is_grad_enabled()
 
-    def kept(self, name: str, compute: Callable[[], T]) -> T:
-        """What follows from the weights alone; it is computed once between their changes if the model is evaluated."""
+    def cached(self, name: str, compute: Callable[[], T]) -> T:
+        """Cache a value that depends only on the weights: in evaluation, compute it once after each change."""
         if not self.is_evaluated:
             return compute()
         if name not in self._kept:
@@ -74,17 +74,17 @@ class SearchRecommender(SequentialRecommender):
 
     @staticmethod
     def search_mask(interaction: Interaction) -> Tensor:
-        """True on the real searches of a batch's search histories, ``[B, S]``."""
+        """Return True for the real searches in a batch's search histories, ``[B, S]``."""
         queries = interaction["search_query_id_list"]
-        place = torch.arange(queries.shape[1], device=queries.device)
-        return place < interaction["search_length"].unsqueeze(1)
+        position = torch.arange(queries.shape[1], device=queries.device)
+        return position < interaction["search_length"].unsqueeze(1)
 
     def encode(self, interaction: Interaction) -> Any:
-        """Everything about the rows of a batch that does not depend on the candidate."""
+        """Compute everything about the rows of a batch that does not depend on the candidates."""
         raise NotImplementedError
 
     def score(self, state: Any, candidates: Tensor) -> Tensor:
-        """Logits of candidates.
+        """Compute logits of candidates.
 
         Args:
             state: Result of :meth:`encode` for B rows.
@@ -96,7 +96,7 @@ class SearchRecommender(SequentialRecommender):
         raise NotImplementedError
 
     def item_factors(self) -> tuple[Tensor, str] | None:
-        """Vectors ``[n_items, d]`` of all items whose dot products with :meth:`user_factors` are the scores.
+        """Return vectors ``[n_items, d]`` of all items whose dot products with :meth:`user_factors` are the scores.
 
         Returns:
             The vectors, and what they are; None for a model that scores in another way.
@@ -104,14 +104,14 @@ class SearchRecommender(SequentialRecommender):
         return None
 
     def user_factors(self, interaction: Interaction) -> Tensor:
-        """Vectors ``[B, d]`` of the rows of a batch; see :meth:`item_factors`."""
+        """Return vectors ``[B, d]`` of the rows of a batch; see :meth:`item_factors`."""
         return self.encode(interaction)
 
     def score_candidates(self, interaction: Interaction, candidates: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
+        """Compute logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
         step = max(1, MAX_PAIRS // candidates.shape[1])
-        # Written in place: small results kept between large temporary ones would keep the allocator from using their
-        # room again.
+        # Written in place: small results allocated between large temporary ones would keep the allocator from reusing
+        # their memory.
         scores = torch.empty(candidates.shape, device=candidates.device)
         for start in range(0, len(candidates), step):
             part = slice(start, start + step)
@@ -119,11 +119,11 @@ class SearchRecommender(SequentialRecommender):
         return scores
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """Logits ``[B]`` of each row's own item."""
+        """Compute logits ``[B]`` of each row's own item."""
         return self.score_candidates(interaction, interaction[self.ITEM_ID].unsqueeze(1)).squeeze(1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Logits of all items, ``[B, n_items]``, in bounded memory beside the result."""
+        """Compute logits of all items, ``[B, n_items]``, with bounded memory besides the result."""
         state = self.encode(interaction)
         step = max(1, MAX_PAIRS // len(interaction))
         items = torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).unsqueeze(0)
@@ -133,6 +133,6 @@ class SearchRecommender(SequentialRecommender):
         return scores
 
     def training_candidates(self, interaction: Interaction) -> Tensor:
-        """The positive and the negatives of each row, ``[B, 1 + n_negatives]``."""
+        """Return the positive and the negatives of each row, ``[B, 1 + n_negatives]``."""
         negatives = interaction[self.NEG_ITEM_ID]
         return torch.cat([interaction[self.ITEM_ID].unsqueeze(1), negatives.view(len(interaction), -1)], dim=1)

@@ -33,10 +33,10 @@ class SideState(NamedTuple):
     """One history (of recommendation or search) of a batch of B rows.
 
     Shapes:
-        - **history**: ``[B, N, d]``, H; padded places hold no meaning.
+        - **history**: ``[B, N, d]``, H; padding is undefined.
         - **mask**: ``[B, N]``, True on real events.
         - **weights**: ``[B, N]``, the co-attention a of its events.
-        - **split**: its events by what they have in common with the other history.
+        - **split**: its events, similar and dissimilar to the other history.
     """
 
     history: Tensor
@@ -53,7 +53,7 @@ class State(NamedTuple):
 
 
 class SESRec(SearchRecommender):
-    r"""Interests that search and recommendation share are told from those they do not.
+    r"""Separates interests that search and recommendation share from those that they do not share.
 
     Two encoders read the two histories, co-attention splits each into events similar and dissimilar to the other, and
     target attention reads each history three times: whole, similar and dissimilar part. :math:`L = L_{rec} +
@@ -94,7 +94,7 @@ class SESRec(SearchRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with zero padding rows and projections; layers have reset themselves."""
+        """Reset tables to Xavier-normal rows with zero padding rows, and projections; layers reset themselves."""
         for table in (self.user_embedding, self.item_embedding):
             reset_embedding(table)
         for projection in (self.item_projection, self.query_projection):
@@ -104,16 +104,16 @@ class SESRec(SearchRecommender):
     # ---- embeddings ---------------------------------------------------------------------------------------------
 
     def items(self, ids: Tensor) -> Tensor:
-        """Vectors of items, ``[...]`` to ``[..., d]``."""
+        """Return vectors of items, ``[...]`` to ``[..., d]``."""
         return self.item_projection(self.item_embedding(ids))
 
     def queries(self, ids: Tensor) -> Tensor:
-        """Vectors of queries, ``[n]`` to ``[n, d]``."""
+        """Return vectors of queries, ``[n]`` to ``[n, d]``."""
         return self.query_projection(self.query_embedding(ids))
 
     def sessions(self, queries: Tensor, clicks: Tensor) -> Tensor:
-        """A search is its query plus the mean of its clicked items; ``[T]`` and ``[T, K]`` to ``[T, d]``."""
-        # The projection of the mean is the mean of the projections; without clicks nothing is added.
+        """Embed a search as its query plus the mean of its clicked items; ``[T]`` and ``[T, K]`` to ``[T, d]``."""
+        # The projection of the mean is the mean of the projections; without clicks, nothing is added.
         clicked = F.embedding_bag(clicks, self.item_embedding.weight, mode="mean", padding_idx=0)
         has_clicks = (clicks > 0).any(1, keepdim=True)
         return self.queries(queries) + self.item_projection(clicked) * has_clicks
@@ -121,7 +121,7 @@ class SESRec(SearchRecommender):
     # ---- histories and prediction -------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> State:
-        """Users, and both histories with their split."""
+        """Compute users, and both histories with their split."""
         items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
         packing = {
             "recommendation": Packing(items > 0),
@@ -142,9 +142,9 @@ class SESRec(SearchRecommender):
         return State(self.user_embedding(interaction[self.USER_ID]), sides)
 
     def score(self, state: State, candidates: Tensor) -> Tensor:
-        """MLP over the user and, for each candidate, the six pooled histories and the candidate.
+        """Apply an MLP to the user and, for each candidate, the six pooled histories and the candidate.
 
-        Their order is that of :data:`SIDES`, each whole, similar part, dissimilar part.
+        Histories are in the order of :data:`SIDES`, each as whole, similar part and dissimilar part.
         """
         items = self.items(candidates)
         pooled = []
@@ -156,7 +156,7 @@ class SESRec(SearchRecommender):
     # ---- training -----------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """L_rec, L_align and L_triplet, weighted."""
+        """Compute L_rec, L_align and L_triplet, weighted."""
         state = self.encode(interaction)
         losses = {"rec": pointwise_loss(self.score(state, self.training_candidates(interaction)))}
         if self.lambda_align > 0:
@@ -170,7 +170,7 @@ class SESRec(SearchRecommender):
         return tuple(losses.values())
 
     def triplet_loss(self, state: State) -> Tensor:
-        """The triplet losses of both histories, over the rows that have both: others have nothing to split by."""
+        """Compute the triplet losses of both histories, over rows that have both; others cannot be split."""
         sides = [state.sides[side] for side in SIDES]
         rows = torch.stack([part.mask.any(1) for part in sides]).all(0)
         of_recommendation, of_search = (

@@ -24,7 +24,7 @@ from recbole_gserec.setting_values import check_choice, check_negatives, check_p
 
 
 class SimGCL(LightGCN):
-    r"""LightGCN whose users and items are alike in two propagations with different noise.
+    r"""LightGCN that learns similar users and items in two propagations with different noise.
 
     With :math:`\hat A` the normalised matrix of the training interactions, layers and result are
 
@@ -64,11 +64,11 @@ class SimGCL(LightGCN):
         check_negatives(config, "BPR")
 
     def get_norm_adj_mat(self) -> ConstantMatrix:
-        """LightGCN's matrix, made without a loop over interactions, and in a form that is faster to multiply with."""
-        # A pair that comes twice is one edge.
+        """Build LightGCN's matrix without a loop over interactions, in a form that multiplies faster."""
+        # A repeated pair is one edge.
         edges = self.interaction_matrix.tocsr().astype(bool).astype(np.float32)
         matrix = sp.block_array([[None, edges], [edges.T, None]], format="csr")
-        # Added as LightGCN does, for nodes without an edge.
+        # Added as in LightGCN, for nodes without an edge.
         shares = sp.diags_array((np.diff(matrix.indptr) + 1e-7) ** -0.5)
         return ConstantMatrix((shares @ matrix @ shares).tocsr())
 
@@ -80,17 +80,17 @@ class SimGCL(LightGCN):
         return LightGraphConv(edges, len(rows))
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; what was propagated before is forgotten, since weights may be others by now."""
+        """Switch the mode as any module; drop cached propagation, because weights may have changed."""
         self.restore_user_e = self.restore_item_e = None
         return super().train(mode)
 
     # ---- propagation --------------------------------------------------------------------------------------------
 
     def forward(self, *, perturbed: bool = False) -> tuple[Tensor, Tensor]:
-        """Users ``[n_users, d]`` and items ``[n_items, d]``, with noise where asked."""
+        """Compute users ``[n_users, d]`` and items ``[n_items, d]``, optionally with noise."""
         embeddings, layers, matrix = self.get_ego_embeddings(), [], self.norm_adj_matrix()
         for _ in range(self.n_layers):
-            # The matrix is its own transpose.
+            # The matrix equals its transpose.
             embeddings = self.conv(embeddings) if self.conv else SparseProduct.apply(matrix, matrix, embeddings)
             if perturbed:
                 embeddings = self.perturb(embeddings)
@@ -98,21 +98,21 @@ class SimGCL(LightGCN):
         return torch.stack(layers).mean(0).split([self.n_users, self.n_items])
 
     def perturb(self, embeddings: Tensor) -> Tensor:
-        r"""Add noise of length :math:`\epsilon` to each row, in its own orthant."""
+        r"""Add noise of length :math:`\epsilon` to each row, within its own orthant."""
         noise = F.normalize(torch.rand_like(embeddings), dim=1)
         return embeddings + self.eps * embeddings.sign() * noise
 
     # ---- scores and losses --------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """The loss of LightGCN, BPR and the penalty on layer 0, and the weighted contrast."""
+        """Compute LightGCN's loss, BPR with the penalty on layer 0, and the weighted contrastive loss."""
         loss = super().calculate_loss(interaction)
         if self.lambda_cl == 0:
             return (loss,)
         return loss, self.lambda_cl * self.contrast(interaction)
 
     def contrast(self, interaction: Interaction) -> Tensor:
-        """InfoNCE between two views, of a batch's distinct users among them and of its distinct positives."""
+        """Compute InfoNCE between two views: among a batch's distinct users, and among its distinct positives."""
         nodes = interaction[self.USER_ID].unique(), interaction[self.ITEM_ID].unique()
         views = zip(self.forward(perturbed=True), self.forward(perturbed=True), strict=True)
         of_users, of_items = (
@@ -122,7 +122,7 @@ class SimGCL(LightGCN):
         return of_users + of_items
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """Logits ``[B]`` of each row's own item; the graph is propagated once, as for ranking all items."""
+        """Compute logits ``[B]`` of each row's own item; the graph is propagated once, as for ranking all items."""
         if self.restore_user_e is None or self.restore_item_e is None:
             self.restore_user_e, self.restore_item_e = self.forward()
         users, items = self.restore_user_e[interaction[self.USER_ID]], self.restore_item_e[interaction[self.ITEM_ID]]

@@ -26,11 +26,11 @@ from recbole_gserec.models.joint_recommender import JointRecommender
 from recbole_gserec.setting_values import check_choice, check_heads, check_positive
 
 MIX_BOUNDS = (0.1, 0.9)
-"""Least and largest weight of the products' branch in the search task."""
+"""Minimum and maximum weight of the product branch in the search task."""
 
 
 class UnifiedSSR(JointRecommender):
-    """One encoder for the products of both tasks and for queries; recommendation does without the queries' branch.
+    """One encoder for the products of both tasks and for queries; recommendation does not use the query branch.
 
     Settings: ``properties/model/UnifiedSSR.yaml``.
     """
@@ -69,7 +69,7 @@ class UnifiedSSR(JointRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with zero padding rows; layers have reset themselves."""
+        """Reset tables to Xavier-normal rows with zero padding rows; layers reset themselves."""
         reset_embedding(self.user_embedding)
         reset_embedding(self.item_embedding)
         nn.init.zeros_(self.mix)
@@ -77,7 +77,7 @@ class UnifiedSSR(JointRecommender):
     # ---- the two inputs of the encoder --------------------------------------------------------------------------
 
     def encode_products(self, interaction: Interaction) -> tuple[Tensor, Packing]:
-        """States of a recommendation history, packed ``[T, d]``."""
+        """Compute the states of a recommendation history, packed ``[T, d]``."""
         items = interaction[self.ITEM_SEQ]
         packing = Packing(items > 0)
         users = self.user_embedding(interaction[self.USER_ID])[packing.rows]
@@ -85,11 +85,12 @@ class UnifiedSSR(JointRecommender):
         return self.encoder(products, packing=packing)[0], packing
 
     def encode_search(self, users: Tensor, clicks: Tensor, queries: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-        """States of the products' and of the queries' branch at each search, packed ``[T, d]``.
+        """Compute the states of the product and the query branch at each search, packed ``[T, d]``.
 
-        Place t has query t and the product clicked for the query before: what is known when click t is predicted.
+        Position t has query t and the product clicked for the query before: what is known when click t is predicted.
         """
-        # Nothing was clicked before the first query, and perhaps not for others: such a place is the user alone.
+        # Nothing was clicked before the first query, and possibly nothing for others: such a position only holds the
+        # user.
         previous = F.pad(clicks[:, :-1], (1, 0))
         users = self.user_embedding(users)[packing.rows]
         products = self.scale * (self.item_embedding(packing.pack(previous)) + users)
@@ -101,12 +102,12 @@ class UnifiedSSR(JointRecommender):
         lengths = interaction["search_length"].long().unsqueeze(1)
         clicked = interaction["search_item_ids_list"]
         if self.session_click == "last":
-            place = ((clicked > 0).sum(2, keepdim=True) - 1).clamp_min(0)
-            clicked = clicked.gather(2, place)
-        places = torch.arange(clicked.shape[1] + 1, device=clicked.device)
-        packing = Packing(places <= lengths)
+            position = ((clicked > 0).sum(2, keepdim=True) - 1).clamp_min(0)
+            clicked = clicked.gather(2, position)
+        positions = torch.arange(clicked.shape[1] + 1, device=clicked.device)
+        packing = Packing(positions <= lengths)
         clicks, queries = (
-            F.pad(earlier * (places[:-1] < lengths), (0, 1)).scatter(1, lengths, own.unsqueeze(1))
+            F.pad(earlier * (positions[:-1] < lengths), (0, 1)).scatter(1, lengths, own.unsqueeze(1))
             for earlier, own in (
                 (clicked[:, :, 0], interaction[self.ITEM_ID]),
                 (interaction["search_query_id_list"], interaction[QUERY]),
@@ -117,20 +118,20 @@ class UnifiedSSR(JointRecommender):
     # ---- recommendation -----------------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """State after the latest interaction, ``[B, d]``."""
+        """Compute the state after the latest interaction, ``[B, d]``."""
         states, packing = self.encode_products(interaction)
         return packing.last(states)
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
-        r""":math:`h^\top \sqrt d\, e_i`."""
+        r"""Compute :math:`h^\top \sqrt d\, e_i`."""
         return dot_product(self.scale * state, self.item_embedding(candidates))
 
     def item_factors(self) -> tuple[Tensor, str]:
-        """Items as learnt."""
+        """Return the learnt item vectors."""
         return self.item_embedding.weight, "items, as learnt"
 
     def user_factors(self, interaction: Interaction) -> Tensor:
-        """Scaled states; see :meth:`score`."""
+        """Return scaled states; see :meth:`score`."""
         return self.scale * self.encode(interaction)
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
@@ -145,18 +146,18 @@ class UnifiedSSR(JointRecommender):
         return losses
 
     def next_product_loss(self, states: Tensor, packing: Packing, targets: Tensor, interaction: Interaction) -> Tensor:
-        """Binary cross entropy of the product that comes next and of negatives.
+        """Compute the binary cross entropy of the next product and of negatives.
 
         Args:
             states: Packed ``[T, d]``.
-            packing: Where they lie.
-            targets: The product after each place, ``[B, N]``; 0 where there is none to predict.
-            interaction: The rows, with their target, which is that of the last place, and its negatives.
+            packing: Positions of the states.
+            targets: The product after each position, ``[B, N]``; 0 if there is none to predict.
+            interaction: The rows, with their target, which belongs to the last position, and its negatives.
         """
         candidates = self.training_candidates(interaction)
         if self.loss_positions == "last":
             return pointwise_loss(self.score(packing.last(states), candidates))
-        # A row's negatives are no item of the user's training part: they serve all of its places.
+        # A row's negatives are not in the user's training part, so they are valid for all of its positions.
         targets = packing.pack(targets * packing.mask)
         predicted = targets > 0
         if not predicted.any():
@@ -167,7 +168,7 @@ class UnifiedSSR(JointRecommender):
     # ---- search -------------------------------------------------------------------------------------------------
 
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        """The two branches' losses, mixed by a learnt weight; none after pre-training."""
+        """Compute the losses of the two branches, mixed by a learnt weight; none after pre-training."""
         if 0 < self.pretrain_epochs <= self.epoch:
             return {}
         clicks, queries, packing = self.search_history(interaction)
@@ -186,12 +187,12 @@ class UnifiedSSR(JointRecommender):
     # ---- sessions -----------------------------------------------------------------------------------------------
 
     def session_vectors(self, states: Tensor, packing: Packing) -> Tensor:
-        """Window means ``[B', K, d]`` of the rows that have an event for each window."""
+        """Return window means ``[B', K, d]`` of the rows that have an event for each window."""
         return self.windows(states, packing)[packing.counts >= self.windows.n_windows]
 
 
 def adjacent_correlation(windows: Tensor) -> Tensor:
-    r"""Mean :math:`|\cos|` of neighbouring window means ``[B, K, d]``; 0 without any."""
+    r"""Return the mean :math:`|\cos|` of neighbouring window means ``[B, K, d]``; 0 without any."""
     return _mean(F.cosine_similarity(windows[:, :-1], windows[:, 1:], dim=-1).abs())
 
 

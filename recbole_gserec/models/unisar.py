@@ -31,7 +31,7 @@ from recbole_gserec.models.joint_recommender import JointRecommender
 from recbole_gserec.setting_values import check_heads
 
 SIDES = ("recommendation", "search")
-"""The two histories, and the two tasks."""
+"""Names of the two histories and of the two tasks."""
 
 
 class State(NamedTuple):
@@ -57,12 +57,12 @@ class State(NamedTuple):
 
 
 class UniSAR(JointRecommender):
-    r"""Four kinds of transition between events are modelled apart, aligned and fused, for both tasks.
+    r"""Four kinds of transition between events are modelled separately, aligned and fused, for both tasks.
 
-    Within a history (r2r, s2s) by an encoder of its own; across (s2r, r2s) by one encoder over both histories in time
-    order, where an event attends to events of the other history alone. Candidates :math:`i` are scored from
-    :math:`z = [e_u; q; w_r; w_s; e_i]`: user, query, both fused histories pooled, candidate. Both tasks' losses are
-    :math:`L_{click} + \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
+    Transitions within a history (r2r, s2s) have their own encoder. Those across (s2r, r2s) share one encoder over both
+    histories in chronological order, in which an event attends only to events of the other history. Candidates
+    :math:`i` are scored from :math:`z = [e_u; q; w_r; w_s; e_i]`: user, query, both fused histories pooled, candidate.
+    Both tasks' losses are :math:`L_{click} + \lambda_{align} L_{align} + \lambda_{his} L_{his}`.
 
     Settings: ``properties/model/UniSAR.yaml``.
     """
@@ -113,7 +113,7 @@ class UniSAR(JointRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with zero padding rows, query vector and projections; layers have reset themselves."""
+        """Reset tables (Xavier-normal, zero padding rows), query vector and projections; layers reset themselves."""
         for table in (self.user_embedding, self.item_embedding):
             reset_embedding(table)
         nn.init.xavier_normal_(self.recommendation_query.unsqueeze(0))
@@ -124,23 +124,23 @@ class UniSAR(JointRecommender):
     # ---- embeddings ---------------------------------------------------------------------------------------------
 
     def project(self, name: str, vectors: Tensor) -> Tensor:
-        r"""The vectors as they are, or :math:`\tanh(W e + b)` with ``unisar_tanh``."""
+        r"""Return the vectors unchanged, or :math:`\tanh(W e + b)` with ``unisar_tanh``."""
         return self.projection[name](vectors).tanh() if name in self.projection else vectors
 
     def item_vectors(self) -> Tensor:
-        """Vectors of all items, ``[n_items, d]``."""
-        return self.kept("item vectors", lambda: self.project("item", self.item_embedding.weight))
+        """Return vectors of all items, ``[n_items, d]``."""
+        return self.cached("item vectors", lambda: self.project("item", self.item_embedding.weight))
 
     def queries(self, ids: Tensor) -> Tensor:
-        """Vectors of queries, ``[n]`` to ``[n, d]``."""
+        """Return vectors of queries, ``[n]`` to ``[n, d]``."""
         return self.project("query", self.query_embedding(ids))
 
     # ---- histories and prediction -------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction, task: str = "recommendation") -> State:
-        """Users, queries, and the transitions of both histories.
+        """Compute users, queries, and the transitions of both histories.
 
-        A row without events of one side has no transitions across: nothing is fused into its other history.
+        A row without events on one side has no transitions across: nothing is fused into its other history.
         """
         item_ids, query_ids = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
         packing = {
@@ -173,7 +173,7 @@ class UniSAR(JointRecommender):
     def transitions_across(
         self, interaction: Interaction, events: dict[str, Tensor], packing: dict[str, Packing]
     ) -> dict[str, Tensor]:
-        """s2r and r2s, packed: the merged histories, in which no event attends to its own kind or itself."""
+        """Compute s2r and r2s, packed: in the merged histories, no event attends to its own kind or itself."""
         masks = [packing[side].mask for side in SIDES]
         merged = MergedSequence(interaction["item_place_list"], interaction["search_place_list"], *masks)
         sequence, joint = merged.merge(*(packing[side].unpack(events[side]) for side in SIDES)), Packing(merged.mask)
@@ -182,7 +182,7 @@ class UniSAR(JointRecommender):
         return {side: packing[side].pack(part) for side, part in zip(SIDES, encoded, strict=True)}
 
     def score(self, state: State, candidates: Tensor) -> Tensor:
-        """PLE and MLP of the task over user and query and, of each candidate, both pooled histories and itself."""
+        """Apply the task's PLE and MLP to user and query and, for each candidate, both pooled histories and itself."""
         items = F.embedding(candidates, state.items)
         pooled = [self.attention[side](state.fused[side], state.packing[side].mask, items) for side in SIDES]
         pairs = torch.cat([*pooled, items.expand(len(state.user), -1, -1)], dim=-1)
@@ -198,7 +198,7 @@ class UniSAR(JointRecommender):
         return self.task_losses(interaction, "search", "click")
 
     def task_losses(self, interaction: Interaction, task: str, name: str) -> dict[str, Tensor]:
-        """L_click, here under the given name, L_align and L_his of one task, weighted."""
+        """Compute one task's weighted L_click (under the given name), L_align and L_his."""
         state = self.encode(interaction, task)
         losses = {name: pointwise_loss(self.score(state, self.training_candidates(interaction)))}
         if self.lambda_align > 0:
@@ -212,7 +212,7 @@ class UniSAR(JointRecommender):
         return losses
 
     def history_contrastive_loss(self, users: Tensor, state: State) -> Tensor:
-        """L_his: a row's mean s2r against its mean r2r, and r2s against s2s, over the rows that have both histories."""
+        """Compute L_his over rows with both histories: a row's mean s2r against its mean r2r, and r2s against s2s."""
         packing = state.packing
         rows = (packing["recommendation"].counts > 0) & (packing["search"].counts > 0)
         of_recommendation, of_search = (

@@ -32,7 +32,7 @@ norms send huge gradients through."""
 
 
 class IntentState(NamedTuple):
-    """What B users look for.
+    """The intents of B users.
 
     Shapes:
         - **intents**: ``[B, 2, d]``, the intent in the current session c_s and in the long history c_l, of length 1.
@@ -52,9 +52,9 @@ class USER(JointRecommender):
         [\dots; c_l] &= \mathrm{History}([H; c_s]), & [\dots; v^l] &= \mathrm{History}([H; v]), \\
         y &= w^\top [\cos(c_s, v), \cos(c_s, v^l), \cos(c_l, v), \cos(c_l, v^l)] + b
 
-    The intent is the user's embedding in recommendation and the query in search. Items have no text here: an item is
-    its embedding, a search its query plus the mean of the clicked items instead of a co-attention of their texts, and a
-    session a fixed number of behaviours.
+    The intent is the user's embedding in recommendation and the query in search. Items have no text here. An item is
+    its embedding; a search is its query plus the mean of the clicked items, instead of a co-attention of their texts; a
+    session is a fixed number of behaviours.
 
     Settings: ``properties/model/USER.yaml``. Data: a search-extended dataset.
     """
@@ -83,7 +83,7 @@ class USER(JointRecommender):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier-normal tables with zero padding rows, and weights of the cosines; layers have reset themselves."""
+        """Reset tables (Xavier-normal, zero padding rows) and the cosine weights; layers reset themselves."""
         for table in (self.item_embedding, self.user_embedding, self.type_embedding, *self.positions.values()):
             reset_embedding(table)
         nn.init.xavier_normal_(self.score_layer.weight)
@@ -92,17 +92,17 @@ class USER(JointRecommender):
     # ---- behaviours and intents ---------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> IntentState:
-        """States of recommendation rows."""
+        """Compute the states of recommendation rows."""
         return self.encode_intent(interaction, self.user_embedding(interaction[self.USER_ID]))
 
     def encode_intent(self, interaction: Interaction, intent: Tensor) -> IntentState:
-        """States of rows with an intent token ``[B, d]``."""
+        """Compute the states of rows with an intent token ``[B, d]``."""
         behaviours, mask = self._sessions(interaction)
         n_past, size = mask.shape[1] - self.session_length, behaviours.shape[2]
         past, current = behaviours.tensor_split([n_past], dim=1)
         past_mask, current_mask = mask.tensor_split([n_past], dim=1)
 
-        # The intent is the last place of the current session.
+        # The intent is at the last position of the current session.
         intent = intent + self.type_embedding.weight[KINDS.index("intent")]
         packing = Packing(F.pad(current_mask, (0, 1), value=True))
         states = packing.pack(torch.cat([current, intent.unsqueeze(1)], dim=1))
@@ -114,7 +114,7 @@ class USER(JointRecommender):
         states = self._session(packing.pack(past.reshape(*packing.mask.shape, size)), packing)
         history = packing.unpack(states).view(-1, n_past, size)
         if self.positions:
-            # By the distance to the current session.
+            # Ordered by the distance to the current session.
             table = self.positions["history"].weight
             history = history + table[len(table) - n_past :]
         packing = Packing(past_mask)
@@ -123,7 +123,7 @@ class USER(JointRecommender):
         return IntentState(F.normalize(torch.stack([short_intent, long_intent], dim=1), dim=-1), memory)
 
     def _sessions(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
-        """All behaviours of each row as sessions, ``[B, P * session_length, d]``, and their mask; see SessionGrid."""
+        """Return each row's behaviours as sessions, ``[B, P * session_length, d]``, and their mask; see SessionGrid."""
         items, queries = interaction[self.ITEM_SEQ], interaction["search_query_id_list"]
         searches = Packing(self.search_mask(interaction))
         merged = MergedSequence(
@@ -134,7 +134,7 @@ class USER(JointRecommender):
         of_items, of_searches = self.type_embedding.weight[:2]
         embedded = searches.unpack(self.search_embedding(searches.pack(queries), searches.pack(clicks)))
         joined = torch.cat([self.item_embedding(items) + of_items, embedded + of_searches], dim=1)
-        # Merging and moving to the right are one selection.
+        # Merging and right alignment are one selection.
         rows = torch.arange(len(items), device=items.device).unsqueeze(1)
         chosen = merged.order.gather(1, grid.columns) + rows * joined.shape[1]
         behaviours = joined.flatten(0, 1).index_select(0, chosen.flatten())
@@ -143,7 +143,7 @@ class USER(JointRecommender):
         return behaviours.view(*grid.mask.shape, -1), grid.mask
 
     def _session(self, behaviours: Tensor, packing: Packing) -> Tensor:
-        """The session Transformer."""
+        """Apply the session Transformer."""
         for layer in self.session_layers:
             behaviours = layer(behaviours, packing)
         return behaviours
@@ -151,7 +151,7 @@ class USER(JointRecommender):
     # ---- scores and losses --------------------------------------------------------------------------------------
 
     def score(self, state: IntentState, candidates: Tensor) -> Tensor:
-        """Both intents against each candidate, alone and in the light of the long history."""
+        """Compare both intents with each candidate, as it is and given the long history."""
         items = self.item_embedding(candidates)
         in_history = self.history_encoder(items, state.memory)
         cosines = [state.intents @ F.normalize(view, dim=-1).transpose(1, 2) for view in (items, in_history)]

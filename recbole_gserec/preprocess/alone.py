@@ -1,4 +1,4 @@
-"""One process at a time makes the files that the offline stage leaves beside a dataset."""
+"""Ensures that only one process at a time makes the offline stage's files of a dataset."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def alone(path: str | Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for the same file; then look whether it is there by now.
+def exclusive_lock(path: str | Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for the same file. Afterwards, check whether the file exists.
 
-    The lock is free when its process is gone, however that ended.
+    The lock is released when its process ends, for whatever reason.
 
     Args:
-        path: What is made: codes, or vectors, for which the codes' path stands too.
+        path: The file to make: codes or vectors. Vectors use the path of the codes too.
     """
     path = Path(path)
     file = path.with_name(f".{path.name}.lock")
@@ -28,11 +28,11 @@ def alone(path: str | Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("Another process makes the files of %s; waiting for it", path)
+        logger.info("Another process is making the files of %s; waiting for it", path)
         lock.acquire()
     try:
         yield
     finally:
-        # Before it is released: those who wait look whether the file that they have opened is still there.
+        # Remove the file before releasing it: waiting processes check whether the file that they opened still exists.
         file.unlink(missing_ok=True)
         lock.release()

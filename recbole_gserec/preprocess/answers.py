@@ -1,4 +1,4 @@
-"""From a language model's answer to a summary, or to the reason why there is none."""
+"""Extracts the summary from a language model's answer, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from recbole_gserec.preprocess.summarizers.base import Completion
 
 FIELD = "summary"
 READER = 1
-"""Version of how answers are read; to be raised when stored summaries would be read otherwise."""
+"""Version of the parser; raise it if stored answers would be parsed differently."""
 
 USABLE = ("json", "text")
 FAILED = ("truncated", "reasoning", "empty", "not_json")
 STATUSES = {
-    "json": "JSON, as asked for",
-    "text": "whole, but not the JSON asked for; used as it is",
+    "json": "JSON, as requested",
+    "text": "complete, but not the requested JSON; used as it is",
     "truncated": "cut off at the limit of tokens (llm_max_tokens)",
-    "reasoning": "never came to the end of its reasoning",
+    "reasoning": "never finished its reasoning",
     "empty": "no text",
-    "not_json": "not the JSON asked for (plain_answers: fail)",
+    "not_json": "not the requested JSON (plain_answers: fail)",
 }
 _KEPT_OF_FAILURES = 2000
 _OBJECT = re.compile(r'\{\s*"')
@@ -34,7 +34,7 @@ _NAME = (
 )
 _BAR, _GAP = "[|\uff5c]", r"\s{0,4}"
 _MARKS = re.compile(
-    # A message on a channel: the last one holds the answer, all others lead to it.
+    # A message on a channel: the last one is the answer, all others lead to it.
     rf"(?P<final><\|channel\|?>{_GAP}(?:final|response|answer)(?:[^<{{]{{0,40}}<\|constrain\|>{_GAP}\w*)?"
     rf"(?:{_GAP}<\|message\|>)?|<{_BAR}start_(?:response|text){_BAR}>|\[begin final response\])"
     rf"|(?P<open><\|channel\|?>{_GAP}(?:[^<{{\n]{{0,60}}<\|message\|>|\w*)"
@@ -46,7 +46,7 @@ _MARKS = re.compile(
     rf"|\u25c1{_GAP}/{_GAP}{_NAME}{_GAP}\u25b7|<{_BAR}{_GAP}(?:/|end_(?:of_)?){_NAME}{_GAP}{_BAR}>)",
     re.IGNORECASE,
 )
-# Without its marks, as servers show it that leave special tokens out.
+# Without its marks, as shown by servers that leave out special tokens.
 _BARE_CHANNELS = re.compile(r"\s*(?:assistant\s*)?analysis.*?assistant\s*final(?=\W|[A-Z]|$)", re.DOTALL)
 _END_MARKS = re.compile(
     r"(?:\s|<\|(?:end|return|call|im_end|eot_id|endoftext)\|>|\[end final response\])+$", re.IGNORECASE
@@ -55,20 +55,20 @@ _BEFORE_A_MENTION = re.compile(r"(?:[\w,)'\"`] |['\"`(\u201c\u2018])$")
 _AFTER_A_MENTION = re.compile(r" \S|['\"`,.;:!?)\u201d\u2019]")
 _BETWEEN_OBJECTS = re.compile(r"[\w<`]")
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
-# Where more than these fail, reading on would take time and find nothing.
+# After more failures than this, reading on would only cost time.
 _MOST_OBJECTS = 200
 
 
 class Summary(NamedTuple):
-    """One prompt's summary, as the store keeps it.
+    """The summary of one prompt, as stored.
 
     Attributes:
         status: A key of :data:`STATUSES`.
-        text: The summary; of a failure the beginning of the answer, for a look at what went wrong.
-        attempts: Times the prompt was asked.
-        n_records: Records of the history that the prompt showed, where it was shortened.
-        prompt_tokens: Tokens of the prompt, where they are known.
-        answer_tokens: Tokens of the answer, where they are known.
+        text: The summary; for a failure, the beginning of the answer, to see what went wrong.
+        attempts: How often the prompt was asked.
+        n_records: Number of records in the prompt, if it was shortened.
+        prompt_tokens: Number of tokens of the prompt, if known.
+        answer_tokens: Number of tokens of the answer, if known.
     """
 
     status: str
@@ -82,27 +82,27 @@ class Summary(NamedTuple):
     def is_usable(self) -> bool:
         return self.status in USABLE
 
-    def judged(self, use_plain: bool) -> Summary:
-        """The same, or a failure if whole answers without the JSON asked for are not to be used."""
+    def require_json_unless(self, use_plain: bool) -> Summary:
+        """Return this summary, or a failure if complete answers without the requested JSON may not be used."""
         return self if use_plain or self.status != "text" else self._replace(status="not_json")
 
 
 def read_answer(completion: Completion, attempts: int = 1) -> Summary:
     """Find the summary in an answer.
 
-    Reasoning is taken out, in whatever marks or channel it stands; of what is left, the JSON object with the field
-    ``summary`` counts, also inside a code fence or between other words. Marks within that object are its text, and so
-    are those that a plain answer mentions in a sentence. An answer cut off by the limit of tokens is a failure, unless
-    its first object was complete before.
+    Reasoning is removed, whatever its marks or channel. In the rest, the JSON object with the field ``summary`` counts,
+    even inside a code fence or between other words. Marks inside that object are part of its text, and so are marks
+    that a plain answer mentions in a sentence. An answer cut off at the token limit is a failure, unless its first
+    object was complete.
 
     Args:
         completion: The answer.
-        attempts: Times the prompt was asked.
+        attempts: How often the prompt was asked.
     """
     status, text = _read(completion)
     if status in FAILED:
         text = completion.text.strip()[:_KEPT_OF_FAILURES]
-    # JSON can escape halves of characters, which can neither be stored nor tokenized.
+    # JSON can escape unpaired surrogates, which can neither be stored nor tokenized.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return Summary(status, text, attempts, completion.n_records, completion.prompt_tokens, completion.answer_tokens)
 
@@ -112,7 +112,7 @@ def _read(completion: Completion) -> tuple[str, str]:
     found = _found(parts, is_open, completion.is_whole)
     if found is None:
         plain, is_plain_open = _without_reasoning(completion.text, completion.opens_in_reasoning, has_mentions=True)
-        # A draft is no answer.
+        # A draft does not count as an answer.
         if not any(json_summary(part) for part in plain):
             parts, is_open = plain, is_plain_open
     if found:
@@ -128,9 +128,9 @@ def _read(completion: Completion) -> tuple[str, str]:
 
 
 def _found(parts: list[str], is_open: bool, is_whole: bool) -> str | None:
-    """The summary in JSON, of the last part that has one."""
+    """Return the summary in JSON from the last part that has one."""
     for part in reversed(parts):
-        # Of an answer that was cut off, a later object may be part of the first, which has no end.
+        # If the answer was cut off, a later object may be part of the first, which has no end.
         found = json_summary(part) if is_whole else json_summary(part, 1)
         if found is not None or (part.strip() and not is_whole and not is_open):
             return found
@@ -138,21 +138,21 @@ def _found(parts: list[str], is_open: bool, is_whole: bool) -> str | None:
 
 
 def ends_in_reasoning(prompt: str) -> bool:
-    """Whether a prompt ends with the beginning of reasoning, with which the answer then goes on."""
+    """Return whether a prompt ends by opening reasoning, which the answer then continues."""
     prompt = prompt.rstrip()
     return any(mark.lastgroup == "open" and mark.end() == len(prompt) for mark in _MARKS.finditer(prompt))
 
 
 def _without_reasoning(text: str, is_open: bool, has_mentions: bool = False) -> tuple[list[str], bool]:
-    """The parts of an answer that are no reasoning, and whether it ends in the middle of some.
+    """Return the parts of an answer outside of reasoning, and whether it ends inside reasoning.
 
-    A mark within a JSON object is part of its text. Reasoning may be nested, and may mention its own marks; the end of
-    reasoning that nobody has seen to begin has all that stands before it as its text.
+    A mark within a JSON object is part of its text. Reasoning may be nested, and may mention its own marks. If
+    reasoning ends without a visible beginning, everything before its end is reasoning.
 
     Args:
         text: The answer.
-        is_open: Whether it begins within reasoning.
-        has_mentions: Whether marks in the middle of a sentence that is no reasoning are part of it.
+        is_open: Whether the answer begins inside reasoning.
+        has_mentions: Whether a mark in the middle of a sentence outside of reasoning is part of the sentence.
     """
     text = text.strip()
     bare = _BARE_CHANNELS.match(text)
@@ -165,9 +165,9 @@ def _without_reasoning(text: str, is_open: bool, has_mentions: bool = False) -> 
         marks = [
             mark
             for mark in marks
-            if not (place := bisect_right(starts, mark.start())) or objects[place - 1][1] <= mark.start()
+            if not (index := bisect_right(starts, mark.start())) or objects[index - 1][1] <= mark.start()
         ]
-        # Words in brackets are found in plain texts too.
+        # Words in brackets also occur in ordinary texts.
         if not any(mark.lastgroup == "close" and mark.group().startswith("[") for mark in marks):
             marks = [mark for mark in marks if mark.group()[0] != "[" or mark.group().isupper() or not mark.start()]
         if marks and _ends_an_answer(text, marks[-1], {end for _, end in objects}):
@@ -178,19 +178,19 @@ def _without_reasoning(text: str, is_open: bool, has_mentions: bool = False) -> 
             marks = _without_mentions(text, marks, int(is_open))
     parts, depth = _parts(text, marks, int(is_open), is_nested=True)
     if depth:
-        # Of two beginnings, the second may be no more than mentioned.
+        # Of two opening marks, the second may only be mentioned.
         parts, depth = _parts(text, marks, int(is_open), is_nested=False)
     return parts, depth > 0
 
 
 def _ends_an_answer(text: str, mark: re.Match[str], ends: set[int]) -> bool:
-    """Whether the end of reasoning stands behind the answer's object, and nothing behind it."""
+    """Return whether reasoning ends after the answer's object, with nothing after it."""
     is_last = mark.lastgroup == "close" and not _END_MARKS.sub("", text[mark.end() :])
     return is_last and len(text[: mark.start()].rstrip("` \t\r\n")) in ends
 
 
 def _without_mentions(text: str, marks: list[re.Match[str]], depth: int) -> list[re.Match[str]]:
-    """Marks but those in the middle of a sentence, behind reasoning that has ended, or where none ever ends."""
+    """Drop marks in the middle of a sentence after reasoning has ended, or if reasoning never ends."""
     last_end = max((mark.start() for mark in marks if mark.lastgroup != "open"), default=-1)
     kept, has_ended = [], False
     for mark in marks:
@@ -209,7 +209,7 @@ def _without_mentions(text: str, marks: list[re.Match[str]], depth: int) -> list
 
 
 def _parts(text: str, marks: list[re.Match[str]], depth: int, is_nested: bool) -> tuple[list[str], int]:
-    """What stands outside of reasoning, and how deep in it the text ends."""
+    """Return the text outside of reasoning, and the depth of reasoning at the end."""
     parts: list[str] = []
     start = 0
     for mark in marks:
@@ -229,7 +229,7 @@ def _parts(text: str, marks: list[re.Match[str]], depth: int, is_nested: bool) -
 
 
 def _objects(text: str) -> Iterator[tuple[int, int]]:
-    """Where the whole JSON objects of a text begin and end, outermost ones alone."""
+    """Return the begin and end of complete JSON objects in a text, without nested ones."""
     decoder = json.JSONDecoder(strict=False)
     start = 0
     for _ in range(_MOST_OBJECTS):
@@ -245,13 +245,13 @@ def _objects(text: str) -> Iterator[tuple[int, int]]:
 
 
 def json_summary(text: str, n_objects: int = _MOST_OBJECTS) -> str | None:
-    """The field ``summary`` of a JSON object that has one, inside of others too; ``None`` if none has.
+    """Return the field ``summary`` of a JSON object that has one, also if nested; ``None`` if none has.
 
-    Of several, the first; but where words or tags stand between them, the last is the one that the others led to.
+    Of several, the first counts. If words or tags stand between them, the last counts, because the others led to it.
 
     Args:
         text: An answer.
-        n_objects: Most places to try at which an object seems to begin.
+        n_objects: Maximum number of positions to try where an object may begin.
     """
     decoder = json.JSONDecoder(strict=False)
     found = None
@@ -263,7 +263,7 @@ def json_summary(text: str, n_objects: int = _MOST_OBJECTS) -> str | None:
             value, stop = decoder.raw_decode(text, match.start())
             if match.start() >= end:
                 start, end = match.start(), stop
-            # Small models begin by repeating what the prompt shows as the form of an answer.
+            # Small models first repeat the example of an answer from the prompt.
             if FIELD in value and not _PLACEHOLDER.fullmatch(summary := _as_text(value[FIELD])):
                 if found is None or (summary and _BETWEEN_OBJECTS.search(text, found_end, start)):
                     found = summary
@@ -274,7 +274,7 @@ def json_summary(text: str, n_objects: int = _MOST_OBJECTS) -> str | None:
 
 
 def _as_text(value: object) -> str:
-    """Models put lists and objects where a text was asked for."""
+    """Convert a value to text: models return lists and objects although text is requested."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list):

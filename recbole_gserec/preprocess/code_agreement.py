@@ -1,7 +1,7 @@
-"""How often users who share codes also share items, against chance: does the user-code graph connect similar users?
+"""Tests whether the user-code graph connects similar users: do users who share codes also share items?
 
-Section 4.1.3 of GSERec connects users through shared codes because such users are taken to be alike. Here that is
-measured, by the Jaccard similarity of two users' sets of training items.
+Section 4.1.3 of GSERec connects users through shared codes because such users should be similar. Similarity is measured
+here by the Jaccard similarity of two users' sets of training items, and compared with chance.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 
 N_PAIRS = 20_000
-# Chance pairs are cheap, and items in common are rare among them: more of them make the lift's denominator exact.
+# Chance pairs are cheap, and common items are rare among them: more pairs make the lift's denominator more exact.
 N_REPAIRINGS = 10
-# Users whose numbers of items differ by less than this factor are about equally active ...
+# Users whose numbers of items differ by less than this factor count as equally active ...
 _ACTIVITY_STEP = 1.25
-# ... and as many of them as this are needed for exchanging them to mean anything.
+# ... and exchanging them requires at least this many of them.
 _FEWEST_USERS = 20
 _PAIRS_PER_CHUNK = 2048
 _Z_95 = 1.959964
@@ -26,15 +26,15 @@ class Agreement(NamedTuple):
     """Pairs of users who share codes, and the same users paired by chance.
 
     Attributes:
-        n_pairs: Pairs looked at.
-        n_users: Users in them.
-        common: Share of the pairs with at least one item in common.
+        n_pairs: Number of pairs.
+        n_users: Number of users in the pairs.
+        common: Share of the pairs with at least one common item.
         jaccard: Mean similarity of the pairs' sets of items.
-        chance_common: As ``common``, of chance pairs.
-        chance_jaccard: As ``jaccard``, of chance pairs.
-        lift: ``jaccard`` over ``chance_jaccard``; ``None`` where no chance pair has an item in common, or there are
+        chance_common: The same as ``common``, for chance pairs.
+        chance_jaccard: The same as ``jaccard``, for chance pairs.
+        lift: ``jaccard`` divided by ``chance_jaccard``; ``None`` if no chance pair has a common item, or there are
             fewer than 20 users.
-        interval: Of 95 %, for the lift; ``None`` where there is no lift or it is 0.
+        interval: 95 % interval of the lift; ``None`` if there is no lift or it is 0.
     """
 
     n_pairs: int
@@ -48,11 +48,11 @@ class Agreement(NamedTuple):
 
 
 class CodeAgreement(NamedTuple):
-    """One side's agreement; ``None`` where no two users share.
+    """The agreement of one side; ``None`` if no two users share codes.
 
     Attributes:
-        prefixes: Of users who share their first 1, 2, ..., ``L`` codes.
-        neighbours: Of users who share a code at any level: neighbours in the user-code graph.
+        prefixes: Agreement of users who share their first 1, 2, ..., ``L`` codes.
+        neighbours: Agreement of users who share a code at any level, that is, neighbours in the user-code graph.
     """
 
     prefixes: list[Agreement | None]
@@ -68,10 +68,10 @@ def code_agreement(
 
     Args:
         codes: One side's codes, int64 ``[U, L]``.
-        coded: bool ``[U]``, who has codes.
+        coded: bool ``[U]``, which users have codes.
         items: 0/1, ``[U, n_items]``: each user's set of training items.
-        n_pairs: Pairs drawn for each row of the result; all of them where there are no more.
-        seed: Of the draw.
+        n_pairs: Number of pairs to draw for each row of the result; all pairs if there are fewer.
+        seed: Random seed.
     """
     users = np.flatnonzero(coded & (np.diff(items.indptr) > 0))
     prefixes = prefix_groups(codes[users])
@@ -101,24 +101,24 @@ def prefix_groups(codes: np.ndarray) -> np.ndarray:
 
 
 def _dense(codes: np.ndarray) -> np.ndarray:
-    """Number each level's codes from 0 without gaps; shape stays ``[U, L]``."""
+    """Renumber each level's codes from 0 without gaps; the shape stays ``[U, L]``."""
     return np.stack([np.unique(level_codes, return_inverse=True)[1] for level_codes in codes.T], axis=1)
 
 
 def sharing_pairs(groups: np.ndarray, n_pairs: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw pairs of users who are in a group together, uniformly and without repetition.
+    """Draw pairs of users in the same group, uniformly and without repetition.
 
-    All such pairs have a number, group after group; numbers are drawn, and only their pairs are made. A large group
-    has more pairs than could be listed.
+    All such pairs are numbered, group after group. Only the pairs of drawn numbers are made, because a large group has
+    too many pairs to list.
 
     Args:
         groups: int64 ``[U, G]``, the group of each user in each of ``G`` groupings, counted from 0 without gaps.
-        n_pairs: How many; all pairs in random order where there are no more.
+        n_pairs: Number of pairs; all pairs in random order if there are fewer.
         generator: Source of randomness.
 
     Returns:
-        int64 ``[n, 2]``, rows of ``groups``. With several groupings ``n`` can come out a little below ``n_pairs``
-        although there are more pairs.
+        int64 ``[n, 2]``, rows of ``groups``. With several groupings, ``n`` may be slightly below ``n_pairs`` although
+        there are more pairs.
     """
     n_groupings = groups.shape[1]
     members = np.concatenate([np.argsort(grouping, kind="stable") for grouping in groups.T])
@@ -134,15 +134,15 @@ def sharing_pairs(groups: np.ndarray, n_pairs: int, generator: np.random.Generat
     group = np.searchsorted(ends, drawn, side="right")
     low, high = _pair_of_number(drawn - (ends - pairs_in)[group])
     pairs = members[(sizes.cumsum() - sizes)[group][:, None] + np.stack([low, high], axis=1)]
-    # A pair that shares several groups has several numbers. The one in the first of these groups counts.
+    # A pair that shares several groups has several numbers; only the number in the first of these groups counts.
     shared = groups[pairs[:, 0]] == groups[pairs[:, 1]]
     return pairs[shared.argmax(1) == grouping_of[group]][:n_pairs]
 
 
 def _pair_of_number(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs in the order (0, 1), (0, 2), (1, 2), (0, 3), ...: the members of the pairs with these numbers."""
+    """Return the members of numbered pairs, in the order (0, 1), (0, 2), (1, 2), (0, 3), ...."""
     high = ((1 + np.sqrt(1 + 8.0 * numbers)) / 2).astype(np.int64)
-    # A root just below a whole number may be rounded to it.
+    # A root slightly below a whole number may be rounded up to it.
     high -= high * (high - 1) // 2 > numbers
     return numbers - high * (high - 1) // 2, high
 
@@ -154,7 +154,7 @@ def _compare(pairs: np.ndarray, items: csr_array | csr_matrix, generator: np.ran
     chance, origins = chance_pairs(pairs, strata, generator)
     similarity, chance_similarity = (jaccard(users[both], items) for both in (pairs, chance))
     mean, chance_mean = (float(values.mean()) if len(values) else 0.0 for values in (similarity, chance_similarity))
-    # A few users exchanged among themselves come back to each other.
+    # With few users, exchanges often return the original pairs.
     has_lift = chance_mean > 0 and len(users) >= _FEWEST_USERS
     interval = None
     if has_lift and mean:
@@ -172,22 +172,22 @@ def _compare(pairs: np.ndarray, items: csr_array | csr_matrix, generator: np.ran
 
 
 def activity_strata(n_items: np.ndarray) -> np.ndarray:
-    """Put users with about the same number of items together.
+    """Group users with similar numbers of items.
 
     Args:
         n_items: int ``[U]``, at least 1.
 
     Returns:
-        int64 ``[U]``, the stratum of each user. Each has at least 20 users, if there are as many.
+        int64 ``[U]``, the stratum of each user. Each stratum has at least 20 users, if there are as many.
     """
     steps = (np.log(n_items) / np.log(_ACTIVITY_STEP)).astype(np.int64)
     _, step, counts = np.unique(steps, return_inverse=True, return_counts=True)
     stratum_of = np.zeros(len(counts), dtype=np.int64)
     size = stratum = 0
-    for place, count in enumerate(counts):
-        if size >= _FEWEST_USERS and counts[place:].sum() >= _FEWEST_USERS:
+    for index, count in enumerate(counts):
+        if size >= _FEWEST_USERS and counts[index:].sum() >= _FEWEST_USERS:
             stratum, size = stratum + 1, 0
-        stratum_of[place] = stratum
+        stratum_of[index] = stratum
         size += count
     return stratum_of[step]
 
@@ -195,14 +195,14 @@ def activity_strata(n_items: np.ndarray) -> np.ndarray:
 def chance_pairs(
     pairs: np.ndarray, strata: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pair the same users anew: second members are exchanged among pairs, for others of about the same activity.
+    """Pair the same users by chance: second members are exchanged between pairs, for users with similar activity.
 
-    Active users have more items in common with everybody, above all with each other. Were second members exchanged at
-    will, codes that tell no more than who is active would seem to connect similar users: they pair active users with
-    active ones, and chance would not. This way each chance pair has the activities of a pair that shares codes.
+    Active users share more items with everybody, most of all with each other. If second members were exchanged freely,
+    codes that only reflect activity would seem to connect similar users, because they pair active users and chance
+    would not. Here, the activities in each chance pair are those of a pair that shares codes.
 
-    Chance knows nothing of codes, so some chance pairs share them. Leaving these out would leave nothing to compare
-    with where the codes tell activities apart and no more, or where all users share theirs; the lift is 1 then.
+    Chance ignores codes, so some chance pairs share them. Without these pairs, there would be nothing to compare with
+    if codes only reflect activity, or if all users share their codes; the lift is then 1.
 
     Args:
         pairs: int64 ``[n, 2]`` users.
@@ -213,21 +213,21 @@ def chance_pairs(
         Users of the chance pairs, int64 ``[m, 2]``, and the rows of ``pairs`` they come from, int64 ``[m, 2]``. ``m``
         is several times ``n``; pairs of a user with itself are left out.
     """
-    drawn, places_of = [], []
+    drawn, indices_of = [], []
     for _ in range(N_REPAIRINGS):
         turned = np.where(generator.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1])
         first, second = turned.T
         stratum = strata[second]
-        places, shuffled = np.argsort(stratum, kind="stable"), np.lexsort((generator.random(len(pairs)), stratum))
-        drawn.append(np.stack([first[places], second[shuffled]], axis=1))
-        places_of.append(np.stack([places, shuffled], axis=1))
-    chance, origins = np.concatenate(drawn), np.concatenate(places_of)
+        indices, shuffled = np.argsort(stratum, kind="stable"), np.lexsort((generator.random(len(pairs)), stratum))
+        drawn.append(np.stack([first[indices], second[shuffled]], axis=1))
+        indices_of.append(np.stack([indices, shuffled], axis=1))
+    chance, origins = np.concatenate(drawn), np.concatenate(indices_of)
     distinct = chance[:, 0] != chance[:, 1]
     return chance[distinct], origins[distinct]
 
 
 def jaccard(pairs: np.ndarray, items: csr_array | csr_matrix) -> np.ndarray:
-    """Jaccard similarity of the item sets of pairs of users, int64 ``[n, 2]`` with items each: float64 ``[n]``."""
+    """Compute the Jaccard similarity of the item sets of user pairs, int64 ``[n, 2]`` with items each; ``[n]``."""
     n_items = np.diff(items.indptr)
     common = np.empty(len(pairs))
     for start in range(0, len(pairs), _PAIRS_PER_CHUNK):
@@ -244,28 +244,28 @@ def lift_interval(
     chance_strata: np.ndarray,
     chance_similarity: np.ndarray,
 ) -> tuple[float, float]:
-    """A 95 % interval for the ratio of the two means, neither of which is 0.
+    """Compute a 95 % interval for the ratio of the two means, neither of which is 0.
 
-    Two pairs with a user in common are dependent. The variance of the ratio's logarithm is therefore summed over all
-    such twos of pairs, not over pairs alone (the variance robust to dyadic clustering; Aronow, Samii and Assenova,
-    Political Analysis 23(4), 2015, https://arxiv.org/abs/1312.3398). Resampling users instead multiplies two users'
-    weights in each pair, which widens the interval by up to the root of three where most users are in few pairs;
-    resampling pairs takes them for independent, and is too narrow.
+    Two pairs with a common user are dependent. Therefore the variance of the ratio's logarithm is summed over all such
+    combinations of two pairs, not only over single pairs (the variance robust to dyadic clustering; Aronow, Samii and
+    Assenova, Political Analysis 23(4), 2015, https://arxiv.org/abs/1312.3398). Resampling users would multiply two
+    users' weights in each pair, which widens the interval by up to the square root of three if most users are in few
+    pairs. Resampling pairs would treat them as independent, and the interval would be too narrow.
 
     Args:
-        pairs: int64 ``[n, 2]`` users, counted from 0 without gaps; no pair is there twice.
+        pairs: int64 ``[n, 2]`` users, counted from 0 without gaps, without repeated pairs.
         similarity: ``[n]``.
-        origins: int64 ``[m, 2]``, which pairs the first and the second member of each chance pair come from.
+        origins: int64 ``[m, 2]``, the pairs that the first and the second member of each chance pair come from.
         chance_strata: int64 ``[m]``, the stratum of the second members, within which they were exchanged.
         chance_similarity: ``[m]``.
 
     Returns:
-        Its ends.
+        Lower and upper bound.
     """
     mean, chance_mean = similarity.mean(), chance_similarity.mean()
-    # What each pair adds to the logarithm of the ratio. It is in the denominator too, by its first member, who was
-    # given others, and by its second, who was given to others; this is how active users, or those who like what all
-    # like, come to be no part of the uncertainty.
+    # Contribution of each pair to the logarithm of the ratio. A pair also contributes to the denominator: by its first
+    # member, who was paired with others, and by its second, who was given to others. This removes the influence of
+    # active users, and of users with common taste, from the uncertainty.
     chance = chance_similarity / chance_mean
     usual = np.bincount(chance_strata, weights=chance) / np.maximum(np.bincount(chance_strata), 1)
     of_chance = np.bincount(origins[:, 0], weights=chance - 1, minlength=len(pairs))
@@ -273,8 +273,8 @@ def lift_interval(
     shares = (similarity / mean - 1) / len(pairs) - of_chance / len(chance)
 
     by_user, by_pair = np.bincount(pairs.ravel(), weights=np.repeat(shares, 2)), np.square(shares).sum()
-    # A pair is in the squares of both its users; once is enough. In very small data, where the difference can come
-    # out too small, pairs are at least as uncertain as independent ones.
+    # A pair is in the squares of both its users, but must count once. In very small data the difference can be too
+    # small, so pairs are at least as uncertain as independent ones.
     width = _Z_95 * np.sqrt(max(np.square(by_user).sum() - by_pair, by_pair))
     lift = mean / chance_mean
     return float(lift * np.exp(-width)), float(lift * np.exp(width))

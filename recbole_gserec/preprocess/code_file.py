@@ -1,4 +1,4 @@
-"""The files that the offline stage leaves: ``<D>.code``, and ``<D>.code.json`` that says how it was made."""
+"""The files of the offline stage: ``<D>.code``, and its provenance ``<D>.code.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file, written_aside
 from recbole_gserec.json_files import read_json, write_json
@@ -22,9 +22,9 @@ HEADER = "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq"
 
 
 def code_names(codes: np.ndarray, side: str, coded: np.ndarray) -> list[str]:
-    """Write codes as tokens like ``s1_17``: side, level counted from 1, index.
+    """Write codes as tokens such as ``s1_17``: side, level counted from 1, index.
 
-    The names keep codes of different sides and levels apart, which are entries of different codebooks.
+    Names of different sides and levels differ, because their codes are entries of different codebooks.
 
     Args:
         codes: int64 ``[n_users, L]``.
@@ -42,22 +42,22 @@ def code_names(codes: np.ndarray, side: str, coded: np.ndarray) -> list[str]:
 
 
 def codes_are_current(prefix: Path, description: Mapping[str, Any]) -> bool:
-    """Whether codes made in just this way are there, whole and with their report.
+    """Return whether codes with this provenance exist, complete and with their report.
 
     Args:
         prefix: ``<data_path>/<D>/<D>``.
         description: See :func:`.description.describe`.
     """
-    paths = [beside(prefix, suffix) for suffix in (".code", ".code.json", ".code.md", ".code.png")]
+    paths = [append_suffix(prefix, suffix) for suffix in (".code", ".code.json", ".code.md", ".code.png")]
     if not all(path.is_file() for path in paths):
         return False
     try:
         made = read_json(paths[1], "They are made again")
-        # As JSON gives it back: tuples are lists.
+        # As JSON returns it: tuples become lists.
         wanted = json.loads(json.dumps(description))
         is_same = all(made.get(part) == wanted[part] for part in wanted.keys() - {"made", "libraries"})
         if is_same and made["code_sha256"] != sha256_of_file(paths[0]):
-            raise DataError(paths[0], f"not the codes that {paths[1].name} tells of", "They are made again")
+            raise DataError(paths[0], f"not the codes described in {paths[1].name}", "They are made again")
         return is_same
     except DataError as error:
         logger.warning(str(error))
@@ -77,26 +77,26 @@ def write_code_file(
 ) -> Path:
     """Write ``<prefix>.code.json``, then ``<prefix>.code``.
 
-    The description comes first and has the hash of the codes, so that one never stands beside codes that it does not
-    describe without a reader noticing.
+    The description is written first and contains the hash of the codes, so a reader notices codes that it does not
+    describe.
 
     Args:
         prefix: ``<data_path>/<D>/<D>``.
         users: Original ids.
         search_codes: int64 ``[n_users, L]``.
         rec_codes: int64 ``[n_users, L]``.
-        search_coded: bool ``[n_users]``, who has search codes.
-        rec_coded: bool ``[n_users]``, who has recommendation codes.
-        description: See :func:`.description.describe`; what more is known of the codes is kept too.
+        search_coded: bool ``[n_users]``, which users have search codes.
+        rec_coded: bool ``[n_users]``, which users have recommendation codes.
+        description: See :func:`.description.describe`; further entries about the codes are kept too.
 
     Returns:
         The path of the codes.
     """
     cells = zip(users, code_names(search_codes, "s", search_coded), code_names(rec_codes, "r", rec_coded), strict=True)
     content = ("\n".join([HEADER, *map("\t".join, cells)]) + "\n").encode()
-    path = beside(prefix, ".code")
+    path = append_suffix(prefix, ".code")
     description = {**description, "code_sha256": hashlib.sha256(content).hexdigest()}
-    write_json(beside(prefix, ".code.json"), description)
+    write_json(append_suffix(prefix, ".code.json"), description)
     with written_aside(path) as temporary:
         temporary.write_bytes(content)
     return path

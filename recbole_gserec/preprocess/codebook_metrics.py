@@ -1,4 +1,4 @@
-"""How well codes use their codebooks, tell users apart and keep what the vectors said."""
+"""How well codes use their codebooks, distinguish users and preserve the vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def code_tuples(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         codes: int64 ``[U, L]``.
 
     Returns:
-        The number of each row's tuple, int64 ``[U]``, and how many rows have each tuple, int64 ``[T]``.
+        The number of each row's tuple, int64 ``[U]``, and the number of rows with each tuple, int64 ``[T]``.
     """
     keys, n_keys = np.zeros(len(codes), dtype=np.int64), 1
     for level in codes.T:
@@ -33,12 +33,12 @@ def code_tuples(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def collision_rate(codes: np.ndarray) -> float:
-    """Share of users that would have to go for all tuples in ``codes``, int64 ``[U, L]``, to be distinct."""
+    """Return the share of users to remove until all tuples in ``codes``, int64 ``[U, L]``, are distinct."""
     return 1.0 - len(code_tuples(codes)[1]) / len(codes)
 
 
 def level_usage(codes: np.ndarray, codebook_size: int) -> dict[str, Any]:
-    """Usage of one codebook.
+    """Measure the usage of one codebook.
 
     Args:
         codes: One level's codes, int64 ``[U]``.
@@ -58,9 +58,10 @@ def level_usage(codes: np.ndarray, codebook_size: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def reconstruction_error(vectors: Tensor, codes: Tensor, decode: Callable[[Tensor], Tensor]) -> float:
-    """Squared error of the decoded codes relative to that of the mean vector.
+    """Compute the squared error of the decoded codes relative to that of the mean vector.
 
-    Embeddings of similar texts share a large mean, which any decoder learns; 0 is perfect and 1 no better than it.
+    Embeddings of similar texts share a large mean, which any decoder learns. 0 is perfect, and 1 is no better than the
+    mean.
 
     Args:
         vectors: ``[U, d_e]``.
@@ -68,20 +69,20 @@ def reconstruction_error(vectors: Tensor, codes: Tensor, decode: Callable[[Tenso
         decode: Maps codes to vectors.
 
     Returns:
-        The ratio; when all vectors are equal, the mean squared norm of the errors.
+        The ratio; if all vectors are equal, the mean squared norm of the errors.
     """
     mean = vectors.mean(0, dtype=torch.float64)
     error = spread = 0.0
     for rows, row_codes in zip(vectors.split(ROWS_PER_CHUNK), codes.split(ROWS_PER_CHUNK), strict=True):
         error += (rows - decode(row_codes)).double().square().sum().item()
         spread += (rows - mean).square().sum().item()
-    # Rounding of the mean leaves a trace of spread even when there is none.
+    # Rounding the mean leaves a small spread even if there is none.
     has_spread = spread > 1e-10 * len(vectors) * mean.square().sum().item()
     return error / (spread if has_spread else len(vectors))
 
 
 def side_metrics(codes: np.ndarray, codebook_size: int) -> dict[str, Any]:
-    """Metrics of one side's codes, int64 ``[U, L]``: ``collision_rate`` and, level by level, :func:`level_usage`."""
+    """Compute ``collision_rate`` and, for each level, :func:`level_usage` of one side's codes, int64 ``[U, L]``."""
     return {
         "collision_rate": collision_rate(codes),
         "levels": [level_usage(level, codebook_size) for level in codes.T],
@@ -96,17 +97,17 @@ def codebook_metrics(
     search_error: float | None = None,
     rec_error: float | None = None,
 ) -> dict[str, Any]:
-    """Metrics of both sides as plain numbers that JSON can hold.
+    """Compute the metrics of both sides as plain numbers for JSON.
 
     Args:
         search_codes: int64 ``[U, L]``.
         rec_codes: int64 ``[U, L]``.
         codebook_size: Codes per level.
         search_error: :func:`reconstruction_error` of the search side, if known.
-        rec_error: The same of the recommendation side.
+        rec_error: The same for the recommendation side.
 
     Returns:
-        ``search`` and ``rec`` as :func:`side_metrics` gives them, with ``reconstruction_error``, and the mean
+        ``search`` and ``rec`` from :func:`side_metrics`, with ``reconstruction_error``, and the mean
         ``collision_rate``.
     """
     search = side_metrics(search_codes, codebook_size) | {"reconstruction_error": search_error}

@@ -1,4 +1,4 @@
-"""The dataset of models that read codes: makes missing ones, refuses stale ones."""
+"""The dataset of models that read codes: makes missing codes and refuses outdated ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from recbole.config import Config
 
 from recbole_gserec.data.dataset import SearchDataset
 from recbole_gserec.data.fingerprint import dataset_fingerprint
-from recbole_gserec.data.remedies import make_again, preprocess_command
+from recbole_gserec.data.remedies import advice_to_make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.json_files import read_json
-from recbole_gserec.preprocess.made_with import MadeWith
+from recbole_gserec.preprocess.made_with import Provenance
 from recbole_gserec.preprocess.run import make_codes_from_config
 
 _SECONDS_BETWEEN_FILES = 0.5
 
 
 class CodedSearchDataset(SearchDataset):
-    """A :class:`SearchDataset` whose ``.code`` file, if the model reads one, is there and fits the data."""
+    """A :class:`SearchDataset` whose ``.code`` file, if the model reads one, exists and matches the data."""
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         if not os.path.exists(dataset_path):
@@ -30,14 +30,14 @@ class CodedSearchDataset(SearchDataset):
         reads_codes = "code" in (self.config["additional_feat_suffix"] or [])
         if reads_codes:
             self._make_missing_codes()
-            # Before they are read, so that a truncated file is told by its hash and not by its last line.
+            # Check before reading, so that a truncated file is found by its hash and not by its last line.
             record = self._read_record()
         super()._load_data(token, dataset_path)
         if reads_codes and record is not None:
             self._check_record(record)
 
     def take_codes(self, config: Config) -> None:
-        """As :meth:`SearchDataset.take_codes`; makes the codes if they are missing."""
+        """Read codes as :meth:`SearchDataset.take_codes`; make them if they are missing."""
         self.config = config
         self._make_missing_codes()
         record = self._read_record()
@@ -48,7 +48,7 @@ class CodedSearchDataset(SearchDataset):
     def _make_missing_codes(self) -> None:
         path = Path(self.file_path("code"))
         if not path.is_file():
-            # In distributed training the other processes would wait for the whole stage, and give up.
+            # In distributed training, the other processes would wait for the whole stage and time out.
             if not (self.config["preprocess_missing_codes"] and self.config["single_spec"]):
                 raise DataError(path, "file not found", f"Make it: {preprocess_command(self.config)}")
             self.logger.warning(
@@ -57,8 +57,8 @@ class CodedSearchDataset(SearchDataset):
             )
             make_codes_from_config(self.config, only_missing=True)
 
-    def _read_record(self, again: bool = False) -> MadeWith | None:
-        """What the codes were made from and with; None where nothing tells it. Refuses codes it does not tell of."""
+    def _read_record(self, again: bool = False) -> Provenance | None:
+        """Return the provenance of the codes; None if it is unknown. Refuse codes that the record does not describe."""
         path = Path(self.file_path("code"))
         record = path.with_name(path.name + ".json")
         self._code_hash = sha256_of_file(path)
@@ -67,26 +67,26 @@ class CodedSearchDataset(SearchDataset):
                 f"{record} is missing: it is not known what the codes were made from, and for which split."
             )
             return None
-        remedy = make_again(self.config)
+        remedy = advice_to_make_again(self.config)
         try:
             made = read_json(record, remedy)
-            made_with, code_hash = MadeWith.of(made), made["code_sha256"]
+            made_with, code_hash = Provenance.from_description(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(record, "damaged: it does not tell what the codes were made from", remedy) from error
+            raise DataError(record, "damaged: it does not say what the codes were made from", remedy) from error
         if code_hash != self._code_hash:
             if not again:
-                # Another process may be just replacing both.
+                # Another process may be replacing both files.
                 sleep(_SECONDS_BETWEEN_FILES)
                 return self._read_record(again=True)
-            raise DataError(path, f"not the codes that {record.name} tells of", remedy)
+            raise DataError(path, f"not the codes described in {record.name}", remedy)
         return made_with
 
-    def _check_record(self, record: MadeWith) -> None:
+    def _check_record(self, record: Provenance) -> None:
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
-        record.check(now, self.config, self.file_path("code"), make_again(self.config))
+        record.check(now, self.config, self.file_path("code"), advice_to_make_again(self.config))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A dataset saved by ``save_dataset`` holds the codes of its time."""
+        """Restore a dataset saved by ``save_dataset``, which holds the codes of its time."""
         self.__dict__.update(state)
         path, code_hash = Path(self.file_path("code")), state.get("_code_hash")
         if code_hash is not None and path.is_file() and sha256_of_file(path) != code_hash:

@@ -1,4 +1,4 @@
-"""Giving users who share all their codes a last code of their own."""
+"""Gives users who share all their codes a distinct last code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_gserec.preprocess.codebook_metrics import code_tuples
 
 logger = logging.getLogger(__name__)
 
-# Half a megabyte of float64, which stays in the cache through all iterations.
+# Half a megabyte of float64, which stays in the cache during all iterations.
 _DISTANCES_PER_CHUNK = 2**16
 
 
@@ -27,17 +27,17 @@ def separate_collisions(
     epsilon: float = 0.003,
     n_iterations: int = 50,
 ) -> np.ndarray:
-    """Re-code users who share a full tuple, group by group, with a balanced assignment of the last level.
+    """Re-code users who share a full tuple, group by group, with a balanced assignment at the last level.
 
-    Users whose vectors are equal cannot be told apart and stay together. Users that were moved can meet others, so
-    the search goes on for ``n_rounds`` rounds or until a round changes nothing; the codes with the fewest collisions
-    are returned.
+    Users with equal vectors cannot be separated and stay together. Moved users may collide with others, so the search
+    continues for ``n_rounds`` rounds or until a round changes nothing. The codes with the fewest collisions are
+    returned.
 
     Args:
         codes: int64 ``[U, L]``.
-        residuals: What the levels before the last left over, ``[U, d]``.
+        residuals: Residuals before the last level, ``[U, d]``.
         codebook: The last level.
-        n_rounds: Largest number of rounds.
+        n_rounds: Maximum number of rounds.
         epsilon: See :func:`~recbole_gserec.layers.sinkhorn.sinkhorn_plan`.
         n_iterations: See :func:`~recbole_gserec.layers.sinkhorn.sinkhorn_plan`.
 
@@ -56,19 +56,19 @@ def separate_collisions(
         n_tuples = len(code_tuples(current)[1])
         if n_tuples > most_tuples:
             best, most_tuples = current, n_tuples
-    logger.debug("%d users are without a tuple of their own", len(codes) - most_tuples)
+    logger.debug("%d users still share all their codes with others", len(codes) - most_tuples)
     return best
 
 
 def colliding_groups(codes: np.ndarray) -> list[np.ndarray]:
-    """Rows of ``codes``, int64 ``[U, L]``, that are not alone with their tuple.
+    """Find rows of ``codes``, int64 ``[U, L]``, that share their tuple with others.
 
     Returns:
         For every group size ``n`` that occurs the row numbers of its groups, int64 ``[G, n]``, ascending.
     """
     numbers, counts = code_tuples(codes)
     sizes = counts[numbers]
-    # One stable sort puts groups of equal size together and the members of a group side by side.
+    # One stable sort orders groups by size and keeps the members of a group adjacent.
     rows = np.lexsort((numbers, sizes))
     rows = rows[sizes[rows] > 1]
     starts = np.flatnonzero(np.diff(sizes[rows], prepend=0))
@@ -82,7 +82,7 @@ def _recode(
     epsilon: float,
     n_iterations: int,
 ) -> np.ndarray:
-    """New last codes of groups of equal size, int64 ``[G, n]`` as ``members``."""
+    """Return new last codes for groups of equal size, int64 ``[G, n]`` as ``members``."""
     n_groups, size = members.shape
     chunk = max(1, _DISTANCES_PER_CHUNK // (size * len(codebook.weight)))
     recoded = np.empty_like(members)

@@ -1,4 +1,4 @@
-"""What decided the files of the offline stage, kept with them."""
+"""The provenance of the offline stage's files, stored with them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LIBRARIES = """
 def describe(
     settings: PreprocessSettings, summarizer: Summarizer, encoder: TextEncoder, fingerprint: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that decided summaries, vectors and codes.
+    """Describe everything that summaries, vectors and codes depend on.
 
     Args:
-        settings: Of the offline stage.
-        summarizer: What made the summaries.
-        encoder: What made the vectors.
-        fingerprint: Of the data.
+        settings: Settings of the offline stage.
+        summarizer: The summarizer.
+        encoder: The encoder.
+        fingerprint: Fingerprint of the data.
     """
     return {
         "package": {"name": "recbole-gserec", "version": recbole_gserec.__version__},

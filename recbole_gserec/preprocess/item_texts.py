@@ -16,13 +16,13 @@ def read_item_texts(
     """Join the text columns (``token`` and ``token_seq``) of an ``.item`` file, titles first.
 
     Args:
-        path: The file. Without it no item has a text, and prompts name items by their ids.
-        item_field: The column of the items' ids.
-        separator: Between columns.
-        encoding: Of the text.
+        path: The file. If it is missing, no item has a text, and prompts name items by their ids.
+        item_field: The column of item ids.
+        separator: Separator between columns.
+        encoding: Encoding of the text.
 
     Returns:
-        Text by item, where there is one. Of an item that stands in the file twice the first row counts.
+        Text by item, if it has one. If an item occurs twice in the file, its first row counts.
 
     Raises:
         DataError: If the file is malformed.
@@ -34,7 +34,7 @@ def read_item_texts(
     types = field_types(path, separator=separator, encoding=encoding)
     columns = [name for name, kind in types.items() if kind.startswith("token") and name != item_field]
     columns.sort(key=lambda name: "title" not in name.lower())
-    # The reader fails, with the file's name, if there is no column of ids.
+    # The reader raises an error with the file's name if there is no id column.
     table = read_columns(path, [item_field, *columns], separator=separator, encoding=encoding, required=[item_field])
     texts: dict[str, str] = {}
     for item, *parts in zip(*(table[name].to_pylist() for name in [item_field, *columns]), strict=True):

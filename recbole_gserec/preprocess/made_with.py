@@ -1,4 +1,4 @@
-"""What a file of the offline stage was made from and with, and whether it is what is asked for."""
+"""The provenance of a file of the offline stage, and whether it matches the requested settings."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.properties_files import preprocess_settings
 
 
-class MadeWith(NamedTuple):
-    """What decided such a file.
+class Provenance(NamedTuple):
+    """What such a file depends on.
 
     Attributes:
-        fingerprint: Of the data; see :func:`recbole_gserec.data.fingerprint.dataset_fingerprint`.
-        settings: Of the offline stage, as JSON holds them.
+        fingerprint: Fingerprint of the data; see :func:`recbole_gserec.data.fingerprint.dataset_fingerprint`.
+        settings: Settings of the offline stage, as JSON values.
     """
 
     fingerprint: Mapping[str, Any]
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, description: Mapping[str, Any]) -> MadeWith:
-        """Take it out of the description that is kept with the file.
+    def from_description(cls, description: Mapping[str, Any]) -> Provenance:
+        """Read it from the description that is stored with the file.
 
         Raises:
             ValueError, KeyError, TypeError: If it is not in there.
@@ -37,24 +37,24 @@ class MadeWith(NamedTuple):
         return cls(parts, dict(description["settings"]))
 
     def check(self, now: Mapping[str, Any], config: Config, path: str | Path, remedy: str) -> None:
-        """Refuse the file if it is from other data, or made with other settings than those the user gives.
+        """Refuse a file from other data, or made with settings other than the requested ones.
 
         Args:
-            now: Fingerprint of the dataset as it is.
-            config: RecBole's settings; what the user gave is told apart by its ``external_config_dict``.
+            now: Fingerprint of the current dataset.
+            config: RecBole's settings; its ``external_config_dict`` shows which ones were requested.
             path: The file.
-            remedy: How to make it again.
+            remedy: Advice on how to make it again.
 
         Raises:
-            DataError: Naming what differs.
+            DataError: With what differs.
         """
         check_fingerprint(self.fingerprint, now, path, remedy)
         known = preprocess_settings().keys() & self.settings.keys()
         for name, value in config.external_config_dict.items():
             if name not in known:
                 continue
-            # The value in the one form in which it is stored.
+            # The value in the form in which it is stored.
             asked = json.loads(json.dumps(PreprocessSettings.read_one(name, value)))
             if self.settings[name] != asked:
-                problem = f"made with {name}={self.settings[name]}, and not with the {name}={asked} asked for"
+                problem = f"made with {name}={self.settings[name]}, but {name}={asked} was requested"
                 raise DataError(path, problem, remedy)

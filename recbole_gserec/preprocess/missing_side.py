@@ -1,6 +1,6 @@
-"""Users who have a history on one side only.
+"""Users who have a history on only one side.
 
-The paper does not say what their other summary is; its authors' code takes the summary there is for both sides.
+The paper does not define their other summary. Its authors' code uses the existing summary for both sides.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def fill_missing(
     Args:
         search_texts: Search summary of each user; ``None`` for a user without searches.
         rec_texts: Recommendation summary of each user; ``None`` for a user without interactions.
-        policy: ``copy_rec`` gives the missing side the text of the other side, whichever it is; ``empty`` the empty
-            text. ``no_edges`` fills as ``copy_rec`` does, so that all other codes come out the same; the missing
-            side's codes are then left out (:func:`has_codes`).
+        policy: ``copy_rec`` copies the text of the other side, whichever it is; ``empty`` uses the empty text.
+            ``no_edges`` fills as ``copy_rec``, so that all other codes stay the same; the missing side's codes are then
+            left out (:func:`has_codes`).
 
     Returns:
-        Search and recommendation texts. A user without any history has the empty text twice.
+        Search and recommendation texts. Both are empty for a user without any history.
     """
     if policy == "empty":
         return [text or "" for text in search_texts], [text or "" for text in rec_texts]
@@ -35,11 +35,11 @@ def fill_missing(
 
 
 def has_codes(texts: Sequence[str | None], policy: str) -> np.ndarray:
-    """Whether each user gets codes on a side.
+    """Return whether each user gets codes on a side.
 
     Args:
-        texts: Summaries of the side as they were before :func:`fill_missing`.
-        policy: As there.
+        texts: Summaries of the side before :func:`fill_missing`.
+        policy: See :func:`fill_missing`.
 
     Returns:
         ``[n_users]`` bool.

@@ -1,4 +1,4 @@
-"""What a model is, for the record and for telling stored results of different models apart."""
+"""Identifies a model, to record it and to distinguish stored results of different models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from recbole_gserec.files import sha256_of_file
 
 
 def model_identity(name: str) -> dict[str, Any]:
-    """Describe a model by its name on a hub, or by the content of its folder wherever that lies.
+    """Describe a model by its name on a hub, or by the content of its folder wherever that is.
 
-    Of a name on a hub no revision is known before the model is fetched: name a folder where that matters.
+    The revision of a model on a hub is unknown before the download. Name a folder if the revision matters.
 
     Args:
         name: A folder, or a name on a hub.
@@ -25,7 +25,7 @@ def model_identity(name: str) -> dict[str, Any]:
     content = hashlib.sha256()
     for path in files:
         state = path.stat()
-        # Whole files: fine-tuned weights can differ from others in the middle of a file alone.
+        # Hash whole files: fine-tuned weights may differ only in the middle of a file.
         digest = _hash_of(path, state.st_size, state.st_mtime_ns)
         content.update(f"{path.relative_to(folder).as_posix()}\0{digest}\0".encode())
     return {"content": content.hexdigest()}

@@ -1,4 +1,4 @@
-"""Codes beside those of a dataset, made with other settings from the same summaries and vectors."""
+"""Further codes of a dataset, made with other settings from the same summaries and vectors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def other_codes(folder: Path, data_path: Path, dataset: str, deciding: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that say where such codes lie, and where what they share is kept.
+    """Return the settings for the paths of such codes, and of the store that they share.
 
     Args:
-        folder: What they are made for; they lie in its folder ``codes``, those of each settings in a file of their own.
-        data_path: Folder of all datasets; absolute.
+        folder: Folder of what uses them; each set of settings has its own file in the folder ``codes``.
+        data_path: Absolute path of the parent folder of all datasets.
         dataset: Name of the dataset.
-        deciding: The settings that decide them, as JSON can hold them.
+        deciding: The settings that affect the codes, as JSON values.
     """
     key = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
     return {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import remove_abandoned
 from recbole_gserec.preprocess.answers import STATUSES, Summary
@@ -48,13 +48,13 @@ _MANY_FAILURES = 0.1
 
 
 def check_parts(settings: PreprocessSettings) -> None:
-    """Refuse what needs no data to be found wrong: settings of the parts, and prompt templates.
+    """Refuse settings of the parts and prompt templates that can be found wrong without data.
 
     Raises:
-        SettingError: For a setting that a part does not take.
+        SettingError: For a setting that a part does not support.
         DataError: For a prompt template that is missing or damaged.
     """
-    # Both load their models when these are used.
+    # Both load their models on first use.
     SUMMARIZERS[settings.summarizer](settings)
     make_encoder(settings)
     settings.rqvae_settings()
@@ -75,18 +75,18 @@ def make_codes(
 ) -> Path:
     """Make the codes of all users.
 
-    What is finished is stored at once. Interrupted at any moment and called again, it goes on from there and comes to
+    Finished work is stored immediately. If interrupted at any time and called again, it continues from there and makes
     the same codes.
 
     Args:
-        histories: The users' histories, the training part alone.
+        histories: The users' histories, only from the training part.
         item_texts: Text by item.
         output_prefix: ``<data_path>/<D>/<D>``; ``.code``, ``.code.json``, ``.code.png`` and ``.code.md`` are added.
-        settings: Of the offline stage.
-        fingerprint: Of the data; it is kept beside the codes.
+        settings: Settings of the offline stage.
+        fingerprint: Fingerprint of the data, stored with the codes.
         other_texts: ``item`` and ``query`` texts by id, for the setting ``text_vectors``.
-        device: Where the RQ-VAE trains.
-        show_progress: Whether to show bars.
+        device: Device for training the RQ-VAE.
+        show_progress: Whether to show progress bars.
 
     Returns:
         The path of the codes. The same input gives the same bytes.
@@ -99,22 +99,22 @@ def make_codes(
     prefix = Path(output_prefix)
     summarizer, encoder = SUMMARIZERS[settings.summarizer](settings), make_encoder(settings)
     description = describe(settings, summarizer, encoder, fingerprint)
-    path = beside(prefix, ".code")
-    checkpoint = beside(prefix, ".rqvae.pth")
+    path = append_suffix(prefix, ".code")
+    checkpoint = append_suffix(prefix, ".rqvae.pth")
     remove_abandoned(prefix.parent)
     is_current = codes_are_current(prefix, description)
     if is_current and not settings.text_vectors and not settings.retry_failed:
         return _up_to_date(path, checkpoint)
     if path.is_dir():
-        raise DataError(path, "a folder, where the file of codes is to be", "Move it away.")
+        raise DataError(path, "a folder, but the file of codes belongs here", "Move it away.")
     runner = _runner(settings)
     users = histories.user_tokens
     prompts = {side: build_prompts(side, histories, item_texts, settings, summarizer.shorten) for side in SIDES}
     n_prompts = " and ".join(f"{len(prompts[side]):,} {side}" for side in SIDES)
     logger.info("Summarising %s histories of %s users (%s)", n_prompts, f"{len(users):,}", summarizer.name)
-    with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
+    with Store(settings.preprocess_store or append_suffix(prefix, ".preprocess.sqlite3")) as store:
         asked = [prompt for side in SIDES for prompt in prompts[side]]
-        # Closed also after a failure: on a GPU the encoder, or the next try, needs the place.
+        # Close it even after a failure: on a GPU, the encoder or the next attempt needs the memory.
         with closing(summarizer):
             made_summaries = make_summaries(
                 asked, summarizer, settings, store, runner=runner, show_progress=show_progress
@@ -174,7 +174,7 @@ def make_codes(
     table = save_report(
         prefix, users, sides, counts, result.history, settings, made_summaries, made_vectors, histories.item_matrix()
     )
-    # After the report: codes that are there have one of theirs.
+    # Written after the report, so existing codes always have a report.
     write_code_file(
         prefix,
         users,
@@ -191,7 +191,7 @@ def make_codes(
 
 def _up_to_date(path: Path, checkpoint: Path) -> Path:
     checkpoint.unlink(missing_ok=True)
-    logger.info("%s is up to date. To make it anew, delete it.", path)
+    logger.info("%s is up to date. To make it again, delete it.", path)
     return path
 
 
@@ -204,7 +204,7 @@ def _runner(settings: PreprocessSettings) -> Runner | None:
 
 
 def _check_failures(summaries: Sequence[Summary], settings: PreprocessSettings) -> None:
-    """Say how many answers cannot be used; stop if that is all of them."""
+    """Log how many answers cannot be used; raise an error if that is all of them."""
     failed = Counter(summary.status for summary in summaries if not summary.is_usable)
     n_failed = sum(failed.values())
     if not n_failed:
@@ -212,7 +212,7 @@ def _check_failures(summaries: Sequence[Summary], settings: PreprocessSettings) 
     kinds = ", ".join(f"{count:,} {STATUSES[status]}" for status, count in failed.most_common())
     line = f"{n_failed:,} of {len(summaries):,} answers of '{settings.llm}' cannot be used: {kinds}"
     if n_failed == len(summaries):
-        raise SettingError(f"{line}. Raise llm_max_tokens, change the prompt (prompt_templates), or take another model")
+        raise SettingError(f"{line}. Raise llm_max_tokens, change the prompt (prompt_templates), or use another model")
     level = logging.WARNING if n_failed > _MANY_FAILURES * len(summaries) else logging.INFO
     logger.log(level, "%s (failed_summary: %s)", line, settings.failed_summary)
 
@@ -225,7 +225,7 @@ def _by_user(prompts: Sequence[Prompt], summaries: Sequence[Summary], n_users: i
 
 
 def _texts(prompts: Sequence[Prompt], summaries: Sequence[Summary | None], policy: str) -> list[str | None]:
-    """The text of each user on one side; what stands for a summary that failed is set by ``failed_summary``."""
+    """Return the text of each user on one side; ``failed_summary`` decides what replaces a failed summary."""
     texts = [summary.text if summary and summary.is_usable else None for summary in summaries]
     if policy == "template":
         template = TemplateSummarizer()

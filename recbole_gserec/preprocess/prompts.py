@@ -1,7 +1,7 @@
 """Prompts that ask for a summary of a user's preferences (Section 4.1.1 of GSERec).
 
-The wording lives in ``templates/<language>/<side>.txt``, or in a folder of the user's. The instruction stands first and
-the history last, so that all prompts of a side share a prefix, which a language model server computes once.
+The wording is in ``templates/<language>/<side>.txt``, or in a folder of the user. The instruction comes first and the
+history last. All prompts of a side thus share a prefix, which a language model server computes once.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SIDES = ("search", "recommendation")
 TEMPLATES = Path(__file__).parent / "templates"
 SLOT = "{history}"
 Cut = Callable[[str, int], str]
-"""Shortens a text to a number of words, or of a language model's tokens."""
+"""Shortens a text to a number of words or of tokens."""
 
-# How one search stands in a prompt: the query, and what comes before each clicked item.
+# How a search appears in a prompt: the query, and what precedes each clicked item.
 _SEARCH_LINES = {"en": ("- query: ", " | clicked: "), "zh": ("- 搜索词：", " | 点击：")}
 
-# Chinese and Japanese put no spaces between words; there a character counts as a word.
+# Chinese and Japanese have no spaces between words, so each character counts as a word.
 _CHARACTER = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _CUT_UNIT = re.compile(rf"[{_CHARACTER}]|[^\s{_CHARACTER}]+")
 WORD = rf"[{_CHARACTER}]|[^\W{_CHARACTER}]+(?:['-][^\W{_CHARACTER}]+)*"
-"""Pattern of a word as summaries and TF-IDF count it: "sci-fi" and "children's" are one."""
+"""Pattern of a word in summaries and TF-IDF: "sci-fi" and "children's" are single words."""
 
 
 class Search(Protocol):
@@ -52,16 +52,16 @@ class Histories(Protocol):
     user_tokens: list[str]
 
     def recommendation_history(self, user: int, n: int) -> Sequence[str]:
-        """Last ``n`` items of a user's interactions, oldest first."""
+        """Return the last ``n`` items of a user's interactions, oldest first."""
         ...
 
     def search_history(self, user: int, n: int) -> Sequence[Search]:
-        """Last ``n`` searches of a user, oldest first."""
+        """Return the last ``n`` searches of a user, oldest first."""
         ...
 
 
 class HistoriesWithItems(Histories, Protocol):
-    """The same, with all items at once."""
+    """Histories that also provide all items at once."""
 
     def item_matrix(self) -> sp.csr_matrix:
         """Users x items, 1 where a user interacted with an item."""
@@ -72,11 +72,11 @@ class Prompt(NamedTuple):
     """A request for one summary.
 
     Attributes:
-        user: Place of the user in ``Histories.user_tokens``.
+        user: Index of the user in ``Histories.user_tokens``.
         side: ``search`` or ``recommendation``.
         records: The history, oldest first; a record is the item's text, or the query and the clicked items' texts.
         template: The wording, with a slot for the history.
-        language: Of the words around a search's query and clicked items.
+        language: Language of the words around a search's query and clicked items.
     """
 
     user: int
@@ -87,7 +87,7 @@ class Prompt(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The whole prompt. Made when asked for: the texts of all users together can be large."""
+        """The whole prompt. It is built on demand, because the texts of all users together can be large."""
         query_label, click_label = _SEARCH_LINES[self.language] if self.side == "search" else ("- ", "")
         lines = (query_label + click_label.join(record) for record in self.records)
         return self.template.replace(SLOT, "\n".join(lines))
@@ -100,14 +100,14 @@ def build_prompts(
     settings: PreprocessSettings,
     shorten: Cut | None = None,
 ) -> list[Prompt]:
-    """Build one side's prompts.
+    """Build the prompts of one side.
 
     Args:
         side: ``search`` or ``recommendation``.
         histories: The users' training histories.
         item_texts: Text by item; an item without text is named by its id.
-        settings: How much of the histories a prompt shows, and in which wording.
-        shorten: Keeps the beginning of a query or of an item's text; words are counted (:func:`cut`) unless given.
+        settings: Decide how much of the histories a prompt shows, and the wording.
+        shorten: Keeps the beginning of a query or of an item's text; by default, counts words (:func:`first_words`).
 
     Returns:
         One prompt for each user who has a history on this side, in the order of the users.
@@ -115,7 +115,7 @@ def build_prompts(
     Raises:
         DataError: If the side's template is damaged.
     """
-    shorten = shorten or cut
+    shorten = shorten or first_words
     template = read_template(template_path(side, settings.prompt_language, settings.prompt_templates))
 
     @functools.cache
@@ -140,15 +140,15 @@ def build_prompts(
 
 
 def template_path(side: str, language: str, folder: str | None = None) -> Path:
-    """Where a side's wording stands: in the user's ``folder``, or among those shipped."""
+    """Return the path of a side's template, in the user's ``folder`` or among those of the package."""
     return Path(folder or TEMPLATES / language) / f"{side}.txt"
 
 
 def read_template(path: Path) -> str:
-    """Read a wording.
+    """Read a template.
 
     Raises:
-        DataError: If the file is not there, or the history's slot is not the one thing at its end.
+        DataError: If the file is missing, or the slot for the history is not at its end exactly once.
     """
     if not path.is_file():
         raise DataError(path, "file not found", f"Write the prompt there; it ends with '{SLOT}'.")
@@ -157,18 +157,20 @@ def read_template(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DataError(path, "not a text in UTF-8", "Save it in this encoding.") from error
     if template.count(SLOT) != 1 or not template.endswith(SLOT):
-        raise DataError(path, f"it must end with its only '{SLOT}'", "Put the instruction before the slot.")
+        raise DataError(
+            path, f"it must contain '{SLOT}' exactly once, at its end", "Put the instruction before the slot."
+        )
     return template
 
 
 def template_hashes(settings: PreprocessSettings) -> dict[str, str]:
-    """SHA-256 of each side's wording."""
+    """Return the SHA-256 of each side's template."""
     paths = {side: template_path(side, settings.prompt_language, settings.prompt_templates) for side in SIDES}
     return {side: hashlib.sha256(read_template(path).encode()).hexdigest() for side, path in paths.items()}
 
 
-def cut(text: str, n_words: int) -> str:
-    """The first ``n_words`` words of a text, with single spaces."""
+def first_words(text: str, n_words: int) -> str:
+    """Return the first ``n_words`` words of a text, with single spaces."""
     text = " ".join(text.split())
     for count, match in enumerate(_CUT_UNIT.finditer(text), start=1):
         if count == n_words:

@@ -1,4 +1,4 @@
-"""Batches through workers on Ray: a Ray Data job over as many machines as there are."""
+"""Sends batches to workers on Ray: a Ray Data job on all available machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_gserec.errors import GSERecError, InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
-from recbole_gserec.ray_cluster import connect, room
+from recbole_gserec.ray_cluster import connect, count_parallel_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -19,32 +19,32 @@ _RESTARTS = 2
 class RayRunner:
     """Workers on Ray; see :class:`runners.Runner`.
 
-    Each worker is an actor with a model of its own. A row of the Ray dataset is a whole batch, so that the batches, and
-    with them the results, are those of a run without Ray. Results come back to this process, which alone writes to the
-    store. Folders that settings name must be there on every machine.
+    Each worker is an actor with its own model. A row of the Ray dataset is a whole batch, so batches and results are
+    the same as without Ray. Results return to this process, which alone writes to the store. Folders named in settings
+    must exist on every machine.
 
     Args:
-        settings: Of the offline stage.
+        settings: Settings of the offline stage.
 
     Raises:
-        SettingError: If there is no Ray at the address, or it has not the cores or GPUs that one worker needs.
+        SettingError: If there is no Ray at the address, or it lacks the CPUs or GPUs for one worker.
     """
 
     def __init__(self, settings: PreprocessSettings):
         self._workers = settings.preprocess_ray_workers
         self._wanted = {"CPU": settings.preprocess_ray_cpus, "GPU": settings.preprocess_ray_gpus}
         connect(settings.preprocess_ray_address, None, option="preprocess_ray_address", join_running=True)
-        self._workers = min(self._workers, room(self._wanted, "preprocess_ray_*", "a worker"))
+        self._workers = min(self._workers, count_parallel_tasks(self._wanted, "preprocess_ray_*", "a worker"))
         _quieten()
 
     def run(self, make_worker: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :meth:`runners.Runner.run`."""
         import ray
 
-        # Rows that are Python objects are put into Ray's store; a row's batch must not be cut or joined with another.
-        rows = [{"place": place, "batch": [batch]} for place, batch in enumerate(batches)]
+        # Rows that are Python objects use Ray's object store. A row's batch must not be split or joined with another.
+        rows = [{"place": index, "batch": [batch]} for index, batch in enumerate(batches)]
         with warnings.catch_warnings():
-            # Ray is about to rename how the last two are given.
+            # Ray is about to rename the last two arguments.
             warnings.simplefilter("ignore")
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Worker,  # type: ignore[arg-type]  # a class is allowed too; Ray's annotation leaves it out
@@ -52,7 +52,7 @@ class RayRunner:
                 compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(rows))),
                 num_cpus=self._wanted["CPU"],
                 num_gpus=self._wanted["GPU"],
-                # Ray Data's own choice is to start a worker that dies, for want of memory say, again and again.
+                # By default, Ray Data would restart a worker that dies, for example from lack of memory, without end.
                 max_restarts=_RESTARTS,
                 max_task_retries=_RESTARTS,
             )
@@ -64,15 +64,15 @@ class RayRunner:
         except ray.exceptions.RayError as error:
             reason = str(error).strip().split("\n")[0][:300]
             raise InterruptedWorkError(
-                f"workers on Ray died ({reason}). What was finished is stored; the same command goes on from there"
+                f"workers on Ray died ({reason}). Finished work is stored; the same command resumes it"
             ) from error
 
 
 class _Worker:
-    """Errors go back as data: what Ray makes of an exception has lost its message."""
+    """A worker. Errors are returned as data, because Ray's exceptions lose their message."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
-        # Registers the plugin where the worker is.
+        # Registers the plugin in the worker.
         import recbole_gserec  # noqa: F401
 
         self._work: Callable[[Any], Any] | None = None
@@ -103,8 +103,8 @@ def _as_data(error: Exception) -> list[str]:
     reason = " ".join(str(error).split())[:300]
     return [
         "other",
-        f"a worker on Ray failed ({type(error).__name__}: {reason}). What was finished is stored; "
-        "the same command goes on from there",
+        f"a worker on Ray failed ({type(error).__name__}: {reason}). Finished work is stored; "
+        "the same command resumes it",
     ]
 
 
@@ -114,5 +114,5 @@ def _quieten() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # It would warn of rows that are Python objects, and praise each job's end.
+    # Ray would warn about rows that are Python objects, and log the end of each job.
     logging.getLogger("ray.data").setLevel(logging.ERROR)

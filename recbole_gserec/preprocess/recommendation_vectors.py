@@ -1,4 +1,4 @@
-"""Vectors of recommendation summaries and of items: all that models without searches read, and no codes."""
+"""Vectors of recommendation summaries and of items, for models without searches; no codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
 from recbole_gserec.preprocess.prompts import Histories, build_prompts
@@ -33,19 +33,19 @@ def make_recommendation_vectors(
     *,
     show_progress: bool = True,
 ) -> list[Path]:
-    """Write the vectors of items and of users, the latter with the recommendation side alone.
+    """Write the vectors of items, and those of users with only the recommendation side.
 
-    With the summarizer ``template``, which never fails, they are those that the whole stage writes, from the same
-    summaries.
+    With the summarizer ``template``, which never fails, they equal those of the whole stage, because the summaries are
+    the same.
 
     Args:
-        histories: The users' histories, the training part alone.
+        histories: The users' histories, only from the training part.
         item_texts: Text by item, for the prompts.
-        records: ``item``: text by id, for all items whose vectors are wanted.
+        records: ``item``: text by id, for all items that need a vector.
         output_prefix: ``<data_path>/<D>/<D>``.
-        settings: Of the offline stage.
-        fingerprint: Of the data; it is kept in the files.
-        show_progress: Whether to show bars.
+        settings: Settings of the offline stage.
+        fingerprint: Fingerprint of the data, stored in the files.
+        show_progress: Whether to show progress bars.
 
     Returns:
         The files. The same input gives the same vectors.
@@ -55,7 +55,7 @@ def make_recommendation_vectors(
     description = describe(settings, summarizer, encoder, fingerprint)
     prompts = build_prompts(SIDE, histories, item_texts, settings, summarizer.shorten)
     logger.info("Summarising %s %s histories (%s)", f"{len(prompts):,}", SIDE, summarizer.name)
-    with Store(settings.preprocess_store or beside(prefix, ".preprocess.sqlite3")) as store:
+    with Store(settings.preprocess_store or append_suffix(prefix, ".preprocess.sqlite3")) as store:
         with closing(summarizer):
             made = make_summaries(prompts, summarizer, settings, store, show_progress=show_progress)
         texts: list[str | None] = [None] * len(users)

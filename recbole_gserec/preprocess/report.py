@@ -1,4 +1,4 @@
-"""A page on the codes, for the eye: what became of the prompts, and do codes connect users who are alike?"""
+"""A page about the codes: what happened to the prompts, and do codes connect similar users?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.files import written_aside
 from recbole_gserec.markdown_table import markdown_table
 from recbole_gserec.narrowing import not_none
@@ -39,27 +39,28 @@ LONGEST_LINE = 1000
 LONGEST_FAILURE = 600
 
 HOW_TO_READ_CODES = """\
-Perplexity says how many codes of a level are in effective use and dead codes are used by nobody, level by level. \
-Collision rate: users without a sequence of codes of their own. Reconstruction error: 0 is perfect, 1 no better than \
-the mean vector. All are of the quantizer, over all users."""
+Perplexity: effective number of used codes, for each level. Dead codes: codes that no user has, for each level. \
+Collision rate: users who share all their codes with others. Reconstruction error: 0 is perfect, 1 no better than \
+the mean vector. All are computed over all users."""
 HOW_TO_READ_AGREEMENT = """\
 Pairs of users who share codes, against the same users paired by chance with others of about the same activity. \
-Similarity is the mean Jaccard similarity of two users' training items. Lift says how many times that of chance it is, \
-with an interval of 95 %: 1 means that sharing codes says nothing about sharing items. The codes were made from the \
-same histories, so a lift above 1 tells that summaries, vectors and quantisation kept what users have in common; it \
-does not tell that recommendations become better."""
+Similarity is the mean Jaccard similarity of two users' training items. Lift is its ratio to the similarity by chance, \
+with a 95 % interval: 1 means that sharing codes says nothing about sharing items. The codes were made from the \
+same histories, so a lift above 1 shows that summaries, vectors and quantisation kept what users have in common. It \
+does not show that recommendations become better."""
 
 
 class SideReport(NamedTuple):
-    """One side's codes and what they were made of.
+    """The codes of one side, and what they were made from.
 
     Attributes:
         codes: int64 ``[n_users, L]``.
-        coded: bool ``[n_users]``, whose codes are used.
-        metrics: As ``codebook_metrics`` gives them for a side.
-        prompts: The prompt of each user with a history on this side, by place of the user.
-        summaries: Of each user; ``None`` for a user without a prompt.
-        texts: What each user's summary is taken to be, another text where it failed; ``None`` where there is none.
+        coded: bool ``[n_users]``, which users have codes that are used.
+        metrics: One side of ``codebook_metrics``.
+        prompts: The prompt of each user with a history on this side, by index of the user.
+        summaries: Summary of each user; ``None`` for a user without a prompt.
+        texts: The text used as each user's summary, which is another one if the summary failed; ``None`` if there is
+            none.
     """
 
     codes: np.ndarray
@@ -87,11 +88,11 @@ def save_report(
         prefix: ``<data_path>/<D>/<D>``.
         users: Original ids.
         sides: ``search`` and ``recommendation``.
-        counts: How many users there are, and how many lack a side.
+        counts: Number of users, and of users without a side.
         history: The RQ-VAE's checks: ``epoch``, ``losses`` by name and ``collision_rate``.
-        settings: Of the offline stage.
-        made_summaries: How many were in the store, and how many were made.
-        made_vectors: The same of the summaries' vectors.
+        settings: Settings of the offline stage.
+        made_summaries: Number of summaries found in the store, and of new ones.
+        made_vectors: The same for the vectors of the summaries.
         items: 0/1, ``[n_users, n_items]``: each user's set of training items.
 
     Returns:
@@ -103,7 +104,7 @@ def save_report(
         for side, report in sides.items()
     }
     tokens = {side: side_statistics.answer_tokens for side, side_statistics in statistics.items()}
-    with written_aside(beside(prefix, ".code.png")) as temporary:
+    with written_aside(append_suffix(prefix, ".code.png")) as temporary:
         draw(sides, history, settings.codebook_size, agreements, tokens).savefig(temporary, dpi=120)
     table = metrics_table(sides)
     parts = [
@@ -123,7 +124,7 @@ def save_report(
         HOW_TO_READ_AGREEMENT,
         *_examples(users, sides, settings),
     ]
-    with written_aside(beside(prefix, ".code.md")) as temporary:
+    with written_aside(append_suffix(prefix, ".code.md")) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return table
 
@@ -134,7 +135,7 @@ def _makers(settings: PreprocessSettings) -> str:
 
 
 def metrics_table(sides: Mapping[str, SideReport]) -> str:
-    """How codes are used: one row per side."""
+    """Show how codes are used: one row per side."""
     rows = [("side", "perplexity", "dead codes", "collision rate", "reconstruction error")]
     for side, report in sides.items():
         metrics, levels = report.metrics, report.metrics["levels"]
@@ -151,7 +152,7 @@ def metrics_table(sides: Mapping[str, SideReport]) -> str:
 
 
 def agreement_rows(agreements: Mapping[str, CodeAgreement]) -> list[tuple[str, ...]]:
-    """How alike users are who share codes: for each side a row per length of the prefix, and one of neighbours."""
+    """Show how similar users with shared codes are: for each side, rows by length of the prefix and for neighbours."""
     rows: list[tuple[str, ...]] = [
         (
             "side",
@@ -218,23 +219,23 @@ def _summaries(
 
 def _examples(users: Sequence[str], sides: Mapping[str, SideReport], settings: PreprocessSettings) -> list[str]:
     report = sides["recommendation"]
-    places = np.flatnonzero(report.coded)
-    chosen, n_shared = alike_users(report.codes[places], N_EXAMPLES)
+    indices = np.flatnonzero(report.coded)
+    chosen, n_shared = alike_users(report.codes[indices], N_EXAMPLES)
     parts = ["## Examples", f"{len(chosen)} users who share their first {n_shared} recommendation codes."]
-    for user in places[chosen].tolist():
+    for user in indices[chosen].tolist():
         parts += _example(user, users[user], sides, settings)
     return parts
 
 
 def alike_users(codes: np.ndarray, n: int) -> tuple[np.ndarray, int]:
-    """Choose ``n`` users who share as many leading codes as any ``n`` do.
+    """Choose ``n`` users who share as many leading codes as possible.
 
     Args:
         codes: int64 ``[n_users, L]``.
-        n: How many users.
+        n: Number of users.
 
     Returns:
-        Their places, ascending (fewer than ``n`` if there are fewer users), and the number of codes they share.
+        Their indices, ascending (fewer than ``n`` if there are fewer users), and the number of codes they share.
     """
     for n_shared in range(codes.shape[1], 0, -1):
         _, groups, sizes = np.unique(codes[:, :n_shared], axis=0, return_inverse=True, return_counts=True)
@@ -264,11 +265,11 @@ def _what_was_encoded(side: str, report: SideReport, user: int, settings: Prepro
     failure = f"The summary of the {side} history failed: {STATUSES[summary.status]}."
     if text is None:
         return [f"{failure} The side counts as missing (`missing_side: {settings.missing_side}`)."]
-    return [f"{failure} In its place stands:", _code_block(text or "(empty)")]
+    return [f"{failure} It is replaced by:", _code_block(text or "(empty)")]
 
 
 def _code_block(text: str) -> str:
-    """An indented block, which no character of the text can end."""
+    """Indent a text as a code block; no character of the text can end such a block."""
     lines = (line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " ..." for line in text.splitlines())
     wrapper = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrapped = (wrapper.fill(line) for line in lines)

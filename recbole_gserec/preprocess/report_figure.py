@@ -27,16 +27,16 @@ def draw(
     agreements: Mapping[str, CodeAgreement],
     answer_tokens: Mapping[str, np.ndarray],
 ) -> Figure:
-    """Draw everything.
+    """Draw all panels.
 
     Args:
         sides: ``search`` and ``recommendation``.
         history: The RQ-VAE's checks: ``epoch``, ``losses`` by name and ``collision_rate``.
         codebook_size: Codes per level.
-        agreements: By side.
-        answer_tokens: By side, int64 ``[n]``; without any there is no panel for them.
+        agreements: Agreement by side.
+        answer_tokens: By side, int64 ``[n]``; if empty, there is no panel for them.
     """
-    # A figure of its own, without pyplot, leaves the caller's matplotlib backend and figures alone.
+    # A figure without pyplot leaves the caller's matplotlib backend and figures unchanged.
     from matplotlib.figure import Figure
 
     n_levels = sides["search"].codes.shape[1]
@@ -69,7 +69,7 @@ def _draw_training(loss_panel: Axes, collision_panel: Axes, history: Sequence[Ma
     for name, (colour, line) in zip(history[0]["losses"], _LOSS_STYLES, strict=False):
         loss_panel.plot(epochs, [check["losses"][name] for check in history], line, color=colour, label=name)
     loss_panel.set(title="Training", xlabel="epoch", ylabel="loss", yscale="log")
-    # Room for the legend above the curves.
+    # Leaves room for the legend above the curves.
     bottom, top = loss_panel.get_ylim()
     loss_panel.set_ylim(bottom, top * (top / bottom) ** 0.3)
     loss_panel.legend(loc="upper center", fontsize="small", ncols=2, columnspacing=1)
@@ -84,9 +84,9 @@ def _draw_lift(panel: Axes, agreements: Mapping[str, CodeAgreement]) -> None:
     n_levels = len(agreements["search"].prefixes)
     for shift, (side, (colour, line, marker)) in zip((-0.08, 0.08), _SIDE_STYLES.items(), strict=True):
         agreement = agreements[side]
-        # The neighbours in the graph stand apart from the prefixes, which grow longer from left to right.
-        for places, points in ((range(1, n_levels + 1), agreement.prefixes), ([0], [agreement.neighbours])):
-            drawn = [(x + shift, point) for x, point in zip(places, points, strict=True) if point and point.lift]
+        # Neighbours in the graph are separate from the prefixes, whose length grows from left to right.
+        for indices, points in ((range(1, n_levels + 1), agreement.prefixes), ([0], [agreement.neighbours])):
+            drawn = [(x + shift, point) for x, point in zip(indices, points, strict=True) if point and point.lift]
             if not drawn:
                 continue
             lifts = np.array([point.lift for _, point in drawn])

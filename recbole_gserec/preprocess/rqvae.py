@@ -18,7 +18,7 @@ SIDES = ("search", "rec")
 
 @dataclass(frozen=True)
 class RQVAELosses:
-    """Scalars of one batch.
+    """Losses of one batch, as scalars.
 
     Attributes:
         total: Eq. 6.
@@ -34,10 +34,10 @@ class RQVAELosses:
 
 
 def perceptron(sizes: Sequence[int], generator: torch.Generator | None = None) -> nn.Sequential:
-    """Linear layers between ``sizes`` with ReLU between them; Xavier-normal weights, zero biases."""
+    """Create linear layers between ``sizes`` with ReLU between them; Xavier-normal weights, zero biases."""
     layers: list[nn.Module] = []
     for n_inputs, n_outputs in pairwise(sizes):
-        # skip_init leaves the global random state alone; the values come from the generator below.
+        # skip_init does not change the global random state; the generator below provides the values.
         linear = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
         nn.init.xavier_normal_(linear.weight, generator=generator)
         nn.init.zeros_(linear.bias)
@@ -68,12 +68,12 @@ class SideAutoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, vectors: Tensor) -> Tensor:
-        """Nearest codes of ``vectors``, level by level."""
+        """Return the nearest codes of ``vectors``, level by level."""
         return self.quantizer.encode(self.encoder(vectors))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Vectors that ``codes`` stand for."""
+        """Return the vectors that ``codes`` represent."""
         return self.decoder(self.quantizer.decode(codes))
 
 
@@ -91,7 +91,7 @@ class RQVAE(nn.Module):
     Args:
         search_dim: Size of the search vectors.
         rec_dim: Size of the recommendation vectors.
-        hidden_sizes: Widths between vector and latent; the decoder mirrors them.
+        hidden_sizes: Layer widths between vector and latent; the decoder mirrors them.
         code_dim: :math:`d_l`.
         n_codebooks: ``L``, per side.
         codebook_size: :math:`N_c`, per level.
@@ -100,7 +100,7 @@ class RQVAE(nn.Module):
         tau_1: Temperature of Eq. 1.
         commitment_weight: Weight of the encoder's term in Eq. 5.
         reduction: ``"mean"`` or ``"sum"``.
-        balanced: Assignment on the last level while training, see :class:`ResidualQuantizer`.
+        balanced: Whether the last level is assigned evenly during training; see :class:`ResidualQuantizer`.
         generator: Source of the initial values.
     """
 
@@ -140,11 +140,11 @@ class RQVAE(nn.Module):
         self.search, self.rec = autoencoder(search_dim), autoencoder(rec_dim)
 
     def side(self, name: str) -> SideAutoencoder:
-        """The autoencoder of ``search`` or ``rec``."""
+        """Return the autoencoder of ``search`` or ``rec``."""
         return {"search": self.search, "rec": self.rec}[name]
 
     def forward(self, search_vectors: Tensor, rec_vectors: Tensor) -> RQVAELosses:
-        """Losses of the users whose vectors are given, ``[B, d_e]`` each, row by row the same user."""
+        """Compute the losses of users from their vectors, ``[B, d_e]`` each, with the same user in the same row."""
         search_latents, rec_latents = self.search.encoder(search_vectors), self.rec.encoder(rec_vectors)
         search, rec = self.search.quantizer(search_latents), self.rec.quantizer(rec_latents)
 

@@ -1,4 +1,4 @@
-"""The file from which a training of the RQ-VAE that was killed goes on."""
+"""The file from which an interrupted training of the RQ-VAE resumes."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _PLAIN = ("epoch", "losses", "history", "best_epoch", "best_rate", "best_state")
 
 @dataclass
 class TrainingRun:
-    """All that changes from epoch to epoch.
+    """Everything that changes from epoch to epoch.
 
     Attributes:
-        model: In training.
-        optimizer: Of its parameters.
-        schedule: Of the learning rate.
-        generator: Draws the order of the users; on the CPU.
-        epoch: The last one that is finished; 0 before the first.
-        losses: Of that epoch, by name.
+        model: The model in training.
+        optimizer: Optimizer of its parameters.
+        schedule: Schedule of the learning rate.
+        generator: CPU generator that draws the order of the users.
+        epoch: The last finished epoch; 0 before the first.
+        losses: Losses of that epoch, by name.
         history: One entry per check, see :class:`~recbole_gserec.preprocess.rqvae_training.RQVAEResult`.
-        best_epoch: The one that the codes would come from; 0 while there is none.
+        best_epoch: The epoch that the codes would come from; 0 if there is none yet.
         best_rate: Its collision rate.
         best_state: The model's state at that epoch.
     """
@@ -56,13 +56,13 @@ class TrainingRun:
     best_state: dict[str, Tensor] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything as tensors, numbers, texts, lists and dictionaries; tensors are shared, not copied."""
+        """Return everything as tensors, numbers, texts, lists and dictionaries; tensors are shared, not copied."""
         state = {name: dict(getattr(self, name).state_dict()) for name in _STATEFUL}
         state |= {name: getattr(self, name) for name in _PLAIN}
         return state | {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave; its tensors may be on another device than the model."""
+        """Restore what :meth:`state_dict` returned; its tensors may be on another device than the model."""
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
         for name in _PLAIN:
@@ -70,12 +70,12 @@ class TrainingRun:
         self.generator.set_state(state["generator"])
 
 
-def hash_of_run(settings: RQVAESettings, vectors: Mapping[str, Tensor]) -> str:
-    """Hexadecimal SHA-256 of all that decides how training goes: runs with equal hashes can go on from one another.
+def training_hash(settings: RQVAESettings, vectors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of everything that training depends on: runs with equal hashes can resume each other.
 
     Args:
-        settings: Of the training.
-        vectors: By side, float32 ``[U, d_e]``, on the device that trains.
+        settings: Settings of the training.
+        vectors: By side, float32 ``[U, d_e]``, on the device of the training.
     """
     made_by = {"torch": torch.__version__, "recbole-gserec": recbole_gserec.__version__}
     devices = sorted({rows.device.type for rows in vectors.values()})
@@ -88,15 +88,15 @@ def hash_of_run(settings: RQVAESettings, vectors: Mapping[str, Tensor]) -> str:
 
 
 class RunFile:
-    """A file with the state of a :class:`TrainingRun` after an epoch, whole at any moment.
+    """A file with the state of a :class:`TrainingRun` after an epoch, complete at any time.
 
-    ``torch.load(path, weights_only=True)`` reads it: the run's :meth:`~TrainingRun.state_dict`, and as ``run_hash``
-    what it belongs to.
+    ``torch.load(path, weights_only=True)`` reads it. It contains the run's :meth:`~TrainingRun.state_dict`, and the
+    ``run_hash`` that it belongs to.
 
     Args:
-        path: Where the file is, or will be.
-        run_hash: See :func:`hash_of_run`.
-        save_every_s: Seconds between two saves, at least.
+        path: Path of the file, which may not exist yet.
+        run_hash: See :func:`training_hash`.
+        save_every_s: Minimum number of seconds between two saves.
     """
 
     def __init__(self, path: Path, run_hash: str, save_every_s: float):
@@ -104,7 +104,7 @@ class RunFile:
         self._saved_at = time.monotonic()
 
     def restore(self, run: TrainingRun) -> bool:
-        """Bring ``run`` to the state in the file.
+        """Restore ``run`` from the file.
 
         Returns:
             False, with ``run`` as it was, if there is no file, or it is damaged or of another run.
@@ -113,17 +113,17 @@ class RunFile:
             state = self._read()
         except FileNotFoundError:
             return False
-        except Exception as error:  # Damaged bytes make torch raise almost anything.
-            logger.warning("%s is damaged, so the RQ-VAE's training starts anew (%s)", self.path, one_line(error))
+        except Exception as error:  # Damaged bytes can raise almost any error in torch.
+            logger.warning("%s is damaged, so the RQ-VAE's training starts again (%s)", self.path, one_line(error))
             return False
         if state.get("run_hash") != self.run_hash:
-            logger.info("%s is of other settings, vectors or versions, and will be overwritten", self.path)
+            logger.info("%s belongs to other settings, vectors or versions, and will be overwritten", self.path)
             return False
         run.load_state_dict(state)
         return True
 
     def save(self, run: TrainingRun, *, now: bool = False) -> None:
-        """Write the state of ``run``, if it is time to or must be ``now``.
+        """Save the state of ``run`` if enough time has passed, or always with ``now``.
 
         Raises:
             InterruptedWorkError: If it cannot be written, for example because the disk is full.
@@ -134,12 +134,12 @@ class RunFile:
             torch_files.save({"run_hash": self.run_hash, **run.state_dict()}, self.path)
         except OSError as error:
             reason = f"the RQ-VAE's training cannot be saved to {self.path} ({error.strerror or error})"
-            raise InterruptedWorkError(f"{reason}. See that there is room for it, then start again") from error
+            raise InterruptedWorkError(f"{reason}. Make room for it, then start again") from error
         self._saved_at = time.monotonic()
 
     def _read(self) -> dict[str, Any]:
-        # On the CPU, where the generator's state must be; loading into the model moves the rest.
-        state = torch_files.load(self.path, "The RQ-VAE's training starts anew")
+        # The generator's state must be on the CPU; loading into the model moves the rest.
+        state = torch_files.load(self.path, "The RQ-VAE's training starts again")
         if not isinstance(state, dict):
             raise ValueError("it has no training state")
         return state

@@ -19,7 +19,7 @@ _SWITCHES = ("kmeans_init", "sinkhorn", "resolve_collisions", "keep_best")
 
 @dataclass(frozen=True)
 class RQVAESettings:
-    """Settings of ``train_rqvae``; the defaults are the paper's and, where it is silent, its authors' code's.
+    """Settings of ``train_rqvae``. The defaults are the paper's or, if it gives none, those of its authors' code.
 
     Attributes:
         n_codebooks: Levels per side, :math:`L`.
@@ -32,24 +32,24 @@ class RQVAESettings:
         commitment_weight: Weight of the encoder's term in Eq. 5.
         loss_reduction: ``"mean"`` as the authors' code, ``"sum"`` as the equations; see :class:`RQVAE`.
         epochs: Passes over the users.
-        batch_size: Most users in a batch; an epoch is cut into batches of equal size.
-        learning_rate: Peak of the schedule.
-        weight_decay: Of AdamW.
-        warmup_epochs: Epochs of linear warm-up; a linear decay to 0 follows.
-        clip_grad_norm: Largest norm of the gradient.
-        kmeans_init: Whether codes start on the k-means centres of the data.
-        sinkhorn: Whether the last level is assigned evenly while training.
-        sinkhorn_epsilon: Entropy of that assignment.
-        sinkhorn_iterations: Scalings of that assignment.
-        resolve_collisions: Whether users who share all their codes are told apart afterwards.
-        collision_rounds: Most rounds of that.
-        keep_best: Whether the codes come from the checked epoch after the warm-up with the lowest collision rate, not
-            from the last.
+        batch_size: Maximum number of users in a batch; an epoch is divided into batches of equal size.
+        learning_rate: Peak learning rate of the schedule.
+        weight_decay: Weight decay of AdamW.
+        warmup_epochs: Epochs of linear warm-up, followed by a linear decay to 0.
+        clip_grad_norm: Maximum norm of the gradient.
+        kmeans_init: Whether codes start at the k-means centres of the data.
+        sinkhorn: Whether the last level is assigned evenly during training.
+        sinkhorn_epsilon: Entropy regularisation of that assignment.
+        sinkhorn_iterations: Iterations of that assignment.
+        resolve_collisions: Whether users who share all their codes are separated afterwards.
+        collision_rounds: Maximum number of rounds for that.
+        keep_best: Whether the codes come from the checked epoch after the warm-up with the lowest collision rate,
+            instead of the last.
         check_every: Epochs between checks of the collision rate.
-        seed: Determines everything random.
+        seed: Random seed.
 
     Raises:
-        SettingError: A value is of the wrong type or out of range.
+        SettingError: If a value has the wrong type or is out of range.
     """
 
     n_codebooks: int = 4

@@ -1,4 +1,4 @@
-"""Training the RQ-VAE and reading off every user's codes."""
+"""Trains the RQ-VAE and computes every user's codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from recbole_gserec.preprocess.codebook_metrics import (
 )
 from recbole_gserec.preprocess.collisions import separate_collisions
 from recbole_gserec.preprocess.rqvae import RQVAE, SIDES
-from recbole_gserec.preprocess.rqvae_checkpoint import RunFile, TrainingRun, hash_of_run
+from recbole_gserec.preprocess.rqvae_checkpoint import RunFile, TrainingRun, training_hash
 from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _LOSSES = ("total", "reconstruction", "quantization", "contrastive")
 
 @dataclass(frozen=True)
 class RQVAEResult:
-    """What training leaves behind.
+    """The result of training.
 
     Attributes:
         search_codes: int64 ``[U, L]``, coarse to fine.
@@ -47,9 +47,10 @@ class RQVAEResult:
         search_latents: :math:`z_s`, float32 ``[U, d_l]``.
         rec_latents: :math:`z_r`, float32 ``[U, d_l]``.
         history: One entry per check: ``epoch``, ``losses`` by name, and ``collision_rate``.
-        metrics: :func:`codebook_metrics` of the codes, and ``nearest_collision_rate``, that of the nearest codes.
+        metrics: :func:`codebook_metrics` of the codes, and ``nearest_collision_rate``, the collision rate of the
+            nearest codes.
         best_epoch: The epoch that the codes come from, from 1 on.
-        state_dict: Of the :class:`RQVAE` at that epoch, on the CPU.
+        state_dict: State of the :class:`RQVAE` at that epoch, on the CPU.
     """
 
     search_codes: np.ndarray
@@ -65,7 +66,7 @@ class RQVAEResult:
 def build_rqvae(
     search_dim: int, rec_dim: int, settings: RQVAESettings, generator: torch.Generator | None = None
 ) -> RQVAE:
-    """The module that ``settings`` describe, ready for ``load_state_dict`` or training."""
+    """Create the module described by ``settings``, ready for ``load_state_dict`` or training."""
     balanced = partial(balanced_codes, epsilon=settings.sinkhorn_epsilon, n_iterations=settings.sinkhorn_iterations)
     return RQVAE(
         search_dim,
@@ -85,11 +86,11 @@ def build_rqvae(
 
 
 def kmeans_centres(rows: Tensor, n_centres: int, generator: np.random.Generator) -> Tensor:
-    """Centres of ``rows``, ``[N, d]``, by k-means on at most 20,000 of them: ``[n_centres, d]``.
+    """Compute k-means centres of ``rows``, ``[N, d]``, from at most 20,000 of them: ``[n_centres, d]``.
 
-    With no more distinct rows than centres every distinct row is a centre, and the others are drawn from the rows with
-    noise of a hundredth of their spread: close enough to mean something, and not equal, so that training can tell them
-    apart.
+    If there are no more distinct rows than centres, every distinct row is a centre. The other centres are rows with
+    noise of a hundredth of their spread. They are close enough to be meaningful but not equal, so training can separate
+    them.
     """
     values = rows.detach().cpu().numpy()
     if len(values) > max(_MOST_ROWS_TO_CLUSTER, 4 * n_centres):
@@ -98,7 +99,7 @@ def kmeans_centres(rows: Tensor, n_centres: int, generator: np.random.Generator)
     seed = int(generator.integers(2**31))
     distinct = np.unique(values, axis=0)
     if len(distinct) > n_centres:
-        # Several threads add up centres in an order that varies from run to run.
+        # With several threads, the order of additions varies from run to run.
         with threadpool_limits(limits=1):
             centres = KMeans(n_centres, n_init=1, max_iter=100, random_state=seed).fit(values).cluster_centers_
     else:
@@ -109,7 +110,7 @@ def kmeans_centres(rows: Tensor, n_centres: int, generator: np.random.Generator)
 
 
 def learning_rate_factor(step: int, n_warmup: int, n_steps: int) -> float:
-    """Share of the peak learning rate at ``step``, counted from 0: up to 1 linearly, then down towards 0."""
+    """Return the share of the peak learning rate at ``step``, from 0: linearly up to 1, then down towards 0."""
     return min((step + 1) / (n_warmup + 1), (n_steps - step) / (n_steps - n_warmup))
 
 
@@ -125,24 +126,24 @@ def train_rqvae(
 ) -> RQVAEResult:
     """Train an :class:`RQVAE` on all users and give each of them codes.
 
-    Equal arguments give equal results on one machine; the global random state is neither read nor changed. With a
-    ``checkpoint``, training that was killed and is called again goes on from the last state saved, with the result of
-    an uninterrupted run. The last epoch's state stays in the file: remove it when the codes are safe.
+    Equal arguments give equal results on one machine. The global random state is neither read nor changed. With a
+    ``checkpoint``, an interrupted training that is called again resumes from the last saved state, with the same result
+    as an uninterrupted run. The last epoch's state stays in the file: remove it when the codes are stored.
 
     Args:
         search_vectors: Embedded search preferences, float32 ``[U, d_e]``.
         rec_vectors: Embedded recommendation preferences of the same users, float32 ``[U, d_e]``.
-        settings: The defaults if none are given.
-        device: Where to train.
-        progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses by name;
-            when training goes on, first with the last epoch that was saved.
-        checkpoint: File for the state of the training. One of other settings, vectors or versions is overwritten.
-        save_every_s: Least seconds between two saves; with 0 every epoch is saved.
+        settings: Settings of the training; the defaults if None.
+        device: Device for training.
+        progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses by name.
+            A resumed training first calls it with the last saved epoch.
+        checkpoint: File for the state of the training. A file from other settings, vectors or versions is overwritten.
+        save_every_s: Minimum number of seconds between two saves; 0 saves every epoch.
 
     Raises:
-        SettingError: The loss stopped being a number.
-        InterruptedWorkError: The state could not be saved.
-        ValueError: The vectors are not two finite matrices with as many rows.
+        SettingError: If the loss becomes NaN or infinite.
+        InterruptedWorkError: If the state cannot be saved.
+        ValueError: If the vectors are not two finite matrices with equally many rows.
     """
     settings = settings or RQVAESettings()
     vectors = {"search": _as_tensor(search_vectors, device), "rec": _as_tensor(rec_vectors, device)}
@@ -152,7 +153,7 @@ def train_rqvae(
 
     n_batches = math.ceil(n_users / settings.batch_size)
     run = _new_run(vectors, settings, n_batches)
-    file = None if checkpoint is None else RunFile(checkpoint, hash_of_run(settings, vectors), save_every_s)
+    file = None if checkpoint is None else RunFile(checkpoint, training_hash(settings, vectors), save_every_s)
     if file is not None and file.restore(run):
         logger.info("Going on with the RQ-VAE's training after epoch %d of %d", run.epoch, settings.epochs)
         if progress is not None:
@@ -180,7 +181,7 @@ def train_rqvae(
 
 
 def _new_run(vectors: dict[str, Tensor], settings: RQVAESettings, n_batches: int) -> TrainingRun:
-    """A model with random weights, on the device of ``vectors``, and what trains it in epochs of ``n_batches``."""
+    """Create a model with random weights on the device of ``vectors``, with its optimizer and schedule."""
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_rqvae(vectors["search"].shape[1], vectors["rec"].shape[1], settings, generator)
     model.to(vectors["search"].device)
@@ -194,7 +195,7 @@ def _new_run(vectors: dict[str, Tensor], settings: RQVAESettings, n_batches: int
 
 
 def _place_codes(model: RQVAE, vectors: dict[str, Tensor], settings: RQVAESettings) -> None:
-    """Start every codebook on the k-means centres of what it is to code."""
+    """Start every codebook at the k-means centres of its inputs."""
     cluster = partial(kmeans_centres, generator=np.random.default_rng(settings.seed))
     for side in SIDES:
         autoencoder = model.side(side)
@@ -202,12 +203,12 @@ def _place_codes(model: RQVAE, vectors: dict[str, Tensor], settings: RQVAESettin
 
 
 def _check(run: TrainingRun, vectors: dict[str, Tensor], settings: RQVAESettings) -> None:
-    """Note the collision rate of the epoch just finished, and its weights if they are the best so far."""
+    """Record the collision rate of the last epoch, and its weights if they are the best so far."""
     rate = _nearest_collision_rate(run.model, vectors)
     run.history.append({"epoch": run.epoch, "losses": run.losses, "collision_rate": rate})
     logger.debug("epoch %d: %s, collision rate %.4f", run.epoch, run.losses, rate)
-    # The k-means start has few collisions before anything is learnt, so the warm-up does not compete. Of epochs with
-    # equal rates the last has learnt most.
+    # The k-means start has few collisions before anything is learnt, so epochs of the warm-up do not count. Of epochs
+    # with equal rates, the last one has learnt most.
     if run.epoch > settings.warmup_epochs and (rate <= run.best_rate or not settings.keep_best):
         run.best_epoch, run.best_rate = run.epoch, rate
         run.best_state = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
@@ -216,7 +217,7 @@ def _check(run: TrainingRun, vectors: dict[str, Tensor], settings: RQVAESettings
 def _train_epoch(
     run: TrainingRun, vectors: dict[str, Tensor], batches: tuple[Tensor, ...], settings: RQVAESettings
 ) -> dict[str, float]:
-    """One pass over ``batches`` of user rows; mean losses per user by name."""
+    """Train for one pass over ``batches`` of user rows; return mean losses per user by name."""
     run.model.train()
     sums = torch.zeros(len(_LOSSES), device=batches[0].device)
     for rows in batches:
@@ -226,14 +227,14 @@ def _train_epoch(
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_grad_norm)
         run.optimizer.step()
         run.schedule.step()
-        # Kept on the device: reading a value makes it wait.
+        # Kept on the device, because reading a value waits for it.
         sums += len(rows) * torch.stack([getattr(losses, name).detach() for name in _LOSSES])
     means = (sums / sum(map(len, batches))).tolist()
     return dict(zip(_LOSSES, means, strict=True))
 
 
 def _nearest_collision_rate(model: RQVAE, vectors: dict[str, Tensor]) -> float:
-    """Collision rate of the nearest codes, averaged over both sides."""
+    """Return the collision rate of the nearest codes, averaged over both sides."""
     codes = [_by_chunks(model.side(side).encode, vectors[side]) for side in SIDES]
     return sum(collision_rate(side.cpu().numpy()) for side in codes) / len(SIDES)
 
@@ -286,7 +287,7 @@ def _result(
 
 @torch.no_grad()
 def _by_chunks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """``function`` of ``rows``, a bounded number of rows at a time."""
+    """Apply ``function`` to ``rows``, a bounded number of rows at a time."""
     return torch.cat([function(chunk) for chunk in rows.split(ROWS_PER_CHUNK)])
 
 
@@ -295,6 +296,6 @@ def _as_tensor(vectors: np.ndarray, device: str | torch.device) -> Tensor:
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise ValueError(f"vectors must be a finite matrix, not an array of shape {vectors.shape}")
     if not vectors.flags.writeable:
-        # torch warns about memory that it must not write to, such as a file mapped for reading.
+        # torch warns about read-only memory, such as a file mapped for reading.
         vectors = vectors.copy()
     return torch.from_numpy(vectors).to(device)

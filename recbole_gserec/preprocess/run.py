@@ -1,4 +1,4 @@
-"""The offline stage, or the part of it that models without searches need, for a dataset named by its settings."""
+"""Runs the offline stage, or its part for models without searches, on a dataset named in the settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from recbole.config import Config
 
 from recbole_gserec.config import make_config, split_machine
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, beside, check_dataset, dataset_path
+from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, append_suffix, check_dataset, dataset_path
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.training_histories import TrainingHistories, query_texts
 from recbole_gserec.errors import SettingError
-from recbole_gserec.preprocess.alone import alone
+from recbole_gserec.preprocess.alone import exclusive_lock
 from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import check_parts, make_codes
 from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
@@ -27,14 +27,14 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
     """Make the codes of a dataset.
 
     Args:
-        dataset: Its name.
-        settings: RecBole's and those of the offline stage, where they are not the defaults.
+        dataset: Name of the dataset.
+        settings: Settings of RecBole and of the offline stage that differ from the defaults.
 
     Returns:
         The ``.code`` file.
 
     Raises:
-        GSERecError: For settings, files and data that cannot be used.
+        GSERecError: For settings, files or data that cannot be used.
     """
     given, here = split_machine({"show_progress": True, **settings})
     check_dataset(given.get("data_path") or DEFAULT_DATA_PATH, dataset, given.get("benchmark_filename"))
@@ -42,16 +42,16 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
 
 
 def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Path:
-    """Make the codes of a configured dataset from its training part; returns the ``.code`` file.
+    """Make the codes of a configured dataset from its training part; return the ``.code`` file.
 
     Args:
         config: RecBole's settings.
-        only_missing: Whether codes that another process has made meanwhile stay, whatever they were made with.
+        only_missing: Whether to keep codes that another process made in the meantime, whatever their settings.
     """
     check_writable(dataset_path(config, "code").parent, "name a file in another folder by code_path")
     part = _training_part(config)
-    path = beside(part.code_prefix, ".code")
-    with alone(path):
+    path = append_suffix(part.code_prefix, ".code")
+    with exclusive_lock(path):
         if only_missing and path.is_file():
             return path
         return make_codes(
@@ -67,7 +67,7 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
 
 
 def make_vectors_from_config(config: Config) -> list[Path]:
-    """Make the text vectors of a configured dataset from its interactions in the training part; returns the files."""
+    """Make the text vectors of a configured dataset from its training interactions; return the files."""
     part = _training_part(config)
     return make_recommendation_vectors(
         part.histories,
@@ -81,16 +81,16 @@ def make_vectors_from_config(config: Config) -> list[Path]:
 
 
 class _TrainingPart(NamedTuple):
-    """What the stage reads of a dataset.
+    """What the stage reads from a dataset.
 
     Attributes:
         histories: The users' histories.
-        item_texts: Text by item, where there is one.
-        records: ``item`` and ``query``: text by id, for every one that has an id in the dataset.
+        item_texts: Text by item, if it has one.
+        records: ``item`` and ``query``: text by id, for each one with an id in the dataset.
         prefix: ``<data_path>/<D>/<D>``.
-        code_prefix: The same for codes, which may lie elsewhere.
-        settings: Of the stage.
-        fingerprint: Of the data.
+        code_prefix: The same for codes, which may be elsewhere.
+        settings: Settings of the stage.
+        fingerprint: Fingerprint of the data.
     """
 
     histories: TrainingHistories

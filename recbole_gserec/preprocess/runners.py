@@ -1,4 +1,4 @@
-"""Who does the expensive work: this process, or (:mod:`ray_runner`) workers on Ray."""
+"""Runs the expensive work in this process, or (:mod:`ray_runner`) in workers on Ray."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Runner(Protocol):
     def run(
         self, make_worker: Callable[[], Callable[[Batch], Result]], batches: Sequence[Batch]
     ) -> Iterator[tuple[int, Result]]:
-        """Place and result of each batch, as they are finished.
+        """Yield the index and the result of each batch when it is finished.
 
-        Batches are cut by the caller and never cut again, so that a result does not depend on who works on it.
+        The caller divides the batches, and they are never divided again, so results do not depend on the worker.
 
         Args:
-            make_worker: Makes what works on a batch; called once per worker, where the worker is.
-            batches: The work.
+            make_worker: Creates a function that processes a batch; called once per worker, in the worker.
+            batches: The batches.
         """
         ...
 
@@ -34,5 +34,5 @@ class LocalRunner:
     ) -> Iterator[tuple[int, Result]]:
         """See :meth:`Runner.run`."""
         worker = make_worker()
-        for place, batch in enumerate(batches):
-            yield place, worker(batch)
+        for index, batch in enumerate(batches):
+            yield index, worker(batch)

@@ -31,20 +31,20 @@ OPERATIONAL = frozenset(
 )
 """Settings that do not change the codes."""
 _OF_CODES = frozenset("n_codebooks codebook_size code_dim lambda_rq lambda_rq_cl tau_1 missing_side".split())
-"""Settings that change the codes and no vector of a text; besides those of the RQ-VAE, which begin alike."""
+"""Settings that change codes but not text vectors, besides those of the RQ-VAE with their common prefix."""
 _WARMUP_EPOCHS = 50
-"""Epochs of warm-up by default; half of all where these are no more."""
+"""Default warm-up epochs; half of all epochs if there are no more than these."""
 _OF_LANGUAGE_MODELS = ("plain_answers", "failed_summary")
 _OF_FLAG_EMBEDDING = ("encoder_pooling", "encoder_dtype")
 
 
 def _setting(default: Any, allowed: str, read: Callable[[Any], Any]) -> Any:
-    """A field whose value ``read`` converts; it raises ValueError for what is not ``allowed``."""
+    """Create a field whose value ``read`` converts; it raises ValueError if the value is not ``allowed``."""
     return field(default=default, metadata={"allowed": allowed, "read": read})
 
 
 def _optional(setting: Any) -> Any:
-    """The same field, in which ``None`` is allowed too and is the default."""
+    """Return the same field with ``None`` as an allowed value and the default."""
     allowed, read = setting.metadata["allowed"], setting.metadata["read"]
     return _setting(None, f"{allowed}, or nothing", lambda value: None if value is None else read(value))
 
@@ -90,7 +90,7 @@ def _number(default: float, *, positive: bool = False) -> Any:
 
 
 def _read_number(value: Any) -> float:
-    # YAML takes 1e-4, without a point, for text.
+    # YAML reads 1e-4, which has no decimal point, as text.
     _check(isinstance(value, numbers.Real | str) and not isinstance(value, bool))
     number = float(value)
     _check(math.isfinite(number))
@@ -158,7 +158,7 @@ def _read_value(setting: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class PreprocessSettings:
-    """How codes are made. Meanings and defaults are those in ``properties/preprocess.yaml``.
+    """How codes are made. ``properties/preprocess.yaml`` has the meanings and defaults.
 
     Raises:
         SettingError: For a value that is not allowed.
@@ -251,7 +251,7 @@ class PreprocessSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> PreprocessSettings:
-        """Read the settings out of a larger mapping such as RecBole's ``Config``; absent ones have their defaults.
+        """Read the settings from a larger mapping such as RecBole's ``Config``; missing ones have their defaults.
 
         Raises:
             SettingError: For a value that is not allowed.
@@ -261,16 +261,16 @@ class PreprocessSettings:
 
     @classmethod
     def read_one(cls, name: str, value: Any) -> Any:
-        """One setting's value in the form in which it is kept; None stands for the default.
+        """Convert one setting's value to its stored form; None means the default.
 
         Raises:
-            SettingError: If it is not allowed.
+            SettingError: If the value is not allowed.
         """
         (setting,) = (setting for setting in fields(cls) if setting.name == name)
         return getattr(cls(), name) if value is None else _read_value(setting, value)
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the codes: not how they are come by, nor what the chosen parts do not read."""
+        """Return the settings that affect the codes, without those of unused parts or of how work is done."""
         left_out = set(OPERATIONAL)
         names = [setting.name for setting in fields(self)]
         if self.summarizer == "template":
@@ -281,7 +281,7 @@ class PreprocessSettings:
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def deciding_vectors(self) -> dict[str, Any]:
-        """The settings that decide summaries and the vectors of texts, as :meth:`deciding` for codes."""
+        """Return the settings that affect summaries and text vectors; see :meth:`deciding`."""
         values = self.deciding()
         values = {name: value for name, value in values.items() if name not in _OF_CODES and not name.startswith("rq_")}
         if self.encoder != "tfidf":
@@ -289,7 +289,7 @@ class PreprocessSettings:
         return values
 
     def rqvae_settings(self) -> RQVAESettings:
-        """The part that the RQ-VAE reads."""
+        """The settings of the RQ-VAE."""
         from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
 
         own_names = ("n_codebooks", "codebook_size", "code_dim", "lambda_rq", "lambda_rq_cl", "tau_1")
@@ -300,7 +300,7 @@ class PreprocessSettings:
 
 
 def absolute_folders(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the offline stage for a process in another folder: with absolute names of folders."""
+    """Make folders absolute in settings of the offline stage, for a process in another folder."""
 
     def absolute(name: str | None) -> str | None:
         return str(Path(name).resolve()) if name and Path(name).is_dir() else name
@@ -313,6 +313,6 @@ def absolute_folders(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_absolute_folders(settings: PreprocessSettings) -> PreprocessSettings:
-    """The same settings for a process in another folder."""
+    """Return the same settings with absolute folders, for a process in another folder."""
     names = ("llm", "llm_tokenizer", "encoder")
     return replace(settings, **absolute_folders({name: getattr(settings, name) for name in names}))

@@ -1,8 +1,8 @@
-"""The store of the offline stage: every summary and every vector, with what it was made from.
+"""The store of the offline stage: every summary and every vector, with its provenance.
 
-An SQLite file, because it survives being killed at any moment: a batch is in it whole or not at all. An entry is found
-by the hash of its input (the prompt, or the text) and of its maker (the model and all settings that decide the output),
-so that a change of either makes anew exactly what depends on it. Each entry has a checksum of its own.
+An SQLite file, because it survives being killed at any time: a batch is stored completely or not at all. An entry is
+found by the hash of its input (the prompt or the text) and of its maker (the model and all settings that affect the
+output). A change of either recomputes only what depends on it. Each entry has its own checksum.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ CREATE TABLE vectors (
 
 
 def text_hash(text: str) -> str:
-    """Hash of a prompt or text."""
+    """Return the hash of a prompt or text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def maker_hash(description: Mapping[str, Any]) -> str:
-    """Hash of all that decides a maker's output."""
+    """Return the hash of everything that a maker's output depends on."""
     return text_hash(json.dumps(description, sort_keys=True, ensure_ascii=False))
 
 
 class Store:
-    """One dataset's store; to be closed, or used as a context.
+    """The store of one dataset; close it, or use it as a context manager.
 
     Args:
-        path: The file; it is made if it is not there.
+        path: The file; it is created if missing.
 
     Raises:
-        DataError: If the file is damaged or something else. Damage of single entries shows when they are read.
+        DataError: If the file is damaged or something else. Damage of single entries is found when they are read.
     """
 
     def __init__(self, path: str | Path):
@@ -65,10 +65,10 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         with self._watched():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A second process waits for the first's batch; transactions are begun by hand.
+            # A second process waits for the first one's batch; transactions are started explicitly.
             connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             self._connection = connection
-            # Damaged texts are to be read, and known by their checksum.
+            # Damaged texts can be read, and are found by their checksum.
             connection.text_factory = partial(str, encoding="utf-8", errors="replace")
             self._prepare()
 
@@ -90,7 +90,7 @@ class Store:
         return self._connection
 
     def _prepare(self) -> None:
-        # No other process may see, or leave behind, half of the tables.
+        # No other process may see, or leave, only some of the tables.
         self._open.execute("BEGIN IMMEDIATE")
         version = self._pragma("user_version")
         is_new = version == 0 and not self._open.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -102,7 +102,7 @@ class Store:
         elif self._pragma("application_id") != _APPLICATION:
             raise DataError(self.path, "not a store of summaries and vectors", "Name another file in preprocess_store.")
         elif version != VERSION:
-            raise DataError(self.path, f"a store of version {version}, where {VERSION} is read", _REMEDY)
+            raise DataError(self.path, f"a store of version {version}; this version reads {VERSION}", _REMEDY)
         self._open.execute("COMMIT")
 
     def _pragma(self, name: str) -> int:
@@ -115,11 +115,11 @@ class Store:
         except DataError:
             self.close()
             raise
-        # Of damaged tables SQLite's very messages may be no UTF-8.
+        # For damaged tables, SQLite's messages may not be valid UTF-8.
         except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             self.close()
             reason = " ".join(str(error).split())
-            # The statements are right; an error in one is one of the tables.
+            # The statements are correct, so an error in one comes from the tables.
             is_wrong_table = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
             if isinstance(error, OSError | sqlite3.OperationalError) and not is_wrong_table:
                 remedy = "Is the folder writable?"
@@ -133,7 +133,7 @@ class Store:
             try:
                 yield self._open
             except BaseException:
-                # On a full disk SQLite has done so itself.
+                # On a full disk, SQLite has already rolled back.
                 if self._open.in_transaction:
                     self._open.execute("ROLLBACK")
                 raise
@@ -142,7 +142,7 @@ class Store:
     # ---- makers -------------------------------------------------------------------------------------------------
 
     def add_maker(self, kind: str, description: Mapping[str, Any]) -> str:
-        """Note a summarizer or an encoder; returns its hash."""
+        """Add a summarizer or an encoder; return its hash."""
         key = maker_hash(description)
         with self._transaction() as connection:
             content = json.dumps(description, sort_keys=True, ensure_ascii=False)
@@ -152,7 +152,7 @@ class Store:
     # ---- summaries ----------------------------------------------------------------------------------------------
 
     def summaries(self, inputs: Sequence[str], maker: str) -> dict[str, Summary]:
-        """Those of the given prompts' hashes that have a summary by this maker.
+        """Return the stored summaries of this maker for the given prompts' hashes.
 
         Raises:
             DataError: If one of them is damaged.
@@ -160,14 +160,14 @@ class Store:
         columns = "input, status, text, attempts, n_records, prompt_tokens, answer_tokens, checksum"
         found = {}
         for key, *values, checksum in self._rows("summaries", columns, inputs, maker):
-            # Those of earlier versions do not tell the maker.
+            # Checksums of earlier versions do not include the maker.
             if checksum not in (_checksum(key, *values, maker), _checksum(key, *values)):
                 raise DataError(self.path, f"damaged: the summary of prompt {str(key)[:12]} has changed", _REMEDY)
             found[key] = Summary(*values)
         return found
 
     def add_summaries(self, summaries: Mapping[str, Summary], maker: str) -> None:
-        """Keep a batch: all of it, or nothing if interrupted."""
+        """Store a batch completely, or not at all if interrupted."""
         rows = ((key, maker, *summary, _checksum(key, *summary, maker)) for key, summary in summaries.items())
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
@@ -175,7 +175,7 @@ class Store:
     # ---- vectors ------------------------------------------------------------------------------------------------
 
     def vectors(self, inputs: Sequence[str], maker: str) -> dict[str, np.ndarray]:
-        """Those of the given texts' hashes that have a vector by this maker: ``float32``, ``[d]`` each.
+        """Return the stored vectors of this maker for the given texts' hashes: ``float32``, ``[d]`` each.
 
         Raises:
             DataError: If one of them is damaged.
@@ -188,7 +188,7 @@ class Store:
         return found
 
     def add_vectors(self, inputs: Sequence[str], vectors: np.ndarray, maker: str) -> None:
-        """Keep a batch of vectors ``[n, d]``: all of it, or nothing if interrupted."""
+        """Store a batch of vectors ``[n, d]`` completely, or not at all if interrupted."""
         blobs = (np.ascontiguousarray(vector, dtype="<f4").tobytes() for vector in vectors)
         rows = ((key, maker, blob, _checksum(key, blob, maker)) for key, blob in zip(inputs, blobs, strict=True))
         with self._transaction() as connection:
@@ -204,7 +204,7 @@ class Store:
 
 
 def _checksum(*values: Any) -> int:
-    """Of an entry's values; bytes and numbers alike."""
+    """Compute the checksum of an entry's values, which may be bytes or numbers."""
     checksum = 0
     for value in values:
         part = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Summaries of all prompts: those in the store, and the others made and stored batch by batch."""
+"""Summaries of all prompts: stored ones are reused, and others are made and stored batch by batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_gserec.preprocess.summarizers.base import Summarizer
 
 
 class SummarizedBatch(NamedTuple):
-    """Summaries of a batch of prompts; ``None`` where none came, for the reason in ``failure``."""
+    """Summaries of a batch of prompts; ``None`` for a missing one, with the reason in ``failure``."""
 
     summaries: list[Summary | None]
     failure: str | None
@@ -49,27 +49,27 @@ def make_summaries(
     runner: Runner | None = None,
     show_progress: bool = True,
 ) -> MadeSummaries:
-    """Summarise each prompt, or take its summary from the store.
+    """Summarise each prompt, or read its summary from the store.
 
-    Equal prompts are asked once. Prompts are asked in batches whose borders depend on the missing prompts alone: after
-    an interruption the remaining batches are those of an uninterrupted run.
+    Equal prompts are asked once. The division into batches depends only on the missing prompts, so an interrupted run
+    continues with the same batches as an uninterrupted one.
 
     Args:
-        prompts: Of both sides.
-        summarizer: Whose summaries are wanted.
-        settings: Of the offline stage.
-        store: Where summaries are, and are put after each batch.
-        runner: Who does the work; this process unless given.
-        show_progress: Whether to show a bar.
+        prompts: Prompts of both sides.
+        summarizer: The summarizer.
+        settings: Settings of the offline stage.
+        store: The store, which is updated after each batch.
+        runner: Runs the work; this process by default.
+        show_progress: Whether to show a progress bar.
 
     Raises:
-        InterruptedWorkError: If answers stopped coming. What came is in the store.
+        InterruptedWorkError: If answers stop arriving. Received answers are in the store.
         DataError: If the store is damaged.
     """
     inputs = [text_hash(prompt.text) for prompt in prompts]
     distinct = dict(zip(inputs, prompts, strict=True))
     if not summarizer.speaks_json:
-        # Made faster than found, and by rules that may change from one version to the next.
+        # Template summaries are faster to make than to find, and their rules may change between versions.
         completions = summarizer.complete(list(distinct.values()), 1)
         made = {key: Summary("text", not_none(answer).text) for key, answer in zip(distinct, completions, strict=True)}
         return MadeSummaries([made[key] for key in inputs], 0, len(made))
@@ -78,8 +78,8 @@ def make_summaries(
     known: dict[str, Summary] = {}
     missing = {key: (1, settings.llm_attempts) for key in distinct}
     for key, summary in store.summaries(list(distinct), maker).items():
-        summary = summary.judged(use_plain)
-        # Attempts go on counting: with the same seeds a model would give the same answers.
+        summary = summary.require_json_unless(use_plain)
+        # Continue to count attempts: with the same seeds a model would give the same answers.
         last = settings.llm_attempts + (summary.attempts if settings.retry_failed else 0)
         if summary.is_usable or summary.attempts >= last:
             known[key] = summary
@@ -89,7 +89,7 @@ def make_summaries(
     n_kept = len(known)
     if missing:
         _make_missing(missing, distinct, known, summarizer, settings, store, maker, runner, show_progress)
-    return MadeSummaries([known[key].judged(use_plain) for key in inputs], n_kept, len(missing))
+    return MadeSummaries([known[key].require_json_unless(use_plain) for key in inputs], n_kept, len(missing))
 
 
 def _make_missing(
@@ -109,7 +109,7 @@ def _make_missing(
         group, size = [key for key in missing if missing[key] == attempts], summarizer.batch_size
         keys += [group[start : start + size] for start in range(0, len(group), size)]
         batches += [(attempts, [prompts[key] for key in batch]) for batch in keys[len(batches) :]]
-    # A worker elsewhere makes a summarizer of its own; here the one there is will do.
+    # A remote worker creates its own summarizer; here the existing one is used.
     make_worker = partial(SummaryWorker, settings, summarizer)
     if runner:
         make_worker = partial(SummaryWorker, with_absolute_folders(settings), expected=summarizer.settings)
@@ -121,28 +121,28 @@ def _make_missing(
         unit="prompt",
         disable=not show_progress,
     ) as bar:
-        for place, batch in runner.run(make_worker, batches):
-            made = {key: summary for key, summary in zip(keys[place], batch.summaries, strict=True) if summary}
+        for index, batch in runner.run(make_worker, batches):
+            made = {key: summary for key, summary in zip(keys[index], batch.summaries, strict=True) if summary}
             store.add_summaries(made, maker)
             known.update(made)
             bar.update(len(made))
             if batch.failure:
                 raise InterruptedWorkError(
                     f"{batch.failure}. {len(known):,} of {bar.total:,} summaries are stored in {store.path}; "
-                    "the same command goes on from there"
+                    "the same command resumes it"
                 )
 
 
 class SummaryWorker:
-    """Asks and reads one batch after the other: prompts, with the numbers of their first and last attempt.
+    """Asks one batch after the other: prompts, with the numbers of their first and last attempt.
 
     Args:
-        settings: Of the offline stage.
-        summarizer: Who is asked; one is made if it is not given.
-        expected: What the settings of the one that is made must be.
+        settings: Settings of the offline stage.
+        summarizer: The summarizer; None creates one.
+        expected: Required settings of the created summarizer.
 
     Raises:
-        SettingError: If they are not: here lies another model by the same name.
+        SettingError: If they differ, because this machine has another model with the same name.
     """
 
     def __init__(
@@ -153,23 +153,23 @@ class SummaryWorker:
     ):
         self.summarizer = summarizer or SUMMARIZERS[settings.summarizer](settings)
         if expected is not None and self.summarizer.settings != expected:
-            raise SettingError(f"llm: '{settings.llm}' is another model where the worker is")
+            raise SettingError(f"llm: '{settings.llm}' is a different model on the worker's machine")
         self.use_plain = settings.plain_answers == "use"
 
     def __call__(self, batch: tuple[tuple[int, int], Sequence[Prompt]]) -> SummarizedBatch:
         (first, last), prompts = batch
         summaries: list[Summary | None] = [None] * len(prompts)
-        failure, open_places = None, list(range(len(prompts)))
+        failure, open_indices = None, list(range(len(prompts)))
         for attempt in range(first, last + 1):
-            completions = self.summarizer.complete([prompts[place] for place in open_places], attempt)
-            for place, completion in zip(open_places, completions, strict=True):
+            completions = self.summarizer.complete([prompts[index] for index in open_indices], attempt)
+            for index, completion in zip(open_indices, completions, strict=True):
                 if completion is not None:
                     summary = read_answer(completion, attempt)
-                    # An answer that cannot be used is the last word only after all attempts.
-                    if summary.judged(self.use_plain).is_usable or attempt == last:
-                        summaries[place] = summary
+                    # An unusable answer is final only after all attempts.
+                    if summary.require_json_unless(self.use_plain).is_usable or attempt == last:
+                        summaries[index] = summary
             failure = self.summarizer.failure
-            open_places = [place for place in open_places if summaries[place] is None]
-            if failure or not open_places:
+            open_indices = [index for index in open_indices if summaries[index] is None]
+            if failure or not open_indices:
                 break
         return SummarizedBatch(summaries, failure)

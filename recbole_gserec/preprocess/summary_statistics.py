@@ -1,4 +1,4 @@
-"""What became of the prompts: summaries and failures by kind, tokens, and a look at failures."""
+"""Statistics of the prompts: summaries and failures by kind, token counts, and examples of failures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Row = tuple[str, ...]
 
 
 class SummaryStatistics(NamedTuple):
-    """One side's summaries.
+    """Statistics of one side's summaries.
 
     Attributes:
-        n_prompts: Users with a prompt.
-        n_distinct: Prompts that differ; equal ones are asked once.
-        by_status: Users by the status of their summary, a key of :data:`STATUSES`.
-        n_shortened: Users whose prompt was too long to show all of its records.
-        n_asked_again: Users whose prompt was asked more than once.
-        prompt_tokens: Of the distinct prompts where they are known, int64 ``[n]``.
-        answer_tokens: Of their last answers, likewise.
+        n_prompts: Number of users with a prompt.
+        n_distinct: Number of distinct prompts; equal ones are asked once.
+        by_status: Number of users by the status of their summary, a key of :data:`STATUSES`.
+        n_shortened: Number of users whose prompt was too long to show all of its records.
+        n_asked_again: Number of users whose prompt was asked more than once.
+        prompt_tokens: Token counts of the distinct prompts, if known, int64 ``[n]``.
+        answer_tokens: Token counts of their last answers, if known.
     """
 
     n_prompts: int
@@ -41,8 +41,8 @@ def summary_statistics(prompts: Mapping[int, Prompt], summaries: Sequence[Summar
     """Count one side's summaries.
 
     Args:
-        prompts: The prompt of each user who has one, by place of the user.
-        summaries: Of each user; ``None`` for a user without a prompt.
+        prompts: The prompt of each user who has one, by index of the user.
+        summaries: Summary of each user; ``None`` for a user without a prompt.
     """
     by_user = [(prompt, not_none(summaries[user])) for user, prompt in prompts.items()]
     # The other parts of a prompt are the same for all users of a side.
@@ -65,11 +65,11 @@ def _known(tokens: Iterable[int | None]) -> np.ndarray:
 
 
 def summary_rows(statistics: Mapping[str, SummaryStatistics], *, model_was_asked: bool) -> list[Row]:
-    """A table with a column per side.
+    """Make a table with a column per side.
 
     Args:
-        statistics: By side.
-        model_was_asked: Whether a language model made the summaries; without one there is nothing that could fail.
+        statistics: Statistics by side.
+        model_was_asked: Whether a language model made the summaries; otherwise nothing can fail.
     """
     rows = [
         ("users", *statistics),
@@ -95,7 +95,7 @@ def _count(count: int, n_prompts: int) -> str:
 
 
 def token_rows(statistics: Mapping[str, SummaryStatistics]) -> list[Row]:
-    """A table of the numbers of tokens that are known; empty if none are."""
+    """Make a table of the known token counts; empty if none are known."""
     rows = []
     for side, counts in statistics.items():
         for what, tokens in (("prompts", counts.prompt_tokens), ("answers", counts.answer_tokens)):
@@ -109,14 +109,14 @@ def token_rows(statistics: Mapping[str, SummaryStatistics]) -> list[Row]:
 
 
 def failure_examples(summaries: Mapping[str, Sequence[Summary | None]], n: int) -> list[tuple[str, int]]:
-    """Choose failures to look at, of as many kinds as there are.
+    """Choose examples of failures, of as many kinds as possible.
 
     Args:
-        summaries: By side, of each user.
-        n: How many; all of them where there are no more.
+        summaries: By side, the summary of each user.
+        n: Number of examples; all failures if there are fewer.
 
     Returns:
-        Side and place of each chosen user.
+        Side and user index of each example.
     """
     chosen: dict[str, list[tuple[str, int]]] = {status: [] for status in FAILED}
     for side, of_users in summaries.items():
@@ -124,5 +124,5 @@ def failure_examples(summaries: Mapping[str, Sequence[Summary | None]], n: int) 
             if summary and not summary.is_usable and len(chosen[summary.status]) < n:
                 chosen[summary.status].append((side, user))
     # The first of each kind, then the second of each, and so on.
-    rounds = [place for nth in range(n) for places in chosen.values() for place in places[nth : nth + 1]]
+    rounds = [index for nth in range(n) for indices in chosen.values() for index in indices[nth : nth + 1]]
     return rounds[:n]

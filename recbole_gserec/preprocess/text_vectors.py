@@ -1,4 +1,4 @@
-"""Vectors of users' summaries, of items and of queries, written to files for models that read them."""
+"""Writes vectors of users' summaries, items and queries to files, for models that read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.files import scratch_folder
 from recbole_gserec.preprocess.encoders.base import TextEncoder
 from recbole_gserec.preprocess.runners import Runner
@@ -20,12 +20,12 @@ from recbole_gserec.preprocess.vector_files import write_vectors
 from recbole_gserec.preprocess.vectors import make_vectors
 
 RECORDS = {"search": "query", "recommendation": "item"}
-"""Side -> what its histories are made of."""
+"""Side -> content of its histories."""
 
 
 def vectors_path(prefix: Path, kind: str) -> Path:
-    """The file of the vectors of users, items or queries (``user``, ``item`` or ``query``)."""
-    return beside(prefix, f".{kind}.vectors.parquet")
+    """Return the file of the vectors of users, items or queries (``user``, ``item`` or ``query``)."""
+    return append_suffix(prefix, f".{kind}.vectors.parquet")
 
 
 def write_text_vectors(
@@ -42,27 +42,27 @@ def write_text_vectors(
     runner: Runner | None = None,
     show_progress: bool = True,
 ) -> list[Path]:
-    """Encode texts and write ``<prefix>.<kind>.vectors.parquet`` for each kind asked for.
+    """Encode texts and write ``<prefix>.<kind>.vectors.parquet`` for each requested kind.
 
-    A user's vector on a side is that of the summary of this side alone, whatever stands in for a missing one when
-    codes are made. Where there is no text the vector is zero.
+    A user's vector on a side comes only from the summary of that side, whatever replaces a missing one for codes. If
+    there is no text, the vector is zero.
 
     An encoder that learns from its texts learns from one side at a time: from recommendation summaries and items, and
-    from search summaries and queries. The vectors of a side are thus of one space, do not change with the kinds asked
-    for, and those of recommendation know nothing of searches.
+    from search summaries and queries. The vectors of a side thus share one space and do not depend on the requested
+    kinds, and those of recommendation contain no information from searches.
 
     Args:
         prefix: ``<data_path>/<D>/<D>``.
         kinds: Some of ``user``, ``item`` and ``query``.
         users: ``n`` ids.
-        summaries: ``search``, ``recommendation`` or both: each user's summary, ``None`` for a user without.
+        summaries: ``search``, ``recommendation`` or both: each user's summary, ``None`` if a user has none.
         records: ``item`` and ``query``: text by id.
-        encoder: Whose vectors are wanted.
-        settings: Of the offline stage.
-        store: Where vectors are kept.
-        description: Of how they were made; it is kept in the files.
-        runner: Who does the work.
-        show_progress: Whether to show bars.
+        encoder: The encoder.
+        settings: Settings of the offline stage.
+        store: The store of vectors.
+        description: Provenance, stored in the files.
+        runner: Runs the work.
+        show_progress: Whether to show progress bars.
 
     Returns:
         The files.
@@ -90,7 +90,7 @@ def write_text_vectors(
             of_records[kind] = make(others, what=f"texts ({kind})", max_length=lengths[kind]).vectors
     description = {**description, "settings": settings.deciding_vectors()}
     paths = [vectors_path(prefix, kind) for kind in of_records] + [vectors_path(prefix, "user")] * bool(of_users)
-    # One is not there without the others: they take their places together when all are written.
+    # The files appear together: they are moved into place when all are written.
     with scratch_folder(prefix.parent, prefix.name) as aside:
         for kind, vectors in of_records.items():
             write_vectors(aside / vectors_path(prefix, kind).name, list(records[kind]), {"text": vectors}, description)

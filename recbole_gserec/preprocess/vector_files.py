@@ -1,4 +1,4 @@
-"""Files of text vectors, of items, queries or users, for models that read them."""
+"""Files of text vectors of items, queries or users, for models that read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_gserec.checksums import PARQUET_METADATA, verify, written_with_chec
 from recbole_gserec.errors import DataError
 
 _KEY = b"recbole_gserec"
-# Of earlier versions' files: of what is read, besides those of Parquet's pages.
+# Checksum in files of earlier versions: it covers what is read, in addition to the checksums of Parquet's pages.
 _OLD_CHECKSUM_KEY = b"recbole_gserec.checksum"
 _ROWS_AT_ONCE = 65536
 _REMEDY = "Write it again with 'gserec preprocess' and the setting text_vectors."
@@ -28,7 +28,7 @@ class VectorFile(NamedTuple):
     Attributes:
         ids: ``n`` distinct ids, as the dataset's files have them.
         vectors: Name of a column -> ``[n, d]``, ``float32``; row ``i`` is that of ``ids[i]``.
-        description: What made the vectors.
+        description: Provenance of the vectors.
     """
 
     ids: list[str]
@@ -39,16 +39,16 @@ class VectorFile(NamedTuple):
 def write_vectors(
     path: str | Path, ids: Sequence[str], vectors: Mapping[str, np.ndarray], description: Mapping[str, Any]
 ) -> None:
-    """Write a Parquet file: a column ``id``, and one of lists of fixed size for each name.
+    """Write a Parquet file with a column ``id``, and a column of fixed-size lists for each name.
 
     Args:
-        path: The file; it is replaced at once, and only if all went well.
+        path: The file; it is replaced atomically, and only on success.
         ids: ``n`` distinct ids.
         vectors: Name of a column -> ``[n, d]``, finite.
-        description: What made the vectors, as JSON can hold it; it is kept in the file's metadata.
+        description: Provenance of the vectors as JSON values, stored in the file's metadata.
 
     Raises:
-        ValueError: For arguments that :func:`read_vectors` would not take back.
+        ValueError: For arguments that :func:`read_vectors` would not accept.
     """
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in vectors.items()}
     if not arrays or "id" in arrays:
@@ -66,7 +66,7 @@ def write_vectors(
     content = json.dumps(description, ensure_ascii=False, allow_nan=False).encode()
     table = pa.table(columns).replace_schema_metadata({_KEY: content, **PARQUET_METADATA})
     with written_with_checksum(path) as temporary:
-        # Numbers hardly repeat: a dictionary of them would cost memory for nothing.
+        # Numbers rarely repeat, so a dictionary would only cost memory.
         pq.write_table(
             table,
             temporary,
@@ -80,14 +80,14 @@ def read_vectors(path: str | Path) -> VectorFile:
     """Read a file of :func:`write_vectors`.
 
     Raises:
-        DataError: If there is no such file, or it is damaged, something else, or has an id twice or values that are
-            not numbers.
+        DataError: If the file is missing, damaged or something else, has duplicate ids, or has values that are NaN or
+            infinite.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(path, "there is no such file", _REMEDY)
     try:
-        # Another program that writes such a file need not know of any checksum.
+        # Other programs may write such a file without a checksum.
         verify(path, _REMEDY)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             description = _check_schema(path, file.schema_arrow)
@@ -104,7 +104,7 @@ def read_vectors(path: str | Path) -> VectorFile:
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> dict[str, Any]:
-    """Whether the columns are those of a file of vectors; returns the description."""
+    """Check that the columns are those of a file of vectors; return the description."""
     types = dict(zip(schema.names, schema.types, strict=True))
     if types.pop("id", None) != pa.string():
         raise DataError(path, "has no column 'id' of strings, so it is not a file of text vectors", _REMEDY)
@@ -123,7 +123,7 @@ def _check_schema(path: Path, schema: pa.Schema) -> dict[str, Any]:
 
 
 def _read_rows(path: Path, file: pq.ParquetFile) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Ids and vectors, some rows at a time: beside the result, little memory is needed."""
+    """Read ids and vectors, some rows at a time, which needs little memory besides the result."""
     n = file.metadata.num_rows
     ids: list[str] = []
     fields = [field for field in file.schema_arrow if field.name != "id"]
@@ -134,7 +134,7 @@ def _read_rows(path: Path, file: pq.ParquetFile) -> tuple[list[str], dict[str, n
         rows = slice(len(ids), len(ids) + batch.num_rows)
         ids += batch.column("id").to_numpy(zero_copy_only=False).tolist()
         for name, array in vectors.items():
-            # A missing number within a vector becomes NaN, which is looked for below.
+            # A missing number within a vector becomes NaN, which is checked below.
             array[rows] = batch.column(name).flatten().to_numpy(zero_copy_only=False).reshape(-1, array.shape[1])
     if len(ids) != n:
         raise DataError(path, f"has {len(ids)} rows, and says it has {n}", _REMEDY)
@@ -154,7 +154,7 @@ def _check_rows(path: Path, ids: list[str], vectors: Mapping[str, np.ndarray]) -
 
 
 def _checksum(ids: Sequence[str], vectors: Mapping[str, np.ndarray], description: bytes) -> int:
-    """Of all that is read."""
+    """Compute the checksum of everything that is read."""
     checksum = zlib.crc32("\0".join([*vectors, *ids]).encode("utf-8", "surrogatepass"), zlib.crc32(description))
     for array in vectors.values():
         checksum = zlib.crc32(array.data, checksum)

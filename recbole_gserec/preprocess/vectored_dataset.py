@@ -1,4 +1,4 @@
-"""The dataset of models that read the vectors of texts: makes missing ones, refuses stale ones."""
+"""The dataset of models that read text vectors: makes missing vectors and refuses outdated ones."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 
 from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import beside
+from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.data.fingerprint import dataset_fingerprint
 from recbole_gserec.data.remedies import preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import read_json
-from recbole_gserec.preprocess.alone import alone
-from recbole_gserec.preprocess.made_with import MadeWith
+from recbole_gserec.preprocess.alone import exclusive_lock
+from recbole_gserec.preprocess.made_with import Provenance
 from recbole_gserec.preprocess.run import make_vectors_from_config
 from recbole_gserec.preprocess.text_vectors import vectors_path
 from recbole_gserec.preprocess.vector_files import read_vectors
 
 COLUMNS = {"user": "recommendation", "item": "text"}
-"""Kind of vectors that are read -> column of its file. None of them knows anything of searches."""
+"""Kind of vectors -> column of its file. None of them contains information from searches."""
 
 _OPTION = f"--text_vectors=[{','.join(COLUMNS)}]"
 
-# What the default of each of them makes needs no model that somebody would have to fetch, and to wait for.
+# With the default of each of these, no model must be downloaded.
 _MADE_HERE = {"summarizer": "template", "encoder": "tfidf"}
 
 
@@ -64,8 +64,8 @@ class VectoredSearchDataset(SearchDataset):
         paths = [vectors_path(self._prefix, kind) for kind in COLUMNS]
         if all(path.is_file() for path in paths):
             return
-        # Another process may have made one of them, or be the offline stage, which makes them too.
-        with alone(beside(self._prefix, ".code")):
+        # Another process may have made one of them, or may run the offline stage, which makes them too.
+        with exclusive_lock(append_suffix(self._prefix, ".code")):
             missing = [path for path in paths if not path.is_file()]
             if missing:
                 self._make_vectors(paths, missing)
@@ -74,9 +74,9 @@ class VectoredSearchDataset(SearchDataset):
         remedy = f"Make it: {self._command}"
         for name, value in _MADE_HERE.items():
             if self.config[name] != value:
-                problem = f"file not found, and with {name} '{self.config[name]}' it is made by command only"
+                problem = f"file not found, and with {name} '{self.config[name]}' it is only made on command"
                 raise DataError(missing[0], problem, remedy)
-        # In distributed training each process would make them.
+        # In distributed training, each process would make them.
         if not (self.config["preprocess_missing_vectors"] and self.config["single_spec"]):
             raise DataError(missing[0], "file not found", remedy)
         if len(missing) < len(paths):
@@ -89,8 +89,8 @@ class VectoredSearchDataset(SearchDataset):
         make_vectors_from_config(self.config)
 
     def _check_codes(self) -> None:
-        """Do not make, unasked, other summaries and vectors than those that the dataset's codes come from."""
-        path = beside(self._prefix, ".code.json")
+        """Refuse to make other summaries and vectors than those that the dataset's codes come from."""
+        path = append_suffix(self._prefix, ".code.json")
         try:
             made_with = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
             other = {name: made_with[name] for name, value in _MADE_HERE.items() if made_with[name] != value}
@@ -100,13 +100,13 @@ class VectoredSearchDataset(SearchDataset):
         if other:
             name, value = next(iter(other.items()))
             remedy = (
-                f"Make vectors as the codes were made, by the same command with {_OPTION}, "
-                f"or ask for others with --{name}={_MADE_HERE[name]}"
+                f"Make vectors as the codes were made, with the same command and {_OPTION}, "
+                f"or request others with --{name}={_MADE_HERE[name]}"
             )
             raise DataError(path, f"the codes were made with {name} '{value}', and there are no vectors yet", remedy)
 
     def _read(self, kind: str) -> Tensor:
-        """The vectors of a kind, arranged by id."""
+        """Read the vectors of a kind, in the order of ids."""
         path, remedy = vectors_path(self._prefix, kind), f"Make it again: {self._command}"
         ids, columns, description = read_vectors(path)
         column = COLUMNS[kind]
@@ -114,11 +114,11 @@ class VectoredSearchDataset(SearchDataset):
             raise DataError(path, f"has no column '{column}'", remedy)
         self._check_description(path, description, remedy)
         tokens = self.field2id_token[{"user": self.uid_field, "item": self.iid_field}[kind]]
-        places = pd.Index(ids).get_indexer(tokens[1:])
-        if (places < 0).any():
-            first = tokens[1:][places < 0][0]
-            raise DataError(path, f"{(places < 0).sum():,} {kind}s have no row (first: '{first}')", remedy)
-        vectors = np.concatenate([np.zeros((1, columns[column].shape[1]), np.float32), columns[column][places]])
+        indices = pd.Index(ids).get_indexer(tokens[1:])
+        if (indices < 0).any():
+            first = tokens[1:][indices < 0][0]
+            raise DataError(path, f"{(indices < 0).sum():,} {kind}s have no row (first: '{first}')", remedy)
+        vectors = np.concatenate([np.zeros((1, columns[column].shape[1]), np.float32), columns[column][indices]])
         if not vectors.any():
             if kind == "user":
                 raise DataError(path, "no user has a summary", remedy)
@@ -127,7 +127,7 @@ class VectoredSearchDataset(SearchDataset):
 
     def _check_description(self, path: Path, description: dict[str, Any], remedy: str) -> None:
         try:
-            made_with = MadeWith.of(description)
+            made_with = Provenance.from_description(description)
         except (ValueError, KeyError, TypeError):
             self.logger.warning(f"{path} does not say from which data its vectors were made, and for which split.")
             return

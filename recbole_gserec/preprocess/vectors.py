@@ -1,4 +1,4 @@
-"""Vectors of texts: those in the store, and the others made and stored batch by batch."""
+"""Vectors of texts: stored ones are reused, and others are made and stored batch by batch."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def make_vectors(
     runner: Runner | None = None,
     show_progress: bool = True,
 ) -> MadeVectors:
-    """Encode each text, or take its vector from the store.
+    """Encode each text, or read its vector from the store.
 
-    Equal texts are encoded once. Texts are encoded in batches of similar length, whose borders depend on the missing
-    texts alone: after an interruption the remaining batches are those of an uninterrupted run.
+    Equal texts are encoded once. Texts are encoded in batches of similar length. The division depends only on the
+    missing texts, so an interrupted run continues with the same batches as an uninterrupted one.
 
     Args:
-        texts: ``n`` texts, made from the training part alone.
-        encoder: Whose vectors are wanted.
-        settings: Of the offline stage.
-        store: Where vectors are, and are put after each batch; an encoder that is fitted to its texts does without.
-        what: What the texts are, for the bar.
+        texts: ``n`` texts, made only from the training part.
+        encoder: The encoder.
+        settings: Settings of the offline stage.
+        store: The store, which is updated after each batch; not used by an encoder that is fitted to its texts.
+        what: Name of the texts, for the progress bar.
         max_length: See :meth:`TextEncoder.encode`.
-        runner: Who does the work; this process unless given.
-        show_progress: Whether to show a bar.
+        runner: Runs the work; this process by default.
+        show_progress: Whether to show a progress bar.
 
     Raises:
         DataError: If the store is damaged.
@@ -86,8 +86,8 @@ def make_vectors(
             unit="text",
             disable=not show_progress,
         ) as bar:
-            for place, made in runner.run(make_worker, batches):
-                batch = batches[place]
+            for index, made in runner.run(make_worker, batches):
+                batch = batches[index]
                 store.add_vectors([text_hash(text) for text in batch], made, maker)
                 vectors.put([rows[text] for text in batch], made)
                 bar.update(len(batch))
@@ -98,7 +98,7 @@ def make_vectors(
 
 
 class _Rows:
-    """A matrix that is made when the first of its rows is known: vectors are never there twice."""
+    """A matrix that is allocated when its first row is known, so that vectors are never in memory twice."""
 
     def __init__(self, n_rows: int):
         self._n_rows, self.matrix = n_rows, np.zeros((0, 0), dtype=np.float32)
@@ -110,16 +110,16 @@ class _Rows:
 
 
 def _fill_from_store(vectors: _Rows, texts: Sequence[str], store: Store, maker: str) -> list[str]:
-    """Put the vectors that the store has into their rows; returns the texts that it has none of."""
+    """Copy the stored vectors into their rows; return the texts without a stored vector."""
     missing = []
     for start in range(0, len(texts), _TEXTS_PER_READ):
         part = texts[start : start + _TEXTS_PER_READ]
         hashes = [text_hash(text) for text in part]
         found = store.vectors(hashes, maker)
-        places = [place for place, key in enumerate(hashes) if key in found]
+        indices = [index for index, key in enumerate(hashes) if key in found]
         missing += [text for text, key in zip(part, hashes, strict=True) if key not in found]
-        if places:
-            vectors.put([start + place for place in places], np.stack([found[hashes[place]] for place in places]))
+        if indices:
+            vectors.put([start + index for index in indices], np.stack([found[hashes[index]] for index in indices]))
     return missing
 
 
@@ -127,13 +127,13 @@ class VectorWorker:
     """Encodes one batch after the other.
 
     Args:
-        settings: Of the offline stage.
+        settings: Settings of the offline stage.
         max_length: See :meth:`TextEncoder.encode`.
-        encoder: Who encodes; one is made if it is not given.
-        expected: What the settings of the one that is made must be.
+        encoder: The encoder; None creates one.
+        expected: Required settings of the created encoder.
 
     Raises:
-        SettingError: If they are not: here lies another model by the same name.
+        SettingError: If they differ, because this machine has another model with the same name.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class VectorWorker:
     ):
         self.encoder, self.max_length = encoder or make_encoder(settings), max_length
         if expected is not None and self.encoder.settings != expected:
-            raise SettingError(f"encoder: '{settings.encoder}' is another model where the worker is")
+            raise SettingError(f"encoder: '{settings.encoder}' is a different model on the worker's machine")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         return self.encoder.encode(texts, self.max_length)

@@ -1,4 +1,4 @@
-"""What made a file of recommendations or vectors."""
+"""The provenance of a file of recommendations or vectors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from recbole_gserec.versions import installed_versions
 _PACKAGES = ("recbole", "torch", "numpy", "pyarrow")
 
 
-def description_of(trained: Trained) -> dict[str, Any]:
-    """The model, its checkpoint, its dataset's files and the versions of libraries."""
+def describe_provenance(trained: Trained) -> dict[str, Any]:
+    """Describe the model, its checkpoint, its dataset's files and the versions of libraries."""
     return {
         "model": trained.config["model"],
         "dataset": trained.config["dataset"],

@@ -25,8 +25,8 @@ class Factors:
     """Vectors of users and items.
 
     Attributes:
-        users: Of the users ``[B]``, ``[B, d]``.
-        items: Of all items, ``[n_items, d]``, row 0 for padding.
+        users: Vectors of the users ``[B]``, ``[B, d]``.
+        items: Vectors of all items, ``[n_items, d]``; row 0 is padding.
         users_meaning: What the users' vectors are.
         items_meaning: What the items' vectors are.
     """
@@ -38,21 +38,21 @@ class Factors:
 
 
 @torch.no_grad()
-def factors_of(trained: Trained, users: Users) -> Factors | None:
-    """The vectors of a model that scores by their dot product; None for a model that does not.
+def score_factors(trained: Trained, users: Users) -> Factors | None:
+    """Return the vectors of a model that scores by dot products; None for other models.
 
-    Which vectors a model scores by is not asked but tried out: those it has are kept if their dot products are its
-    scores, for some users and all items.
+    This is found by trial: vectors are accepted if their dot products equal the model's scores, for some users and all
+    items.
 
     Args:
         trained: The model.
-        users: The users of its dataset.
+        users: Users of its dataset.
     """
     with_history = users.has_history[1:].nonzero()[0] + 1
-    # From the first to the last user.
+    # A sample from the first to the last user.
     step = max(1, len(with_history) // _N_PROBED)
     probed = torch.from_numpy(with_history[::step][:_N_PROBED])
-    # A model of the kind that propagates has its vectors once it has scored.
+    # Models with propagation have their vectors only after scoring.
     scores = _scores(trained, users, probed)
     for factors in _guesses(trained, users):
         try:
@@ -65,10 +65,10 @@ def factors_of(trained: Trained, users: Users) -> Factors | None:
 
 
 def _scores(trained: Trained, users: Users, chosen: Tensor) -> Tensor:
-    """The model's scores ``[B, n_items - 1]`` of all items."""
+    """Return the model's scores of all items, ``[B, n_items - 1]``."""
     scorer = CandidateScores(trained, torch.arange(1, trained.dataset.item_num))
     parts = (users.batch(part) for part in chosen.split(scorer.max_rows))
-    return torch.cat([torch.cat([scores for _, scores in scorer.of(batch)], dim=1) for batch in parts])
+    return torch.cat([torch.cat([scores for _, scores in scorer.score(batch)], dim=1) for batch in parts])
 
 
 def _guesses(trained: Trained, users: Users) -> Iterator[Factors]:

@@ -1,4 +1,4 @@
-"""Events that happened after the training, from files in the formats of ``.inter``, ``.search`` and ``.query``."""
+"""Events after training, from files in the formats of ``.inter``, ``.search`` and ``.query``."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from recbole_gserec.recommend.trained import Trained
 
 @dataclass
 class Skipped:
-    """What in the files of new events is unknown to the model, by kind; see :meth:`lines`."""
+    """Counts what the model does not know in the files of new events, by kind; see :meth:`lines`."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, kind: str, count: int) -> None:
-        """Count what was left out."""
+        """Count something that was left out."""
         self.counts[kind] = self.counts.get(kind, 0) + int(count)
 
     def lines(self) -> list[str]:
-        """What to tell the user, one line for each kind of which there is any."""
+        """Return one message for each kind that occurred."""
         return [f"{count:,} {kind}" for kind, count in self.counts.items() if count]
 
 
@@ -43,10 +43,9 @@ class NewEvents:
     """New events, in the model's ids.
 
     Attributes:
-        raw: The events. Users that the model does not know have the ids after those of the dataset, and new queries
-            those after its queries.
+        raw: The events. Ids of unknown users follow the dataset's users, and ids of new queries follow its queries.
         users: Original ids of the unknown users.
-        queries: Words of the new queries, in the order of their ids; None where there are none.
+        queries: Words of the new queries, in the order of their ids; None if there are none.
         skipped: What is unknown and was left out.
     """
 
@@ -65,14 +64,14 @@ def read_new_events(
         trained: The model.
         inter: New interactions, with the columns of ``.inter`` that the model's dataset loads.
         search: New searches, with the columns of ``.search``.
-        query: Queries of the new searches that the dataset does not have, with the columns of ``.query``.
+        query: Those queries of the new searches that are not in the dataset, with the columns of ``.query``.
 
     Raises:
-        DataError: If a file is missing or malformed, or a user's time runs backwards.
+        DataError: If a file is missing or malformed, or a user's times are not in order.
         SettingError: If the model cannot take new events.
     """
     if query is not None and search is None:
-        raise SettingError("new queries without new searches: give these too")
+        raise SettingError("new queries need new searches: give both")
     reader = _Reader(trained)
     queries = reader.read_queries(query) if query is not None and trained.is_ours else None
     interactions, table = reader.read_interactions(inter)
@@ -119,7 +118,7 @@ class _Reader:
         if time in fields:
             self._check_order(path, frame[uid], frame[time])
         items = self._items.get_indexer(frame[iid])
-        # Item 0 is padding, and a token of its name is not known either.
+        # Item 0 is padding; the padding token is no known item either.
         known = items > 0
         self.skipped.add("new interactions are with items that the model does not know: left out", (~known).sum())
         frame, items = frame[known], items[known].astype(np.int64)
@@ -133,7 +132,7 @@ class _Reader:
             return no_searches()
         frame, clicks = read_search_file(path, seq_separator=self.config["seq_separator"], **self._format)
         self._check_order(path, frame["search_user_id"], frame["search_timestamp"])
-        # RecBole's models read no searches: their clicks alone matter, as items that have been seen.
+        # RecBole's models read no searches, so only clicks matter, as items that have been seen.
         queries = self._query_ids(frame["search_query_id"]) if self.is_ours else np.ones(len(frame), dtype=np.int64)
         known = queries > 0
         self.skipped.add("new searches have a query that the model does not know: left out", (~known).sum())
@@ -167,7 +166,7 @@ class _Reader:
     def _user_ids(self, tokens: pd.Series) -> np.ndarray:
         ids = self._users.get_indexer(pd.Index(tokens))
         unknown = ids <= 0
-        # The distinct ones, in the order in which they come.
+        # Distinct tokens, in order of appearance.
         fresh = pd.Index(pd.unique(tokens[unknown].astype(object))).difference(self._new_user_index, sort=False)
         self._new_user_index = self._new_user_index.append(fresh)
         self.new_users = self._new_user_index.tolist()
@@ -182,14 +181,14 @@ class _Reader:
         return np.where(ids > 0, ids, np.where(new >= 0, len(self._queries) + new, -1))
 
     def _check_order(self, path: Path, users: pd.Series, times: pd.Series) -> None:
-        # A dataset without searches is sorted by RecBole, whatever its order.
+        # RecBole sorts a dataset without searches, whatever its order.
         if self.config["unordered_timestamps"] == "error":
             check_time_order(path, users, times.to_numpy(), self._format["encoding"])
 
     # ---- RecBole's own datasets ---------------------------------------------------------------------------------
 
     def _stock_fields(self) -> list[str]:
-        """The columns of a new interaction, which are made into features as those of the dataset are."""
+        """Columns of a new interaction. They become features in the same way as those of the dataset."""
         config, fields = self.config, self._columns
         kinds = {self.dataset.field2type[field] for field in fields}
         changed = config["normalize_field"] or config["normalize_all"]
@@ -215,7 +214,7 @@ class _Reader:
             elif name == dataset.iid_field:
                 table[name] = items
             elif dataset.field2type[name] == FeatureType.TOKEN:
-                # Unknown ones are padding.
+                # Unknown values are padding.
                 table[name] = pd.Index(dataset.field2id_token[name]).get_indexer(frame[name]).clip(min=0)
             else:
                 table[name] = frame[name].fillna(0).to_numpy()
@@ -227,7 +226,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _checked(path: Path, options: dict[str, str]) -> Path:
-    """The path, of a file that has a header."""
+    """Return the path of a file after checking that it has a header."""
     if not field_types(path, **options):
         raise DataError(path, "has no columns", "Give it those of .search.")
     return path

@@ -1,4 +1,4 @@
-"""Queries that a model has not seen, made of words that it knows."""
+"""New queries that consist of words the model knows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from recbole_gserec.layers.session import QueryEmbedding
 
 
 def known_words(dataset: SearchDataset, words: FlatSequences, rows: NDArray[np.bool_]) -> tuple[Ragged, int]:
-    """The words of queries that have an embedding.
+    """Return the words of queries that have an embedding.
 
     Args:
         dataset: The model's dataset.
-        words: Words of each query of a file.
-        rows: ``[n_queries]``, which queries are wanted.
+        words: Words of each query in a file.
+        rows: ``[n_queries]``, which queries to return.
 
     Returns:
-        The words' ids, one row per wanted query, and the number of words that are not known.
+        The words' ids, one row for each query, and the number of unknown words.
     """
     vocabulary = pd.Index(dataset.field2id_token["query_words"])
     ids = vocabulary.get_indexer(words.frame.iloc[:, 0])
@@ -36,12 +36,12 @@ def known_words(dataset: SearchDataset, words: FlatSequences, rows: NDArray[np.b
 
 
 class NewQueries:
-    """Lets a model embed new queries: their ids follow those of its own.
+    """Lets a model embed new queries, whose ids follow those of its own queries.
 
     Args:
-        model: A search-aware model. All it knows of a query is its words (:class:`QueryEmbedding`).
+        model: A search-aware model, which represents a query only by its words (:class:`QueryEmbedding`).
         known: Words of the dataset's queries.
-        new: Words of the new ones.
+        new: Words of the new queries.
     """
 
     def __init__(self, model: AbstractRecommender, known: Ragged, new: Ragged):
@@ -52,13 +52,13 @@ class NewQueries:
             (layer, values.to(layer.word_values.device), offsets.to(layer.word_values.device)) for layer in layers
         ]
 
-    def give(self) -> None:
-        """Give them to the model, in the place of other new ones that it has."""
+    def install(self) -> None:
+        """Give the new queries to the model, replacing other new queries."""
         for layer, values, offsets in self._words:
             layer.word_values, layer.word_offsets = values, offsets
 
 
 def _embeds(layer: QueryEmbedding, known: Ragged) -> bool:
-    """Whether the texts of a layer are the queries: others, such as those of items, are embedded in the same way."""
+    """Return whether a layer embeds queries; other texts, such as those of items, use the same kind of layer."""
     pairs = ((layer.word_offsets, known.offsets), (layer.word_values, known.values))
     return all(torch.equal(own[: len(other)].cpu(), other) for own, other in pairs)

@@ -1,4 +1,4 @@
-"""Recommendations as files: Parquet, CSV or JSON lines, written as they come."""
+"""Writes recommendations to Parquet, CSV or JSON lines files, batch by batch."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _ROWS_PER_GROUP = 1 << 20
 
 
 def check_output(path: Path) -> None:
-    """Raise SettingError unless the suffix of a path names a format."""
+    """Raise SettingError unless the suffix of a path is a known format."""
     if path.suffix not in _WRITERS:
-        raise SettingError(f"{path}: recommendations are written as {', '.join(_WRITERS)}; name the file so")
+        raise SettingError(f"{path}: recommendations are written as {', '.join(_WRITERS)}; use one of these suffixes")
 
 
 def write_recommendations(path: Path, tables: Iterable[pa.RecordBatch], description: Mapping[str, Any]) -> int:
-    """Write tables as they come, and beside them what made them, ``<path>.json``; returns the number of rows.
+    """Write tables batch by batch, and their provenance to ``<path>.json``; return the number of rows.
 
     Args:
-        path: The file; its suffix names the format.
-        tables: With the columns of :data:`SCHEMA`.
-        description: What made them.
+        path: The file; its suffix is the format.
+        tables: Tables with the columns of :data:`SCHEMA`.
+        description: Provenance of the tables.
 
     Raises:
-        SettingError: If the suffix names no format.
+        SettingError: If the suffix is not a known format.
     """
     check_output(path)
     n_rows = 0
@@ -49,7 +49,7 @@ def write_recommendations(path: Path, tables: Iterable[pa.RecordBatch], descript
 
 
 def csv_to_stream(stream: IO[str]) -> Write:
-    """A function that writes tables as CSV to a stream, which gets its header now."""
+    """Write the CSV header to a stream; return a function that writes tables to it."""
     stream.write(",".join(SCHEMA.names) + "\n")
 
     def write(table: pa.RecordBatch) -> None:
@@ -66,7 +66,7 @@ def _csv_writer(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _parquet_writer(path: Path) -> Iterator[Write]:
-    # Batches of few users would make row groups too small to read quickly.
+    # With few users in a batch, row groups would be too small to read quickly.
     waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(path, SCHEMA) as writer:
 
@@ -91,7 +91,7 @@ def _jsonl_writer(path: Path) -> Iterator[Write]:
         def write(table: pa.RecordBatch) -> None:
             if len(table):
                 frame = table.to_pandas()
-                # All digits that a 32-bit number has.
+                # All digits of a 32-bit float.
                 frame["score"] = frame["score"].astype(float)
                 frame.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
 

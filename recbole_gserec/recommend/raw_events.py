@@ -1,4 +1,4 @@
-"""All events of a dataset in the model's ids, of all parts of its split."""
+"""All events of a dataset in the model's ids, from all parts of the split."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from recbole_gserec.data.events import Columns, no_searches
 
 @dataclass(frozen=True)
 class RawEvents:
-    """Events in the order of the files, as :func:`build_event_log` takes them.
+    """Events in the order of the files, as expected by :func:`build_event_log`.
 
     Attributes:
-        interactions: Users, items and times, ``[n_interactions]`` each; times are 0 where a dataset has none.
-        searches: Users, queries and times, ``[n_searches]`` each; none for RecBole's own datasets.
-        clicks: Clicked items ``[n_clicks]``, and where those of each search begin, ``[n_searches + 1]``.
+        interactions: Users, items and times, ``[n_interactions]`` each; times are 0 if the dataset has none.
+        searches: Users, queries and times, ``[n_searches]`` each; empty for RecBole's own datasets.
+        clicks: Clicked items ``[n_clicks]``, and where the clicks of each search begin, ``[n_searches + 1]``.
         table: All columns of the interactions, as RecBole loads them; None for search-aware datasets.
     """
 
@@ -30,7 +30,7 @@ class RawEvents:
 
 
 def raw_events(dataset: Dataset) -> RawEvents:
-    """The events of a dataset that has been read and filtered, and not yet been built."""
+    """Return the events of a dataset that has been read and filtered, but not built."""
     if isinstance(dataset, SearchDataset):
         return RawEvents(*dataset.events_as_read())
     table = dataset.inter_feat

@@ -1,4 +1,4 @@
-"""The best items for users, by any trained model, in bounded memory."""
+"""Finds the best items for users with any trained model, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from recbole_gserec.recommend.scores import CandidateScores
 from recbole_gserec.recommend.seen import SeenItems
 from recbole_gserec.recommend.trained import Trained
 from recbole_gserec.recommend.unknown_users import takes_unknown_users
-from recbole_gserec.recommend.users import users_of
+from recbole_gserec.recommend.users import collect_users
 
 USERS_AT_ONCE = 256
-"""Users that are encoded together by default: more make no difference to the speed, but to the memory."""
+"""Default batch size in users; larger batches use more memory but are not faster."""
 
 SCHEMA = pa.schema({"user": pa.string(), "rank": pa.int32(), "item": pa.string(), "score": pa.float32()})
 
@@ -33,8 +33,8 @@ class Choice:
     """The users of a call.
 
     Attributes:
-        users: ``[n]`` their ids.
-        left_out: Users that are not recommended to and why, one line for each kind.
+        users: ``[n]`` ids of the users.
+        left_out: Messages about users without recommendations, one for each reason.
     """
 
     users: NDArray[np.int64]
@@ -42,20 +42,20 @@ class Choice:
 
 
 class Recommender:
-    """Recommends to the users of a model's dataset, and of new events, as of after their last event.
+    """Recommends items to users of a model's dataset and of new events, after each user's last event.
 
     Args:
         trained: The model.
         new: Events after the training.
-        exclude_seen: Leave out what a user has interacted with, or clicked in search.
-        all_items: Recommend items too that nobody has interacted with, such as those only clicked in searches.
+        exclude_seen: Leave out items that a user has interacted with or clicked in search.
+        all_items: Also recommend items that nobody has interacted with, such as those only clicked in searches.
     """
 
     def __init__(
         self, trained: Trained, new: NewEvents | None = None, *, exclude_seen: bool = True, all_items: bool = False
     ):
         self._trained = trained
-        self._users = users_of(trained, new)
+        self._users = collect_users(trained, new)
         self._new_queries = None
         if new is not None and new.queries is not None:
             self._new_queries = NewQueries(trained.model, trained.dataset.query_words, new.queries)
@@ -71,15 +71,15 @@ class Recommender:
         self._seen = SeenItems(users, items, len(self._users), self._candidates)
 
     def choose(self, names: Sequence[str] | None = None) -> Choice:
-        """The users with these original ids, in this order and each once; all by default, in the dataset's order.
+        """Return the users with these original ids, in this order and without duplicates. By default, return all users.
 
         Raises:
-            SettingError: If a user is not known at all, or cannot be recommended to by this model.
+            SettingError: If a user is unknown, or this model cannot recommend to them.
         """
         users, model = self._users, self._trained.config["model"]
         chosen = np.arange(1, len(users))
         if names is not None:
-            # Distinct ones, and none of them the padding.
+            # Without duplicates and padding.
             wanted = pd.unique(np.asarray(names, dtype=object))
             chosen = pd.Index(users.names).get_indexer(pd.Index(wanted)).astype(np.int64)
             unknown = wanted[chosen <= 0]
@@ -92,7 +92,7 @@ class Recommender:
                 )
         lacking = [(~users.has_history[chosen], f"have no interaction, and {model} needs one")]
         if (chosen >= users.n_known).any() and not takes_unknown_users(self._trained, users):
-            lacking.append((chosen >= users.n_known, f"are unknown to {model}, which knows users by their ids alone"))
+            lacking.append((chosen >= users.n_known, f"are unknown to {model}, which knows users only by their ids"))
         left_out, kept = [], np.ones(len(chosen), dtype=bool)
         for is_lacking, why in lacking:
             is_lacking = is_lacking & kept
@@ -108,20 +108,20 @@ class Recommender:
     def recommend(
         self, users: NDArray[np.int64], k: int, batch_size: int = USERS_AT_ONCE, max_scores: int | None = None
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The ``k`` best items of each user; fewer where there are no more.
+        """Return the ``k`` best items of each user, or fewer if there are no more.
 
         Args:
             users: ``[n]``, see :meth:`choose`.
-            k: How many.
-            batch_size: Users at once; fewer where that many cannot be scored in bounded memory.
+            k: Number of items.
+            batch_size: Users in a batch; fewer if that many cannot be scored in bounded memory.
             max_scores: See :class:`CandidateScores`.
 
         Yields:
-            The number of users of a batch, and a table with the columns of :data:`SCHEMA`, users in order, best items
-            first.
+            The number of users of a batch, and a table with the columns of :data:`SCHEMA`, in the order of users, best
+            items first.
 
         Raises:
-            GSERecError: If the scores of a user are no numbers.
+            GSERecError: If the scores of a user are NaN or infinite.
         """
         if k < 1:
             raise SettingError(f"k is {k}; it takes a whole number of at least 1")
@@ -132,11 +132,11 @@ class Recommender:
         device = self._trained.config["device"]
         for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)):
             if self._new_queries is not None:
-                # Each time: the model may have been given those of others since.
-                self._new_queries.give()
-            seen, best = self._seen.of(part, device), TopK(k)
+                # In every call, because the model may have been given other queries since.
+                self._new_queries.install()
+            seen, best = self._seen.of_users(part, device), TopK(k)
             is_scored = torch.zeros(len(part), dtype=torch.bool, device=device)
-            for start, scores in scorer.of(self._users.batch(part)):
+            for start, scores in scorer.score(self._users.batch(part)):
                 is_scored |= scores.isfinite().any(1)
                 best.add(seen.mask_(scores, start), start)
             self._check_scored(part, is_scored.cpu())
@@ -152,10 +152,10 @@ class Recommender:
         )
 
     def _table(self, users: NDArray[np.int64], best: TopK) -> pa.RecordBatch:
-        scores, places = not_none(best.scores).cpu().numpy(), not_none(best.places).cpu().numpy()
-        # What has been seen, and scores that are no numbers, stand at the end.
+        scores, indices = not_none(best.scores).cpu().numpy(), not_none(best.indices).cpu().numpy()
+        # Seen items and invalid scores are at the end.
         rows, ranks = np.nonzero(scores > -np.inf)
-        items = self._candidates[places[rows, ranks]]
+        items = self._candidates[indices[rows, ranks]]
         return pa.record_batch(
             [
                 pa.array(self._users.names[users[rows]], pa.string()),

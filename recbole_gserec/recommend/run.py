@@ -12,7 +12,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from recbole_gserec.files import sha256_of_file
-from recbole_gserec.recommend.description import description_of
+from recbole_gserec.recommend.description import describe_provenance
 from recbole_gserec.recommend.new_events import read_new_events
 from recbole_gserec.recommend.output import check_output, csv_to_stream, write_recommendations
 from recbole_gserec.recommend.recommender import USERS_AT_ONCE, Choice, Recommender
@@ -23,19 +23,19 @@ logger = getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """What to recommend.
+    """The recommendations to make.
 
     Attributes:
-        checkpoint: Of a trained model.
-        data_path: Folder of all datasets; None for that of the training.
+        checkpoint: Checkpoint of a trained model.
+        data_path: Parent folder of all datasets; None for that of the training.
         users: Original ids; None for all users.
-        k: Items for each.
-        exclude_seen: Leave out items a user has interacted with or clicked in search.
-        all_items: Recommend items without any interaction too.
-        new_interactions: File of interactions after the training.
-        new_searches: File of searches after the training.
+        k: Number of items for each user.
+        exclude_seen: Leave out items that a user has interacted with or clicked in search.
+        all_items: Also recommend items without any interaction.
+        new_interactions: File of interactions after training.
+        new_searches: File of searches after training.
         new_queries: File with the words of their queries.
-        batch_size: Users at once, at most.
+        batch_size: Maximum number of users in a batch.
     """
 
     checkpoint: Path
@@ -51,7 +51,7 @@ class Request:
 
 
 def recommend_to_file(request: Request, out: Path) -> int:
-    """Write recommendations to a file, and beside it what made them; returns the number of rows.
+    """Write recommendations to a file and their provenance next to it; return the number of rows.
 
     Raises:
         GSERecError: If the checkpoint, the dataset, a user, a file of new events or the output's suffix is wrong.
@@ -66,7 +66,7 @@ def recommend_to_file(request: Request, out: Path) -> int:
         "new_events": _hashes(request),
     }
     return write_recommendations(
-        out, _tables(recommender, choice, request), {**description_of(trained), "options": options}
+        out, _tables(recommender, choice, request), {**describe_provenance(trained), "options": options}
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores of all candidates for a batch of users, a bounded number at a time, from any model."""
+"""Scores all candidates for a batch of users with any model, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from recbole_gserec.recommend.trained import Trained
 
 
 class CandidateScores:
-    """Asks a model for scores in the way it can give them.
+    """Scores candidates in the way that the model supports.
 
-    Search-aware models encode a batch once and score chunks of candidates against it. RecBole's own score all items at
-    once (``full_sort_predict``); those that cannot are asked pair by pair (``predict``).
+    Search-aware models encode a batch once and score chunks of candidates against it. RecBole's own models score all
+    items at once (``full_sort_predict``) or, if they cannot, pair by pair (``predict``).
 
     Args:
         trained: The model.
         candidates: ``[n_candidates]`` item ids, ascending.
-        max_scores: Scores that are held at once; for models that score chunks or pairs, a smaller number of their own
-            by default.
+        max_scores: Maximum number of scores in memory. By default, models that score chunks or pairs have a smaller
+            limit.
     """
 
     def __init__(self, trained: Trained, candidates: Tensor, max_scores: int | None = None):
@@ -38,25 +38,26 @@ class CandidateScores:
         elif self._encodes:
             default, width = MAX_PAIRS, 1
         else:
-            # What a pair costs differs between models by orders of magnitude; this is how many users let them score.
+            # The cost of a pair differs between models by orders of magnitude; this is the number of users that they
+            # score at once.
             default, width = min(MAX_PAIRS, max(1, trained.config["eval_batch_size"])), 1
         self._max_scores = max_scores or default
         self.max_rows = max(1, self._max_scores // width)
-        """The largest batch that keeps within the bound."""
+        """Largest batch within the bound."""
 
     @torch.no_grad()
-    def of(self, batch: Interaction) -> Iterator[tuple[int, Tensor]]:
-        """Scores of all candidates.
+    def score(self, batch: Interaction) -> Iterator[tuple[int, Tensor]]:
+        """Score all candidates for a batch.
 
         Args:
             batch: B rows, at most :attr:`max_rows`.
 
         Yields:
-            The place of the first candidate of a chunk, and scores ``[B, C]``, which may be written to.
+            The index of the first candidate of a chunk, and its scores ``[B, C]``, which may be modified.
         """
         batch = batch.to(self._device)
         if self._ranks_all:
-            # Some models return all rows in one.
+            # Some models return all rows flattened into one.
             scores = self._model.full_sort_predict(batch).reshape(len(batch), -1)
             yield 0, scores.index_select(1, self._candidates)
             return

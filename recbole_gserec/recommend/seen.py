@@ -1,4 +1,4 @@
-"""Which items each user has seen already."""
+"""The items that each user has already seen."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ class SeenItems:
         users: ``[n]`` user of each event.
         items: ``[n]`` item of each event.
         n_users: Number of users.
-        candidates: ``[n_candidates]`` item ids in ascending order; others are left out.
+        candidates: ``[n_candidates]`` item ids in ascending order; other items are ignored.
     """
 
     def __init__(self, users: NDArray[np.int64], items: NDArray[np.int64], n_users: int, candidates: NDArray[np.int64]):
-        places = np.searchsorted(candidates, items)
-        known = places < len(candidates)
-        known[known] = candidates[places[known]] == items[known]
+        indices = np.searchsorted(candidates, items)
+        known = indices < len(candidates)
+        known[known] = candidates[indices[known]] == items[known]
         n_candidates = max(1, len(candidates))
-        pairs = np.unique(users[known] * n_candidates + places[known])
+        pairs = np.unique(users[known] * n_candidates + indices[known])
         counts = np.bincount(pairs // n_candidates, minlength=n_users)
-        self._places = Ragged(
+        self._indices = Ragged(
             torch.from_numpy(pairs % n_candidates), torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
         )
 
-    def of(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
-        """What the users ``[B]`` of a batch have seen."""
-        places = self._places.take(users)
-        rows = torch.arange(len(users)).repeat_interleave(places.offsets.diff())
-        order = places.values.argsort(stable=True)
-        return SeenOfBatch(rows[order].to(device), places.values[order].to(device))
+    def of_users(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
+        """Return what the users ``[B]`` of a batch have seen."""
+        indices = self._indices.take(users)
+        rows = torch.arange(len(users)).repeat_interleave(indices.offsets.diff())
+        order = indices.values.argsort(stable=True)
+        return SeenOfBatch(rows[order].to(device), indices.values[order].to(device))
 
 
 class SeenOfBatch:
-    """The (row, place of candidate) pairs of a batch, by place.
+    """The (row, index of candidate) pairs of a batch, sorted by candidate.
 
     Args:
         rows: ``[n]``.
-        places: ``[n]``, ascending.
+        indices: ``[n]``, ascending.
     """
 
-    def __init__(self, rows: Tensor, places: Tensor):
-        self._rows, self._places = rows, places
+    def __init__(self, rows: Tensor, indices: Tensor):
+        self._rows, self._indices = rows, indices
 
     def mask_(self, scores: Tensor, start: int) -> Tensor:
-        """Set what has been seen to ``-inf``, in place.
+        """Set the scores of seen items to ``-inf``, in place.
 
         Args:
-            scores: ``[B, C]`` of the candidates at the places from ``start`` on.
-            start: Place of the first candidate.
+            scores: ``[B, C]`` of the candidates from index ``start`` on.
+            start: Index of the first candidate.
         """
-        bounds = self._places.new_tensor([start, start + scores.shape[1]])
-        low, high = torch.searchsorted(self._places, bounds).tolist()
-        scores[self._rows[low:high], self._places[low:high] - start] = -torch.inf
+        bounds = self._indices.new_tensor([start, start + scores.shape[1]])
+        low, high = torch.searchsorted(self._indices, bounds).tolist()
+        scores[self._rows[low:high], self._indices[low:high] - start] = -torch.inf
         return scores

@@ -1,4 +1,4 @@
-"""A trained model with the dataset it was trained on, from its checkpoint."""
+"""Loads a trained model with its dataset from a checkpoint."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _MISFIT = re.compile(r"(size mismatch for|Missing key\(s\) in state_dict:|Unexpe
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint stands for.
+    """A trained model with its dataset.
 
     Attributes:
-        checkpoint: The file.
+        checkpoint: File of the checkpoint.
         config: RecBole's settings of the training.
-        dataset: All of the dataset, built; its ids are those of the model.
-        raw: All events of the dataset, of any part of the split.
-        model: In evaluation mode.
+        dataset: The whole dataset, built; its ids are those of the model.
+        raw: All events of the dataset, from every part of the split.
+        model: The model, in evaluation mode.
     """
 
     checkpoint: Path
@@ -50,7 +50,7 @@ class Trained:
 
     @property
     def is_ours(self) -> bool:
-        """Whether the model reads searches and scores candidates: one of this package's search-aware models."""
+        """Whether this is one of this package's search-aware models, which read searches and score candidates."""
         return self.config["model"] in MODELS
 
 
@@ -58,13 +58,13 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
     """Load a model and its dataset.
 
     Args:
-        checkpoint: A checkpoint of this package, of any of its or RecBole's models.
-        data_path: Folder of all datasets; that of the training by default.
+        checkpoint: A checkpoint of any model of this package or of RecBole, written by this package.
+        data_path: Parent folder of all datasets; by default that of the training.
 
     Raises:
-        CheckpointError: If the file is no whole checkpoint, or does not fit the dataset.
-        DataError: If the dataset is missing, or not the one the model was trained on.
-        SettingError: If the model is none that can be asked for recommendations.
+        CheckpointError: If the file is not a complete checkpoint, or does not fit the dataset.
+        DataError: If the dataset is missing or has changed since the training.
+        SettingError: If the model cannot make recommendations.
     """
     checkpoint = Path(checkpoint)
     state = read_checkpoint(checkpoint)
@@ -73,7 +73,8 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
     _find_dataset(config, data_path, checkpoint)
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
-    # Before the dataset is built: that turns interactions into rows to predict, and forgets the times of searches.
+    # Must precede building the dataset, which converts interactions into rows to predict and drops the times of
+    # searches.
     raw = raw_events(dataset)
     training = _training_part(config, dataset)
     init_seed(config["seed"] + (config["local_rank"] or 0), config["reproducibility"])
@@ -89,41 +90,43 @@ def _check_model(config: Any, checkpoint: Path) -> None:
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
         raise SettingError(f"{checkpoint} is of {config['model']}: decision trees are not supported here")
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]:
-        # Rows of such files hold their histories, and nothing tells how one goes on.
+        # Rows of such files contain their histories, but not how a history continues.
         raise SettingError(
             f"{checkpoint} was trained on interactions that were split into files beforehand (benchmark_filename); "
-            "histories of sequential models as of now cannot be told from these"
+            "these do not contain the current histories that sequential models need"
         )
 
 
 def _find_dataset(config: Config, data_path: str | Path | None, checkpoint: Path) -> None:
-    """Point the settings to the dataset, and have nothing made or stored."""
+    """Point the settings to the dataset, so that nothing is made or stored."""
     name = config["dataset"]
     if data_path is not None:
         config["data_path"] = os.path.join(data_path, name)
     folder = Path(config["data_path"]).absolute()
     if not folder.is_dir():
-        raise DataError(folder, f"no such dataset; {checkpoint} was trained on it", "Tell its place by --data-path.")
+        raise DataError(
+            folder, f"no such dataset; {checkpoint} was trained on it", "Set its parent folder with --data-path."
+        )
     made_for = ("save_dataset", "save_dataloaders", "preprocess_missing_codes", "preprocess_missing_vectors")
-    # Codes and vectors made now would not be those of the training. Models without a setting do not read them.
+    # New codes and vectors would differ from those of the training. Models without this setting read none.
     config.final_config_dict.update({setting: False for setting in made_for if config[setting] is not None})
     record = config.dataset_files
     if isinstance(record, Mapping):
         check_file_record(record, config, checkpoint)
     else:
         logger.warning(
-            f"{checkpoint} is of an earlier version, and does not tell which files it was trained on: "
-            "only their ids are known to fit."
+            f"{checkpoint} comes from an earlier version and does not record its training files: "
+            "only their ids are known to match."
         )
 
 
 def _training_part(config: Config, dataset: Dataset) -> Dataset:
-    """The training part as RecBole's ``data_preparation`` hands it to a model."""
+    """Return the training part as RecBole's ``data_preparation`` passes it to a model."""
     parts = dataset.build()
     training = parts[0]
     if config["model"] in MODELS:
         return training
-    # A dataloader adds fields to its dataset, of which models make features.
+    # A dataloader adds fields to its dataset, which models use as features.
     sampler = create_samplers(config, dataset, parts)[0]
     arguments = [config, training, sampler]
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
@@ -140,12 +143,12 @@ def _load_weights(model: AbstractRecommender, state: dict[str, Any], checkpoint:
         what = f" ({misfit[0][:100]}…)" if misfit else ""
         raise CheckpointError(
             f"{checkpoint}: does not fit the dataset in {config['data_path']}{what}: it was trained on other data. "
-            "Tell the place of that by --data-path, or train again"
+            "Set the folder of that data with --data-path, or train again"
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint}: {error}") from error
     load_other_parameter(model, state.get("other_parameter"), config["device"])
     for name in getattr(model, "other_parameter_name", None) or ():
         if name.startswith("restore_"):
-            # Propagated vectors, kept for evaluation; the model makes them again of its weights.
+            # These are propagated vectors cached for evaluation; the model recomputes them from its weights.
             setattr(model, name, None)

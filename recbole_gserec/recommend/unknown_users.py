@@ -1,4 +1,4 @@
-"""Whether a model can recommend to users it was not trained on."""
+"""Whether a model can recommend to users that it was not trained on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _N_ITEMS = 64
 
 
 def takes_unknown_users(trained: Trained, users: Users) -> bool:
-    """Whether a user without an embedding or features can be scored by a history alone.
+    """Return whether a user without an embedding or features can be scored by history alone.
 
-    Search-aware models can: the tables of those that have one for users hold zeros for the padding user, who has no
-    codes and no text either. Of RecBole's models, sequential ones can whose scores are the same whoever the user is;
-    that is tried out with one history of two users. All others know users by their ids alone.
+    Search-aware models can: their user tables hold zeros for the padding user, who has no codes and no text. RecBole's
+    sequential models can if scores do not depend on the user, which is tested with one history of two users. All other
+    models know users only by id.
     """
     if trained.is_ours:
         return True
@@ -35,6 +35,6 @@ def takes_unknown_users(trained: Trained, users: Users) -> bool:
         batch = one[[0]]
         for field in of_user:
             batch.interaction[field] = stranger[field]
-        scores.append(next(iter(scorer.of(batch)))[1])
+        scores.append(next(iter(scorer.score(batch)))[1])
     own, others = scores
     return torch.allclose(own, others, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""A file that names users."""
+"""Reads a file of user ids."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from recbole_gserec.errors import DataError
 
 
 def read_user_list(path: Path) -> list[str]:
-    """The lines of a text file, without empty ones.
+    """Return the non-empty lines of a text file.
 
     Raises:
-        DataError: If the file is no text, or names no user.
+        DataError: If the file is not text, or contains no user.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""Users at this moment: after all of their events, whatever part of the split these were in."""
+"""Users at the end of their events, whatever part of the split these belong to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_gserec.data.events import build_event_log
 from recbole_gserec.data.ragged import last_window
-from recbole_gserec.evaluation.interacted import search_clicks_of
+from recbole_gserec.evaluation.interacted import collect_search_clicks
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.recommend.new_events import NewEvents
 from recbole_gserec.recommend.raw_events import RawEvents
@@ -28,23 +28,22 @@ Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Touched:
-    """Which items users interacted with, and clicked in searches: users and items of each, ``[n]``."""
+    """Users and items of interactions and of clicks in searches, ``[n]`` each."""
 
     interactions: Pair
     clicks: Pair
 
 
 class Users:
-    """All users of a dataset and of new events, with the rows a model scores candidates for.
+    """All users of a dataset and of new events, with the rows for which a model scores candidates.
 
-    Users have the ids of the dataset; those that the model does not know have the ids after them, and are its padding
-    user 0 in a batch.
+    Users have the ids of the dataset. Unknown users have the ids after these, and are the padding user 0 in a batch.
 
     Attributes:
-        names: Original id of each user; 0 is padding.
-        n_known: How many of them the model knows, padding included.
-        touched: What they have interacted with and clicked.
-        has_history: ``[n_users]`` bool, whether the model has anything to score by.
+        names: Original id of each user; index 0 is padding.
+        n_known: Number of users that the model knows, including padding.
+        touched: Items that they have interacted with or clicked.
+        has_history: ``[n_users]`` bool, whether the user has any history to score by.
     """
 
     touched: Touched
@@ -61,7 +60,7 @@ class Users:
         return len(self.names)
 
     def batch(self, users: Tensor) -> Interaction:
-        """Rows of the given users ``[B]``, as evaluation makes them of a test target, which is item 0 here."""
+        """Return rows for the users ``[B]`` as in the evaluation of a test target, which is item 0 here."""
         raise NotImplementedError
 
     def _model_ids(self, users: Tensor) -> Tensor:
@@ -69,7 +68,7 @@ class Users:
 
 
 class SearchUsers(Users):
-    """Users of a search-aware model. Histories come from an :class:`EventLog` of known and new events together."""
+    """Users of a search-aware model. Histories come from an :class:`EventLog` of known and new events."""
 
     def __init__(self, trained: Trained, new: NewEvents | None):
         super().__init__(trained, new)
@@ -82,7 +81,7 @@ class SearchUsers(Users):
         self.touched = Touched(
             (users, items), (events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64))
         )
-        # Each of these models scores by what there is.
+        # Each of these models can score any history.
         self.has_history = np.ones(len(self), dtype=bool)
 
     def batch(self, users: Tensor) -> Interaction:
@@ -96,8 +95,8 @@ class SearchUsers(Users):
 class StockUsers(Users):
     """Users of one of RecBole's own models.
 
-    Rows have the columns of the user's last interaction but for its item, and for sequential models lists of all
-    columns, ``MAX_ITEM_LIST_LENGTH`` wide.
+    Rows have all columns of the user's last interaction except its item. For sequential models, they also have lists of
+    all columns, ``MAX_ITEM_LIST_LENGTH`` wide.
     """
 
     def __init__(self, trained: Trained, new: NewEvents | None):
@@ -105,7 +104,7 @@ class StockUsers(Users):
         dataset, config = trained.dataset, trained.config
         raw = trained.raw
         table, (users, items, times) = raw.table, raw.interactions
-        clicks = search_clicks_of(dataset)
+        clicks = collect_search_clicks(dataset)
         if new:
             raw = _joined(raw, new.raw)
             users, items, times = raw.interactions
@@ -114,7 +113,7 @@ class StockUsers(Users):
             searchers = new.raw.searches[0].repeat(np.diff(new.raw.clicks[1]))
             clicks = (np.concatenate([clicks[0], searchers]), np.concatenate([clicks[1], new.raw.clicks[0]]))
         self.touched = Touched((users, items), clicks)
-        # RecBole's order: of times with the precision of 32-bit floats, equal ones as they come.
+        # RecBole's order: times are 32-bit floats, and equal times keep the order of the file.
         order = np.lexsort((times.astype(np.float32), users))
         self._offsets = torch.from_numpy(np.concatenate([[0], np.bincount(users, minlength=len(self)).cumsum()]))
         self._table = dataset._dataframe_to_interaction(not_none(table).iloc[order])
@@ -123,7 +122,7 @@ class StockUsers(Users):
         self._is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         self.has_history = np.ones(len(self), dtype=bool)
         if self._is_sequential:
-            # These look for the last place of a history that has to be there.
+            # These models index the last item of a history, which must exist.
             self.has_history = (self._offsets.diff() > 0).numpy()
 
     def batch(self, users: Tensor) -> Interaction:
@@ -141,7 +140,7 @@ class StockUsers(Users):
     def _lists(self, users: Tensor, ends: Tensor) -> Interaction:
         config, size = self._config, self._config["MAX_ITEM_LIST_LENGTH"]
         indices, mask, lengths = last_window(self._offsets[users], ends, size)
-        # Some models take no other width.
+        # Some models require this width.
         missing = size - indices.shape[1]
         indices, mask = F.pad(indices, (0, missing)), F.pad(mask, (0, missing))
         suffix = config["LIST_SUFFIX"]
@@ -151,25 +150,25 @@ class StockUsers(Users):
             if field != self._dataset.uid_field
         }
         lists[config["ITEM_LIST_LENGTH_FIELD"]] = lengths
-        # DIEN trains on a list of negatives, and has to have one when it scores.
+        # DIEN trains on a list of negatives, and also needs one when it scores.
         negatives = getattr(self._dataset, "neg_item_list_field", None)
         if negatives is not None:
             lists[negatives] = torch.zeros_like(lists[self._dataset.iid_field + suffix])
         return Interaction(lists)
 
 
-def users_of(trained: Trained, new: NewEvents | None = None) -> Users:
-    """The users of a model's dataset and of new events."""
+def collect_users(trained: Trained, new: NewEvents | None = None) -> Users:
+    """Return the users of a model's dataset and of new events."""
     return (SearchUsers if trained.is_ours else StockUsers)(trained, new)
 
 
 def _masked(values: Tensor, mask: Tensor) -> Tensor:
-    """0 where the mask, of the leading dimensions, is False."""
+    """Set values to 0 where the mask, over the leading dimensions, is False."""
     return values * mask.view(*mask.shape, *[1] * (values.dim() - mask.dim()))
 
 
 def _joined(first: RawEvents, second: RawEvents) -> RawEvents:
-    """The events of both; of equal times, the first come first."""
+    """Merge two sets of events; at equal times, those of the first come first."""
     (clicks, offsets), (more, more_offsets) = first.clicks, second.clicks
     return RawEvents(
         tuple(np.concatenate(pair) for pair in zip(first.interactions, second.interactions, strict=True)),

@@ -1,4 +1,4 @@
-"""Vectors as files for other systems: Parquet, or NumPy arrays beside the ids of their rows."""
+"""Writes vectors for other systems: as Parquet, or as NumPy arrays with a file of ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DESCRIPTION_FILE = "export.json"
 
 
 def check_export(folder: Path, file_format: str) -> None:
-    """Refuse a format that there is not, and a folder that has something in it.
+    """Refuse an unknown format, and a folder that is not empty.
 
     Raises:
         SettingError: For the format.
@@ -30,21 +30,21 @@ def check_export(folder: Path, file_format: str) -> None:
     if file_format not in FORMATS:
         raise SettingError(f"--format is '{file_format}'; it takes {' or '.join(FORMATS)}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(folder, "there already, and not an empty folder", "Name another, or delete it.")
+        raise DataError(folder, "exists and is not an empty folder", "Name another, or delete it.")
 
 
 def write_export(folder: Path, exported: Exported, file_format: str, description: Mapping[str, Any]) -> None:
-    """Write all tables and ``export.json``, which tells what they are, into a new folder.
+    """Write all tables and their description, ``export.json``, into a new folder.
 
     Args:
-        folder: The folder; it must not exist, or be empty.
+        folder: The folder; it must be missing or empty.
         exported: The tables.
         file_format: One of :data:`FORMATS`.
-        description: What made them.
+        description: Provenance of the tables.
 
     Raises:
-        SettingError: If there is no such format.
-        DataError: If the folder has something in it.
+        SettingError: If the format is unknown.
+        DataError: If the folder is not empty.
     """
     check_export(folder, file_format)
     with folder_written_aside(folder) as temporary:

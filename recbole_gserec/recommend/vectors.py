@@ -1,4 +1,4 @@
-"""The vectors of a trained model, by what they are of."""
+"""The vectors of a trained model, in named tables."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.data.user_codes import CODES_OF_SIDE
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.models.gserec import SIDES, GSERec
-from recbole_gserec.recommend.factors import Factors, factors_of
+from recbole_gserec.recommend.factors import Factors, score_factors
 from recbole_gserec.recommend.trained import Trained
-from recbole_gserec.recommend.users import Users, users_of
+from recbole_gserec.recommend.users import Users, collect_users
 
 _USERS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """One table of vectors.
+    """A table of vectors.
 
     Attributes:
-        name: Of the table, and of its file.
+        name: Name of the table and of its file.
         meaning: What the vectors are, in one line.
-        ids: Columns with what each vector is of, in original ids, ``[n]`` each.
+        ids: Columns with the original ids of each vector, ``[n]`` each.
         values: ``[n, d]`` ``float32``.
     """
 
@@ -44,8 +44,8 @@ class Exported:
 
     Attributes:
         tables: The tables.
-        score: The names of the tables of users and of items whose dot products are the model's scores; None where the
-            model does not score so.
+        score: Names of the tables of users and of items whose dot products are the model's scores; None for other
+            models.
     """
 
     tables: list[Vectors] = field(default_factory=list)
@@ -53,12 +53,12 @@ class Exported:
 
 
 def export_vectors(trained: Trained) -> Exported:
-    """The vectors of users, items and, where a model has any, codes.
+    """Return the vectors of users, items and, if the model has any, codes.
 
     Raises:
         SettingError: If the model has no vectors of users or items.
         DataError: If the ``.code`` file that names the codes is missing.
-        GSERecError: If a vector holds what is no number.
+        GSERecError: If a vector has NaN or infinite values.
     """
     exported = _export(trained)
     for table in exported.tables:
@@ -75,8 +75,8 @@ def _export(trained: Trained) -> Exported:
     if isinstance(trained.model, GSERec):
         items = _items(trained, trained.model.item_embedding.weight, "items, as learnt (Section 4.2.1)")
         return Exported([items, *graph_vectors(trained)])
-    users = users_of(trained)
-    factors = factors_of(trained, users)
+    users = collect_users(trained)
+    factors = score_factors(trained, users)
     if factors is not None:
         return Exported(_factor_tables(trained, users, factors), ("users", "items"))
     tables = _embedding_tables(trained)
@@ -98,7 +98,7 @@ def _factor_tables(trained: Trained, users: Users, factors: Factors) -> list[Vec
 
 @torch.no_grad()
 def graph_vectors(trained: Trained) -> list[Vectors]:
-    """What message passing makes of a GSERec's users and codes (Equations 8 and 10); none without graphs.
+    """Compute GSERec's user and code vectors after message passing (Equations 8 and 10); none without graphs.
 
     Returns:
         ``users_initial``, and for each side ``users_<side>`` and ``codes_<side>``. All tables of users have the same
@@ -128,7 +128,7 @@ def graph_vectors(trained: Trained) -> list[Vectors]:
 
 
 def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The id of each code in the graph, and its name and level (1 is the coarsest) in the ``.code`` file."""
+    """Return the id of each code in the graph, with its name and level (1 is the coarsest) in the ``.code`` file."""
     dataset = trained.dataset
     path = dataset.file_path("code")
     frame, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
@@ -145,7 +145,7 @@ def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.n
 
 
 def _embedding_tables(trained: Trained) -> list[Vectors]:
-    """The tables of a model whose scores are no dot products."""
+    """Return the embedding tables of a model whose scores are not dot products."""
     model, dataset, tables = trained.model, trained.dataset, []
     for kind, size in (("item", dataset.item_num), ("user", dataset.user_num)):
         embedding = _embedding(model, kind, size)
@@ -160,10 +160,10 @@ def _embedding_tables(trained: Trained) -> list[Vectors]:
 
 
 def _embedding(model: AbstractRecommender, kind: str, size: int) -> tuple[str, nn.Embedding] | None:
-    """The table of users or items, by the names that RecBole's models and ours give it."""
+    """Return the table of users or items, by the names used in RecBole's models and ours."""
     for name in (f"{kind}_embedding", f"{kind}_embeddings", f"{kind}_emb"):
         table = getattr(model, name, None)
-        # Some have a row more, for a token that masks.
+        # Some have an extra row for a mask token.
         if isinstance(table, nn.Embedding) and table.num_embeddings >= size:
             return name, table
     return None

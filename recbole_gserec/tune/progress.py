@@ -1,4 +1,4 @@
-"""A line for each trial that ends."""
+"""Logs a line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """Tells of trials as they end, and removes the weights of those that are not among the best.
+    """Logs trials when they end, and removes the weights of trials that are not among the best.
 
     Args:
-        folder: Of the sweep.
-        n_trials: How many there will be.
-        n_kept: How many keep their weights.
+        folder: Folder of the sweep.
+        n_trials: Number of trials in total.
+        n_kept: Number of trials that keep their weights.
     """
 
     def __init__(self, folder: Path, n_trials: int, n_kept: int):
         self.folder, self.n_trials, self.n_kept = folder, n_trials, n_kept
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Ray Tune calls it when a trial has finished or was stopped."""
+        """Ray Tune calls this when a trial has finished or was stopped."""
         self._tell(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Ray Tune calls it when a trial has failed; one whose process was killed could not say so itself."""
+        """Ray Tune calls this when a trial has failed. If its process was killed, this stores the failure."""
         folder = trial_folder(self.folder, trial.trial_id)
         record = TrialRecord.read(folder) or TrialRecord(trial.trial_id, dict(trial.config))
         if record.status != FAILED:
@@ -58,12 +58,12 @@ class Progress(Callback):
             record.status = STOPPED
             record.write(folder)
         n_over = sum(other is trial or other.is_finished() for other in trials)
-        logger.info(f"[{n_over}/{self.n_trials}] {line_of(record)}; best so far {_best(self.folder)}")
+        logger.info(f"[{n_over}/{self.n_trials}] {describe_trial(record)}; best so far {_best(self.folder)}")
         drop_weights(self.folder, self.n_kept)
 
 
-def line_of(record: TrialRecord) -> str:
-    """A trial in a line."""
+def describe_trial(record: TrialRecord) -> str:
+    """Describe a trial in one line."""
     settings = ", ".join(f"{name}={value}" for name, value in record.settings.items())
     if record.error is not None:
         return f"{record.trial} failed: {record.error} ({settings})"

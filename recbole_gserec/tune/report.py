@@ -1,4 +1,4 @@
-"""The trials of a sweep as a table, in CSV and Markdown, with a figure of every setting."""
+"""The trials of a sweep as a table in CSV and Markdown, with a figure of every setting."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TABLE_FILE, REPORT_FILE, FIGURE = "trials.csv", "report.md", "settings"
 
 
 def write_sweep_report(folder: Path, sweep: Sweep, winner: dict[str, Any], metric: str) -> Path:
-    """Write the table, the figure and the page that shows both; returns the page.
+    """Write the table, the figure and the page that shows both; return the page.
 
     Args:
-        folder: Of the sweep.
+        folder: Folder of the sweep.
         sweep: The sweep.
         winner: See :mod:`winner`.
         metric: RecBole's ``valid_metric``.
@@ -34,13 +34,13 @@ def write_sweep_report(folder: Path, sweep: Sweep, winner: dict[str, Any], metri
     text = f"""# {markdown(sweep.model)} on {markdown(sweep.dataset)}: {len(trials)} trials
 
 Search `{sweep.search}`, scheduler `{sweep.scheduler}`, seed {sweep.seed}. Trials are compared by {metric} on the
-validation part, at their best epoch. The test part was looked at once, for the winner.
+validation part, at their best epoch. The test part was evaluated once, for the winner.
 
 Winner: trial `{winner["trial"]}`, {metric} {winner["score"]:.4f} (validation). Test: {test}.
 Its settings: `run_recbole --config_files=best.yaml`.
 
-Every trial is one training with one seed. The best of many owes part of its score to luck, and trials that differ by
-less than trainings with other seeds do are equally good as far as this sweep can tell.
+Every trial is one training with one seed, so the best of many trials is partly lucky. Trials that differ by less than
+trainings with different seeds are equally good as far as this sweep can show.
 
 {markdown_table(_rows(trials, names, metric))}
 

@@ -1,4 +1,4 @@
-"""What a user asks to be tuned, checked before anything is trained."""
+"""A tuning request, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from recbole_gserec.resumable import is_resumable
 from recbole_gserec.setting_values import check_values
 from recbole_gserec.settings import check_dataset_name, check_model, models_reading, read_settings, unread
 from recbole_gserec.tune.searchers import check_search
-from recbole_gserec.tune.space import Choice, Range, read_space, space_of
+from recbole_gserec.tune.space import Choice, Range, default_space, read_space
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
-from recbole_gserec.tune.training import SweepJob, first_codes, given_of
+from recbole_gserec.tune.training import SweepJob, first_codes, trial_settings
 
 logger = getLogger(__name__)
 
@@ -36,16 +36,16 @@ _OPTIONS = {**OPTIONS, "seed": "--seed"}
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """A search for good settings.
+    """The request for a sweep.
 
     Attributes:
         model: Name of the model.
         dataset: Name of the dataset.
-        data_path: Folder of all datasets.
-        output: Folder of all sweeps.
+        data_path: Parent folder of all datasets.
+        output: Parent folder of all sweeps.
         space: File of the search space; None for the model's own.
-        settings: Settings of all trials; one that the space has too is not tried.
-        seed: Of the trainings and of the search.
+        settings: Settings of all trials. If the space has one of them too, it is not tried.
+        seed: Seed of the trainings and of the search.
         search: See :class:`Sweep`.
         scheduler: See :class:`Sweep`.
         n_samples: See :class:`Sweep`.
@@ -66,15 +66,15 @@ class TuneRequest:
 
     @property
     def folder(self) -> Path:
-        """Where the sweep lies."""
+        """The folder of the sweep."""
         return self.output.absolute() / self.dataset / self.model
 
 
 def check_names(request: TuneRequest) -> None:
-    """Refuse names that there are not, before a folder is called by them.
+    """Refuse unknown names before a folder is named after them.
 
     Raises:
-        SettingError: Naming what is wrong.
+        SettingError: With the wrong name.
     """
     check_model(request.model)
     check_dataset_name(request.dataset)
@@ -82,18 +82,18 @@ def check_names(request: TuneRequest) -> None:
 
 
 def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
-    """The sweep, and what its trials share; makes what is missing of the files that they read.
+    """Plan the sweep and what its trials share; make missing files that the trials read.
 
     Raises:
-        GSERecError: For settings or values that there are not, and a dataset that is missing.
+        GSERecError: For unknown settings or wrong values, or a missing dataset.
     """
     check_names(request)
     if request.scheduler not in SCHEDULERS:
-        raise SettingError(f"--scheduler is '{request.scheduler}'; there is: {', '.join(SCHEDULERS)}")
+        raise SettingError(f"--scheduler is '{request.scheduler}'; choose from: {', '.join(SCHEDULERS)}")
     check_search(request.search)
     given, machine = split_machine(canonical(request.settings))
     if "gpu_id" in machine:
-        raise SettingError("gpu_id: GPUs are given out by Ray; see --gpus")
+        raise SettingError("gpu_id: Ray assigns GPUs; use --gpus instead")
     space = _space(request, given)
     given = {name: value for name, value in given.items() if name in read_settings(request.model)}
     data_path = request.data_path.absolute()
@@ -124,17 +124,19 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         request.grace_period,
         model_code=code_digest(request.model),
     )
-    # Before anything is made.
+    # Before any file is made.
     sweep.points()
-    shared = given_of(job, first_codes(job))
+    shared = trial_settings(job, first_codes(job))
     (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
     sweep = replace(sweep, dataset_digest=prepared.dataset_digest, derived=prepared.derived)
     config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})
     if config["eval_step"] < 1:
-        raise SettingError(f"eval_step is {config['eval_step']}; it takes 1 or more: trials are compared by validation")
+        raise SettingError(
+            f"eval_step is {config['eval_step']}; it must be at least 1, because trials are compared by validation"
+        )
     if request.scheduler == "pbt" and not is_resumable(get_trainer(config["MODEL_TYPE"], config["model"])):
         raise SettingError(
-            f"--scheduler pbt: {request.model} is trained in a way of its own, which cannot be handed on from trial to "
+            f"--scheduler pbt: {request.model} has its own training loop, whose state cannot pass from trial to "
             "trial. Choose asha or fifo"
         )
     if request.scheduler == "pbt" and (config["reduce_lr_on_plateau"] or "reduce_lr_on_plateau" in sweep.space):
@@ -144,24 +146,24 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
 
 def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:
     known = read_settings(request.model)
-    space = read_space(request.space) if request.space is not None else space_of(request.model)
+    space = read_space(request.space) if request.space is not None else default_space(request.model)
     space = {name: _canonical(name, values) for name, values in space.items()}
     for name in [*given, *space]:
         if name in _OPTIONS:
-            raise SettingError(f"'{name}' is no setting of a sweep's trials: it is given by {_OPTIONS[name]}")
+            raise SettingError(f"'{name}' cannot be set for the trials of a sweep: use {_OPTIONS[name]}")
         if name in known:
             continue
         if not models_reading(name):
             raise SettingError.unknown(name, sorted(known))
         if name in space:
-            raise SettingError(f"{unread(name, request.model)}. Take it out of the space")
+            raise SettingError(f"{unread(name, request.model)}. Remove it from the space")
         logger.warning(unread(name, request.model))
     for name, values in space.items():
         for value in values.values if isinstance(values, Choice) else values.numbers[:2]:
             check_values({name: value}, request.model)
     tried = {name: values for name, values in space.items() if name not in given}
     if not tried:
-        raise SettingError("there is nothing to try: all settings of the space are given")
+        raise SettingError("there is nothing to try: all settings of the space already have values")
     return tried
 
 
@@ -172,25 +174,28 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
 
 
 def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not decided here of how the dataset's own codes were made: trials' codes differ in what is tried alone.
+    """Return how the dataset's own codes were made, except the settings decided here.
 
-    Codes that are not there yet are made with the usual settings.
+    With this, the codes of trials differ only in what is tried. Codes that do not exist yet are made with default
+    settings.
     """
     code_file = data_path / dataset / f"{dataset}.code"
     if not code_file.is_file():
         return {}
-    remedy = "Make the codes by gserec preprocess, or try no setting of the offline stage: give it, or another --space"
-    made = read_code_record(code_file, remedy).unusual(dataset)
-    # Trials work in folders of their own.
+    remedy = (
+        "Make the codes with gserec preprocess, or do not tune the offline stage: set its settings, or change --space"
+    )
+    made = read_code_record(code_file, remedy).non_default_settings(dataset)
+    # Trials work in their own folders.
     return absolute_folders({name: value for name, value in made.items() if name not in decided})
 
 
 def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:
-    """Settings of the offline stage that are tried, each with a value that is, or None for a range."""
+    """Return the tried settings of the offline stage, each with one of its values, or None for a range."""
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
-        raise SettingError(f"{names[0]} decides the codes, and {model} reads none")
+        raise SettingError(f"{names[0]} only changes codes, and {model} reads none")
     if names and "code_path" in {**given, **space}:
-        raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tried, decides what is in it")
+        raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tuned, would change it")
     tried = {name: space[name] for name in names}
     return {name: values.values[0] if isinstance(values, Choice) else None for name, values in tried.items()}

@@ -1,4 +1,4 @@
-"""The trials of a sweep on Ray Tune."""
+"""Runs the trials of a sweep on Ray Tune."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.errors import DataError, GSERecError, message_of, one_line
+from recbole_gserec.errors import DataError, GSERecError, failure_reason, one_line
 from recbole_gserec.files import remove_abandoned
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.searchers import make_scheduler, make_searcher
 from recbole_gserec.tune.sweep import Sweep
 from recbole_gserec.tune.training import SweepJob, make_dataset
@@ -35,26 +35,28 @@ _SNAPSHOTS = "experiment_state-*.json"
 _TEST_LOG = f"test-{LOG_FILE}"
 
 
-def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_failed: bool, is_new: bool) -> None:
-    """Make all trials of a sweep; those of an interrupted one that are over are not made again.
+def run_trials(
+    sweep: Sweep, job: SweepJob, resources: ComputeResources, *, n_kept: int, retry_failed: bool, is_new: bool
+) -> None:
+    """Make all trials of a sweep. Completed trials of an interrupted sweep are not repeated.
 
     Args:
-        sweep: What is tried.
-        job: What its trials share.
-        place: Where to run.
-        n_kept: Trials whose weights are kept.
-        retry_failed: Whether trials that failed before are made again.
+        sweep: The sweep.
+        job: What all trials share.
+        resources: Resources of the trials.
+        n_kept: Number of trials whose weights are kept.
+        retry_failed: Whether to repeat failed trials.
         is_new: Whether this is the sweep's first call.
 
     Raises:
-        GSERecError: If Ray cannot make them, or every trial failed.
-        OSError: If what is told of them cannot be written.
+        GSERecError: If Ray cannot make the trials, or every trial failed.
+        OSError: If the trial records cannot be written.
     """
-    # Ray's own tables on the screen are many pages long.
+    # Ray's own progress tables fill many screens.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     from ray import tune
 
-    wanted = place.connect()
+    wanted = resources.connect()
     job = replace(job, threads=int(wanted["CPU"]))
     shared = _share_dataset(job, wanted)
     trainable = tune.with_resources(
@@ -64,43 +66,45 @@ def run_trials(sweep: Sweep, job: SweepJob, place: Place, *, n_kept: int, retry_
         {"cpu": wanted["CPU"], "gpu": wanted["GPU"]},
     )
     path = job.folder / _RAY
-    # It tells of a trial that failed in a page each; Progress does in a line.
+    # Ray prints a page for each failed trial; Progress logs one line.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # A killed sweep begins again from the last snapshot; trials that ended since then tell so themselves.
+    # A killed sweep resumes from Ray's last snapshot. Trials that ended later are known by their own records.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
-    # Interrupted, Ray would return as if all trials were over, and the best so far would be taken for the winner.
+    # On an interruption, Ray returns as if all trials were complete. The best trial so far would become the winner.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     if not is_new and _has_begun(path):
-        tuner = _old_tuner(path, job, place, trainable, n_kept, retry_failed)
+        tuner = _old_tuner(path, job, resources, trainable, n_kept, retry_failed)
     else:
         shutil.rmtree(path, ignore_errors=True)
         shutil.rmtree(trials_folder(job.folder), ignore_errors=True)
-        tuner = _new_tuner(sweep, job, place, trainable, n_kept)
+        tuner = _new_tuner(sweep, job, resources, trainable, n_kept)
     try:
         tuner.fit()
     except tune.TuneError as error:
-        # What Progress raises comes out as a page of text.
+        # Errors in Progress would be printed as a page of text.
         if isinstance(error.__context__, (OSError, GSERecError)):
             raise error.__context__ from None
-        raise GSERecError(f"Ray Tune failed: {one_line(error)}. What it keeps is in {path}") from error
+        raise GSERecError(f"Ray Tune failed: {one_line(error)}. Its state is in {path}") from error
     for record in read_trials(job.folder):
         if record.status == RUNNING:
             record.status = STOPPED
             record.write(trial_folder(job.folder, record.trial))
     for path in trials_folder(job.folder).glob("*"):
-        # Ray kills trials that it stops, whatever they are writing.
+        # Ray kills the trials that it stops, even while they write files.
         remove_abandoned(path)
     drop_weights(job.folder, n_kept)
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether Ray has a snapshot of the sweep; killed before the first, it begins anew."""
+    """Return whether Ray has a snapshot of the sweep. A sweep killed before its first snapshot starts again."""
     from ray import tune
 
     return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
 
 
-def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: int, retry_failed: bool) -> Any:
+def _old_tuner(
+    path: Path, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int, retry_failed: bool
+) -> Any:
     from ray import tune
 
     from recbole_gserec.tune.progress import Progress
@@ -109,18 +113,18 @@ def _old_tuner(path: Path, job: SweepJob, place: Place, trainable: Any, n_kept: 
         for snapshot in path.glob(_SNAPSHOTS):
             json.loads(snapshot.read_text(encoding="utf-8"))
         tuner = tune.Tuner.restore(str(path), trainable, resume_unfinished=True, resume_errored=retry_failed)
-    except Exception as error:  # Damaged bytes make Ray raise almost anything.
-        raise DataError(path, "what Ray keeps of the sweep is damaged", f"Delete {job.folder} to begin anew") from error
-    # Ray takes these from the first call; they are the user's to change.
+    except Exception as error:  # Damaged bytes can raise almost any error in Ray.
+        raise DataError(path, "Ray's state of the sweep is damaged", f"Delete {job.folder} to start again") from error
+    # Ray would reuse these values of the first call, but the user may change them.
     inside: Any = tuner._local_tuner
-    inside._tune_config.max_concurrent_trials = place.workers
+    inside._tune_config.max_concurrent_trials = resources.workers
     for callback in inside.get_run_config().callbacks:
         if isinstance(callback, Progress):
             callback.folder, callback.n_kept = job.folder, n_kept
     return tuner
 
 
-def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept: int) -> Any:
+def _new_tuner(sweep: Sweep, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int) -> Any:
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
 
@@ -141,7 +145,7 @@ def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept
             search_alg=search,
             scheduler=make_scheduler(sweep, mode, job.n_epochs),
             num_samples=n_trials,
-            max_concurrent_trials=place.workers,
+            max_concurrent_trials=resources.workers,
             metric=SCORE if sweep.scheduler == "fifo" else None,
             mode=mode if sweep.scheduler == "fifo" else None,
         ),
@@ -157,10 +161,10 @@ def _new_tuner(sweep: Sweep, job: SweepJob, place: Place, trainable: Any, n_kept
 
 
 def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
-    """The dataset, made once by a process of its own and kept by Ray."""
+    """Create the dataset once, in its own process, and let Ray keep it."""
     import ray
 
-    # The task has a trial's share: the first trials wait for it, and Ray need not find room for more.
+    # The task has the resources of one trial: the first trials wait for it, and Ray needs no room for more.
     task = ray.remote(make_dataset).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     reference = task.remote(job)
     try:
@@ -169,7 +173,7 @@ def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GSERecError):
             raise error.cause from None
-        raise GSERecError(f"the dataset could not be prepared: {message_of(error.cause)}") from error
+        raise GSERecError(f"the dataset could not be prepared: {failure_reason(error.cause)}") from error
     return reference
 
 

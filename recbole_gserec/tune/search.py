@@ -1,4 +1,4 @@
-"""A whole sweep: trials, winner, report."""
+"""A whole sweep: trials, winner and report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from recbole_gserec.benchmark.runs import refuse_links
 from recbole_gserec.entry_points import next_steps
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
 from recbole_gserec.tune.runner import run_trials
 from recbole_gserec.tune.sweep import Sweep
-from recbole_gserec.tune.training import SweepJob, given_of
+from recbole_gserec.tune.training import SweepJob, trial_settings
 from recbole_gserec.tune.trial_record import (
     CHECKPOINT_FILE,
     TrialRecord,
@@ -36,15 +36,15 @@ _LOCK_FILE = ".lock"
 
 
 class SweepResult(NamedTuple):
-    """How a sweep ended.
+    """The result of a sweep.
 
     Attributes:
-        found: Settings of the winner that the sweep has found.
+        found: Tried settings of the winner.
         valid: Metric -> value of the winner on the validation part.
-        test: The same on the test part, where it was asked for.
-        best_file: The settings as a file.
-        report: The page about the sweep.
-        n_failed: Trials that failed.
+        test: The same on the test part, if it was requested.
+        best_file: File with the settings.
+        report: Page about the sweep.
+        n_failed: Number of failed trials.
     """
 
     found: dict[str, Any]
@@ -55,19 +55,21 @@ class SweepResult(NamedTuple):
     n_failed: int
 
 
-def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed: bool = True) -> SweepResult:
-    """Find good settings by the validation part; the test part is evaluated once, for the winner.
+def search(
+    request: TuneRequest, resources: ComputeResources, *, n_kept: int = 3, retry_failed: bool = True
+) -> SweepResult:
+    """Find good settings by the validation part. The test part is evaluated only once, for the winner.
 
-    Trials are stored as they go: interrupted, the same call goes on from there.
+    Trials are stored while they run, so the same call resumes an interrupted sweep.
 
     Args:
         request: What to tune.
-        place: Where to run.
-        n_kept: Trials whose weights are kept.
-        retry_failed: Whether trials that failed before are made again.
+        resources: Resources of the trials.
+        n_kept: Number of trials whose weights are kept.
+        retry_failed: Whether to repeat failed trials.
 
     Raises:
-        GSERecError: For a request that cannot be run as it stands, or if no trial succeeds.
+        GSERecError: If the request cannot be run, or no trial succeeds.
     """
     check_names(request)
     folder = request.folder
@@ -76,22 +78,22 @@ def search(request: TuneRequest, place: Place, *, n_kept: int = 3, retry_failed:
         refuse_links(path)
     try:
         with FileLock(folder / _LOCK_FILE, timeout=0):
-            return _search(request, place, max(1, n_kept), retry_failed)
+            return _search(request, resources, max(1, n_kept), retry_failed)
     except Timeout as error:
-        raise SettingError(f"{folder} is in use: another process makes this sweep") from error
+        raise SettingError(f"{folder} is in use: another process is making this sweep") from error
 
 
-def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool) -> SweepResult:
+def _search(request: TuneRequest, resources: ComputeResources, n_kept: int, retry_failed: bool) -> SweepResult:
     sweep, job = plan(request)
     folder = job.folder
     is_new = not sweep.recall(folder)
     winner = None if is_new else _known_winner(folder, sweep, retry_failed)
     if winner is None:
-        run_trials(sweep, job, place, n_kept=n_kept, retry_failed=retry_failed, is_new=is_new)
-        winner = _make_winner(folder, sweep, job, place)
+        run_trials(sweep, job, resources, n_kept=n_kept, retry_failed=retry_failed, is_new=is_new)
+        winner = _make_winner(folder, sweep, job, resources)
     for path in damaged_trials(folder):
         logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
-    given = given_of(job, winner["settings"])
+    given = trial_settings(job, winner["settings"])
     found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
     checkpoint = trial_folder(folder, winner["trial"]) / CHECKPOINT_FILE
     if checkpoint.is_file():
@@ -109,20 +111,20 @@ def _search(request: TuneRequest, place: Place, n_kept: int, retry_failed: bool)
 
 
 def _known_winner(folder: Path, sweep: Sweep, retry_failed: bool) -> dict[str, Any] | None:
-    """The winner of a sweep that is over."""
+    """Return the winner of a completed sweep."""
     trials = read_trials(folder)
     if not trials or (retry_failed and failed_trials(folder)):
         return None
     return read_winner(folder, choose_winner(folder, sweep))
 
 
-def _make_winner(folder: Path, sweep: Sweep, job: SweepJob, place: Place) -> dict[str, Any]:
+def _make_winner(folder: Path, sweep: Sweep, job: SweepJob, resources: ComputeResources) -> dict[str, Any]:
     record = choose_winner(folder, sweep)
     known = read_winner(folder, record)
     if known is not None:
         return known
     logger.info(f"The winner is trial {record.trial}; it is evaluated on the test part")
-    results = finish_winner(job, place, record.trial)
+    results = finish_winner(job, resources, record.trial)
     finished = not_none(TrialRecord.read(trial_folder(folder, record.trial)))
     winner = {
         "trial": record.trial,

@@ -1,4 +1,4 @@
-"""Ray Tune's searches and schedulers, by name."""
+"""Ray Tune's search algorithms and schedulers, by name."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _EXTRAS = {"optuna": "optuna"}
 
 
 def check_search(name: str) -> None:
-    """Refuse a search that Ray Tune does not have, or whose library is not installed.
+    """Refuse a search algorithm that Ray Tune does not have or whose library is not installed.
 
     Raises:
-        SettingError: With the names there are.
-        MissingDependencyError: Saying what to install.
+        SettingError: With the known names.
+        MissingDependencyError: With what to install.
     """
     if name not in (GRID, RANDOM):
         make_searcher(name, None, "max", 0)
 
 
 def make_searcher(name: str, space: Any, mode: str, seed: int) -> Any:
-    """A search that chooses the next settings by the results of the former."""
+    """Create a search algorithm that chooses the next settings by earlier results."""
     from ray.tune.search import SEARCH_ALG_IMPORT
 
     if name not in SEARCH_ALG_IMPORT or name in ("variant_generator", RANDOM):
         known = ", ".join(sorted({GRID, RANDOM, *SEARCH_ALG_IMPORT} - {"variant_generator"}))
-        raise SettingError(f"--search is '{name}'; there is: {known}")
+        raise SettingError(f"--search is '{name}'; choose from: {known}")
     kind = SEARCH_ALG_IMPORT[name]()
-    # What the searches call the seed of their random numbers.
+    # The algorithms name their random seed differently.
     seeds = {"optuna": "seed", "hyperopt": "random_state_seed", "bayesopt": "random_state", "bohb": "seed"}
     options = {seeds[name]: seed} if name in seeds else {}
     try:
@@ -44,7 +44,7 @@ def make_searcher(name: str, space: Any, mode: str, seed: int) -> Any:
 
 
 def make_scheduler(sweep: Sweep, mode: str, n_epochs: int) -> Any:
-    """What stops weak trials, or lets them go on with the weights of good ones."""
+    """Create the scheduler, which stops weak trials or continues them with the weights of good ones."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
 
     if sweep.scheduler == "asha":
@@ -52,7 +52,7 @@ def make_scheduler(sweep: Sweep, mode: str, n_epochs: int) -> Any:
             time_attr=EPOCH,
             metric=SCORE,
             mode=mode,
-            # A trial with all its epochs ends by itself.
+            # A trial that has trained all its epochs ends by itself.
             max_t=max(n_epochs, sweep.grace_period) + 1,
             grace_period=sweep.grace_period,
             reduction_factor=3,
@@ -65,18 +65,18 @@ def make_scheduler(sweep: Sweep, mode: str, n_epochs: int) -> Any:
             perturbation_interval=sweep.grace_period,
             hyperparam_mutations=_mutations(sweep.space),
             custom_explore_fn=partial(_within, dict(sweep.space)),
-            # A trial begins to train before all others have reported.
+            # A trial may start before all others have reported.
             synch=False,
         )
     return FIFOScheduler()
 
 
 def _within(space: Mapping[str, Choice | Range], settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that were changed by a factor, brought back into their ranges."""
+    """Move settings that were multiplied by a factor back into their ranges."""
     for name, values in space.items():
         if isinstance(values, Range):
             lowest, highest, *_ = values.numbers
-            # Ray's whole numbers end before the highest.
+            # The upper bound of Ray's integer ranges is exclusive.
             highest -= values.kind.endswith("randint")
             settings[name] = min(max(settings[name], lowest), highest)
     return settings

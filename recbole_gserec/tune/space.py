@@ -1,7 +1,7 @@
 """Search spaces: which values of which settings are tried.
 
-A space is a YAML file, ``learning_rate: [0.001, 0.0001]`` for values to choose from and
-``learning_rate: {loguniform: [0.0001, 0.01]}`` for a range, or a text file in the form of RecBole's ``hyper.test``.
+A space is a YAML file, with ``learning_rate: [0.001, 0.0001]`` for values to choose from and ``learning_rate:
+{loguniform: [0.0001, 0.01]}`` for a range. It may also be a text file in the form of RecBole's ``hyper.test``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.properties_files import tune_file
 
 RANGES = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2, "lograndint": 2}
-"""Kinds of ranges -> how many numbers they take: lowest, highest, and a step."""
+"""Kind of range -> how many numbers it takes: lowest, highest, and a step."""
 
 _YAML_REMEDY = "Write 'name: [value, value]', or 'name: {loguniform: [lowest, highest]}', one setting a line."
 _TEXT_REMEDY = "Write 'name choice [value, value]' or 'name uniform lowest,highest', one setting a line."
@@ -29,12 +29,12 @@ _TEXT_REMEDY = "Write 'name choice [value, value]' or 'name uniform lowest,highe
 
 @dataclass(frozen=True)
 class Choice:
-    """Values to choose from."""
+    """A list of values to choose from."""
 
     values: tuple[Any, ...]
 
     def domain(self) -> Any:
-        """The values as Ray Tune knows them."""
+        """The values as a Ray Tune domain."""
         from ray import tune
 
         return tune.choice(list(self.values))
@@ -42,13 +42,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two bounds; ``kind`` is one of :data:`RANGES`."""
+    """A range of numbers; ``kind`` is one of :data:`RANGES`."""
 
     kind: str
     numbers: tuple[float, ...]
 
     def domain(self) -> Any:
-        """The range as Ray Tune knows it."""
+        """The range as a Ray Tune domain."""
         from ray import tune
 
         return getattr(tune, self.kind)(*self.numbers)
@@ -58,18 +58,18 @@ Space = Mapping[str, Choice | Range]
 
 
 def read_space(path: Path) -> dict[str, Choice | Range]:
-    """Read a space.
+    """Read a search space.
 
     Raises:
-        DataError: Naming the file, and the line where it is one of RecBole's.
+        DataError: With the file and, in a file of RecBole's form, the line.
     """
     if path.suffix in (".yaml", ".yml"):
         return _from_yaml(path)
     return _from_hyper_test(path)
 
 
-def space_of(model: str) -> dict[str, Choice | Range]:
-    """The space that this package has for a model.
+def default_space(model: str) -> dict[str, Choice | Range]:
+    """Return this package's search space for a model.
 
     Raises:
         SettingError: If there is none.
@@ -81,13 +81,13 @@ def space_of(model: str) -> dict[str, Choice | Range]:
 
 
 def grid_size(space: Space) -> int | None:
-    """Number of combinations; None where a range has endlessly many."""
+    """Return the number of combinations; None if a range has infinitely many."""
     choices = [values for values in space.values() if isinstance(values, Choice)]
     return math.prod(len(choice.values) for choice in choices) if len(choices) == len(space) else None
 
 
 def grid(space: Space) -> Iterator[dict[str, Any]]:
-    """All combinations, the last setting changing fastest.
+    """Return all combinations; the last setting changes fastest.
 
     Raises:
         SettingError: If a setting has a range.
@@ -97,14 +97,14 @@ def grid(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def random_points(space: Space, n_points: int, seed: int) -> list[dict[str, Any]]:
-    """Different random combinations, or all there are if those are fewer."""
+    """Return distinct random combinations, or all of them if there are fewer."""
     rng = np.random.default_rng(seed)
     size = grid_size(space)
     if size is not None:
-        places = rng.permutation(size)[:n_points] if size < 10**6 else _distinct(rng, size, n_points)
-        return [_combination(space, int(place)) for place in places]
+        indices = rng.permutation(size)[:n_points] if size < 10**6 else _distinct(rng, size, n_points)
+        return [_combination(space, int(index)) for index in indices]
     domains = {name: values.domain() for name, values in space.items()}
-    # Ray's domains draw from the older kind of generator.
+    # Ray's domains use NumPy's legacy random generator.
     state = np.random.RandomState(rng.integers(2**32))
     return [
         {name: _plain(domain.sample(random_state=state)) for name, domain in domains.items()} for _ in range(n_points)
@@ -112,17 +112,17 @@ def random_points(space: Space, n_points: int, seed: int) -> list[dict[str, Any]
 
 
 def _distinct(rng: np.random.Generator, size: int, n_points: int) -> list[int]:
-    places: dict[int, None] = {}
-    while len(places) < n_points:
-        places[int(rng.integers(size))] = None
-    return list(places)
+    indices: dict[int, None] = {}
+    while len(indices) < n_points:
+        indices[int(rng.integers(size))] = None
+    return list(indices)
 
 
-def _combination(space: Space, place: int) -> dict[str, Any]:
-    """One of the combinations of :func:`grid`."""
+def _combination(space: Space, number: int) -> dict[str, Any]:
+    """Return one of the combinations of :func:`grid`."""
     chosen = {}
     for name, values in reversed(_choices(space).items()):
-        place, index = divmod(place, len(values))
+        number, index = divmod(number, len(values))
         chosen[name] = values[index]
     return {name: chosen[name] for name in space}
 
@@ -130,7 +130,7 @@ def _combination(space: Space, place: int) -> dict[str, Any]:
 def _choices(space: Space) -> dict[str, tuple[Any, ...]]:
     for name, values in space.items():
         if not isinstance(values, Choice):
-            raise SettingError(f"--search grid takes values to choose from, and {name} has a range: use random")
+            raise SettingError(f"--search grid needs lists of values, but {name} has a range: use random")
     return {name: values.values for name, values in space.items() if isinstance(values, Choice)}
 
 
@@ -175,7 +175,7 @@ def _range(
 
 
 def _number(value: Any) -> float | None:
-    # YAML takes 1e-4, without a point, for text.
+    # YAML reads 1e-4, which has no decimal point, as text.
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -184,7 +184,7 @@ def _number(value: Any) -> float | None:
 
 
 def _from_hyper_test(path: Path) -> dict[str, Choice | Range]:
-    """RecBole's text file; its bounds of ``loguniform`` are natural logarithms."""
+    """Read RecBole's text file; its bounds of ``loguniform`` are natural logarithms."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -204,7 +204,7 @@ def _from_hyper_test(path: Path) -> dict[str, Choice | Range]:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise DataError(path, f"the values of {name} cannot be read", _TEXT_REMEDY, line=number) from error
         if not isinstance(values, (list, tuple)):
-            raise DataError(path, f"{name} has one value and no list", _TEXT_REMEDY, line=number)
+            raise DataError(path, f"{name} has a single value instead of a list", _TEXT_REMEDY, line=number)
         if kind == "loguniform" and all(_number(value) is not None for value in values):
             values = [math.exp(value) for value in values]
         space[name] = _range(path, name, kind, values, _TEXT_REMEDY, line=number)

@@ -1,4 +1,4 @@
-"""What a sweep tries, and the file by which the same sweep is known again."""
+"""What a sweep tries, and the file that identifies the same sweep later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEDULERS = ("asha", "fifo", "pbt")
 GRID, RANDOM = "grid", "random"
 MOST_TRIALS_OF_A_GRID = 10_000
 
-_TOLD = {
+_NAMES_IN_MESSAGES = {
     "dataset_digest": "content of the dataset",
     "derived": "codes or text vectors",
     "model_code": "code of the model",
@@ -27,7 +27,7 @@ _TOLD = {
     "scheduler": "--scheduler",
     "grace_period": "grace period",
 }
-"""How the attributes of a sweep are called in messages, where not by their names."""
+"""Names of attributes in messages, if they differ from the attributes' own."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Sweep:
     Attributes:
         model: Name of the model.
         dataset: Name of the dataset.
-        dataset_digest: Of the dataset's files; see :mod:`recbole_gserec.benchmark.dataset_files`.
+        dataset_digest: Digest of the dataset's files; see :mod:`recbole_gserec.benchmark.dataset_files`.
         space: Setting -> its values.
-        given: Settings of all trials, as JSON can hold them.
-        seed: RecBole's ``seed`` of all trials, and that of the search.
-        search: ``grid``, ``random``, or a search of Ray Tune such as ``optuna``.
+        given: Requested settings of all trials, as JSON values.
+        seed: RecBole's ``seed`` of all trials, and the seed of the search.
+        search: ``grid``, ``random``, or a search algorithm of Ray Tune such as ``optuna``.
         scheduler: One of :data:`SCHEDULERS`.
-        n_samples: Trials; a grid has as many as combinations.
-        grace_period: Epochs that every trial has before it may be stopped, or between two exchanges of a population.
+        n_samples: Number of trials; for a grid, the number of combinations.
+        grace_period: Epochs before a trial may be stopped, or between two exchanges of a population.
         derived: Name -> SHA-256 of the files that the offline stage made and the model reads.
-        model_code: Of a model of another package; see :func:`recbole_gserec.benchmark.model_code.code_digest`.
+        model_code: For a model of another package; see :func:`recbole_gserec.benchmark.model_code.code_digest`.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Sweep:
     model_code: str | None = None
 
     def points(self) -> list[dict[str, Any]] | None:
-        """The settings of all trials; None where the search chooses them as it goes.
+        """Return the settings of all trials; None if the search chooses them during the sweep.
 
         Raises:
             SettingError: For a grid with a range, or with too many combinations.
@@ -71,18 +71,18 @@ class Sweep:
         if self.search == GRID:
             size = grid_size(self.space)
             if size is not None and size > MOST_TRIALS_OF_A_GRID:
-                raise SettingError(f"the grid has {size:,} combinations: take --search random, or a smaller --space")
+                raise SettingError(f"the grid has {size:,} combinations: use --search random, or a smaller --space")
             return list(grid(self.space))
         if self.search == RANDOM:
             return random_points(self.space, self.n_samples, self.seed)
         return None
 
     def recall(self, folder: Path) -> bool:
-        """Whether the folder has this very sweep already; writes it there if the folder has none.
+        """Return whether the folder already has this sweep; store the sweep if the folder has none.
 
         Raises:
-            SettingError: If it has another one.
-            DataError: If the file that tells is damaged.
+            SettingError: If the folder has another sweep.
+            DataError: If the file that identifies the sweep is damaged.
         """
         path, content = folder / SWEEP_FILE, json.loads(json.dumps(asdict(self)))
         try:
@@ -91,8 +91,8 @@ class Sweep:
             write_json(path, content)
             return False
         if other := sorted(name for name in content if known.get(name) != content[name]):
-            told = " and ".join(_TOLD.get(name, name) for name in other)
+            differences = " and ".join(_NAMES_IN_MESSAGES.get(name, name) for name in other)
             raise SettingError(
-                f"{folder} has a sweep with other {told}: name another folder with --output, or delete this one"
+                f"{folder} has a sweep with other {differences}: name another folder with --output, or delete this one"
             )
         return True

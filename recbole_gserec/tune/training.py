@@ -1,4 +1,4 @@
-"""The training of a trial: RecBole's ``run_recbole`` up to the test, with a report after every epoch."""
+"""The training of a trial: RecBole's ``run_recbole`` without the test, with a report after every epoch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from recbole.data import create_dataset
 from recbole.utils import get_trainer, init_seed
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_gserec.benchmark.built import build
-from recbole_gserec.benchmark.timing import timed
+from recbole_gserec.benchmark.built import build_training
+from recbole_gserec.benchmark.timing import with_timing
 from recbole_gserec.config import make_config
 from recbole_gserec.errors import GSERecError
 from recbole_gserec.json_files import plain
@@ -32,17 +32,17 @@ class SweepJob:
     Attributes:
         model: Name of the model.
         dataset: Name of the dataset.
-        data_path: Folder of all datasets; absolute.
-        folder: Of the sweep; absolute.
-        given: Settings of all trials.
-        machine: Settings that say where and how to run, and change no number.
+        data_path: Absolute path of the parent folder of all datasets.
+        folder: Absolute path of the sweep's folder.
+        given: Requested settings of all trials.
+        machine: Settings that say where and how to run, and do not change results.
         seed: RecBole's ``seed``.
-        offline: Settings of the offline stage that are tried, each with a value that is; None for a range.
-        made_with: Those that codes of trials share with the dataset's own, where these are not the usual ones.
-        threads: Of a trial.
-        population: Whether trials take over the weights of others.
+        offline: Tried settings of the offline stage, each with one of its values; None for a range.
+        made_with: Settings that the trials' codes share with the dataset's own, if they are not the defaults.
+        threads: Number of threads of each trial.
+        population: Whether trials continue with the weights of other trials.
         bigger: Whether a bigger score is better.
-        n_epochs: Most epochs of a trial.
+        n_epochs: Maximum number of epochs of a trial.
     """
 
     model: str
@@ -61,14 +61,14 @@ class SweepJob:
 
 
 class SharedDataset(NamedTuple):
-    """A dataset that is made once for all trials, with the random states that making it leaves behind."""
+    """A dataset that is created once for all trials, with the random states after its creation."""
 
     dataset: Any
     states: dict[str, Any]
 
 
 class EpochReport(NamedTuple):
-    """What a trial tells after an epoch."""
+    """The report of a trial after an epoch."""
 
     epoch: int
     score: float
@@ -79,22 +79,19 @@ class EpochReport(NamedTuple):
 
 
 def make_dataset(job: SweepJob) -> SharedDataset:
-    """The dataset of all trials whose settings do not ask for another one."""
-    config = config_of(job, first_codes(job), job.folder / SETTINGS_FILE)
+    """Create the dataset of all trials whose settings need no other one."""
+    config = trial_config(job, first_codes(job), job.folder / SETTINGS_FILE)
     init_seed(config["seed"], config["reproducibility"])
     return SharedDataset(_dataset(config, None), global_states())
 
 
 def first_codes(job: SweepJob) -> dict[str, Any]:
-    """Settings of codes to read the dataset with, until a trial reads its own: the first values that are tried.
-
-    The dataset's own codes may be made with other settings, and refused. They are read where ranges alone are tried.
-    """
+    """Return the first tried values of codes, with which the dataset is read until a trial reads its own codes."""
     return {name: value for name, value in job.offline.items() if value is not None}
 
 
-def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that RecBole is given for a trial, which says where the codes are if the offline stage is tried too."""
+def trial_settings(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a trial, including the folder of codes if settings of the offline stage are tried."""
     given = {**job.given, **settings, "seed": job.seed}
     offline = {name: plain(given[name]) for name in job.offline if name in settings}
     if not offline:
@@ -104,9 +101,9 @@ def given_of(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**job.made_with, **other, **given}
 
 
-def config_of(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
-    """RecBole's settings of a trial."""
-    given = given_of(job, settings)
+def trial_config(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
+    """Create RecBole's settings of a trial."""
+    given = trial_settings(job, settings)
     return make_config(job.model, job.dataset, given, {**job.machine, "data_path": str(job.data_path), **here}, file)
 
 
@@ -117,26 +114,30 @@ def train_trial(
     shared: SharedDataset | None,
     report: Callable[[EpochReport], None],
 ) -> tuple[Any, Any]:
-    """Train until the end; goes on where an interrupted training of the same folder was.
+    """Train a trial to its end, or resume an interrupted training in the same folder.
 
     Args:
         job: The sweep.
-        folder: Of the trial.
-        record: Of the trial; it is kept up to date, and written when the training is over.
-        shared: The dataset; None makes one.
+        folder: Folder of the trial.
+        record: Record of the trial; updated during training, and written at the end.
+        shared: The dataset; None creates one.
         report: Called after every epoch.
 
     Returns:
-        The trainer, and the dataloader of the test.
+        The trainer, and the test dataloader.
     """
-    config = config_of(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
-    built = build(config, lambda: _dataset(config, shared), _trainer_class(job, config))
-    train_data, valid_data, trainer = built.train_data, built.valid_data, built.trainer
+    config = trial_config(job, record.settings, folder / SETTINGS_FILE, checkpoint_dir=str(folder))
+    setup = build_training(config, lambda: _dataset(config, shared), _trainer_class(job, config))
+    train_data, valid_data, trainer = setup.train_data, setup.valid_data, setup.trainer
     trainer.saved_model_file = str(folder / CHECKPOINT_FILE)
     trainer.state_file = folder / STATE_FILE
-    # A population goes on with other settings than the weights were trained with.
-    made_by = {} if job.population else plain(dict(record.settings))
-    trainer.made_by = {**made_by, "given": plain(dict(job.given)), "versions": installed_versions(("recbole", "torch"))}
+    # In a population, a trial continues with settings other than those its weights were trained with.
+    training_identity = {} if job.population else plain(dict(record.settings))
+    trainer.training_identity = {
+        **training_identity,
+        "given": plain(dict(job.given)),
+        "versions": installed_versions(("recbole", "torch")),
+    }
     record.bigger = bool(config["valid_metric_bigger"])
 
     def after_epoch(epoch: int, score: float) -> None:
@@ -145,12 +146,12 @@ def train_trial(
 
     trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
     if not trainer.valid_scores:
-        raise GSERecError("there was no validation, by which trials are compared")
+        raise GSERecError("there was no validation, but trials are compared by it")
     _note(record, trainer)
     record.status, record.error = FINISHED, None
     record.write(folder)
     shutil.rmtree(folder / "log", ignore_errors=True)
-    return trainer, built.test_data
+    return trainer, setup.test_data
 
 
 def _note(record: TrialRecord, trainer: Any) -> None:
@@ -162,11 +163,11 @@ def _note(record: TrialRecord, trainer: Any) -> None:
 
 
 def _dataset(config: Config, shared: SharedDataset | None) -> Any:
-    """The shared dataset, with other codes if that is all that a trial wants different; or one of its own."""
+    """Return the shared dataset, with other codes if only those differ, or a dataset for this trial alone."""
     if shared is None:
         return create_dataset(config)
     dataset = shared.dataset
-    # By these RecBole knows whether a stored dataset can be used.
+    # RecBole checks these to see whether a stored dataset can be used.
     names = [*dataset_arguments, "seed", "repeatable"]
     different = {name for name in names if config[name] != dataset.config[name]}
     if different - {"code_path"}:
@@ -179,10 +180,10 @@ def _dataset(config: Config, shared: SharedDataset | None) -> Any:
 
 
 class PopulationTraining(ResumableTraining):
-    """Goes on with the weights of another trial under this trial's own settings."""
+    """Continues with the weights of another trial, but with this trial's own settings."""
 
     def _restore(self, train_data: Any) -> bool:
-        # The state of an optimiser holds the rates and penalties of the other trial too.
+        # The optimiser's state also contains the learning rates and penalties of the other trial.
         groups = [group for optimizer in self.optimizers().values() for group in optimizer.param_groups]
         own = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         try:
@@ -201,4 +202,4 @@ class PopulationTraining(ResumableTraining):
 
 def _trainer_class(job: SweepJob, config: Config) -> type:
     stock = get_trainer(config["MODEL_TYPE"], config["model"])
-    return timed(resumable(stock, PopulationTraining if job.population else ResumableTraining))
+    return with_timing(resumable(stock, PopulationTraining if job.population else ResumableTraining))

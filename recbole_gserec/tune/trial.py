@@ -1,4 +1,4 @@
-"""A trial as Ray Tune runs it: in a process of its own, with a report after every epoch."""
+"""A trial as Ray Tune runs it: in its own process, with a report after every epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from recbole_gserec.benchmark.runs import refuse_links
-from recbole_gserec.errors import message_of
+from recbole_gserec.errors import failure_reason
 from recbole_gserec.files import scratch_folder
 from recbole_gserec.process_log import write_to_log
 from recbole_gserec.tune.training import EpochReport, SweepJob, train_trial
@@ -27,18 +27,18 @@ from recbole_gserec.tune.trial_record import (
 )
 
 SCORE = "best_score"
-"""The best validation score so far: what trials are compared by."""
+"""The best validation score so far, by which trials are compared."""
 EPOCH = "epoch"
 
 
 def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_every: int) -> None:
-    """Train with some settings; Ray Tune calls it.
+    """Train with the settings of a trial; Ray Tune calls this.
 
     Args:
-        settings: What is tried.
+        settings: The tried settings.
         job: The sweep.
-        shared: Reference of the dataset, on Ray.
-        exchange_every: Epochs between two checkpoints for others to take over; 0 without.
+        shared: Ray reference of the dataset.
+        exchange_every: Epochs between two checkpoints that other trials can take over; 0 for none.
     """
     import ray
     from ray import tune
@@ -49,7 +49,7 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
     refuse_links(folder)
     record = TrialRecord.read(folder)
     if record is not None and record.status == FINISHED and not job.population:
-        # Ended between two snapshots of Ray's.
+        # The trial ended between two of Ray's snapshots.
         tune.report(_metrics(record, record.epochs - 1, record.scores[-1], {}))
         return
     record = TrialRecord(context.get_trial_id(), dict(settings))
@@ -62,7 +62,7 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
         train_trial(job, folder, record, ray.get(shared[0]), _reporter(job, folder, exchange_every))
     except Exception as error:
         traceback.print_exc()
-        record.status, record.error = FAILED, message_of(error)
+        record.status, record.error = FAILED, failure_reason(error)
         record.write(folder)
         raise
 
@@ -70,18 +70,18 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
 def _reporter(job: SweepJob, folder: Path, exchange_every: int) -> Callable[[EpochReport], None]:
     from ray import tune
 
-    def report(told: EpochReport) -> None:
-        told.record.write(folder)
-        metrics = _metrics(told.record, told.epoch, told.score, told.result)
-        # Epochs without a validation are not reported, and the one to exchange after may be among them.
-        if not exchange_every or (told.epoch + 1) % exchange_every >= told.trainer.eval_step:
+    def report(epoch_report: EpochReport) -> None:
+        epoch_report.record.write(folder)
+        metrics = _metrics(epoch_report.record, epoch_report.epoch, epoch_report.score, epoch_report.result)
+        # Epochs without a validation are not reported, although an exchange may be due after one of them.
+        if not exchange_every or (epoch_report.epoch + 1) % exchange_every >= epoch_report.trainer.eval_step:
             tune.report(metrics)
             return
-        told.trainer.store(told.train_data, told.epoch)
-        with scratch_folder(folder, "checkpoint") as place:
+        epoch_report.trainer.store(epoch_report.train_data, epoch_report.epoch)
+        with scratch_folder(folder, "checkpoint") as temporary:
             for name in (STATE_FILE, CHECKPOINT_FILE):
-                shutil.copy(folder / name, place)
-            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(place))
+                shutil.copy(folder / name, temporary)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(temporary))
 
     return report
 
@@ -97,9 +97,9 @@ def _metrics(record: TrialRecord, epoch: int, score: float, result: Mapping[str,
 
 
 def _take_over(checkpoint: Any, folder: Path) -> None:
-    """Begin with the state that Ray gives: of a better trial, or of this one before it was interrupted."""
+    """Start from the state that Ray provides: of a better trial, or of this one before an interruption."""
     if checkpoint is None:
         return
-    with checkpoint.as_directory() as place:
+    with checkpoint.as_directory() as temporary:
         for name in (STATE_FILE, CHECKPOINT_FILE):
-            shutil.copy(Path(place) / name, folder / name)
+            shutil.copy(Path(temporary) / name, folder / name)

@@ -1,4 +1,4 @@
-"""What is kept of a trial: a folder with its record, its log and, of good ones, its weights."""
+"""The folder of a trial: its record, its log and, for the best trials, the weights."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 
 @dataclass
 class TrialRecord:
-    """How a trial went.
+    """The result of a trial.
 
     Attributes:
-        trial: Its name.
-        settings: What was tried.
+        trial: Name of the trial.
+        settings: The tried settings.
         status: ``running``, ``finished``, ``stopped`` (by the scheduler, before its end) or ``failed``.
         bigger: Whether a bigger score is better.
-        epochs: How many it was trained for.
+        epochs: Number of trained epochs.
         scores: Score of each validation.
-        best_score: The best of them.
-        best_epoch: Its epoch, from 0 on.
-        seconds: What the epochs took.
+        best_score: The best score.
+        best_epoch: Epoch of the best score, from 0 on.
+        seconds: Training time of the epochs.
         error: Why it failed.
     """
 
@@ -51,7 +51,7 @@ class TrialRecord:
 
     @classmethod
     def read(cls, folder: Path) -> TrialRecord | None:
-        """Read what :meth:`write` wrote; None where there is none that is whole and of this folder."""
+        """Read a file written by :meth:`write`; None if it is missing, damaged or of another folder."""
         try:
             record = cls(**read_json(folder / RECORD_FILE, "The trial is left out"))
         except (FileNotFoundError, DataError, TypeError):
@@ -72,45 +72,45 @@ class TrialRecord:
 
 
 def trials_folder(folder: Path) -> Path:
-    """Where the trials of a sweep lie."""
+    """Return the folder of a sweep's trials."""
     return folder / "trials"
 
 
 def trial_folder(folder: Path, trial: str) -> Path:
-    """Where a trial of a sweep lies.
+    """Return the folder of a trial.
 
     Raises:
-        GSERecError: If its name is a path, or a link leads to another place: nothing outside the sweep is touched.
+        GSERecError: If its name is a path or a link leads elsewhere, because nothing outside the sweep may be changed.
     """
-    place = trials_folder(folder) / trial
-    if not is_plain_name(trial) or any(path.is_symlink() for path in (place, place.parent)):
-        raise GSERecError(f"{place}: leads out of the sweep's folder. Delete it")
-    return place
+    target = trials_folder(folder) / trial
+    if not is_plain_name(trial) or any(path.is_symlink() for path in (target, target.parent)):
+        raise GSERecError(f"{target}: leads out of the sweep's folder. Delete it")
+    return target
 
 
 def _trial_folders(folder: Path) -> list[Path]:
-    """Folders of a sweep's own trials: links lead elsewhere."""
+    """Return the folders of a sweep's own trials, without links."""
     trials = trials_folder(folder)
     return [] if trials.is_symlink() else [path for path in sorted(trials.glob("*")) if not path.is_symlink()]
 
 
 def read_trials(folder: Path) -> list[TrialRecord]:
-    """The trials of a sweep, from the best to the worst."""
+    """Read the trials of a sweep, from the best to the worst."""
     return sorted(_records(folder), key=lambda record: record.rank)
 
 
 def failed_trials(folder: Path) -> list[TrialRecord]:
-    """Trials that failed."""
+    """Return the trials that failed."""
     return [record for record in read_trials(folder) if record.status == FAILED]
 
 
 def damaged_trials(folder: Path) -> list[Path]:
-    """Folders of trials of which no whole record is left."""
+    """Return the folders of trials without a complete record."""
     return [path for path in _trial_folders(folder) if TrialRecord.read(path) is None]
 
 
 def drop_weights(folder: Path, n_kept: int) -> None:
-    """Remove the weights of all trials that are over and not among the best."""
+    """Remove the weights of all completed trials that are not among the best."""
     for record in read_trials(folder)[n_kept:]:
         if record.status != RUNNING:
             for name in (CHECKPOINT_FILE, STATE_FILE):

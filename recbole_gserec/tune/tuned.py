@@ -1,4 +1,4 @@
-"""Settings found for each model on each dataset by a sweep of its own, with the same number of trials for all."""
+"""Tunes each model on each dataset in its own sweep, with the same number of trials for all."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recbole_gserec.benchmark.plan import Request, entries_of
+from recbole_gserec.benchmark.plan import Request, plan_entries
 from recbole_gserec.properties_files import tune_file
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.request import TuneRequest
 from recbole_gserec.tune.search import search
-from recbole_gserec.tune.space import space_of
+from recbole_gserec.tune.space import default_space
 
 logger = logging.getLogger(__name__)
 
 
-def tuned(request: Request, output: Path, n_trials: int, place: Place) -> Request:
-    """Tune every model on every dataset by its validation part; returns the request with what was found.
+def tune_models(request: Request, output: Path, n_trials: int, resources: ComputeResources) -> Request:
+    """Tune every model on every dataset by its validation part; return the request with the settings found.
 
-    Settings that the request gives are not tried. A model without a search space keeps its defaults, and one of which
-    all that could be tried is given keeps that.
+    Requested settings are not tried. A model keeps its settings if it has no search space, or if all settings of the
+    space are requested.
 
     Args:
-        request: What is to be compared. The first of its seeds is that of all trials.
-        output: Folder of the benchmark; the sweeps lie in its folder ``tune``.
-        n_trials: Trials of a model on a dataset, or all combinations where there are fewer.
-        place: Where to run.
+        request: The comparison to make. The first seed is used for all trials.
+        output: Folder of the benchmark; sweeps are stored in its folder ``tune``.
+        n_trials: Number of trials for a model on a dataset, or all combinations if there are fewer.
+        resources: Resources of the trials.
 
     Raises:
         GSERecError: If a sweep cannot be made, or none of its trials succeeds.
     """
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for entry in entries_of(request):
+    for entry in plan_entries(request):
         if tune_file(entry.model) is None:
             logger.warning(f"{entry.model} has no search space and is not tuned: its settings are the defaults")
             continue
-        if space_of(entry.model).keys() <= entry.given.keys():
-            logger.info(f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space are given")
+        if default_space(entry.model).keys() <= entry.given.keys():
+            logger.info(
+                f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space already have values"
+            )
             continue
         result = search(
             TuneRequest(
@@ -51,7 +53,7 @@ def tuned(request: Request, output: Path, n_trials: int, place: Place) -> Reques
                 seed=request.seeds[0],
                 n_samples=n_trials,
             ),
-            place,
+            resources,
         )
         found[entry.model, entry.dataset] = result.found
         settings = ", ".join(f"{name}={value}" for name, value in result.found.items())

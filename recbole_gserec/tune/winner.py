@@ -1,4 +1,4 @@
-"""The best settings: a file that ``run_recbole --config_files`` takes as it is, and what they score."""
+"""The best settings with their scores, and a file of them for ``run_recbole --config_files``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FIELDS = {"trial": str, "settings": dict, "score": float, "valid": dict, "test"
 
 
 def choose_winner(folder: Path, sweep: Sweep) -> TrialRecord:
-    """The trial with the best validation score.
+    """Return the trial with the best validation score.
 
     Raises:
-        GSERecError: If no trial has one, or its record has other settings than those that are tried.
+        GSERecError: If no trial has a score, or the trial's settings are not part of the sweep.
     """
     trials = read_trials(folder)
     if not trials:
@@ -33,13 +33,13 @@ def choose_winner(folder: Path, sweep: Sweep) -> TrialRecord:
         reason = next((record.error for record in trials if record.error), "they were stopped before their first epoch")
         raise GSERecError(f"no trial of the sweep in {folder} has a score: {reason}")
     if trials[0].settings.keys() != sweep.space.keys():
-        place = trial_folder(folder, trials[0].trial)
-        raise DataError(place / RECORD_FILE, "has other settings than the sweep tries", f"Delete {place}")
+        trial_path = trial_folder(folder, trials[0].trial)
+        raise DataError(trial_path / RECORD_FILE, "has other settings than the sweep tries", f"Delete {trial_path}")
     return trials[0]
 
 
 def read_winner(folder: Path, record: TrialRecord) -> dict[str, Any] | None:
-    """What is known of the winner already; None where that was another trial, or the file is damaged."""
+    """Read the stored winner; None if it was another trial or the file is damaged."""
     try:
         winner = read_json(folder / WINNER_FILE, "The winner is tested again")
     except FileNotFoundError:
@@ -58,12 +58,12 @@ def write_winner(folder: Path, winner: dict[str, Any]) -> None:
 
 
 def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[str, Any]) -> Path:
-    """Write the winner's settings; returns the file.
+    """Write the winner's settings; return the file.
 
     Args:
-        folder: Of the sweep.
+        folder: Folder of the sweep.
         sweep: The sweep.
-        given: All that RecBole was given for the winner's trial.
+        given: All settings of the winner's trial.
         winner: Its ``valid`` metrics, ``trial`` and ``score``.
     """
     lines = [
@@ -71,7 +71,9 @@ def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[s
         f"# {winner['trial']}, score {winner['score']}.",
     ]
     if sweep.scheduler == "pbt":
-        lines.append("# A population changes settings while it trains: these are the last, and alone may do worse.")
+        lines.append(
+            "# A population changes settings while it trains: these are the final ones, and may be worse on their own."
+        )
     content = yaml.safe_dump({"model": sweep.model, "dataset": sweep.dataset, **given}, allow_unicode=True)
     with written_aside(folder / BEST_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n" + content, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The winner's training to its end, and its test."""
+"""Trains the winner to its end and tests it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from recbole_gserec.errors import GSERecError, message_of, one_line
+from recbole_gserec.errors import GSERecError, failure_reason, one_line
 from recbole_gserec.json_files import plain
 from recbole_gserec.narrowing import not_none
 from recbole_gserec.process_log import write_to_log
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.training import SweepJob, train_trial
 from recbole_gserec.tune.trial_record import LOG_FILE, TrialRecord, trial_folder
 
 _TEST_LOG = f"test-{LOG_FILE}"
 
 
-def finish_winner(job: SweepJob, place: Place, trial: str) -> dict[str, Any]:
-    """Train the winner to its end, if it was stopped before, and evaluate it on the test part.
+def finish_winner(job: SweepJob, resources: ComputeResources, trial: str) -> dict[str, Any]:
+    """Train the winner to its end if it was stopped early, and evaluate it on the test part.
 
     Returns:
         ``valid`` and ``test``, metric -> value each; ``metric``, by which the winner is one.
@@ -31,14 +31,14 @@ def finish_winner(job: SweepJob, place: Place, trial: str) -> dict[str, Any]:
     """
     import ray
 
-    wanted = place.connect()
+    wanted = resources.connect()
     job = replace(job, threads=int(wanted["CPU"]))
     task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     try:
         return ray.get(task.remote(job, trial))
     except ray.exceptions.RayError as error:
-        # A task whose process was killed is another kind of error than one that raised.
-        reason = message_of(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
+        # If the task's process is killed, Ray raises another kind of error than if the task raises one.
+        reason = failure_reason(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else one_line(error)
         log = trial_folder(job.folder, trial) / _TEST_LOG
         raise GSERecError(f"the winner, trial {trial}, failed in its test: {reason}. Its log is {log}") from error
 
@@ -50,10 +50,10 @@ def _finish(job: SweepJob, trial: str) -> dict[str, Any]:
     os.chdir(folder)
     torch.set_num_threads(job.threads)
     try:
-        trainer, test_data = train_trial(job, folder, record, None, lambda told: None)
+        trainer, test_data = train_trial(job, folder, record, None, lambda parts: None)
         result = trainer.evaluate(test_data, load_best_model=True, show_progress=False)
     except Exception:
         traceback.print_exc()
         raise
-    told = {"valid": trainer.best_valid_result, "test": result}
-    return {**{part: plain(dict(values)) for part, values in told.items()}, "metric": trainer.config["valid_metric"]}
+    parts = {"valid": trainer.best_valid_result, "test": result}
+    return {**{part: plain(dict(values)) for part, values in parts.items()}, "metric": trainer.config["valid_metric"]}

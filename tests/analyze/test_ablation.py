@@ -11,9 +11,9 @@ from scipy import stats
 from recbole_gserec.analyze import ablation as module
 from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
 from recbole_gserec.analyze.groups import Grouping
-from recbole_gserec.analyze.variants import FULL, VARIANTS, chosen_variants, settings_of_codes
+from recbole_gserec.analyze.variants import FULL, VARIANTS, chosen_variants, variant_code_settings
 from recbole_gserec.benchmark.metrics import parse_metric
-from recbole_gserec.benchmark.plan import entries_of
+from recbole_gserec.benchmark.plan import plan_entries
 from recbole_gserec.benchmark.runs import Run, Spec
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.preprocess.settings import PreprocessSettings
@@ -89,7 +89,7 @@ def test_each_variant_takes_out_one_part(tmp_path, data, trained):
     assert path.startswith(f"{tmp_path}/abl/codes/toy-") and path.endswith(".code")
     for request in trained.requests:
         # What the benchmark would refuse, it refuses here.
-        assert [entry.model for entry in entries_of(request)] == ["GSERec"]
+        assert [entry.model for entry in plan_entries(request)] == ["GSERec"]
     # Made together, so that a pool can make several at once.
     assert trained.titles == [f"{label} on toy, seed {seed}" for seed in (1, 2) for label in LABELS]
 
@@ -149,9 +149,9 @@ def test_some_variants_alone(tmp_path, data, trained):
 
 
 def test_settings_that_leave_nothing_to_take_out(tmp_path, data, trained):
-    with pytest.raises(SettingError, match="lambda_u_cl is 0: without it the full model is 'w/o L_U-CL' itself"):
+    with pytest.raises(SettingError, match="lambda_u_cl is 0, so the full model is the same as 'w/o L_U-CL'"):
         analyze_ablation(request_of(tmp_path, data, settings={"lambda_u_cl": 0}))
-    with pytest.raises(SettingError, match="code_path is given"):
+    with pytest.raises(SettingError, match="code_path is set"):
         analyze_ablation(request_of(tmp_path, data, settings={"code_path": "x.code"}))
     assert not trained.requests
 
@@ -184,7 +184,7 @@ def test_codes_of_which_too_little_is_known_are_told_before_the_training(tmp_pat
 
 def test_codes_differ_in_one_setting_from_the_datasets_own(tmp_path, data):
     write_code_record(data, lambda_rq_cl=0.1, n_codebooks=3, encoder="flag:x", rq_hidden_sizes=[16])
-    settings = settings_of_codes(RQ_CL, "toy", data, tmp_path)
+    settings = variant_code_settings(RQ_CL, "toy", data, tmp_path)
     path = settings.pop("code_path")
     assert settings == {
         "preprocess_store": str(data / "toy" / "toy.preprocess.sqlite3"),
@@ -194,7 +194,7 @@ def test_codes_differ_in_one_setting_from_the_datasets_own(tmp_path, data):
         "rq_hidden_sizes": [16],
     }
     write_code_record(data, n_codebooks=5)
-    assert settings_of_codes(RQ_CL, "toy", data, tmp_path)["code_path"] != path
+    assert variant_code_settings(RQ_CL, "toy", data, tmp_path)["code_path"] != path
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_codes_differ_in_one_setting_from_the_datasets_own(tmp_path, data):
 def test_codes_of_which_too_little_is_known(tmp_path, data, write, problem):
     write(data / "toy" / "toy.code.json")
     with pytest.raises(DataError, match=problem):
-        settings_of_codes(RQ_CL, "toy", data, tmp_path)
+        variant_code_settings(RQ_CL, "toy", data, tmp_path)
 
 
 def test_variants_are_those_of_the_documentation():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_gserec.analyze.group_borders import Group, parse_groups, places_of, quantile_groups
+from recbole_gserec.analyze.group_borders import Group, group_indices, parse_groups, quantile_groups
 from recbole_gserec.errors import SettingError
 
 
@@ -80,13 +80,13 @@ def test_a_user_is_in_the_group_that_holds_the_number(groups, numbers):
         next((p for p, g in enumerate(groups) if g.fewest <= n and (g.most is None or n <= g.most)), -1)
         for n in numbers
     ]
-    assert places_of(np.array(numbers), groups).tolist() == expected
+    assert group_indices(np.array(numbers), groups).tolist() == expected
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 8))
 def test_quantiles_hold_everyone_and_none_is_empty(numbers, n_groups):
     groups = quantile_groups(np.array(numbers), n_groups)
-    places = places_of(np.array(numbers), groups)
+    places = group_indices(np.array(numbers), groups)
     assert len(groups) <= n_groups and groups[0].fewest == 0 and groups[-1].most is None
     assert sorted(set(places)) == list(range(len(groups)))
     # Groups are as large as asked for, but for users with a number in common.

@@ -112,7 +112,7 @@ def test_an_only_baseline_that_is_not_comparable(tmp_path, data):
 def test_files_that_are_not_those_of_the_runs(tmp_path, data):
     for model in ("GSERec", "SASRec"):
         store(tmp_path / "out", data, model, 1, dataset_digest="another")
-    with pytest.raises(DataError, match="not those that the runs were made on"):
+    with pytest.raises(DataError, match="have changed since the runs were made"):
         analyzed(tmp_path, data)
 
 

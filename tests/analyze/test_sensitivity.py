@@ -10,7 +10,7 @@ from recbole_gserec.analyze.sensitivity import sensitivity_frame, write_sensitiv
 from recbole_gserec.analyze.settings_tried import Tried, TriedSettings, read_benchmark, read_sweep
 from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.errors import DataError
-from recbole_gserec.figure_panels import short
+from recbole_gserec.figure_panels import format_short
 from recbole_gserec.tune.trial_record import TrialRecord
 from tests.benchmark.stored_runs import random_ranks, store_run
 
@@ -92,7 +92,7 @@ def test_a_damaged_sweep(tmp_path, content):
 
 
 def test_no_sweep_and_no_score(tmp_path):
-    with pytest.raises(DataError, match="no sweep lies here"):
+    with pytest.raises(DataError, match="there is no sweep here"):
         read_sweep(tmp_path)
     with pytest.raises(DataError, match="no trial has a score"):
         read_sweep(sweep_of(tmp_path, [None] * 6))
@@ -139,7 +139,7 @@ def test_runs_that_say_nothing_of_settings(tmp_path):
     with pytest.raises(DataError, match="no finished runs of SASRec"):
         read_benchmark(tmp_path, "SASRec", None, parse_metric("HR@10"))
     store_run(tmp_path, "shop", "GSERec", 1, [1, 2])
-    with pytest.raises(DataError, match="Name one of them by --dataset"):
+    with pytest.raises(DataError, match="Name one of them with --dataset"):
         read_benchmark(tmp_path, "GSERec", None, parse_metric("HR@10"))
 
 
@@ -156,4 +156,4 @@ def test_the_same_sweep_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.0001, "1e-4"), (2.5e-5, "2.5e-5"), (0.1, "0.1"), (20, "20")])
 def test_short_numbers(value, text):
-    assert short(value) == text
+    assert format_short(value) == text

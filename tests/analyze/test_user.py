@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_gserec.analyze.user import analyze_user
-from recbole_gserec.analyze.user_story import SIDES, shared_codes, tell
+from recbole_gserec.analyze.user_story import SIDES, collect_user_story, shared_codes
 from recbole_gserec.checkpoint import CheckpointConfig
 from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.recommend.trained import load_trained
@@ -35,7 +35,7 @@ def test_events_codes_and_neighbours(checkpoint_of):
     trained = load_trained(checkpoint_of())
     codes = {row[0]: (row[1].split(), row[2].split()) for row in files["code"]}
     for user in ("u3", "u5", "searcher"):
-        story = tell(trained, user, others={})
+        story = collect_user_story(trained, user, others={})
         own = [row for row in files["inter"] if row[0] == user]
         assert [event.what.split(" ")[0] for event in story.interactions] == [item for _, item, _ in own]
         assert [event.time for event in story.interactions] == [time for *_, time in own]
@@ -63,7 +63,7 @@ def test_events_codes_and_neighbours(checkpoint_of):
 
 def test_recommended_are_the_best_of_what_is_new(checkpoint_of):
     trained = load_trained(checkpoint_of())
-    story = tell(trained, "u3", k=7, others={})
+    story = collect_user_story(trained, "u3", k=7, others={})
     files = random_files()
     touched = {item for user, item, _ in files["inter"] if user == "u3"}
     touched |= {item for row in files["search"] if row[0] == "u3" for item in row[3].split()}
@@ -94,14 +94,14 @@ def test_the_page(checkpoint_of, tmp_path):
 def test_summaries_are_those_the_codes_were_made_from(checkpoint_of, tmp_path, random_dataset):
     (random_dataset / "toy" / "toy.code").unlink()
     path = checkpoint_of(**CODES)
-    story = tell(load_trained(path), "u3", others={})
+    story = collect_user_story(load_trained(path), "u3", others={})
     titles = [event.what.partition("(")[2].rstrip(")") for event in story.interactions if event.part == "training"]
     words = {word for title in titles for word in title.split()}
     summary = story.summaries["recommendation"]
     assert words and all(word in summary for word in words if word != "w0")
     # u5 never searches, and u3 does.
     assert story.summaries["search"].startswith(("Often: ", "Also: "))
-    without = tell(load_trained(path), "u5", others={})
+    without = collect_user_story(load_trained(path), "u5", others={})
     assert without.summaries["search"].startswith("none: no search history in the training part")
     held_out = [event for event in story.interactions if event.part != "training"]
     hidden = {word for event in held_out for word in event.what.partition("(")[2].rstrip(")").split()} - words
@@ -142,7 +142,7 @@ def test_ids_become_different_names_of_files():
 
 
 def test_a_language_models_summary_comes_from_the_store(checkpoint_of, random_dataset):
-    from recbole_gserec.analyze.user_summaries import summaries_of
+    from recbole_gserec.analyze.user_summaries import find_summaries
     from recbole_gserec.data.training_histories import TrainingHistories
     from recbole_gserec.preprocess.answers import Summary
     from recbole_gserec.preprocess.item_texts import read_item_texts
@@ -169,9 +169,9 @@ def test_a_language_models_summary_comes_from_the_store(checkpoint_of, random_da
         maker = store.add_maker("summarizer", {"name": summarizer.name, **summarizer.settings})
         store.add_summaries({text_hash(prompt.text): Summary("json", "Likes red ones.")}, maker)
     code_file = prefix.with_name("toy.code")
-    found = summaries_of(code_file, path, histories, place, texts)
+    found = find_summaries(code_file, path, histories, place, texts)
     assert found["recommendation"] == "Likes red ones."
     assert found["search"] == "not known: not in the store store.sqlite3"
-    gone = summaries_of(code_file, prefix.with_name("no.sqlite3"), histories, place, texts)
+    gone = find_summaries(code_file, prefix.with_name("no.sqlite3"), histories, place, texts)
     assert gone["recommendation"] == "not known: the store no.sqlite3 is missing"
     assert not prefix.with_name("no.sqlite3").exists()

@@ -65,7 +65,7 @@ def test_files_of_other_runs(data):
     check_files("toy", data, digest)
     with open(data / "toy" / "toy.inter", "a") as file:
         file.write("u0\ti149\t99\n")
-    with pytest.raises(DataError, match="not those that the runs were made on"):
+    with pytest.raises(DataError, match="have changed since the runs were made"):
         check_files("toy", data, digest)
     with pytest.raises(DataError, match="file not found"):
         check_files("other", data, digest)

@@ -50,9 +50,7 @@ def test_a_table_tells_of_changed_defaults(tmp_path):
     for seed in (0, 1, 2):
         took = {**now, "lambda_u_cl": 5} if seed else now
         store_run(tmp_path, "toys", "GSERec", seed, ranks_with(0.5), settings=took)
-    expected = (
-        f"GSERec on toys: seeds 1, 2 made with other defaults than today's (lambda_u_cl 5, now {now['lambda_u_cl']})."
-    )
+    expected = f"GSERec on toys: seeds 1, 2 made with earlier defaults (lambda_u_cl 5, now {now['lambda_u_cl']})."
     assert note(table_of(tmp_path), "GSERec") == expected
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests, missing_derived
-from recbole_gserec.benchmark.given import canonical, of_config_files, read_model_settings
-from recbole_gserec.benchmark.plan import Request, entries_of, read_preset
+from recbole_gserec.benchmark.given import canonical, read_model_settings, read_shared_settings
+from recbole_gserec.benchmark.plan import Request, plan_entries, read_preset
 from recbole_gserec.errors import DataError, SettingError
 
 TABLE_2 = (
@@ -26,7 +26,7 @@ PROTOCOL = {
 
 
 def entries(datasets=("toy",), models=("SASRec",), seeds=(1,), **options):
-    return entries_of(Request(datasets, models, seeds, Path("dataset"), **options))
+    return plan_entries(Request(datasets, models, seeds, Path("dataset"), **options))
 
 
 def refusal(**options) -> str:
@@ -40,7 +40,7 @@ def test_the_preset_of_table_2():
 
 
 def test_presets_of_other_commands_are_refused():
-    with pytest.raises(SettingError, match="there is no preset 'paper'; there is: table2"):
+    with pytest.raises(SettingError, match="there is no preset 'paper'; choose from: table2"):
         read_preset("paper")
 
 
@@ -104,9 +104,9 @@ def test_where_a_run_is_made_is_no_part_of_it():
         ({"seeds": ()}, "no seeds given: give --seeds"),
         ({"seeds": (-1,)}, "a seed is -1"),
         ({"models": ("SASrec",)}, "there is no model 'SASrec'. Did you mean 'SASRec'?"),
-        ({"datasets": ("../toy",)}, "'../toy' is no name of a dataset"),
-        ({"settings": {"seed": 3}}, "it is given by --seeds"),
-        ({"settings": {"checkpoint_dir": "x"}}, "it is given by --output"),
+        ({"datasets": ("../toy",)}, "'../toy' is not a dataset name"),
+        ({"settings": {"seed": 3}}, "use --seeds"),
+        ({"settings": {"checkpoint_dir": "x"}}, "use --output"),
         ({"settings": {"epoch": 3}}, "unknown setting 'epoch'. Did you mean 'epochs'?"),
         ({"settings": {"modle": "SASRec"}}, "unknown setting 'modle'. Did you mean 'model'?"),
         ({"settings_of": lambda model, dataset: {"lambda_u_clx": 1}}, "unknown setting 'lambda_u_clx'"),
@@ -140,8 +140,8 @@ def test_paths_count_from_the_current_folder(tmp_path, monkeypatch):
 def test_the_best_settings_of_a_sweep_can_be_given(tmp_path):
     path = tmp_path / "best.yaml"
     path.write_text("model: GSERec\ndataset: shop\nseed: 7\ndata_path: /data\nlambda_u_cl: 0.1\nepochs: 50\n")
-    assert of_config_files([path], ["GSERec"], ["shop"]) == {"lambda_u_cl": 0.1, "epochs": 50}
-    assert of_config_files([], ["GSERec", "SASRec"], ["shop"]) == {}
+    assert read_shared_settings([path], ["GSERec"], ["shop"]) == {"lambda_u_cl": 0.1, "epochs": 50}
+    assert read_shared_settings([], ["GSERec", "SASRec"], ["shop"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_best_settings_of_a_sweep_are_no_others(tmp_path, models, datasets, 
     path = tmp_path / "best.yaml"
     path.write_text("model: GSERec\ndataset: shop\nlambda_u_cl: 0.1\n")
     with pytest.raises(SettingError, match=message):
-        of_config_files([path], models, datasets)
+        read_shared_settings([path], models, datasets)
 
 
 def test_settings_of_models_from_a_file(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.ray_runner import RayPool
-from recbole_gserec.benchmark.runs import Run, Spec, read_run, status_of
+from recbole_gserec.benchmark.runs import Run, Spec, read_run, read_status
 from recbole_gserec.config import make_config
 from recbole_gserec.errors import SettingError
 
@@ -86,7 +86,7 @@ def test_an_interruption_ends_the_processes(make_spec):
     while is_running(specs[0]) and time.monotonic() < patience:
         time.sleep(0.1)
     assert not is_running(specs[0])
-    assert status_of(specs[0].folder) is None and not specs[1].folder.exists()
+    assert read_status(specs[0].folder) is None and not specs[1].folder.exists()
 
 
 def test_more_than_there_is_is_refused(ray):

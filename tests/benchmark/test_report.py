@@ -151,7 +151,7 @@ def test_runs_are_chosen_by_their_keys(tmp_path):
             SettingError,
             "the reference 'GSERek' is not among the models. Did you mean 'GSERec'?",
         ),
-        ({"metrics": ["recall@10"]}, SettingError, "there is no metric 'recall@10'"),
+        ({"metrics": ["recall@10"]}, SettingError, "unknown metric 'recall@10'"),
         ({"datasets": ["cds"]}, DataError, "holds no runs of these models on these datasets"),
         ({"models": ["BPR"]}, DataError, "holds no runs of these models on these datasets"),
     ],

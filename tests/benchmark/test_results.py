@@ -55,7 +55,7 @@ def test_metrics_are_chosen_by_either_name():
     assert main_metric(chosen_metrics(["HR@1", "NDCG@3", "HR@5"])).name == "ndcg@3"
     assert main_metric(chosen_metrics(["HR@1", "HR@5"])).name == "hit@5"
     for name in ("recall@10", "hit", "hit@0", "ndcg@"):
-        with pytest.raises(SettingError, match="there is no metric"):
+        with pytest.raises(SettingError, match="unknown metric"):
             parse_metric(name)
 
 
@@ -146,18 +146,18 @@ def without(*names):
         (lambda folder: (folder / "run.json").write_bytes(b"\xff\xfe{}"), "truncated, or not JSON"),
         (changed(format=2), "is of format 2, and this version reads format 1"),
         (changed(status="done"), "has the status 'done'"),
-        (changed(started="yesterday"), "started is 'yesterday'"),
+        (changed(started="yesterday"), "'started' is 'yesterday'"),
         (changed(seed=True), "seed is True"),
         (changed(seed=7), "is of the seed 7, unlike its folder"),
         (changed(model="SASRec"), "is of the model 'SASRec', unlike its folder"),
-        (changed(epochs={"best": 1, "seconds": [None], "cpu_seconds": [1.0]}), "the seconds of its epochs"),
-        (changed(epochs={"best": 1, "seconds": [1.0]}), "the cpu_seconds of its epochs"),
+        (changed(epochs={"best": 1, "seconds": [None], "cpu_seconds": [1.0]}), "the seconds in its epochs"),
+        (changed(epochs={"best": 1, "seconds": [1.0]}), "the cpu_seconds in its epochs"),
         (changed(epochs={"seconds": []}), "the best epoch is None"),
         (changed(wall_seconds=float("nan")), "wall_seconds is nan"),
         (without("candidates"), "has no candidates"),
         (without("dataset_digest"), "has no dataset_digest"),
         (damage_parquet, "truncated, or no Parquet file"),
-        (lambda folder: (folder / "ranks.parquet").unlink(), "there is no such file"),
+        (lambda folder: (folder / "ranks.parquet").unlink(), "the file is missing"),
         (lambda folder: write_ranks(folder / "ranks.parquet", [1, None, 7, 11]), "a rank is missing"),
         (ranks_of(("test", "u0", "i0", 1.0), ("test", "u1", "i1", float("nan"))), "are double and not whole numbers"),
         (ranks_of(("test", "u0", "i0", 0)), "ranks from 0 to 0"),

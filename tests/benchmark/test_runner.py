@@ -20,7 +20,7 @@ from recbole_gserec.benchmark.dataset_files import dataset_digest
 from recbole_gserec.benchmark.plan import Request
 from recbole_gserec.benchmark.prepare import Prepared
 from recbole_gserec.benchmark.runner import run_benchmark
-from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, status_of, write_run
+from recbole_gserec.benchmark.runs import BUSY, Run, Spec, read_run, read_status, write_run
 from recbole_gserec.benchmark.worker import clean, make_run
 from recbole_gserec.config import make_config
 from recbole_gserec.errors import DataError, GSERecError
@@ -149,7 +149,7 @@ def test_a_changed_bit_of_a_rank_is_told_and_the_run_made_again(make, tmp_path, 
     assert make(again)[:3] == (4, 0, 0) and again.made == [("toy", "GSERec", 2)]
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     told = f"{folder / 'ranks.parquet'}: damaged: its checksum does not match"
-    assert line == f"GSERec on toy, seed 2: is made again, because {told}"
+    assert line == f"GSERec on toy, seed 2: repeated, because {told}"
 
 
 def test_a_link_is_no_folder_of_a_run(make, tmp_path):
@@ -159,7 +159,7 @@ def test_a_link_is_no_folder_of_a_run(make, tmp_path):
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     run = Run("toy", "d1", "GSERec", 2, {})
-    with pytest.raises(DataError, match="2-.*: a link, and nothing outside of its folder is to be changed. Delete"):
+    with pytest.raises(DataError, match="2-.*: a link, and nothing outside of its folder may be changed. Delete"):
         Spec(run, folder, tmp_path / "dataset", {}).write()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "elsewhere" / "run.json")
@@ -236,11 +236,11 @@ def test_what_is_told(make, caplog, tmp_path):
     becomes = {"SASRec": "finished", "GSERec": "failed"}
     make(FakePool(lambda run: "elsewhere" if run.seed == 2 else becomes[run.model]))
     told = [record.getMessage() for record in caplog.records if record.name.startswith("recbole_gserec.benchmark")]
-    assert told[0] == f"runs in {tmp_path / 'out'}: 4, 0 of them made before"
+    assert told[0] == f"runs in {tmp_path / 'out'}: 4, 0 of them already made"
     assert told[1].startswith("SASRec on toy, seed 1: started; its log is ") and told[1].endswith("log.txt")
     assert told[2] == "[1/4] SASRec on toy, seed 1: NDCG@5 0.2500 (valid), 0.1250 (test), 3 epochs, 2 s"
     assert told[4] == "[2/4] GSERec on toy, seed 1: failed: no luck"
-    assert told[6] == "[3/4] SASRec on toy, seed 2: left to another process, which is making it"
+    assert told[6] == "[3/4] SASRec on toy, seed 2: skipped: another process is making it"
     make(FakePool(n_epochs=1), models=["BPR"], seeds=[1])
     assert caplog.records[-1].getMessage().endswith(", 1 epoch, 2 s")
 
@@ -364,7 +364,7 @@ def test_a_benchmark_that_is_ended_ends_its_run(make_spec, tmp_path, sent, statu
         # Asked to, it ends what it has started.
         parent.terminate()
         parent.wait(60)
-    assert status_of(first.folder) == "finished"
+    assert read_status(first.folder) == "finished"
     assert not (second.folder / "run.json").exists()
 
 
@@ -375,13 +375,13 @@ def test_a_benchmark_that_is_ended_ends_its_run(make_spec, tmp_path, sent, statu
 def prepare(tmp_path, monkeypatch):
     """Prepares models on datasets in this process."""
     from recbole_gserec.benchmark import prepare as module
-    from recbole_gserec.benchmark.plan import entries_of
+    from recbole_gserec.benchmark.plan import plan_entries
 
     monkeypatch.chdir(tmp_path)
 
     def run(datasets, models, **settings):
         request = Request(datasets, models, [1], tmp_path / "dataset", settings)
-        return module._prepare(entries_of(request), tmp_path / "dataset", tmp_path / "settings.yaml")
+        return module._prepare(plan_entries(request), tmp_path / "dataset", tmp_path / "settings.yaml")
 
     return run
 

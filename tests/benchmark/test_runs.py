@@ -6,7 +6,7 @@ import json
 import pytest
 
 from recbole_gserec.benchmark.record import failed_record
-from recbole_gserec.benchmark.runs import Run, Spec, read_run, status_of, write_run
+from recbole_gserec.benchmark.runs import Run, Spec, read_run, read_status, write_run
 from recbole_gserec.json_files import plain
 from tests.benchmark.stored_runs import write_ranks
 
@@ -48,13 +48,13 @@ def test_a_spec_comes_back_as_it_was_written(tmp_path):
 
 
 def test_a_run_counts_as_made_when_its_record_and_its_ranks_are_whole(tmp_path):
-    assert status_of(tmp_path) is None
+    assert read_status(tmp_path) is None
     write_run(tmp_path, {"format": 1, "status": "finished", "seed": 7})
     assert read_run(tmp_path) == {"format": 1, "status": "finished", "seed": 7}
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
-    assert status_of(tmp_path) is None
+    assert read_status(tmp_path) is None
     write_ranks(tmp_path / "ranks.parquet", [1])
-    assert status_of(tmp_path) == "finished"
+    assert read_status(tmp_path) == "finished"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_run_counts_as_made_when_its_record_and_its_ranks_are_whole(tmp_path):
 )
 def test_what_is_no_record_counts_as_unfinished(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
-    assert status_of(tmp_path) is None
+    assert read_status(tmp_path) is None
 
 
 def test_a_record_that_cannot_be_written_leaves_none(tmp_path):

@@ -13,14 +13,14 @@ from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
 from recbole_gserec.benchmark.paired_tests import (
     crossed_variance,
     differences,
-    holm,
+    holm_correction,
     t_test,
     two_way_test,
     wilcoxon_test,
 )
 from recbole_gserec.benchmark.results import load_runs
 from recbole_gserec.benchmark.significance import compare, comparisons_frame
-from recbole_gserec.benchmark.significance_table import markdown, p_text
+from recbole_gserec.benchmark.significance_table import format_p_value, markdown
 from tests.benchmark.stored_runs import random_ranks, store_run
 
 NDCG = parse_metric("ndcg@10")
@@ -82,17 +82,17 @@ def plain_holm(p_values):
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
 def test_holm_is_that_of_a_plain_loop(n):
     p_values = np.random.default_rng(n).random(n) ** 4
-    np.testing.assert_allclose(holm(p_values), plain_holm(p_values), rtol=1e-14)
+    np.testing.assert_allclose(holm_correction(p_values), plain_holm(p_values), rtol=1e-14)
 
 
 def test_holm_worked_by_hand():
-    assert holm([0.04, 0.01, 0.03]).tolist() == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.5, 0.9]).tolist() == [1.0, 1.0]
-    assert holm([]).tolist() == []
+    assert holm_correction([0.04, 0.01, 0.03]).tolist() == pytest.approx([0.06, 0.03, 0.06])
+    assert holm_correction([0.5, 0.9]).tolist() == [1.0, 1.0]
+    assert holm_correction([]).tolist() == []
 
 
 def test_holm_does_not_count_tests_that_were_not_made():
-    corrected = holm([0.01, math.nan, 0.02])
+    corrected = holm_correction([0.01, math.nan, 0.02])
     assert corrected[[0, 2]].tolist() == [0.02, 0.02]
     assert math.isnan(corrected[1])
 
@@ -246,7 +246,7 @@ def test_with_one_seed_the_page_says_that_training_is_not_counted(tmp_path):
     assert math.isnan(found.two_way_p) and math.isnan(found.two_way_low)
     assert found.is_better
     page = markdown([found])
-    assert "The luck of training is not counted" in page and "two-way" not in page
+    assert "differences between trainings are not counted" in page and "two-way" not in page
 
 
 def test_beside_models_with_several_seeds_a_single_training_is_never_beyond_chance(tmp_path):
@@ -257,7 +257,7 @@ def test_beside_models_with_several_seeds_a_single_training_is_never_beyond_chan
     assert several.counts_training and not single.counts_training
     assert single.t_p_holm < 1e-6 and not single.is_better
     page = markdown([several, single])
-    assert "The two-way test asks" in page and "The luck of training is not counted" in page
+    assert "The two-way test asks" in page and "differences between trainings are not counted" in page
     # Those without a two-way test are not counted among its tests.
     assert several.two_way_p_holm == several.two_way_p
 
@@ -376,7 +376,7 @@ def test_runs_on_other_interactions_are_not_paired(tmp_path, one, other, refused
         store_run(tmp_path, "toys", model, 1, [1, 3], **({"interactions": interactions} if interactions else {}))
     cells = cells_of(tmp_path)
     reason = why_not_comparable(cells["GSERec"], cells["SASRec"])
-    assert (reason == "the interactions of seed 1 differ: settings that filter them are not the same") is refused
+    assert (reason == "the interactions of seed 1 differ: settings that filter them differ") is refused
 
 
 def test_fewer_users_are_not_paired(tmp_path):
@@ -437,4 +437,4 @@ def test_tests_are_told_with_what_was_refused(tmp_path):
 
 
 def test_p_values_have_three_digits():
-    assert [p_text(p) for p in (0.049951, 1.0, 1e-5, 0.0, math.nan)] == ["0.05", "1", "1e-05", "< 1e-99", "–"]
+    assert [format_p_value(p) for p in (0.049951, 1.0, 1e-5, 0.0, math.nan)] == ["0.05", "1", "1e-05", "< 1e-99", "–"]

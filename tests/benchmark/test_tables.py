@@ -8,7 +8,7 @@ from rich.console import Console
 from recbole_gserec import escaping
 from recbole_gserec.benchmark import tables
 from recbole_gserec.benchmark.legend import note_mark
-from recbole_gserec.benchmark.model_names import TABLE_2, group_of, in_paper_order, printed_name
+from recbole_gserec.benchmark.model_names import TABLE_2, in_paper_order, model_group, printed_name
 from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.benchmark.report import make_report
 from recbole_gserec.markdown_table import markdown_table
@@ -54,7 +54,7 @@ def test_models_stand_in_the_order_of_the_paper():
         "Query-SeqRec",
         "SASRec",
     ]
-    assert group_of("Pop") == "Recommendation"
+    assert model_group("Pop") == "Recommendation"
 
 
 def test_best_and_second_are_marked_with_mean_and_deviation(tmp_path):
@@ -66,7 +66,7 @@ def test_best_and_second_are_marked_with_mean_and_deviation(tmp_path):
     best = cell(table, "GSERec")
     # A deviation over two seeds is their difference over the square root of 2.
     assert (best.mean, best.deviation) == (pytest.approx(0.605), pytest.approx(0.01 / 2**0.5))
-    assert [cell(table, model).place for model in ("SASRec", "UniSAR", "GSERec")] == [0, 2, 1]
+    assert [cell(table, model).position for model in ("SASRec", "UniSAR", "GSERec")] == [0, 2, 1]
     page = tables.markdown(table)
     assert re.search(r"\| GSERec +\| +\*\*0\.6050\*\*\\\* ± 0\.0071 \|", page)
     assert re.search(r"\| UniSAR +\| +<u>0\.4050</u> ± 0\.0071 \|", page)
@@ -95,13 +95,13 @@ def test_equally_good_models_share_a_place(tmp_path):
     for model, share in {"SASRec": 0.5, "UniSAR": 0.5, "KAR": 0.25, "GSERec": 0.1}.items():
         store_run(tmp_path, "toys", model, 0, ranks_with(share))
     table = table_of(tmp_path)
-    assert [cell(table, model).place for model in ("SASRec", "UniSAR", "KAR", "GSERec")] == [1, 1, 2, 0]
+    assert [cell(table, model).position for model in ("SASRec", "UniSAR", "KAR", "GSERec")] == [1, 1, 2, 0]
 
 
 def test_a_single_model_is_neither_best_nor_second(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 0, ranks_with(0.5))
     table = table_of(tmp_path)
-    assert (cell(table, "GSERec").place, cell(table, "GSERec").star) == (0, False)
+    assert (cell(table, "GSERec").position, cell(table, "GSERec").star) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_another_reference(tmp_path):
 def test_a_reference_chosen_by_its_result_is_told(tmp_path):
     for model, share in {"SASRec": 0.1, "UniSAR": 0.9}.items():
         store_run(tmp_path, "toys", model, 0, ranks_with(share))
-    chosen = "toys: UniSAR is the reference because it is the best by HR@1; chosen by what is tested, its p-values are"
+    chosen = "toys: UniSAR is the reference because it is the best by HR@1; chosen by the tested results"
     assert chosen in tables.markdown(table_of(tmp_path))
     assert chosen not in tables.markdown(table_of(tmp_path, reference="UniSAR"))
     assert chosen not in tables.markdown(table_of(tmp_path, models=["UniSAR"]))
@@ -185,7 +185,7 @@ def test_seeds_that_were_run_with_other_settings_are_told(tmp_path):
         store_run(tmp_path, "toys", "GSERec", seed, ranks_with(0.5), given={"epochs": day}, started=started)
         store_run(tmp_path, "toys", "SASRec", seed, ranks_with(0.4))
     table = table_of(tmp_path)
-    assert note(table, "GSERec") == "GSERec on toys: 1 of 2 seeds; seed 1 left out, run with other settings or data."
+    assert note(table, "GSERec") == "GSERec on toys: 1 of 2 seeds; seed 1 left out because of other settings or data."
 
 
 def test_results_on_other_candidates_are_shown_and_not_ranked(tmp_path):
@@ -194,11 +194,8 @@ def test_results_on_other_candidates_are_shown_and_not_ranked(tmp_path):
     other = {"test": "other lists", "mode": "uni99"}
     store_run(tmp_path, "toys", "SASRec", 0, ranks_with(0.9), candidates=other)
     table = table_of(tmp_path)
-    assert [(cell(table, model).place, cell(table, model).is_ranked) for model in ("GSERec", "UniSAR", "SASRec")] == [
-        (1, True),
-        (2, True),
-        (0, False),
-    ]
+    shown = [cell(table, model) for model in ("GSERec", "UniSAR", "SASRec")]
+    assert [(each.position, each.is_ranked) for each in shown] == [(1, True), (2, True), (0, False)]
     assert cell(table, "SASRec").mean == pytest.approx(0.9)
     assert note(table, "SASRec") == (
         "SASRec on toys: not compared with GSERec, nor ranked: the candidate lists of seed 0 differ."
@@ -212,7 +209,7 @@ def test_no_other_model_takes_the_place_of_a_reference_that_failed(tmp_path):
     table = table_of(tmp_path)
     assert table.references == {"toys": None}
     assert not cell(table, "UniSAR").star
-    assert cell(table, "UniSAR").place == 1
+    assert cell(table, "UniSAR").position == 1
     assert "No reference, no tests." in tables.markdown(table)
 
 

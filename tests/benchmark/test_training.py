@@ -14,8 +14,8 @@ from recbole_gserec.benchmark.child import Job, run_child
 from recbole_gserec.benchmark.dataset_files import dataset_digest, derived_digests
 from recbole_gserec.benchmark.outcomes import candidates_digest
 from recbole_gserec.benchmark.runs import INTERRUPTED, Run, Spec, read_run
-from recbole_gserec.benchmark.timing import TimedEpochs, timed
-from recbole_gserec.benchmark.training import made_by, train
+from recbole_gserec.benchmark.timing import TimedEpochs, with_timing
+from recbole_gserec.benchmark.training import train, training_identity
 from recbole_gserec.benchmark.worker import make_run
 from recbole_gserec.config import make_config, without_arguments
 from recbole_gserec.errors import DataError
@@ -227,10 +227,10 @@ def test_a_process_leaves_nothing_but_what_belongs_to_the_run(runs):
 
 def test_a_dataset_that_has_changed_is_refused(runs, tmp_path):
     spec = make_spec(tmp_path / "run", runs["SASRec"][0].data_path, "SASRec", dataset_digest="other")
-    with pytest.raises(DataError, match="not those that the run was planned for"):
+    with pytest.raises(DataError, match="files changed since the run was planned"):
         train(spec)
     spec = make_spec(tmp_path / "run", runs["GSERec"][0].data_path, "GSERec", derived={"toy.code": "other"})
-    with pytest.raises(DataError, match="not those that the run was planned for"):
+    with pytest.raises(DataError, match="files changed since the run was planned"):
         train(spec)
 
 
@@ -257,7 +257,7 @@ class FakeTrainer:
     [([0.1, 0.3, 0.2], True, 1), ([0.3, 0.1, 0.3, 0.2], True, 2), ([0.3, 0.1, 0.2], False, 1)],
 )
 def test_the_best_epoch(scores, bigger, best):
-    trainer = timed(FakeTrainer)(scores, bigger=bigger)
+    trainer = with_timing(FakeTrainer)(scores, bigger=bigger)
     for epoch in range(len(scores)):
         assert trainer._train_epoch(None, epoch, show_progress=False) == (epoch, 0.5)
         assert trainer._valid_epoch(None) == (scores[epoch], {})
@@ -267,7 +267,7 @@ def test_the_best_epoch(scores, bigger, best):
 
 
 def test_validation_after_every_second_epoch():
-    trainer = timed(FakeTrainer)([0.1, 0.3])
+    trainer = with_timing(FakeTrainer)([0.1, 0.3])
     for epoch in range(4):
         trainer._train_epoch(None, epoch)
         if epoch % 2:
@@ -277,7 +277,7 @@ def test_validation_after_every_second_epoch():
 
 
 def test_without_validation_the_last_epoch_is_kept():
-    trainer = timed(FakeTrainer)([])
+    trainer = with_timing(FakeTrainer)([])
     for epoch in range(2):
         trainer._train_epoch(None, epoch)
         # Such as by a trainer that has two tasks.
@@ -287,7 +287,7 @@ def test_without_validation_the_last_epoch_is_kept():
 
 
 def test_a_timed_trainer_is_of_its_class():
-    assert issubclass(timed(FakeTrainer), FakeTrainer) and issubclass(timed(FakeTrainer), TimedEpochs)
+    assert issubclass(with_timing(FakeTrainer), FakeTrainer) and issubclass(with_timing(FakeTrainer), TimedEpochs)
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_a_run_that_was_killed_goes_on(runs, tmp_path, monkeypatch):
 def test_a_run_does_not_go_on_under_another_version(runs, monkeypatch):
     spec, _ = runs["SASRec"]
     config = make_config("SASRec", "toy", spec.run.given, {**HERE, "data_path": str(spec.data_path)}, spec.folder / "s")
-    before = made_by(spec.run, config)
-    assert before == made_by(spec.run, config) and before["run"] == spec.run.key
+    before = training_identity(spec.run, config)
+    assert before == training_identity(spec.run, config) and before["run"] == spec.run.key
     monkeypatch.setattr("recbole_gserec.__version__", "9.9")
-    assert made_by(spec.run, config) != before
+    assert training_identity(spec.run, config) != before

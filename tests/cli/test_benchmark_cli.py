@@ -159,7 +159,7 @@ def test_wrong_use_is_refused_before_anything_is_trained(called, arguments, mess
         ([*TOY, "-m", "GSERek"], "there is no model 'GSERek'. Did you mean 'GSERec'?"),
         ([*TOY, "--seeds", ","], "no seeds given"),
         ([*TOY, "--epoch=3"], "unknown setting 'epoch'. Did you mean 'epochs'?"),
-        ([*TOY, "--seed=3"], "it is given by --seeds"),
+        ([*TOY, "--seed=3"], "use --seeds"),
     ],
 )
 def test_wrong_requests_are_refused(tmp_path, monkeypatch, arguments, message):

@@ -139,7 +139,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, message, stage, monkeyp
         ("- a\n- b\n", "no settings in it. Write them as 'name: value', one a line."),
         ("just text\n", "no settings in it. Write them"),
         ("", "no settings in it. Write them"),
-        ("[" * 3000, "no file of settings (nested more than 50 deep)"),
+        ("[" * 3000, "not a file of settings (nested more than 50 deep)"),
         ("a: 1\nb: [1\n", "not YAML (expected ',' or ']'"),
     ],
 )

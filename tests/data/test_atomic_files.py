@@ -112,8 +112,11 @@ def test_no_rows(tmp_path, content):
         (":token\n", "line 1: ':token' is not a 'field:type' header"),
         ("a:token\tb:token\ta:float\n", "line 1: two columns are named 'a'. Give each column a name of its own"),
         ("user_id:token\n", "line 1: no column 'time'. The header has: user_id."),
-        (b"user_id:token\ttime\xff:float\n", "line 1: not text in utf-8. Save it so, or set 'encoding'."),
-        (b"user_id:token\ttime:float\na\t1\n\xff\t1\n", "line 3: not text in utf-8. Save it so, or set 'encoding'."),
+        (b"user_id:token\ttime\xff:float\n", "line 1: not text in utf-8. Save it in this encoding, or set 'encoding'."),
+        (
+            b"user_id:token\ttime:float\na\t1\n\xff\t1\n",
+            "line 3: not text in utf-8. Save it in this encoding, or set 'encoding'.",
+        ),
         ("user_id:token\ttime:float\na\n", "line 2: 1 columns instead of 2. Separate columns by one tab each."),
         ("user_id:token\ttime:float\na b 1\n", "line 2: 1 columns instead of 2"),
         ("user_id:token\ttime:float\na\t1\t\n", "line 2: 3 columns instead of 2"),

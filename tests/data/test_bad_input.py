@@ -127,7 +127,12 @@ CASES = {
         1,
         r"'user_id:float' has the wrong type\. Name the column 'user_id:token'\.$",
     ),
-    "inter: UTF-16": (recode("inter", "utf-16"), "inter", 1, "not text in utf-8. Save it so, or set 'encoding'"),
+    "inter: UTF-16": (
+        recode("inter", "utf-16"),
+        "inter",
+        1,
+        "not text in utf-8. Save it in this encoding, or set 'encoding'",
+    ),
     "inter: short": (
         append("inter", "dan", "a", "1"),
         "inter",
@@ -199,7 +204,7 @@ CASES = {
         append("query", "q2", "boot"),
         "query",
         None,
-        "query 'q2' stands in it more than once. Keep one",
+        "query 'q2' occurs more than once. Keep one",
     ),
     "query: no id": (append("query", "", "boot"), "query", 5, "query_id is empty. Give every row a value"),
     "code: empty": (header_only("code"), "code", None, f"3 of the dataset's users have no codes.*'ann'.*{AGAIN}"),
@@ -219,7 +224,7 @@ CASES = {
         append("code", "ann", "s1 s2", "r1 r2"),
         "code",
         None,
-        "user 'ann' stands in it more than once. K",
+        "user 'ann' occurs more than once. K",
     ),
     "code: ragged": (
         replace("code", "cat\ts1 s3", "cat\ts1"),

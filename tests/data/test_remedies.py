@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.data.remedies import make_again, preprocess_command
+from recbole_gserec.data.remedies import advice_to_make_again, preprocess_command
 from recbole_gserec.errors import DataError
 from recbole_gserec.json_files import write_json
 from recbole_gserec.preprocess.run import preprocess_dataset
@@ -38,7 +38,7 @@ def follow(message):
 def test_nothing_given_needs_nothing_said(random_dataset, make_config):
     config = make_config(embedding_size=8, seed=3, eval_args={"mode": "full"}, preprocess_missing_codes=False)
     assert preprocess_command(config) == "gserec preprocess --dataset toy"
-    assert make_again(config) == "Make the codes again: gserec preprocess --dataset toy"
+    assert advice_to_make_again(config) == "Make the codes again: gserec preprocess --dataset toy"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_truncated_file_is_to_be_made_again(random_dataset, prepare, length):
     with pytest.raises(DataError) as error:
         prepare()
     again = "Make the codes again: gserec preprocess --dataset toy"
-    assert str(error.value) == f"{path}: not the codes that toy.code.json tells of. {again}"
+    assert str(error.value) == f"{path}: not the codes described in toy.code.json. {again}"
 
 
 @pytest.mark.parametrize("part", ["files", "settings"])
@@ -126,5 +126,5 @@ def test_a_record_with_something_else_in_it(random_dataset, prepare, part, value
     made["fingerprint"][part] = value
     # One that is whole, but not what a record is.
     write_json(record, {name: content for name, content in made.items() if name != "checksum"})
-    with pytest.raises(DataError, match="damaged: it does not tell what the codes were made from. Make the codes"):
+    with pytest.raises(DataError, match="damaged: it does not say what the codes were made from. Make the codes"):
         prepare()

@@ -16,7 +16,7 @@ import pytest
 from recbole_gserec import model_files, properties_files
 from recbole_gserec.benchmark import runner, worker
 from recbole_gserec.benchmark.child import Job
-from recbole_gserec.benchmark.runs import status_of
+from recbole_gserec.benchmark.runs import read_status
 from recbole_gserec.cli import main as gserec
 from recbole_gserec.cli import run_recbole
 from recbole_gserec.registration import MODELS
@@ -130,7 +130,7 @@ def _run_here(job: Job) -> str:
             worker.make_run(job.spec.write())
         finally:
             os.chdir(before)
-    return status_of(job.spec.folder)
+    return read_status(job.spec.folder)
 
 
 def link_examples() -> None:

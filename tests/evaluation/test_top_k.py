@@ -17,8 +17,8 @@ def best_of(scores, k, chunk):
 def by_sorting(scores, k):
     """Places of the best, of equal scores the first; NaN is last."""
     scores = np.where(np.isnan(scores), -np.inf, scores)
-    places = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    return np.lexsort((places, -scores))[:, :k]
+    indices = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.lexsort((indices, -scores))[:, :k]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 40, 100])
@@ -30,7 +30,7 @@ def test_against_sorting_with_many_ties(chunk, k):
     best = best_of(scores, k, chunk)
     expected = by_sorting(scores.numpy(), k)
     finite = best.scores.isfinite().numpy()
-    np.testing.assert_array_equal(best.places.numpy()[finite], expected[finite])
+    np.testing.assert_array_equal(best.indices.numpy()[finite], expected[finite])
     np.testing.assert_array_equal(
         best.scores.numpy(),
         np.take_along_axis(np.where(np.isnan(scores.numpy()), -np.inf, scores.numpy()), expected, axis=1),
@@ -39,12 +39,12 @@ def test_against_sorting_with_many_ties(chunk, k):
 
 def test_equal_scores_come_in_order():
     best = best_of(torch.zeros(2, 1000), 3, 64)
-    assert best.places.tolist() == [[0, 1, 2]] * 2
+    assert best.indices.tolist() == [[0, 1, 2]] * 2
 
 
 def test_nan_is_never_better_than_a_number():
     best = best_of(torch.tensor([[torch.nan, 1.0, torch.nan, -5.0]]), 2, 4)
-    assert best.places.tolist() == [[1, 3]]
+    assert best.indices.tolist() == [[1, 3]]
 
 
 def test_what_comes_in_stays_as_it_is():

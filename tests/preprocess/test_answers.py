@@ -14,7 +14,7 @@ ANSWER = '{"summary": "likes war films"}'
 
 
 def read(text, use_plain=True, **completion):
-    summary = read_answer(Completion(text, **completion)).judged(use_plain)
+    summary = read_answer(Completion(text, **completion)).require_json_unless(use_plain)
     return summary.status, summary.text
 
 
@@ -351,7 +351,7 @@ any_text = st.one_of(st.text(st.characters()), st.lists(st.one_of(pieces, st.tex
 
 @given(any_text, st.booleans(), st.booleans(), st.booleans())
 def test_any_text_has_a_status(text, is_whole, opens_in_reasoning, use_plain):
-    summary = read_answer(Completion(text, is_whole, opens_in_reasoning)).judged(use_plain)
+    summary = read_answer(Completion(text, is_whole, opens_in_reasoning)).require_json_unless(use_plain)
     assert summary.status in STATUSES
     assert summary.is_usable == (summary.status not in FAILED)
     assert not summary.is_usable or summary.text.strip()
@@ -374,7 +374,7 @@ def test_a_summary_in_json_is_found_whatever_stands_around(summary, before, afte
 def test_the_form_of_the_answer_repeated_from_the_prompt_is_no_summary():
     echoed = '{"summary": "<the summary, one paragraph>"}'
     assert read_answer(Completion(echoed + ' Here it is: {"summary": "likes horror"}')).text == "likes horror"
-    assert read_answer(Completion(echoed)).judged(use_plain=False).status == "not_json"
+    assert read_answer(Completion(echoed)).require_json_unless(use_plain=False).status == "not_json"
     assert read_answer(Completion('{"summary": "likes <b>bold</b> films"}')).text == "likes <b>bold</b> films"
 
 

@@ -131,7 +131,7 @@ def test_a_description_does_not_say_where_anything_is(tmp_path):
     elsewhere = {"llm_base_url": "http://example.com", "preprocess_store": "/x.sqlite3", "code_path": "/x.code"}
     summarizer = {"name": "template", "settings": {}}
     path = write(tmp_path / "d", description={"settings": {**settings, **elsewhere}, "summarizer": summarizer})
-    assert read_code_record(path, "Make them again.").unusual("d") == {"rq_epochs": 60}
+    assert read_code_record(path, "Make them again.").non_default_settings("d") == {"rq_epochs": 60}
 
 
 @pytest.mark.parametrize("suffix", ["", ".json"])

@@ -142,7 +142,7 @@ def test_edited_codes(folder, prepare):
     path.write_text(path.read_text().replace(first, first.split("\t", 1)[0] + "\t" + second.split("\t", 1)[1] + " "))
     with pytest.raises(DataError) as error:
         prepare()
-    assert one_line(error) == f"{path}: not the codes that toy.code.json tells of. {AGAIN}"
+    assert one_line(error) == f"{path}: not the codes described in toy.code.json. {AGAIN}"
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_edited_codes(folder, prepare):
         (b"\xff", "truncated, or not JSON"),
         (b"[]", "not a JSON object"),
         (b"null", "not a JSON object"),
-        (b"{}", "it does not tell what the codes were made from"),
-        (b'{"fingerprint": {}}', "it does not tell what the codes were made from"),
+        (b"{}", "it does not say what the codes were made from"),
+        (b'{"fingerprint": {}}', "it does not say what the codes were made from"),
     ],
 )
 def test_a_damaged_record(folder, prepare, content, problem):
@@ -201,7 +201,7 @@ def test_offline_settings_that_the_codes_were_not_made_with_are_refused(random_d
     prepare()
     # Other forms of the same values.
     prepare(rq_epochs="2", rq_hidden_sizes=(512, 256, 128, 64), encoder_dim=None, tau_1="1e-1")
-    with pytest.raises(DataError, match=r"made with codebook_size=4, and not with the codebook_size=8"):
+    with pytest.raises(DataError, match=r"made with codebook_size=4, but codebook_size=8"):
         prepare(**{**quick, "codebook_size": 8})
 
 
@@ -218,7 +218,7 @@ def test_codes_of_another_file(folder, prepare, tmp_path):
     assert len(dataset.codes["search"].codes) == dataset.user_num
     used = {code for flat in sequences.values() for code in flat.frame.iloc[:, 0]}
     assert all(int(code.split("_")[1]) < 3 for code in used)
-    with pytest.raises(DataError, match="codebook_size=3, and not with the codebook_size=4"):
+    with pytest.raises(DataError, match="codebook_size=3, but codebook_size=4"):
         prepare("GSERec", **{**settings, "codebook_size": 4})
 
 

@@ -370,7 +370,7 @@ def failure_after(server: LocalServer, fault, **given) -> str:
         (hangs, {"llm_timeout": 0.2}, "within llm_timeout, 0.2 seconds, 1 times. Raise llm_timeout"),
         (drops, {}, "cannot be reached, 1 times (Server disconnected without sending a response.). Start it again"),
         (refuses("no memory", 500), {}, "fails, 1 times (500: no memory). See its log"),
-        (refuses("too fast", 429), {}, "takes no more requests (429: too fast). Lower llm_concurrency"),
+        (refuses("too fast", 429), {}, "accepts no more requests (429: too fast). Lower llm_concurrency"),
         (refuses("who?", 401), {}, "wants a key (401: who?). Put the right one into the environment variable OPENAI_"),
         (replies(403, "<html>no</html>"), {}, "wants a key (403). Put"),
         (
@@ -787,7 +787,7 @@ def test_a_body_without_an_end_is_not_read_to_it(is_packed, server, monkeypatch)
     server.faults.append(floods)
     summarizer = make(server, llm_retries=0)
     assert summarizer.complete(prompts(1), 1) == [None]
-    assert "sends what is no chat completion, 1 times (more than 1,000,000 bytes)" in summarizer.failure
+    assert "does not return a chat completion, asked 1 times (more than 1,000,000 bytes)" in summarizer.failure
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -801,7 +801,7 @@ def test_no_prompt_follows_a_redirect_to_another_server(status, server):
     assert summarizer.complete(prompts(4), 1) == [None] * 4
     assert time.monotonic() - start < 3, "told at once"
     place = other.url.removesuffix("/v1")
-    assert f"sends requests on to {place}; no prompt was sent there" in summarizer.failure
+    assert f"redirects requests to {place}; no prompt was sent there" in summarizer.failure
     assert other.requests == [] and len(server.requests) <= 4
     other.die()
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from recbole_gserec.errors import MissingDependencyError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 
@@ -11,13 +11,13 @@ from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 @pytest.mark.parametrize("module", ["json", "email.mime.text"])
 def test_a_library_that_is_there_is_imported(module, monkeypatch):
     monkeypatch.delitem(sys.modules, module, raising=False)
-    assert require(module, "extra", "Anything") is sys.modules[module]
+    assert import_optional(module, "extra", "Anything") is sys.modules[module]
 
 
 @pytest.mark.parametrize("module", ["no_such_library", "no_such_library.part"])
 def test_a_missing_library_is_named_with_what_to_install(module):
     with pytest.raises(MissingDependencyError) as caught:
-        require(module, "vllm", "Summarizer 'vllm'")
+        import_optional(module, "vllm", "Summarizer 'vllm'")
     assert str(caught.value) == (
         "Summarizer 'vllm' needs the library 'no_such_library', which is not installed: "
         "pip install 'recbole-gserec[vllm]'"
@@ -29,19 +29,19 @@ def test_a_library_that_lacks_one_of_its_own_is_not_taken_for_missing(content, t
     (tmp_path / "needy_library.py").write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
-        require("needy_library", "vllm", "Summarizer 'vllm'")
+        import_optional("needy_library", "vllm", "Summarizer 'vllm'")
 
 
 def test_a_library_that_fails_otherwise_is_not_taken_for_missing(tmp_path, monkeypatch):
     (tmp_path / "broken_library.py").write_text("raise ImportError('needs a newer libc')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match="newer libc"):
-        require("broken_library", "vllm", "Summarizer 'vllm'")
+        import_optional("broken_library", "vllm", "Summarizer 'vllm'")
 
 
 def test_a_part_that_a_library_lacks_is_not_taken_for_a_missing_library():
     with pytest.raises(ModuleNotFoundError, match=r"json\.no_such_part"):
-        require("json.no_such_part", "vllm", "Summarizer 'vllm'")
+        import_optional("json.no_such_part", "vllm", "Summarizer 'vllm'")
 
 
 @pytest.mark.parametrize("summarizer", ["transformers", "vllm"])

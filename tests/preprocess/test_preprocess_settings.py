@@ -48,7 +48,7 @@ def test_presets_have_settings_of_the_offline_stage_only(path):
 def test_the_paper_s_models():
     written = yaml.safe_load(preset_file("paper").read_text(encoding="utf-8"))
     assert (written["llm"], written["encoder"]) == ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "bge-m3")
-    with pytest.raises(SettingError, match=r"there is no preset 'papers'; there is: .*paper"):
+    with pytest.raises(SettingError, match=r"there is no preset 'papers'; choose from: .*paper"):
         preset_file("papers")
 
 

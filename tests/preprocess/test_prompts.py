@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess import prompts
 from recbole_gserec.preprocess.item_texts import read_item_texts
-from recbole_gserec.preprocess.prompts import SIDES, build_prompts, cut, read_template, template_hashes, template_path
+from recbole_gserec.preprocess.prompts import (
+    SIDES,
+    build_prompts,
+    first_words,
+    read_template,
+    template_hashes,
+    template_path,
+)
 from recbole_gserec.preprocess.settings import PreprocessSettings
 
 
@@ -198,13 +205,13 @@ def test_each_text_is_shortened_once():
 
 
 def test_languages_without_spaces_are_cut_by_character():
-    assert cut("\u6211\u60f3\u8981 nice \u978b\u5b50", 2) == "\u6211\u60f3"
-    assert cut("\u6211\u60f3\u8981 nice \u978b\u5b50", 5) == "\u6211\u60f3\u8981 nice \u978b"
+    assert first_words("\u6211\u60f3\u8981 nice \u978b\u5b50", 2) == "\u6211\u60f3"
+    assert first_words("\u6211\u60f3\u8981 nice \u978b\u5b50", 5) == "\u6211\u60f3\u8981 nice \u978b"
 
 
 @given(st.text("ab \n", max_size=40), st.integers(1, 10))
 def test_cut_keeps_leading_words(text, n_words):
-    assert cut(text, n_words) == " ".join(text.split()[:n_words])
+    assert first_words(text, n_words) == " ".join(text.split()[:n_words])
 
 
 def test_item_texts_join_text_columns_title_first(tmp_path):

@@ -160,7 +160,7 @@ def test_failures(tmp_path):
     assert re.findall(r"'Al(l+)\s+\.\.\.\n", text) == ["l" * 585] * 2
     examples = text[text.index("## Examples") :]
     in_place, missing, usual = examples.split("### User ")[1:]
-    assert "failed: cut off" in in_place and "In its place stands:\n\n    In place of user 0's.\n" in in_place
+    assert "failed: cut off" in in_place and "It is replaced by:\n\n    In place of user 0's.\n" in in_place
     assert "failed: cut off" in missing and "The side counts as missing (`missing_side: empty`)." in missing
     assert "failed" not in usual and "Summary of the recommendation history:\n\n    Also: word4.\n" in usual
 

@@ -299,6 +299,6 @@ def test_goes_on_where_the_model_is_on_a_gpu(vectors, path):
     train_until(7, path, vectors, device="cuda")
     assert_same(train_rqvae(*vectors, SETTINGS, device="cuda", checkpoint=path), first)
     # Where training goes on decides its rounding.
-    assert torch.load(path, weights_only=True)["run_hash"] != rqvae_checkpoint.hash_of_run(
+    assert torch.load(path, weights_only=True)["run_hash"] != rqvae_checkpoint.training_hash(
         SETTINGS, {"search": torch.from_numpy(vectors[0]), "rec": torch.from_numpy(vectors[1])}
     )

@@ -153,7 +153,7 @@ def test_settings_that_do_not_matter(folder, prepare):
 def test_other_settings_of_the_offline_stage(folder, prepare):
     prepare("KAR", encoder_dim=4)
     prepare("KAR")
-    with pytest.raises(DataError, match=r"made with encoder_dim=4, and not with the encoder_dim=5 asked for"):
+    with pytest.raises(DataError, match=r"made with encoder_dim=4, but encoder_dim=5 was requested"):
         prepare("KAR", encoder_dim=5)
 
 
@@ -166,7 +166,7 @@ def test_models_are_run_by_command_only(folder, prepare, settings, name):
         prepare("LLMESR", **settings)
     given = " ".join(f"--{setting}={value}" for setting, value in settings.items())
     assert one_line(error).startswith(
-        f"{vectors_file(folder, 'user')}: file not found, and with {name} it is made by command only. "
+        f"{vectors_file(folder, 'user')}: file not found, and with {name} it is only made on command. "
         "Make it: gserec preprocess --dataset toy "
     )
     assert str(error.value).endswith("'--text_vectors=[user,item]'")

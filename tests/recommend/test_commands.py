@@ -112,7 +112,7 @@ def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
         (["--users", "empty.txt"], "empty.txt: names no user"),
         (["--users", "none.txt"], "none.txt"),
         (["--data-path", "nowhere"], "nowhere/toy: no such dataset"),
-        (["--new-queries", "empty.txt"], "new queries without new searches"),
+        (["--new-queries", "empty.txt"], "new queries need new searches"),
     ],
 )
 def test_bad_input_is_told_in_one_line(run, checkpoint, tmp_path, arguments, problem):
@@ -240,7 +240,7 @@ def test_a_folder_with_something_in_it_is_refused(run, checkpoint, tmp_path):
     status, _, told = run("export", "-c", checkpoint, "--out", "vectors")
     assert (status, told) == (
         2,
-        "error: vectors: there already, and not an empty folder. Name another, or delete it.\n",
+        "error: vectors: exists and is not an empty folder. Name another, or delete it.\n",
     )
     status, _, told = run("export", "-c", checkpoint, "--out", "new", "--format", "hdf5")
     assert (status, told) == (2, "error: --format is 'hdf5'; it takes parquet or npy\n")

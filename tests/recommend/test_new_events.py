@@ -96,7 +96,7 @@ def test_models_that_know_users_by_their_ids_refuse_unknown_ones(stored, write, 
     found, choice = recommend(trained, new)
     assert "new" not in found
     assert choice.left_out == [
-        f"1 users are unknown to {model}, which knows users by their ids alone (first: 'new'): left out"
+        f"1 users are unknown to {model}, which knows users only by their ids (first: 'new'): left out"
     ]
     with pytest.raises(SettingError, match=f"1 users are unknown to {model}.*use another model"):
         Recommender(trained, new).choose(["u1", "new"])
@@ -234,7 +234,7 @@ def test_files_of_another_form_are_refused(stored, tmp_path, model):
 
 
 def test_new_queries_without_searches_are_refused(stored, write):
-    with pytest.raises(SettingError, match="new queries without new searches"):
+    with pytest.raises(SettingError, match="new queries need new searches"):
         read_new_events(load_trained(stored("GSERec")), query=write("query", [("q", "w1")]))
 
 

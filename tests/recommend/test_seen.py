@@ -14,7 +14,7 @@ def test_against_sets(chunk):
     candidates = np.sort(rng.choice(np.arange(1, 60), size=30, replace=False))
     seen = SeenItems(users, items, 9, candidates)
     chosen = torch.tensor([3, 8, 1, 3])
-    of_batch = seen.of(chosen)
+    of_batch = seen.of_users(chosen)
     masked = []
     for start in range(0, len(candidates), chunk):
         part = torch.zeros(4, min(chunk, len(candidates) - start))
@@ -27,5 +27,5 @@ def test_against_sets(chunk):
 
 def test_nothing_seen():
     nothing = np.zeros(0, dtype=np.int64)
-    scores = SeenItems(nothing, nothing, 4, np.array([2, 3])).of(torch.tensor([1, 2])).mask_(torch.ones(2, 2), 0)
+    scores = SeenItems(nothing, nothing, 4, np.array([2, 3])).of_users(torch.tensor([1, 2])).mask_(torch.ones(2, 2), 0)
     assert scores.tolist() == [[1, 1], [1, 1]]

@@ -74,7 +74,7 @@ def test_a_changed_dataset_is_refused(data, model, suffix):
         load_trained(checkpoint)
     option = {"inter": "--new-interactions FILE", "search": "--new-searches FILE"}.get(suffix)
     assert ("without training again" in str(raised.value)) == (option is not None)
-    assert (option or "Bring back the files of that time, or train again") in str(raised.value)
+    assert (option or "Restore the files of that time, or train again") in str(raised.value)
 
 
 def test_a_lost_file_is_refused(data):
@@ -109,7 +109,7 @@ def test_without_a_record_of_files_sizes_are_compared(data, tmp_path, caplog):
     checkpoint = store_model(data, "SASRec")
     save_without(checkpoint, "dataset_files", "reading")
     assert load_trained(checkpoint).dataset.user_num == 41
-    assert "does not tell which files it was trained on" in caplog.text
+    assert "does not record its training files" in caplog.text
     other = write_dataset(tmp_path / "other", "toy", **random_files(seed=1, n_items=80))
     with pytest.raises(
         CheckpointError, match=r"does not fit the dataset in .*other/toy .*it was trained on other data"

@@ -20,7 +20,7 @@ import yaml
 from recbole_gserec.config import make_config, without_arguments
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.preprocess.run import make_codes_from_config
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.progress import Progress
 from recbole_gserec.tune.request import TuneRequest, plan
 from recbole_gserec.tune.search import search
@@ -42,7 +42,7 @@ SMALL = {
     "encoder_dim": 8,
 }
 SEQUENTIAL = {"hidden_size": 16, "inner_size": 16, "train_batch_size": 256, "use_gpu": False}
-PLACE = Place(workers=2, cpus=1)
+PLACE = ComputeResources(workers=2, cpus=1)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_codes_of_the_dataset_may_be_of_other_settings(tmp_path):
     assert search(request, PLACE).n_failed == 0
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     request = TuneRequest("GSERec", "toy", data, tmp_path / "b", space, settings, search="grid", scheduler="fifo")
-    with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, and not with the rq_epochs=3 asked for"):
+    with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, but rq_epochs=3 was requested"):
         search(request, PLACE)
 
 
@@ -218,7 +218,7 @@ def test_what_ray_keeps_is_damaged(moved):
     request, _ = moved
     (request.folder / "winner.json").unlink()
     (request.folder / "ray" / "tuner.pkl").write_bytes(b"cut of")
-    with pytest.raises(GSERecError, match="what Ray keeps of the sweep is damaged. Delete .* to begin anew"):
+    with pytest.raises(GSERecError, match="Ray's state of the sweep is damaged. Delete .* to start again"):
         search(request, PLACE)
 
 
@@ -239,7 +239,7 @@ def test_links_in_a_sweep_are_refused_at_once(data, tmp_path, link):
     request = TuneRequest("SASRec", "toy", data, tmp_path)
     (request.folder / "trials").mkdir(parents=True)
     (request.folder / link).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=f"{link}: a link, and nothing outside of its folder is to be changed"):
+    with pytest.raises(DataError, match=f"{link}: a link, and nothing outside of its folder may be changed"):
         search(request, PLACE)
 
 
@@ -281,13 +281,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.search import search
 data, output, space, settings = sys.argv[1:5]
 sys.argv[1:] = []
 how = {"scheduler": "fifo", "search": "grid"}
 request = TuneRequest("SASRec", "toy", Path(data), Path(output), Path(space), json.loads(settings), **how)
-search(request, Place(workers=1, cpus=1))
+search(request, ComputeResources(workers=1, cpus=1))
 """
 
 
@@ -318,8 +318,8 @@ def test_a_killed_sweep_goes_on(data, tmp_path, number):
     over = [record for record in read_trials(folder) if record.status == FINISHED]
     assert 1 <= len(over) < 3
     logs = {record.trial: (folder / "trials" / record.trial / "log.txt").stat().st_mtime_ns for record in over}
-    again = search(requests["killed"], Place(workers=1, cpus=1))
-    whole = search(requests["whole"], Place(workers=1, cpus=1))
+    again = search(requests["killed"], ComputeResources(workers=1, cpus=1))
+    whole = search(requests["whole"], ComputeResources(workers=1, cpus=1))
     assert logs == {trial: (folder / "trials" / trial / "log.txt").stat().st_mtime_ns for trial in logs}
     scores = [
         sorted((record.settings["learning_rate"], record.scores) for record in read_trials(request.folder))
@@ -356,7 +356,7 @@ def test_weak_trials_are_stopped_and_the_winner_is_trained_to_its_end(data, tmp_
         search="grid",
         grace_period=1,
     )
-    search(request, Place(workers=1, cpus=1))
+    search(request, ComputeResources(workers=1, cpus=1))
     trials = read_trials(request.folder)
     assert trials[0].status == FINISHED and len(trials[0].scores) == 4
     stopped = [record for record in trials if record.status == STOPPED]
@@ -398,7 +398,7 @@ def test_two_machines(data, tmp_path):
         request = TuneRequest(
             "SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 2}, search="grid", scheduler="fifo"
         )
-        search(request, Place(address=cluster.address))
+        search(request, ComputeResources(address=cluster.address))
         assert [record.status for record in read_trials(request.folder)] == [FINISHED] * 2
         results = list((request.folder / "ray").glob("*/result.json"))
         told = [json.loads(path.read_text().splitlines()[-1]) for path in results]
@@ -412,19 +412,19 @@ def test_two_machines(data, tmp_path):
     ("changes", "problem"),
     [
         ({"model": "SASrec"}, "Did you mean 'SASRec'"),
-        ({"dataset": "../toy"}, "is no name of a dataset"),
-        ({"scheduler": "best"}, "--scheduler is 'best'; there is: asha, fifo, pbt"),
-        ({"search": "best"}, "--search is 'best'; there is: .*grid, .*optuna.*random"),
+        ({"dataset": "../toy"}, "is not a dataset name"),
+        ({"scheduler": "best"}, "--scheduler is 'best'; choose from: asha, fifo, pbt"),
+        ({"search": "best"}, "--search is 'best'; choose from: .*grid, .*optuna.*random"),
         ({"search": "hebo"}, "--search hebo needs a library that is not installed"),
-        ({"settings": {"seed": 3}}, "'seed' is no setting of a sweep's trials: it is given by --seed"),
+        ({"settings": {"seed": 3}}, "'seed' cannot be set for the trials of a sweep: use --seed"),
         ({"settings": {"learning_rat": 3}}, "learning_rat"),
         ({"settings": {"hidden_dropout_prob": 0.1, "learning_rate": 0.1, "weight_decay": 0}}, "nothing to try"),
-        ({"settings": {"gpu_id": "1"}}, "gpu_id: GPUs are given out by Ray"),
+        ({"settings": {"gpu_id": "1"}}, "gpu_id: Ray assigns GPUs"),
         (
             {"model": "NCL", "scheduler": "pbt", "space": {"learning_rate": [0.1, 0.01]}},
-            "--scheduler pbt: NCL is trained in a way of its own",
+            "--scheduler pbt: NCL has its own training loop",
         ),
-        ({"settings": {"eval_step": 0}}, "eval_step is 0; it takes 1 or more"),
+        ({"settings": {"eval_step": 0}}, "eval_step is 0; it must be at least 1"),
         (
             {"model": "NRHUB", "scheduler": "pbt", "settings": {"reduce_lr_on_plateau": {"patience": 1}}},
             "pbt sets learning rates itself",

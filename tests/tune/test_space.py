@@ -17,7 +17,7 @@ from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.properties_files import model_settings, properties_folder
 from recbole_gserec.setting_values import check_values
 from recbole_gserec.settings import known_settings
-from recbole_gserec.tune.space import Choice, Range, grid, grid_size, random_points, read_space, space_of
+from recbole_gserec.tune.space import Choice, Range, default_space, grid, grid_size, random_points, read_space
 
 
 def write(tmp_path, text, name="space.yaml"):
@@ -62,7 +62,7 @@ def test_recboles_text(tmp_path):
     ("text", "line", "problem"),
     [
         ("a choice", 1, "not a setting, a kind and values"),
-        ("\na choice 1", 2, "a has one value and no list"),
+        ("\na choice 1", 2, "a has a single value instead of a list"),
         ("a uniform 1", 1, "a has no range"),
         ("a uniform 2,1", 1, "a has no range"),
         ("a normal 0,1", 1, "a has no range"),
@@ -186,7 +186,7 @@ def defaults_of(model):
 @pytest.mark.parametrize("model", read_preset("table2").models)
 def test_spaces_reach_equally_far(model):
     """The same learning rates, penalties and dropouts for all, and at most two settings of a model's own."""
-    space = {name: values.values for name, values in space_of(model).items()}
+    space = {name: values.values for name, values in default_space(model).items()}
     penalty = "reg_weight" if model in WITHOUT_DROPOUT else "weight_decay"
     dropout = "dropout_prob" if model == "GRU4Rec" else "hidden_dropout_prob"
     shared = {"learning_rate": RATES, penalty: PENALTIES, dropout: DROPOUTS}
@@ -197,7 +197,7 @@ def test_spaces_reach_equally_far(model):
         assert name not in defaults or space.pop(name) == values
     assert len(space) <= 2
     assert all(len(values) <= 3 for values in space.values())
-    for name, values in {name: values.values for name, values in space_of(model).items()}.items():
+    for name, values in {name: values.values for name, values in default_space(model).items()}.items():
         assert defaults[name] in values, name
 
 
@@ -205,4 +205,4 @@ def test_only_models_of_table_2_and_the_papers_grid_ship():
     assert {path.stem for path in SHIPPED} == {*read_preset("table2").models, "GSERec-paper"}
     assert grid_size(read_space(properties_folder() / "tune" / "GSERec-paper.yaml")) == 5**3 * 3**2
     with pytest.raises(SettingError, match="no search space for BPR: give one with --space"):
-        space_of("BPR")
+        default_space("BPR")

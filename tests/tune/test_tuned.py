@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from recbole_gserec.benchmark.plan import Request, entries_of
+from recbole_gserec.benchmark.plan import Request, plan_entries
 from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
 from recbole_gserec.tune import tuned as module
-from recbole_gserec.tune.place import Place
+from recbole_gserec.tune.place import ComputeResources
 from recbole_gserec.tune.search import SweepResult
 from recbole_gserec.tune.trial_record import read_trials
-from recbole_gserec.tune.tuned import tuned
+from recbole_gserec.tune.tuned import tune_models
 
 SMALL = {"epochs": 1, "train_batch_size": 256, "hidden_size": 8, "inner_size": 8, "embedding_size": 8, "use_gpu": False}
 
@@ -20,7 +20,7 @@ def sweeps(monkeypatch):
     """Stands for the search: tells what was asked, and always finds a rate of 0.5."""
     asked = []
 
-    def search(request, place):
+    def search(request, resources):
         asked.append(request)
         return SweepResult({"learning_rate": 0.5}, {}, {}, request.output, request.output, 0)
 
@@ -38,7 +38,7 @@ def test_every_model_gets_the_same_effort(sweeps, tmp_path, caplog):
         {"epochs": 3},
         lambda model, dataset: own.get(model, {}),
     )
-    found = tuned(request, tmp_path / "out", 5, Place(1))
+    found = tune_models(request, tmp_path / "out", 5, ComputeResources(1))
     assert {(asked.model, asked.dataset) for asked in sweeps} == {
         (model, dataset) for model in ("SASRec", "GSERec") for dataset in ("toy", "play")
     }
@@ -49,14 +49,14 @@ def test_every_model_gets_the_same_effort(sweeps, tmp_path, caplog):
         # The protocol, and what was given, hold in the search as in the runs.
         assert (asked.settings["epochs"], asked.settings["eval_candidate_seed"]) == (3, 2020)
         assert asked.settings.get("n_layers") == (1 if asked.model == "SASRec" else None)
-    for entry in entries_of(found):
+    for entry in plan_entries(found):
         assert entry.given.get("learning_rate") == (None if entry.model == "BPR" else 0.5)
         assert entry.given.get("n_layers") == (1 if entry.model == "SASRec" else None)
 
 
 def test_settings_given_for_a_model_outrank_what_was_found(sweeps, tmp_path):
     request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: {"learning_rate": 0.1})
-    (entry,) = entries_of(tuned(request, tmp_path, 5, Place(1)))
+    (entry,) = plan_entries(tune_models(request, tmp_path, 5, ComputeResources(1)))
     assert entry.given["learning_rate"] == 0.1
 
 
@@ -64,9 +64,9 @@ def test_a_model_with_all_settings_given_is_not_tuned(sweeps, tmp_path, caplog):
     given = {"learning_rate": 0.1, "weight_decay": 0, "hidden_dropout_prob": 0.2}
     request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: given)
     with caplog.at_level("INFO"):
-        (entry,) = entries_of(tuned(request, tmp_path, 5, Place(1)))
+        (entry,) = plan_entries(tune_models(request, tmp_path, 5, ComputeResources(1)))
     assert not sweeps and given.items() <= entry.given.items()
-    assert "SASRec on toy is not tuned: all settings of its search space are given" in caplog.text
+    assert "SASRec on toy is not tuned: all settings of its search space already have values" in caplog.text
 
 
 def test_a_tuned_run_has_the_winners_numbers(random_dataset, tmp_path):
@@ -76,7 +76,7 @@ def test_a_tuned_run_has_the_winners_numbers(random_dataset, tmp_path):
     given = {name: value for name, value in SMALL.items() if name != "embedding_size"}
     request = Request(["toy"], ["SASRec"], [3], random_dataset, given)
     try:
-        found = tuned(request, tmp_path / "out", 2, Place(workers=2, cpus=1))
+        found = tune_models(request, tmp_path / "out", 2, ComputeResources(workers=2, cpus=1))
     finally:
         ray.shutdown()
     trials = read_trials(tmp_path / "out" / "tune" / "toy" / "SASRec")

@@ -46,10 +46,10 @@ def ablation(
     with while_importing():
         from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
         from recbole_gserec.analyze.variants import chosen_variants
-        from recbole_gserec.benchmark.given import of_config_files
+        from recbole_gserec.benchmark.given import read_shared_settings
         from recbole_gserec.benchmark.metrics import parse_metric
 
-    settings = {**of_config_files(config_file or [], ["GSERec"], [dataset]), **given}
+    settings = {**read_shared_settings(config_file or [], ["GSERec"], [dataset]), **given}
     request = AblationRequest(
         dataset,
         seeds_in(seeds),

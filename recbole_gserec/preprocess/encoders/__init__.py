@@ -1,4 +1,4 @@
-"""What turns summaries into vectors, by name."""
+"""Text encoders, by name."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ ENCODERS: dict[str, Callable[[PreprocessSettings, str], TextEncoder]] = {
     "flag": _flag,
     "sentence-transformers": _sentence_transformers,
 }
-"""Kind -> function that makes the encoder from the offline stage's settings and the name after the colon."""
+"""Kind -> function that creates the encoder from the offline stage's settings and the name after the colon."""
 
 
 def make_encoder(settings: PreprocessSettings) -> TextEncoder:
-    """The encoder that the settings name."""
+    """Create the encoder that the settings name."""
     kind, _, name = settings.encoder.partition(":")
     return ENCODERS[kind](settings, name)

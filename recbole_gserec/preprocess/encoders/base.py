@@ -1,4 +1,4 @@
-"""What a text encoder is."""
+"""The interface of text encoders."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 class TextEncoder(Protocol):
     """Turns texts into vectors.
 
-    An encoder loads its model when it is first used, so that making one costs nothing.
+    An encoder loads its model when it is first used, so creating one is cheap.
 
     Attributes:
         name: Its name in :data:`ENCODERS`.
-        settings: All that decides its output, as JSON can hold it. It is kept beside the codes, and vectors made with
-            other settings are not taken for its own.
-        is_fitted: Whether it learns from the very texts it encodes. Its vectors then depend on all of them, are of one
-            space only within one call, and are not stored.
+        settings: Everything that affects its output, as JSON values. It is stored with the codes, and vectors made with
+            other settings are not reused.
+        is_fitted: Whether it learns from the texts that it encodes. Its vectors then depend on all of these texts, are
+            comparable only within one call, and are not stored.
     """
 
     name: str
@@ -30,11 +30,11 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> np.ndarray:
         """Encode texts.
 
-        Equal texts have equal vectors, and all vectors are of one space.
+        Equal texts get equal vectors, and all vectors share one space.
 
         Args:
-            texts: ``n`` texts; an empty one is allowed.
-            max_length: Most tokens of a text, what goes beyond is cut off; ``None`` for the model's own limit.
+            texts: ``n`` texts; a text may be empty.
+            max_length: Maximum number of tokens; longer texts are truncated. ``None`` is the model's own limit.
 
         Returns:
             ``[n, d]``, ``float32``, rows of length 1 or 0.

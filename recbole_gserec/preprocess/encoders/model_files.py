@@ -1,4 +1,4 @@
-"""What the small files of a model folder in the layout of sentence-transformers say."""
+"""Reads the small files of a model folder in the layout of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 
 _POOLINGS = {"cls": "cls", "mean": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
-"""Names in pooling files, those of old and of new ones -> pooling."""
+"""Name in old and new pooling files -> pooling."""
 
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 def read_pooling(model: str, name: str) -> str:
-    """How a model makes the vector of a text from those of its tokens: ``cls`` or ``mean``.
+    """Return how a model computes the vector of a text from its tokens: ``cls`` or ``mean``.
 
     Args:
         model: How the user named it, with the kind of encoder, for messages.
@@ -26,7 +26,7 @@ def read_pooling(model: str, name: str) -> str:
         What the model's files say, and ``cls`` if they say nothing.
 
     Raises:
-        SettingError: If they ask for anything else, or cannot be had.
+        SettingError: If they require anything else, or cannot be read.
     """
     for module in read_model_file(model, name, "modules.json") or []:
         kind = module["type"].rpartition(".")[2]
@@ -44,16 +44,16 @@ def read_pooling(model: str, name: str) -> str:
     modes = [modes] if isinstance(modes, str) else modes
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise SettingError(
-            f"encoder '{model}': the model's pooling is {' + '.join(modes) or 'none'}, and FlagEmbedding knows cls and "
-            f"mean; use 'sentence-transformers:{name}', or set encoder_pooling"
+            f"encoder '{model}': the model's pooling is {' + '.join(modes) or 'none'}, but FlagEmbedding only "
+            f"supports cls and mean; use 'sentence-transformers:{name}', or set encoder_pooling"
         )
     return _POOLINGS[modes[0]]
 
 
 def read_token_limit(model: str, name: str) -> int | None:
-    """Most tokens of a text by the model's files; ``None`` if they say nothing, or cannot be had.
+    """Return the token limit in the model's files; ``None`` if it is missing or cannot be read.
 
-    See :func:`read_pooling`. The model itself has a limit too, so that this one may be unknown.
+    See :func:`read_pooling`. This limit may be unknown, because the model itself has a limit too.
     """
     try:
         config = read_model_file(model, name, "sentence_bert_config.json") or {}
@@ -63,7 +63,7 @@ def read_token_limit(model: str, name: str) -> int | None:
 
 
 def read_model_file(model: str, name: str, path: str) -> Any:
-    """The content of a model's JSON file, or ``None`` if the model has no such file. See :func:`read_pooling`."""
+    """Return the content of a model's JSON file; ``None`` if the model has no such file. See :func:`read_pooling`."""
     folder = Path(name)
     file = folder / path if folder.is_dir() else _fetch(model, name, path)
     if file is None or not file.is_file():
@@ -75,20 +75,20 @@ def read_model_file(model: str, name: str, path: str) -> Any:
 
 
 def _fetch(model: str, name: str, path: str) -> Path | None:
-    hub = require("huggingface_hub", "flag-embedding", f"Encoder '{model}'")
-    errors = require("huggingface_hub.errors", "flag-embedding", f"Encoder '{model}'")
+    hub = import_optional("huggingface_hub", "flag-embedding", f"Encoder '{model}'")
+    errors = import_optional("huggingface_hub.errors", "flag-embedding", f"Encoder '{model}'")
     try:
         return Path(hub.hf_hub_download(name, path))
     except errors.LocalEntryNotFoundError as error:
-        # It is not known whether the model has the file; to take it for absent would be silently wrong.
+        # It is unknown whether the model has the file; treating it as missing could silently be wrong.
         reason = "no connection, or offline mode"
         cause = error
     except errors.EntryNotFoundError:
         return None
-    except Exception as error:  # No such model, no right to read it, or no name at all: each has a type of its own.
+    except Exception as error:  # An unknown model, missing permission or an invalid name each has its own type.
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
         cause = error
     raise SettingError(
-        f"encoder '{model}': '{name}' is neither a folder here nor can its {path} be fetched ({reason}), which tells "
+        f"encoder '{model}': '{name}' is neither a folder here nor can its {path} be fetched ({reason}), which defines "
         "its pooling; if the model itself was fetched before, set encoder_pooling"
     ) from cause

@@ -1,4 +1,4 @@
-"""What the encoders with a pretrained model share."""
+"""Shared parts of the encoders with a pretrained model."""
 
 from __future__ import annotations
 
@@ -12,68 +12,68 @@ from recbole_gserec.errors import SettingError
 
 
 def device() -> str:
-    """Where models run: ``cuda`` if there is a GPU, else ``cpu``."""
+    """Return where models run: ``cuda`` if there is a GPU, or else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def encode_texts(texts: Sequence[str], encode: Callable[[list[str]], np.ndarray], model: str) -> np.ndarray:
-    """Encode the texts that say something; the others have the zero vector.
+    """Encode non-empty texts; empty texts have the zero vector.
 
-    A model gives even the empty text some vector, to which others are near by chance. "No text" would then be a
-    different thing with each model.
+    A model also gives the empty text a vector, which is close to others by chance. "No text" would then mean something
+    else with each model.
 
     Args:
-        texts: ``n`` texts; one without anything but white space is empty.
+        texts: ``n`` texts; a text of white space is empty.
         encode: ``m`` texts -> ``[m, d]``.
-        model: How the user named the model, for the message.
+        model: The user's name of the model, for the message.
 
     Returns:
         ``[n, d]``, ``float32``, rows of length 1 or 0.
 
     Raises:
-        SettingError: If the model gives something else than numbers.
+        SettingError: If the vectors contain anything but numbers.
     """
-    places = [place for place, text in enumerate(texts) if text.strip()]
-    # Half of a character outside the basic plane, as broken JSON has it, is nothing a tokenizer takes.
-    spoken = [texts[place].encode("utf-8", "replace").decode("utf-8") for place in places]
-    # Where no text says anything, the vector of "" still tells how many dimensions there are.
+    indices = [index for index, text in enumerate(texts) if text.strip()]
+    # Tokenizers refuse unpaired surrogates, which broken JSON may contain.
+    spoken = [texts[index].encode("utf-8", "replace").decode("utf-8") for index in indices]
+    # If all texts are empty, the vector of "" gives the number of dimensions.
     made = np.asarray(encode(spoken or [""]), dtype=np.float32)
     if not np.isfinite(made).all():
         raise SettingError(f"encoder '{model}' gives vectors with NaN or infinity; choose another model")
     vectors = np.zeros((len(texts), made.shape[1]), dtype=np.float32)
-    # Again, because half precision leaves lengths that are 1 to three digits only.
-    vectors[places] = (made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12))[: len(places)]
+    # Normalise again, because with half precision lengths are 1 only to three digits.
+    vectors[indices] = (made / np.maximum(np.linalg.norm(made, axis=1, keepdims=True), 1e-12))[: len(indices)]
     return vectors
 
 
 def check_length(model: str, max_length: int | None, tokenizer: Any) -> None:
-    """See that a text has room for a word of its own.
+    """Check that truncated texts can hold at least one token of their own.
 
     Args:
-        model: How the user named the model, for the message.
-        max_length: Most tokens of a text.
+        model: The user's name of the model, for the message.
+        max_length: Maximum number of tokens of a text.
         tokenizer: The model's.
 
     Raises:
-        SettingError: If the tokens that the model puts around a text leave nothing of it.
+        SettingError: If the model's special tokens leave no room for the text.
     """
     n_special = tokenizer.num_special_tokens_to_add(False)
     if max_length is not None and max_length <= n_special:
         raise SettingError(
-            f"encoder '{model}' puts {n_special} tokens around a text, so that at {max_length} nothing of it is left; "
-            f"raise encoder_max_length, encoder_item_length or encoder_query_length"
+            f"encoder '{model}' puts {n_special} special tokens around a text, so that at {max_length} nothing of "
+            f"the text is left; raise encoder_max_length, encoder_item_length or encoder_query_length"
         )
 
 
-def not_loaded(kind: str, name: str, error: Exception) -> SettingError:
-    """The error for a model that cannot be loaded, in one line.
+def model_load_error(kind: str, name: str, error: Exception) -> SettingError:
+    """Return the error for a model that cannot be loaded, in one line.
 
     Args:
         kind: The encoder's kind.
         name: The model's folder, or its name on a hub.
-        error: What the library said.
+        error: The library's error.
     """
     reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
     if Path(name).is_dir():

@@ -1,4 +1,4 @@
-"""Vectors by any model that the library sentence-transformers loads."""
+"""Vectors from any model that the library sentence-transformers loads."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.optional import require
-from recbole_gserec.preprocess.encoders.pretrained import check_length, device, encode_texts, not_loaded
+from recbole_gserec.optional import import_optional
+from recbole_gserec.preprocess.encoders.pretrained import check_length, device, encode_texts, model_load_error
 from recbole_gserec.preprocess.model_identity import model_identity
 
 
 class SentenceTransformersEncoder:
-    """A frozen model, with the pooling and further layers that its folder names.
+    """A frozen model with the pooling and further layers from its folder.
 
-    For a folder that names none the library takes the mean of the tokens; for a model that was trained otherwise use
+    If the folder names no pooling, the library uses the mean of the tokens. For models trained differently, use
     :class:`~recbole_gserec.preprocess.encoders.flag.FlagEncoder`.
 
     Args:
         name: The model's folder, or its name on a hub.
-        batch_size: Texts encoded at once. It changes the vectors by rounding only.
+        batch_size: Texts in a batch. It only changes rounding.
     """
 
     name = "sentence-transformers"
@@ -35,12 +35,12 @@ class SentenceTransformersEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        library = require("sentence_transformers", "sentence-transformers", f"Encoder '{self.name}'")
+        library = import_optional("sentence_transformers", "sentence-transformers", f"Encoder '{self.name}'")
         try:
             model = library.SentenceTransformer(self.model_name, device=device())
-        except Exception as error:  # Whatever it is that makes some folder no model.
-            raise not_loaded(self.name, self.model_name, error) from error
-        # The library keeps the number format of the weights' file, and some are saved in half precision.
+        except Exception as error:  # Loading an invalid folder can raise almost any error.
+            raise model_load_error(self.name, self.model_name, error) from error
+        # The library keeps the number format of the weights' file, which may be half precision.
         return model.float().eval().requires_grad_(False)
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> np.ndarray:
@@ -59,12 +59,12 @@ class SentenceTransformersEncoder:
 
     @contextmanager
     def _cut_at(self, max_length: int | None) -> Iterator[None]:
-        """Have the model cut texts at so many tokens, if its own limit is not lower."""
+        """Truncate texts at this number of tokens, unless the model's own limit is lower."""
         model, own_limit = self._model, self._model.max_seq_length
         if max_length is None or (own_limit is not None and own_limit <= max_length):
             yield
         elif own_limit == math.inf:
-            # Models that look up a vector per token have no limit that could be set, and a tokenizer that cuts.
+            # Static embedding models have no limit to set, but their tokenizer truncates.
             own_truncation = model.tokenizer.truncation
             model.tokenizer.enable_truncation(max_length)
             try:

@@ -11,11 +11,11 @@ from recbole_gserec.preprocess.prompts import WORD
 
 
 class TfidfEncoder:
-    """TF-IDF weights of words, fitted on the very texts it encodes, in their leading directions of variation.
+    """TF-IDF weights of words, fitted on the encoded texts and projected on their leading directions.
 
     Args:
-        dim: Most dimensions of a vector. There are never more than distinct words, or than texts.
-        seed: Of the randomised decomposition.
+        dim: Maximum number of dimensions. There are never more than distinct words or texts.
+        seed: Random seed of the decomposition.
     """
 
     name = "tfidf"
@@ -26,7 +26,7 @@ class TfidfEncoder:
         self.settings: dict[str, Any] = {"method": "TF-IDF + truncated SVD", "dim": dim, "seed": seed}
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> np.ndarray:
-        """See :meth:`TextEncoder.encode`. A text without any word has the zero vector; ``max_length`` is not read."""
+        """See :meth:`TextEncoder.encode`. A text without words has the zero vector; ``max_length`` is ignored."""
         # Imported here: the command line lists encoders without loading scikit-learn.
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -38,12 +38,12 @@ class TfidfEncoder:
             return np.zeros((len(texts), 1), dtype=np.float32)
         weights = vectorizer.fit_transform(texts)
         if weights.shape[1] == 1:
-            # A single word has a single direction, and scikit-learn decomposes nothing below two.
+            # A single word has one direction, and scikit-learn needs at least two for a decomposition.
             vectors = weights.toarray()
         else:
-            # Several threads add up in varying order; the same texts must have the same vectors, bit by bit.
+            # With several threads, the order of additions varies; equal texts must have bitwise equal vectors.
             with threadpool_limits(limits=1):
                 vectors = TruncatedSVD(min(self.dim, *weights.shape), random_state=self.seed).fit_transform(weights)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        # A text whose words all lie outside the kept directions has rounding errors for a vector.
+        # A text whose words all lie outside the kept directions would get rounding errors as its vector.
         return np.where(norms > 1e-9, vectors / np.maximum(norms, 1e-9), 0.0).astype(np.float32)

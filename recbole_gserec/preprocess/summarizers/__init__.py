@@ -1,4 +1,4 @@
-"""What summarises histories, by name."""
+"""Summarizers of histories, by name."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ SUMMARIZERS: dict[str, Callable[[PreprocessSettings], Summarizer]] = {
     "transformers": _transformers,
     "openai": _openai,
 }
-"""Name -> function that makes the summarizer from the offline stage's settings."""
+"""Name -> function that creates the summarizer from the offline stage's settings."""

@@ -1,4 +1,4 @@
-"""What a summarizer is."""
+"""The interface of summarizers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from recbole_gserec.preprocess.prompts import Prompt
 
 
 class Completion(NamedTuple):
-    """What came back for one prompt.
+    """The answer to one prompt.
 
     Attributes:
         text: The whole answer.
-        is_whole: Whether the answer came to its own end, and not to the limit of tokens.
-        opens_in_reasoning: Whether the answer goes on with a reasoning block that the prompt has opened.
-        n_records: Records of the history that the prompt showed; fewer than it has where it was too long.
-        prompt_tokens: Tokens of the prompt, where they are known.
-        answer_tokens: Tokens of the answer, where they are known.
+        is_whole: Whether the answer ended by itself, not at the token limit.
+        opens_in_reasoning: Whether the answer continues a reasoning block that the prompt opened.
+        n_records: Number of records in the prompt; fewer than the history has if the prompt was too long.
+        prompt_tokens: Number of tokens of the prompt, if known.
+        answer_tokens: Number of tokens of the answer, if known.
     """
 
     text: str
@@ -31,14 +31,14 @@ class Completion(NamedTuple):
 class Summarizer(Protocol):
     """Turns prompts into answers.
 
-    A summarizer loads its model when it is first asked, so that making one costs nothing.
+    A summarizer loads its model when it is first asked, so creating one is cheap.
 
     Attributes:
         name: Its name in :data:`SUMMARIZERS`.
-        settings: All that decides its answers, as JSON can hold it. It is kept beside the codes, and answers made with
-            other settings are not taken for its own.
-        batch_size: Prompts it is best given at a time.
-        speaks_json: Whether it was asked for JSON, and answers may hold reasoning.
+        settings: Everything that affects its answers, as JSON values. It is stored with the codes, and answers made
+            with other settings are not reused.
+        batch_size: Recommended number of prompts in a batch.
+        speaks_json: Whether it was asked for JSON, and answers may contain reasoning.
     """
 
     name: str
@@ -47,27 +47,27 @@ class Summarizer(Protocol):
     speaks_json: bool
 
     def shorten(self, text: str, length: int) -> str:
-        """The beginning of a text: so many tokens of the language model, or words where it has no tokenizer."""
+        """Return the beginning of a text, in tokens of the language model, or in words if it has no tokenizer."""
         ...
 
     def complete(self, prompts: Sequence[Prompt], attempt: int) -> Sequence[Completion | None]:
         """Ask for each prompt once.
 
         Args:
-            prompts: Of any side.
-            attempt: 1 for the first time; later times are sampled, so that another answer can come.
+            prompts: Prompts of any side.
+            attempt: 1 for the first time; later attempts use sampling, so that the answer can differ.
 
         Returns:
-            One completion per prompt, in the same order; ``None`` where there was no answer, with the reason in
+            One completion per prompt, in the same order; ``None`` for a missing answer, with the reason in
             :attr:`failure`.
         """
         ...
 
     @property
     def failure(self) -> str | None:
-        """Why there was no answer the last time, if there was none: a line for the user."""
+        """Why the last answers were missing, if any: a line for the user."""
         ...
 
     def close(self) -> None:
-        """Give back the model's memory. The next question loads it again."""
+        """Free the model's memory. The next call loads the model again."""
         ...

@@ -1,4 +1,4 @@
-"""The HTTP client for a language model's server: limited in time and bytes, and to the server that the user named."""
+"""The HTTP client for a language model's server: limits time and size, and refuses redirects to other servers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerErr
 MOST_BYTES = 8 * 2**20
 _MOST_REDIRECTS = 5
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# The body is given on as it was unpacked, and JSON is UTF-8, whatever a server says of it.
+# The body is passed on decompressed, and JSON is UTF-8, whatever the server declares.
 _OF_BODIES = ("content-encoding", "content-length", "content-type", "transfer-encoding")
 
 
 class ForeignRedirectError(Exception):
-    """A server sends a request on to another one, which is named."""
+    """A server redirects a request to another server, which the message names."""
 
 
 def bounded_client(seconds: float, login: tuple[str, str] | None = None) -> Any:
-    """A client for the library ``openai``; proxies of the environment are used as always.
+    """Create a client for the library ``openai``; proxies of the environment are used as always.
 
     Args:
-        seconds: From the beginning of a request to the last byte of its answer, redirects included. The library's own
-            limits are those of single reads: a byte now and then would keep it waiting for ever.
-        login: Name and password, sent in place of the key.
+        seconds: Time from the beginning of a request to the last byte of its answer, including redirects. The library's
+            own limits apply to single reads, so occasional bytes would keep it waiting forever.
+        login: Name and password, sent instead of the key.
     """
     from openai import DefaultAsyncHttpxClient
 
-    # httpx or httpx2, by the version of openai, which catches the errors of its own alone.
+    # httpx or httpx2, depending on the version of openai, which only catches the errors of its own one.
     library = import_module(DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 
     class BoundedClient(DefaultAsyncHttpxClient):
@@ -50,9 +50,9 @@ def bounded_client(seconds: float, login: tuple[str, str] | None = None) -> Any:
                     return await _whole(response)
                 await response.aclose()
                 if not _is_same_server(request.url, following.url):
-                    place = following.url
-                    port = "" if place.port is None else f":{place.port}"
-                    raise ForeignRedirectError(f"{place.scheme}://{place.host}{port}")
+                    address = following.url
+                    port = "" if address.port is None else f":{address.port}"
+                    raise ForeignRedirectError(f"{address.scheme}://{address.host}{port}")
                 request = following
             raise BrokenAnswerError(f"more than {_MOST_REDIRECTS} redirects")
 
@@ -60,7 +60,7 @@ def bounded_client(seconds: float, login: tuple[str, str] | None = None) -> Any:
 
 
 async def _whole(response: Any) -> Any:
-    """The same response with its body, unpacked."""
+    """Return the same response with its body, decompressed."""
     body = bytearray()
     try:
         async for part in response.aiter_bytes():
@@ -74,7 +74,7 @@ async def _whole(response: Any) -> Any:
 
 
 def _is_same_server(asked: Any, following: Any) -> bool:
-    """Whether an address is on the same host and port, or there by way of TLS."""
+    """Return whether an address has the same host and port, or is its TLS address."""
     ports = [url.port or _DEFAULT_PORTS.get(url.scheme) for url in (asked, following)]
     if asked.host != following.host:
         return False

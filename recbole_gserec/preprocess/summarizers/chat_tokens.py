@@ -1,4 +1,4 @@
-"""Prompts as a language model's tokens: cut to length, put into its chat template, made to fit its context."""
+"""Prompts as tokens of a language model: truncated, put into its chat template, and fitted to its context."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.answers import ends_in_reasoning
 from recbole_gserec.preprocess.prompts import Prompt
 
@@ -16,12 +16,12 @@ _LEAST_ANSWER = 4
 
 
 class ChatPrompt(NamedTuple):
-    """What a model is given for one prompt.
+    """The input of a model for one prompt.
 
     Attributes:
         text: The prompt itself, outside of the chat template.
         tokens: The whole input.
-        n_records: Records of the history that are left in it.
+        n_records: Number of history records that remain in it.
     """
 
     text: str
@@ -33,10 +33,11 @@ class ChatTokens:
     """The tokenizer of a language model.
 
     Args:
-        model: The model, whose context counts.
-        tokenizer: Where the tokenizer is, if not with the model.
-        context_length: Most tokens of prompt and answer; the model's own, at most 8192, if not given.
-        max_tokens: Most tokens of an answer. At least a quarter of the context is kept for an answer in any case.
+        model: The model, whose context length applies.
+        tokenizer: Path of the tokenizer, if it is not with the model.
+        context_length: Maximum number of tokens of prompt and answer; by default the model's own, but at most 8192.
+        max_tokens: Maximum number of tokens of an answer. At least a quarter of the context is always kept for the
+            answer.
     """
 
     def __init__(self, model: str, tokenizer: str | None, context_length: int | None, max_tokens: int):
@@ -45,21 +46,21 @@ class ChatTokens:
 
     @cached_property
     def tokenizer(self) -> Any:
-        transformers = require("transformers", "transformers", "Counting a language model's tokens")
+        transformers = import_optional("transformers", "transformers", "Counting a language model's tokens")
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self._name)
         except (OSError, ValueError) as error:
             raise SettingError(f"llm: no tokenizer in '{self._name}' ({_first_line(error)})") from error
         if not tokenizer.is_fast:
-            raise SettingError(f"llm: the tokenizer in '{self._name}' cannot tell where its tokens stand in a text")
+            raise SettingError(f"llm: the tokenizer in '{self._name}' does not report the positions of its tokens")
         return tokenizer
 
     @cached_property
     def context_length(self) -> int:
-        """Most tokens of prompt and answer together."""
+        """Maximum number of tokens of prompt and answer together."""
         if self._given_length:
             return self._given_length
-        transformers = require("transformers", "transformers", "Reading a language model's settings")
+        transformers = import_optional("transformers", "transformers", "Reading a language model's settings")
         try:
             config = transformers.AutoConfig.from_pretrained(self._model).get_text_config()
         except (OSError, ValueError) as error:
@@ -72,15 +73,15 @@ class ChatTokens:
         return ends_in_reasoning(self._in_template(""))
 
     def shorten(self, text: str, length: int) -> str:
-        """The beginning of ``text``, of at most ``length`` tokens; whitespace becomes single spaces."""
+        """Return the beginning of ``text``, at most ``length`` tokens; whitespace becomes single spaces."""
         text = " ".join(text.split())
-        # Once is enough unless the end cuts through a character of several tokens, or the rest is tokenized otherwise.
+        # Once is enough, unless the cut is inside a character of several tokens or changes the tokens of the rest.
         while len(places := self._encode(text, return_offsets_mapping=True)["offset_mapping"]) > length:
             text = text[: min(places[length - 1][1], len(text) - 1)].rstrip()
         return text
 
     def fit(self, prompt: Prompt) -> ChatPrompt:
-        """Leave out the oldest records, as few as need be, so that there is room for an answer.
+        """Leave out as few of the oldest records as needed to leave room for an answer.
 
         Raises:
             SettingError: If not even one record fits.
@@ -102,12 +103,12 @@ class ChatTokens:
 
     def _without(self, prompt: Prompt, n_oldest: int) -> ChatPrompt:
         text = prompt._replace(records=prompt.records[n_oldest:]).text
-        # A chat template brings its own special tokens.
+        # A chat template adds its own special tokens.
         tokens = self._encode(self._in_template(text), add_special_tokens=not self.tokenizer.chat_template)
         return ChatPrompt(text, tokens["input_ids"], len(prompt.records) - n_oldest)
 
     def _encode(self, text: str, **options: bool) -> Any:
-        # Lengths are looked at here; the library's own warning would be no news.
+        # Lengths are checked here, so the library's own warning is not needed.
         return self.tokenizer(text, **{"add_special_tokens": False, "verbose": False, **options})
 
     def _in_template(self, text: str) -> str:

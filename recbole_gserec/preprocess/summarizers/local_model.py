@@ -1,4 +1,4 @@
-"""What summarizers that run a language model themselves have in common."""
+"""Shared parts of summarizers that run a language model themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Generated(NamedTuple):
-    """An answer: its text, whether it came to its own end, and its number of tokens."""
+    """An answer: its text, whether it ended by itself, and its number of tokens."""
 
     text: str
     is_whole: bool
@@ -25,10 +25,10 @@ class Generated(NamedTuple):
 
 
 class LocalModelSummarizer(ABC):
-    """Prompts fitted to a model's context, and its answers; subclasses generate them.
+    """Fits prompts to a model's context and reads its answers; subclasses generate them.
 
     Args:
-        settings: Of the offline stage.
+        settings: Settings of the offline stage.
     """
 
     name: str
@@ -63,8 +63,8 @@ class LocalModelSummarizer(ABC):
 
     @abstractmethod
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generated]:
-        """Answer each prompt of tokens."""
+        """Answer each prompt, given as tokens."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back the memory of the model."""
+        """Free the memory of the model."""

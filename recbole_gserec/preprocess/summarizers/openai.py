@@ -1,4 +1,4 @@
-"""Summaries by a language model behind a server that speaks OpenAI's protocol: vLLM's, many others, or OpenAI's own."""
+"""Summaries by a language model behind a server with OpenAI's protocol: vLLM's, many others, or OpenAI's own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.narrowing import not_none
-from recbole_gserec.optional import require
-from recbole_gserec.preprocess.prompts import Prompt, cut
+from recbole_gserec.optional import import_optional
+from recbole_gserec.preprocess.prompts import Prompt, first_words
 from recbole_gserec.preprocess.summarizers.base import Completion
 from recbole_gserec.preprocess.summarizers.bounded_client import ForeignRedirectError, bounded_client
 from recbole_gserec.preprocess.summarizers.chat_tokens import ChatTokens
@@ -37,25 +37,25 @@ _REQUESTS_PER_PLACE = 4
 _NO_KEY = "none"
 _REFUSALS = (400, 413, 422)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
-# At level INFO the client's transport writes a line for every request.
+# At level INFO, the client's transport logs a line for every request.
 _TALKATIVE_LOGGERS = ("httpx", "httpx2")
 
 
 class OpenAISummarizer:
-    """Asks a server, several prompts at once; the library ``openai`` sends again what fails, after growing pauses.
+    """Asks a server, several prompts at once; the library ``openai`` repeats failed requests after growing pauses.
 
-    Nothing is said of ``top_k`` and ``repetition_penalty`` where they are neutral (0 and 1), since OpenAI's own servers
-    refuse the names. A vLLM server then takes the model's own, unless started with ``--generation-config vllm``.
+    Neutral values of ``top_k`` and ``repetition_penalty`` (0 and 1) are not sent, because OpenAI's own servers refuse
+    these names. A vLLM server then uses the model's own values, unless started with ``--generation-config vllm``.
 
-    A prompt the server refuses, while it answers others, gets an empty answer; so does one that is too long even with
-    a single record. All else that retrying does not mend stops the work: requests under way are waited for, and no
-    others begun.
+    If the server refuses a prompt but answers others, the prompt gets an empty answer. So does a prompt that is too
+    long even with a single record. Any other error that remains after retries stops the work: running requests are
+    completed, and no others start.
 
     Args:
-        settings: Of the offline stage.
+        settings: Settings of the offline stage.
 
     Raises:
-        SettingError: For ``llm_engine_args``, which is vLLM's in this process, and for what is no address.
+        SettingError: For ``llm_engine_args``, which only applies to vLLM in this process, and for an invalid address.
     """
 
     name = "openai"
@@ -67,41 +67,42 @@ class OpenAISummarizer:
         check_address(not_none(settings.llm_base_url))
         self._given = settings
         self.settings = answer_settings(settings)
-        # A batch ends with the server half idle, and is lost whole if this process is killed: neither few nor many.
+        # A batch ends with an idle server, and is lost if this process is killed, so it should be neither small nor
+        # large.
         self.batch_size = max(settings.llm_batch_size, _REQUESTS_PER_PLACE * settings.llm_concurrency)
         self.failure: str | None = None
         self._fault: Exception | None = None
         self._has_answered = False
-        # OpenAI's newer models want it to be called "max_completion_tokens", which older servers do not know.
+        # OpenAI's newer models require the name "max_completion_tokens", which older servers do not know.
         self._limit_name = "max_tokens"
 
     @cached_property
     def tokens(self) -> ChatTokens | None:
-        """The model's tokenizer, if there is one here."""
+        """The model's tokenizer, if it is available here."""
         given = self._given
         if given.llm_tokenizer is None:
             return None
         return ChatTokens(not_none(given.llm), given.llm_tokenizer, given.llm_context_length, given.llm_max_tokens)
 
     def shorten(self, text: str, length: int) -> str:
-        return self.tokens.shorten(text, length) if self.tokens else cut(text, length)
+        return self.tokens.shorten(text, length) if self.tokens else first_words(text, length)
 
     def complete(self, prompts: Sequence[Prompt], attempt: int) -> list[Completion | None]:
         self.failure = self._fault = None
-        require("openai", "openai", "Summarizer 'openai'")
+        import_optional("openai", "openai", "Summarizer 'openai'")
         from anyio.from_thread import start_blocking_portal
 
         for logger in map(logging.getLogger, _TALKATIVE_LOGGERS):
             if logger.level == logging.NOTSET:
                 logger.setLevel(logging.WARNING)
         fitted = [self._fit(prompt) for prompt in prompts]
-        # A thread for the event loop, since the caller's (a notebook) may run one. Left by an exception, such as that
-        # of Ctrl-C, it drops the requests under way.
+        # The event loop needs its own thread, because the caller (a notebook) may run one. On an exception such as
+        # Ctrl-C, running requests are dropped.
         with start_blocking_portal() as portal:
             return portal.call(self._ask_all, fitted, Sampling.of_attempt(self._given, attempt))
 
     def close(self) -> None:
-        """Nothing to give back: connections end with each batch."""
+        """Do nothing: connections end with each batch."""
 
     def _fit(self, prompt: Prompt) -> Prompt:
         if not (self.tokens and self._given.llm_context_length):
@@ -112,13 +113,13 @@ class OpenAISummarizer:
         from openai import AsyncOpenAI
 
         given = self._given
-        # A login goes beside the address, which the client's transport may write to a log.
+        # The login is kept out of the address, which the client's transport may log.
         address = urlsplit(not_none(given.llm_base_url))
-        login, _, place = address.netloc.rpartition("@")
+        login, _, index = address.netloc.rpartition("@")
         user, _, password = map(unquote, login.partition(":"))
         return AsyncOpenAI(
-            base_url=address._replace(netloc=place).geturl(),
-            # The library insists on one; servers of one's own mostly do not.
+            base_url=address._replace(netloc=index).geturl(),
+            # The library requires a key; private servers mostly do not.
             api_key=api_key() or _NO_KEY,
             timeout=given.llm_timeout,
             max_retries=given.llm_retries,
@@ -129,7 +130,7 @@ class OpenAISummarizer:
         completions: list[Completion | None] = [None] * len(prompts)
         refusals: dict[int, Exception] = {}
         async with self._client() as client:
-            # All workers draw from one iterator, so each prompt is asked by whoever is free first.
+            # All workers share one iterator, so the first free worker takes the next prompt.
             waiting = iter(enumerate(prompts))
             workers = (
                 self._work(client, waiting, sampling, completions, refusals)
@@ -137,16 +138,16 @@ class OpenAISummarizer:
             )
             await asyncio.gather(*workers)
             if refusals and not self._has_answered:
-                # Every prompt is refused, so it is not the prompts.
+                # Every prompt is refused, so the prompts are not the cause.
                 self._fault = self._fault or next(iter(refusals.values()))
             if self._fault:
                 models = await self._models(client) if is_unknown_model(self._fault) else []
                 self.failure = explain(self._fault, self._given, models)
-                # It holds the request, and with it the key.
+                # The exception contains the request, and with it the key.
                 self._fault = None
         if self._has_answered:
-            for place, error in refusals.items():
-                completions[place] = Completion("", is_whole=not is_too_long(error))
+            for index, error in refusals.items():
+                completions[index] = Completion("", is_whole=not is_too_long(error))
         return completions
 
     async def _work(
@@ -159,15 +160,15 @@ class OpenAISummarizer:
     ) -> None:
         from openai import OpenAIError
 
-        for place, prompt in waiting:
+        for index, prompt in waiting:
             if self._fault:
                 return
             try:
-                completions[place] = await self._ask(client, prompt, sampling)
+                completions[index] = await self._ask(client, prompt, sampling)
                 self._has_answered = True
             except (OpenAIError, BrokenAnswerError, ForeignRedirectError) as error:
                 if self._is_refusal_of_one(error):
-                    refusals[place] = error
+                    refusals[index] = error
                 else:
                     self._fault = self._fault or error
 
@@ -177,7 +178,7 @@ class OpenAISummarizer:
         return self._has_answered or is_too_long(error) or not refused_setting(error)
 
     async def _ask(self, client: AsyncOpenAI, prompt: Prompt, sampling: Sampling) -> Completion:
-        """One prompt's completion; the older half of the records is left out for as long as it is too long."""
+        """Complete one prompt; while it is too long, leave out the older half of its records."""
         from openai import APIStatusError
 
         while True:
@@ -207,7 +208,7 @@ class OpenAISummarizer:
         if self._given.llm_json_schema:
             schema = {"name": "summary", "schema": ANSWER_SCHEMA}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        # Names that not every version of the library knows.
+        # Some versions of the library do not know these names.
         extra: dict[str, Any] = {self._limit_name: sampling.max_tokens}
         if sampling.top_k != 0:
             extra["top_k"] = sampling.top_k
@@ -218,7 +219,7 @@ class OpenAISummarizer:
     async def _send(self, client: AsyncOpenAI, request: dict[str, Any]) -> Completion:
         opens_reasoning = bool(self.tokens and self.tokens.opens_reasoning)
         pause = _FIRST_PAUSE
-        # The library sees to requests that fail, and this loop to bodies that cannot be read.
+        # The library repeats failed requests, and this loop repeats unreadable answers.
         for n_left in reversed(range(self._given.llm_retries + 1)):
             try:
                 answer = await client.chat.completions.with_raw_response.create(**request)
@@ -231,7 +232,7 @@ class OpenAISummarizer:
         raise AssertionError("the last time returns or raises")
 
     async def _models(self, client: AsyncOpenAI) -> list[str]:
-        """Names of the models that the server has, if it tells."""
+        """Return the names of the models on the server, if available."""
         from openai import OpenAIError
 
         try:

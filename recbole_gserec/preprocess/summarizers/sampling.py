@@ -1,4 +1,4 @@
-"""How a language model is sampled, and all else that decides its answers."""
+"""How a language model is sampled, and everything else that affects its answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ANSWER_SCHEMA = {
     "required": [FIELD],
     "additionalProperties": False,
 }
-"""JSON schema of the answer that the prompts ask for."""
+"""JSON schema of the requested answer."""
 
 
 class Sampling(NamedTuple):
-    """Sampling of one attempt; every value is said, since models come with defaults of their own."""
+    """Sampling of one attempt; every value is given, because models have their own defaults."""
 
     temperature: float
     top_p: float
@@ -33,7 +33,7 @@ class Sampling(NamedTuple):
 
     @classmethod
     def of_attempt(cls, settings: PreprocessSettings, attempt: int) -> Sampling:
-        """The settings' for the first attempt; later ones have other seeds and a temperature at which it matters."""
+        """Return the settings' sampling for the first attempt; later ones have other seeds and a higher temperature."""
         temperature = settings.llm_temperature if attempt == 1 else max(settings.llm_temperature, _LATER_TEMPERATURE)
         return cls(
             temperature,
@@ -46,7 +46,7 @@ class Sampling(NamedTuple):
 
 
 def answer_settings(settings: PreprocessSettings) -> dict[str, Any]:
-    """All that decides the answers of a language model, as JSON can hold it."""
+    """Return everything that affects the answers of a language model, as JSON values."""
     names = """
         llm_context_length llm_max_tokens llm_temperature llm_top_p llm_top_k llm_repetition_penalty llm_seed llm_dtype
         llm_json_schema llm_engine_args

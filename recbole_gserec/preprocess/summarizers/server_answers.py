@@ -1,4 +1,4 @@
-"""Bodies of a server that speaks OpenAI's protocol, read with distrust: proxies send pages, servers halves."""
+"""Reads answers of a server with OpenAI's protocol defensively: proxies may send web pages, servers partial answers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _MOST_TOKENS = 2**31
 
 
 class BrokenAnswerError(Exception):
-    """A body that is no chat completion."""
+    """A body that is not a chat completion."""
 
 
 def read_completion(body: str, opens_reasoning: bool, address: str | None = None) -> Completion:
     """Read the body of a chat completion.
 
-    A field with the reasoning, which some servers take out of the answer, is not the answer. A key that the server
-    repeats is hidden, and numbers of tokens that are none are left out.
+    Some servers move the reasoning into its own field, which is ignored. A key that the server repeats is hidden, and
+    invalid token counts are left out.
 
     Args:
-        body: As the server sent it.
+        body: The body of the response.
         opens_reasoning: Whether the chat template opens a reasoning block.
-        address: Of the server.
+        address: Address of the server.
 
     Raises:
         BrokenAnswerError: If it is something else.
@@ -39,14 +39,14 @@ def read_completion(body: str, opens_reasoning: bool, address: str | None = None
         message = choice["message"]
         text = message.get("content")
     except (LookupError, TypeError, AttributeError) as error:
-        # Some servers say "200 OK" and put the error into the body.
+        # Some servers send "200 OK" with the error in the body.
         raise BrokenAnswerError(f"no message in {_beginning(body, address)}") from error
     if isinstance(text, list):
-        # In parts, as a user's message can be.
+        # A message may consist of parts.
         text = "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
     if not isinstance(text, str | None):
         raise BrokenAnswerError(f"no text in {_beginning(body, address)}")
-    # Where the server has taken the reasoning out, the text does not go on with it.
+    # If the server removed the reasoning, the text does not continue it.
     is_taken_out = bool(message.get("reasoning_content") or message.get("reasoning"))
     usage = answer.get("usage")
     return Completion(
@@ -59,7 +59,7 @@ def read_completion(body: str, opens_reasoning: bool, address: str | None = None
 
 
 def read_models(body: str) -> list[str]:
-    """Names in a list of models; none if the body is something else."""
+    """Return the names in a list of models; none if the body is something else."""
     try:
         return [str(model["id"]) for model in _parsed(body)["data"]]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -67,7 +67,7 @@ def read_models(body: str) -> list[str]:
 
 
 def _parsed(body: str) -> Any:
-    """A JSON text; a number of more digits than any count has is none."""
+    """Parse JSON; None if it is invalid, including numbers with too many digits."""
     return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 20 else None)
 
 

@@ -1,4 +1,4 @@
-"""What a language model's server can do wrong, or be asked wrongly, each in a line that says what to do."""
+"""Errors of a language model's server and of requests to it, each as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recbole_gserec.preprocess.settings import PreprocessSettings
 
 _SAID, _NAMED_MODELS, _NAME_LENGTH = 300, 5, 80
-# Each server has words of its own for it.
+# Each server words this differently.
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|max_model_len|maximum (model|input) length|too (long|large)"
     r"|tokens\b.{0,40}\b(exceed|must be)|exceed.{0,40}\btokens",
@@ -35,10 +35,10 @@ _NEUTRAL = {
 
 
 def check_address(url: str) -> None:
-    """Refuse what is no address, which the client would only find out after all its retries.
+    """Refuse an invalid address, which the client would only notice after all its retries.
 
     Raises:
-        SettingError: If it is none.
+        SettingError: If it is invalid.
     """
     try:
         parts = urlsplit(url)
@@ -46,11 +46,13 @@ def check_address(url: str) -> None:
     except ValueError:
         is_fine = False
     if not is_fine:
-        raise SettingError(f"llm_base_url is '{_without_login(url)}'; it takes an address as http://localhost:8000/v1")
+        raise SettingError(
+            f"llm_base_url is '{_without_login(url)}'; it takes an address such as http://localhost:8000/v1"
+        )
 
 
 def is_too_long(error: Exception) -> bool:
-    """Whether the server refuses a prompt for its length."""
+    """Return whether the server refuses a prompt because of its length."""
     status = getattr(error, "status_code", None)
     if status == 413 or getattr(error, "code", None) == "context_length_exceeded":
         return True
@@ -58,29 +60,29 @@ def is_too_long(error: Exception) -> bool:
 
 
 def is_unknown_model(error: Exception) -> bool:
-    """Whether the server may not know the model; the address can be to blame as well."""
+    """Return whether the server may not know the model; the address may be wrong instead."""
     code, parameter = getattr(error, "code", None), getattr(error, "param", None)
     return getattr(error, "status_code", None) == 404 or code == "model_not_found" or parameter == "model"
 
 
 def wants_other_limit(error: Exception) -> bool:
-    """Whether the server wants the limit of tokens by its newer name."""
+    """Return whether the server requires the newer name of the token limit."""
     return getattr(error, "status_code", None) == 400 and "max_completion_tokens" in _said(error)
 
 
 def refused_setting(error: Exception) -> str:
-    """Settings, with values that every server takes, for the parameters that a refusal names."""
+    """Return the settings for the parameters that a refusal names, with values that every server accepts."""
     said = f"{_said(error)} {getattr(error, 'param', None)}"
     return ", ".join(setting for name, setting in _NEUTRAL.items() if re.search(rf"\b{name}\b", said))
 
 
 def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str] = ()) -> str:
-    """A line for the user: what happened, where, and what to do.
+    """Explain an error in one line: what happened, where, and what to do.
 
     Args:
-        error: Of the library ``openai``, or a broken answer.
-        settings: What was asked, and how often.
-        models: Those the server has, if it was asked.
+        error: Error of the library ``openai``, or a broken answer.
+        settings: Settings of the request.
+        models: Models on the server, if known.
     """
     from openai import APIStatusError, APITimeoutError
 
@@ -88,12 +90,12 @@ def explain(error: Exception, settings: PreprocessSettings, models: Sequence[str
     refused = error if isinstance(error, ForeignRedirectError) else error.__cause__
     if isinstance(refused, ForeignRedirectError):
         return (
-            f"{server} sends requests on to {_masked(str(refused), settings)}; no prompt was sent there. "
-            "If that is the server you mean, set llm_base_url to it"
+            f"{server} redirects requests to {_masked(str(refused), settings)}; no prompt was sent there. "
+            "If you mean that server, set llm_base_url to it"
         )
     if isinstance(error, BrokenAnswerError):
         return (
-            f"{server} sends what is no chat completion, {tries} ({_masked(str(error), settings)}). "
+            f"{server} does not return a chat completion, asked {tries} ({_masked(str(error), settings)}). "
             "Is this llm_base_url right? Most end with /v1"
         )
     if isinstance(error, APITimeoutError):
@@ -125,7 +127,7 @@ def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequen
             "Correct llm_base_url, which mostly ends with /v1, or llm"
         )
     if status == 429:
-        return f"takes no more requests {answer}. Lower llm_concurrency, raise llm_retries, or see to your quota"
+        return f"accepts no more requests {answer}. Lower llm_concurrency, raise llm_retries, or check your quota"
     if status >= 500 or status in (408, 409):
         return f"fails, {settings.llm_retries + 1} times {answer}. See its log, start it again, or raise llm_retries"
     if is_too_long(error):
@@ -135,7 +137,7 @@ def _refusal(error: APIStatusError, settings: PreprocessSettings, models: Sequen
 
 
 def _said(error: Exception, settings: PreprocessSettings | None = None) -> str:
-    """What the server said, in one line; nothing of the pages that proxies send."""
+    """Return the server's message in one line; nothing for web pages from proxies."""
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
@@ -144,7 +146,7 @@ def _said(error: Exception, settings: PreprocessSettings | None = None) -> str:
 
 
 def _masked(text: str, settings: PreprocessSettings | None) -> str:
-    """One line without the key and the login, which servers like to repeat."""
+    """Return one line without the key and the login, which servers often repeat."""
     return without_key(text, settings.llm_base_url if settings else None)[:_SAID]
 
 

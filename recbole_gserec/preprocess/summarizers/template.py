@@ -1,4 +1,4 @@
-"""Summaries without a language model: a fixed text around the words of the history."""
+"""Summaries without a language model: a fixed text with the words of the history."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_gserec.preprocess.prompts import WORD, Prompt, cut
+from recbole_gserec.preprocess.prompts import WORD, Prompt, first_words
 from recbole_gserec.preprocess.summarizers.base import Completion
 
 _WORD = re.compile(WORD)
-# Words that tell nothing about taste but stand in many titles. Few on purpose: longer lists have "system" and "fire".
+# Words that say nothing about taste but occur in many titles. The list is short on purpose: longer ones contain
+# "system" and "fire".
 _FUNCTION_WORDS = frozenset(
     """
     a an and are as at be by for from he her his i in is it its me my no not of on or our she so than that the their
@@ -21,15 +22,15 @@ _FUNCTION_WORDS = frozenset(
 
 
 class TemplateSummarizer:
-    """Lists the words of a history; reads :attr:`Prompt.records` and not the instruction.
+    """Lists the words of a history; reads :attr:`Prompt.records` and ignores the instruction.
 
-    First come words that at least two records have, each repeated as often as records have it, so that vectors made
-    from word counts tell a strong interest from a weak one. Then come words of single records, the latest record
-    first. In item texts the former are mostly words of categories and the latter words of titles.
+    Words of at least two records come first. Each is repeated as often as records contain it, so that vectors of word
+    counts distinguish strong and weak interests. Words of single records follow, the latest record first. In item
+    texts, the former are mostly words of categories and the latter words of titles.
 
     Args:
-        max_frequent: Most words of the first kind.
-        max_single: Most words of the second kind.
+        max_frequent: Maximum number of words of the first kind.
+        max_single: Maximum number of words of the second kind.
     """
 
     name = "template"
@@ -42,26 +43,26 @@ class TemplateSummarizer:
         self.settings: dict[str, Any] = {"max_frequent": max_frequent, "max_single": max_single}
 
     def shorten(self, text: str, length: int) -> str:
-        return cut(text, length)
+        return first_words(text, length)
 
     def complete(self, prompts: Sequence[Prompt], attempt: int = 1) -> list[Completion]:
         return [Completion(self.summary(prompt.records)) for prompt in prompts]
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
     def summary(self, records: Sequence[tuple[str, ...]]) -> str:
-        """The text for one history, oldest record first."""
+        """Return the text for one history, oldest record first."""
         counts: Counter[str] = Counter()
         latest: dict[str, int] = {}
-        for place, record in enumerate(records):
-            # A word counts once per record, in the order in which the record has it.
+        for index, record in enumerate(records):
+            # A word counts once per record, in the order of the record.
             words = dict.fromkeys(_WORD.findall(" ".join(record).lower()))
             for word in words:
                 counts[word] += 1
-                latest[word] = place
+                latest[word] = index
         known = [word for word in counts if word not in _FUNCTION_WORDS] or list(counts)
-        # Sorting is stable, so words equal in both respects keep the order of the texts.
+        # Sorting is stable, so ties keep the order of the texts.
         ranked = sorted(known, key=lambda word: (-counts[word], -latest[word]))
         frequent = [word for word in ranked if counts[word] > 1][: self.max_frequent]
         single = [word for word in ranked if counts[word] == 1][: self.max_single]

@@ -1,4 +1,4 @@
-"""Summaries by a language model that the library transformers runs: slow, and without anything to install or start."""
+"""Summaries by a language model in the library transformers: slow, but with nothing to install or start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.summarizers.local_model import Generated, LocalModelSummarizer
 from recbole_gserec.preprocess.summarizers.sampling import Sampling
 
@@ -19,7 +19,7 @@ class TransformersSummarizer(LocalModelSummarizer):
     """Any causal language model, on the GPU if there is one.
 
     Raises:
-        SettingError: For ``llm_json_schema`` and ``llm_engine_args``, which only vLLM and servers know.
+        SettingError: For ``llm_json_schema`` and ``llm_engine_args``, which only vLLM and servers support.
     """
 
     name = "transformers"
@@ -34,14 +34,14 @@ class TransformersSummarizer(LocalModelSummarizer):
     def _model(self) -> Any:
         import torch
 
-        transformers = require("transformers", "transformers", "Summarizer 'transformers'")
+        transformers = import_optional("transformers", "transformers", "Summarizer 'transformers'")
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(self._given.llm, dtype=self._given.llm_dtype)
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0][:200]
             raise SettingError(f"llm: no language model in '{self._given.llm}' ({reason})") from error
         self._ends = self._tokens_that_end(model.generation_config.eos_token_id)
-        # Models come with defaults of their own, for what is not asked for here too.
+        # Models have their own defaults, also for values that are not requested here.
         model.generation_config = transformers.GenerationConfig()
         return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -53,12 +53,13 @@ class TransformersSummarizer(LocalModelSummarizer):
         import torch
 
         model, width = self._model, max(map(len, prompts))
-        # Padding stands on the left, so that every prompt goes on in the same column. It is of the prompt's own tokens,
-        # since a penalty on repetition looks at all tokens: padding with the end would put off the answer's end.
+        # Padding is on the left, so that all prompts continue in the same column. It consists of the prompt's own
+        # tokens, because a repetition penalty looks at all tokens: padding with the end token would delay the end of
+        # the answer.
         rows = [tokens[:1] * (width - len(tokens)) + tokens for tokens in prompts]
         masks = [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in prompts]
         inputs, mask = torch.tensor(rows, device=model.device), torch.tensor(masks, device=model.device)
-        # The sampling's seed must not be the caller's.
+        # The sampling's seed must not change the caller's random state.
         with torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(sampling.seed)
             outputs = model.generate(
@@ -77,12 +78,12 @@ class TransformersSummarizer(LocalModelSummarizer):
             repetition_penalty=sampling.repetition_penalty,
             max_new_tokens=max(1, min(sampling.max_tokens, self.tokens.context_length - width)),
             eos_token_id=self._ends or None,
-            # What follows an answer that has ended is not looked at.
+            # Tokens after the end of an answer are ignored.
             pad_token_id=self._ends[0] if self._ends else None,
         )
 
     def _read(self, tokens: list[int]) -> Generated:
-        end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
+        end = next((index for index, token in enumerate(tokens) if token in self._ends), None)
         answer = tokens[:end]
         text = self.tokens.tokenizer.decode(answer, skip_special_tokens=True)
         return Generated(text, end is not None, len(answer))

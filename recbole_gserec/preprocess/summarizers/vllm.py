@@ -1,4 +1,4 @@
-"""Summaries by a language model that vLLM runs inside this process."""
+"""Summaries by a language model that vLLM runs in this process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import psutil
 
 from recbole_gserec.errors import InterruptedWorkError, SettingError
-from recbole_gserec.optional import require
+from recbole_gserec.optional import import_optional
 from recbole_gserec.preprocess.summarizers.local_model import Generated, LocalModelSummarizer
 from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA, Sampling
 
 _SHARE_OF_FREE_MEMORY = 0.5
 _TOKENS_AT_ONCE = 8192
 
-# Each only where the user has not set it.
+# Each applies only if the user has not set it.
 _ENVIRONMENT = {
-    # The engine in this process and not in a child, which would outlive this process when it is killed.
+    # Run the engine in this process, because a child process would outlive this one if it is killed.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # Binding threads to cores stalls on machines where other programs run.
+    # Binding threads to CPUs stalls on machines where other programs run.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    # Its warnings are hundreds of lines, one per tensor of a converted model.
+    # Its warnings fill hundreds of lines, one per tensor of a converted model.
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 
@@ -31,22 +31,23 @@ _ENVIRONMENT = {
 def _arguments_for_cpu(context_length: int) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     return {
-        # A prompt computed in two parts, with a seed of its own, fails there: "CPU Generator does not use offset".
+        # A prompt computed in two parts with its own seed fails there: "CPU Generator does not use offset".
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context_length, _TOKENS_AT_ONCE),
-        # Compiling takes minutes, and gains little on models that a CPU can run.
+        # Compiling takes minutes, and helps little for models that a CPU can run.
         "enforce_eager": True,
-        # Of the main memory, which is not this process's alone: vLLM would take nearly all of it, or refuse to start.
+        # A share of the main memory, which other processes use too: vLLM would take nearly all of it, or refuse to
+        # start.
         "gpu_memory_utilization": round(_SHARE_OF_FREE_MEMORY * memory.available / memory.total, 3),
     }
 
 
 class VLLMSummarizer(LocalModelSummarizer):
-    """vLLM in this process.
+    """Runs vLLM in this process.
 
-    vLLM's answers depend on which prompts are computed together, and on what is left in its prefix cache. Prompts come
-    in batches that are the same in every run, and each batch starts with an empty cache, so that on one machine a run
-    gives the same answers whether it was interrupted or not. Within a batch the shared instruction is computed once.
+    vLLM's answers depend on which prompts are computed together, and on its prefix cache. Batches are the same in every
+    run, and each batch starts with an empty cache. On one machine, a run thus gives the same answers whether it was
+    interrupted or not. Within a batch, the shared instruction is computed once.
     """
 
     name = "vllm"
@@ -60,7 +61,7 @@ class VLLMSummarizer(LocalModelSummarizer):
             outputs = engine.generate(inputs, self._parameters(sampling), use_tqdm=False)
         except RuntimeError as error:
             reason = str(error).strip().split("\n")[0][:300]
-            raise InterruptedWorkError(f"vLLM failed ({reason}). What was finished before is stored") from error
+            raise InterruptedWorkError(f"vLLM failed ({reason}). Earlier finished work is stored") from error
         answers = (output.outputs[0] for output in outputs)
         return [Generated(answer.text, answer.finish_reason == "stop", len(answer.token_ids)) for answer in answers]
 
@@ -75,7 +76,7 @@ class VLLMSummarizer(LocalModelSummarizer):
         if self._engine is None:
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            vllm = require("vllm", "vllm", "Summarizer 'vllm'")
+            vllm = import_optional("vllm", "vllm", "Summarizer 'vllm'")
             import torch
 
             arguments = {
