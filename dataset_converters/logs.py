@@ -57,10 +57,10 @@ def convert_logs(
     logs = inspect_logs(interactions, searches, items, settings)
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
-        def handle_bad_rows(table: str, log: Log) -> list[BadRows]:
+        def handle_bad_rows_of(table: str, log: Log) -> list[BadRows]:
             return bad_rows.handle_bad_rows(connection, table, log.paths, options.bad_rows, ADVICE)
 
-        interpretations = logs_steps.read_logs(connection, logs, settings, handle_bad_rows, options.words)
+        interpretations = logs_steps.read_logs(connection, logs, settings, handle_bad_rows_of, options.words)
         warnings = logs_steps.check_logs(connection, logs, interpretations, settings)
         longest = logs_steps.fill_tables(connection, interpretations, settings)
         if logger.isEnabledFor(logging.INFO):
