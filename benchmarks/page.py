@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_gserec.markdown_table import markdown_table
+from recbole_gserec.report import markdown_table
 
 
 def page(measured: dict[str, dict[str, Any]], sizes: Sequence[str]) -> str:

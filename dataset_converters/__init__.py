@@ -1,1 +1,5 @@
-"""Converters from raw data to search-extended atomic files."""
+"""Converters of raw search and interaction logs to RecBole atomic files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,16 +24,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from dataset_converters import filters as filtering
-from dataset_converters.atomic_writer import Stream, already_made, check_name, write_dataset
-from dataset_converters.bad_rows import BadRows, check_bad_rows_action
+from dataset_converters.bad_rows import BadRows, check_bad_rows_action, check_tables
 from dataset_converters.choices import Options
-from dataset_converters.filters import Step
+from dataset_converters.filters import Step, apply_filters
 from dataset_converters.query_words import split_queries, words_of_texts
-from dataset_converters.statistics import collect_statistics
-from dataset_converters.statistics_report import print_report, write_report
-from dataset_converters.table_checks import check_tables
+from dataset_converters.statistics import collect_statistics, print_report, write_report
 from dataset_converters.workspace import run, workspace
+from dataset_converters.writer import Stream, already_made, check_name, write_dataset
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import remove_abandoned, sha256_of_file
 
@@ -99,7 +96,7 @@ def convert(
     with workspace(folder.parent, options.memory, options.threads) as connection:
         bad_rows = read(connection)
         check_tables(connection, _common_folder(sources.values()), mixed_units=mixed_units)
-        steps = filtering.apply_filters(
+        steps = apply_filters(
             connection, options.filters, searches_from_interactions=searches_from_interactions, words=options.words
         )
         if not steps[-1].interactions:

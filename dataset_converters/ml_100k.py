@@ -17,9 +17,8 @@ import pandas as pd
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.choices import AS_WORDS, ML_100K, ML_100K_SEED, Options
 from dataset_converters.conversion import convert
-from recbole_gserec.data.atomic_files import field_types, line_of_row, read_columns
-from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.narrowing import not_none
+from recbole_gserec.errors import DataError, SettingError, not_none
+from recbole_gserec.files import field_types, line_of_row, read_columns
 
 _INTERACTION_TYPES = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
 _FILM_TYPES = {"item_id": "token", "movie_title": "token_seq", "release_year": "token", "class": "token_seq"}

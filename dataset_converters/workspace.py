@@ -1,4 +1,4 @@
-"""A temporary DuckDB database that converts raw logs with bounded memory."""
+"""A DuckDB database in a temporary folder, in which raw logs become a dataset within bounded memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from tqdm import tqdm
 
 from recbole_gserec.errors import NO_ROOM, DataError, SettingError
 from recbole_gserec.files import scratch_folder
+
+
+def literal(text: str) -> str:
+    """Quote a text as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
 
 _POLL_SECONDS = 0.5
 _MEMORY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:[KMGT]i?B|%)\s*", re.IGNORECASE)

@@ -2,23 +2,23 @@
 
 from typing import TYPE_CHECKING, Any
 
-from recbole_gserec import interruptions
-from recbole_gserec.on_import import register_with_recbole
+from recbole_gserec.compute import heed_while_importing
+from recbole_gserec.plugin import register_with_recbole
 
 if TYPE_CHECKING:
-    from recbole_gserec.registration import register_model as register_model
+    from recbole_gserec.plugin import register_model
 
 __version__ = "0.1.0"
 __all__ = ["register_model"]
 
-interruptions.heed_while_importing()
+heed_while_importing()
 register_with_recbole()
 
 
 def __getattr__(name: str) -> Any:
     if name == "register_model":
         # Imports RecBole.
-        from recbole_gserec.registration import register_model
+        from recbole_gserec.plugin import register_model
 
         return register_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,21 @@
-"""Errors that a user can cause, each in one line: what, where, what to do."""
+"""Errors that a user can cause, each described in one line: what, where, what to do.
+
+The command line catches :class:`GSERecError` once, prints it and exits with status 2. Here too: importing optional
+libraries with a hint on what to install, and checks of a value's kind.
+
+"""
 
 from __future__ import annotations
 
 import difflib
 import errno
+import importlib
 import os
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 _LONGEST_NAME = 100
 
@@ -151,3 +159,55 @@ def failure_reason(error: Exception) -> str:
         or (isinstance(error, OSError) and error.filename is not None)
     )
     return one_line(error) if is_the_users else f"{type(error).__name__}: {one_line(error)}"
+
+
+def import_optional(module: str, extra: str, purpose: str) -> ModuleType:
+    """Import a library from one of the package's extras.
+
+    Args:
+        module: Name to import.
+        extra: The extra of ``recbole-gserec`` that includes it.
+        purpose: What needs it, for the message.
+
+    Raises:
+        MissingDependencyError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise missing_library(error, purpose, extra) from error
+
+
+def missing_library(error: ImportError, purpose: str, extra: str | None = None) -> MissingDependencyError:
+    """Return the error for a library that is not installed, with what to install.
+
+    Args:
+        error: Error of the import.
+        purpose: What needs it.
+        extra: The extra of ``recbole-gserec`` that includes it, if any.
+    """
+    what = f"'recbole-gserec[{extra}]'" if extra else packages_to_install(error.name)
+    return MissingDependencyError(
+        f"{purpose} needs the library '{error.name}', which is not installed: pip install {what}"
+    )
+
+
+T = TypeVar("T")
+
+
+def not_none(value: T | None) -> T:
+    """Return a value that cannot be None, although its type allows it.
+
+    Raises:
+        AssertionError: If it is None, which is a defect and not caused by input.
+    """
+    if value is None:
+        raise AssertionError("there is no value where there must be one")
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, including NumPy's but not booleans."""
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -20,18 +20,21 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from torch import Tensor, nn
 
-from recbole_gserec.checkpoint import read_checkpoint
-from recbole_gserec.config import make_config
-from recbole_gserec.data.events import PADDED
-from recbole_gserec.data.search_rows import JointInteraction
+from recbole_gserec.data import PADDED, JointInteraction
 from recbole_gserec.errors import GSERecError, SettingError
-from recbole_gserec.evaluation.scoring import has_full_ranking, predict_pairs
+from recbole_gserec.evaluation import has_full_ranking, predict_pairs
 from recbole_gserec.files import scratch_folder
-from recbole_gserec.model_files import named_model, settings_file_of
-from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.portable_values import load_other_parameter
-from recbole_gserec.random_states import global_states, set_global_states
-from recbole_gserec.registration import forget_model, register_model, registered_module
+from recbole_gserec.models import SearchRecommender
+from recbole_gserec.plugin import (
+    forget_model,
+    global_states,
+    load_other_parameter,
+    read_checkpoint,
+    register_model,
+    registered_module,
+    set_global_states,
+)
+from recbole_gserec.settings import make_config, named_model, settings_file_of
 
 __all__ = ["ModelCheckError", "check_model", "checks_of"]
 

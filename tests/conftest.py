@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import recbole_gserec  # noqa: F401  (registers the models)
-from recbole_gserec.config import without_arguments
+from recbole_gserec.settings.config import without_arguments
 
 # Small matrices gain nothing from a second thread, and stall where other programs use the processor.
 torch.set_num_threads(1)

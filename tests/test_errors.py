@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from recbole_gserec.errors import DataError, SettingError, failure_reason, is_missing_library, nearest, one_line
-from recbole_gserec.settings import known_settings
+from recbole_gserec.settings.names import known_settings
 
 
 def test_an_error_about_a_file_survives_pickling():

@@ -1,6 +1,6 @@
 import pytest
 
-from recbole_gserec.narrowing import not_none
+from recbole_gserec.errors import not_none
 
 
 def test_values_pass_even_those_that_count_as_false():

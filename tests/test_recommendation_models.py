@@ -12,13 +12,13 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer
 
 from recbole_gserec.cli.run_recbole import run
-from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import SettingError
-from recbole_gserec.evaluation.dataloaders import CandidateEvalDataLoader
-from recbole_gserec.properties_files import is_search_aware, model_settings, properties_folder
-from recbole_gserec.registration import MODELS, RECOMMENDATION_MODELS
-from recbole_gserec.setting_values import check_values
-from recbole_gserec.settings import check_model, plugin_defaults
+from recbole_gserec.evaluation.scoring import CandidateEvalDataLoader
+from recbole_gserec.plugin.registration import MODELS, RECOMMENDATION_MODELS
+from recbole_gserec.settings.config import without_arguments
+from recbole_gserec.settings.defaults import is_search_aware, model_settings, properties_folder
+from recbole_gserec.settings.names import check_model, plugin_defaults
+from recbole_gserec.settings.values import check_values
 
 DATASETS = {"SimGCL": Dataset, "CL4SRec": SequentialDataset}
 STOCK = {"SimGCL": "LightGCN", "CL4SRec": "SASRec"}

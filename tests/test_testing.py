@@ -9,10 +9,10 @@ from recbole.model.general_recommender.bpr import BPR
 from torch import nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.prediction import pointwise_loss
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.properties_files import is_search_aware, model_settings, registered_models
-from recbole_gserec.registration import MODELS, RECOMMENDATION_MODELS
+from recbole_gserec.plugin.registration import MODELS, RECOMMENDATION_MODELS
+from recbole_gserec.settings.defaults import is_search_aware, model_settings, registered_models
 from recbole_gserec.testing import ModelCheckError, check_model, checks_of
 
 SMALL = {"embedding_size": 16, "inner_size": 16, "mlp_hidden_size": [16], "hidden_size": 16}

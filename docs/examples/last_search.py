@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from recbole_gserec import register_model
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import dot_product
-from recbole_gserec.layers.ranking_loss import pointwise_loss
+from recbole_gserec.layers.prediction import dot_product, pointwise_loss
 from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
 from recbole_gserec.models.search_recommender import SearchRecommender
 

@@ -1,1 +1,5 @@
-"""Figures and tables of GSERec's paper, made from existing runs, sweeps, checkpoints and datasets."""
+"""The paper's figures and tables from finished work."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

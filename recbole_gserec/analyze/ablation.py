@@ -2,29 +2,176 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recbole_gserec import escaping
-from recbole_gserec.analyze import ablation_table, group_tables
-from recbole_gserec.analyze.group_figure import draw_groups
-from recbole_gserec.analyze.group_results import GroupResults
-from recbole_gserec.analyze.groups import Grouping, compare_models, results_page
-from recbole_gserec.analyze.variants import FULL, VARIANTS, Variant, check_variants, variant_code_settings
-from recbole_gserec.benchmark import made_with, significance_table
-from recbole_gserec.benchmark.given import canonical
-from recbole_gserec.benchmark.metrics import DEFAULT_METRICS, Metric
-from recbole_gserec.benchmark.model_names import OURS
-from recbole_gserec.benchmark.model_runs import ModelRuns
-from recbole_gserec.benchmark.plan import Request
-from recbole_gserec.benchmark.results import StoredRun, load_runs
-from recbole_gserec.benchmark.runner import LocalPool, Outcome, Pool, make_runs, plan, read_outcome
-from recbole_gserec.benchmark.runs import Spec
-from recbole_gserec.benchmark.significance import compare, comparisons_frame
-from recbole_gserec.errors import GSERecError, SettingError
-from recbole_gserec.report_files import write_csv, write_figure, write_text
+import pandas as pd
+
+from recbole_gserec.analyze.group_results import GroupResults, draw_groups
+from recbole_gserec.analyze.groups import HOW_TO_READ, Grouping, compare_models, group_frame, results_page
+from recbole_gserec.errors import DataError, GSERecError, SettingError
+from recbole_gserec.preprocess import other_codes, read_code_record
+from recbole_gserec.report import NO_VALUE, escape_markdown, markdown_table, write_csv, write_figure, write_text
+from recbole_gserec.results import (
+    DEFAULT_METRICS,
+    OURS,
+    Comparison,
+    Metric,
+    ModelRuns,
+    StoredRun,
+    compare,
+    comparisons_frame,
+    describe_mixed_code,
+    load_runs,
+    rounded_mean,
+    settings_markdown,
+    significance_markdown,
+)
+from recbole_gserec.runs import LocalPool, Outcome, Pool, Request, Spec, canonical, make_runs, plan_runs, read_outcome
+
+WEIGHT_OF_CODES = "lambda_rq_cl"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        name: Name in the command.
+        label: Printed name.
+        settings: Settings on top of the full model's.
+    """
+
+    name: str
+    label: str
+    settings: Mapping[str, Any]
+
+    @property
+    def has_own_codes(self) -> bool:
+        """Whether its users have other codes than the dataset's."""
+        return WEIGHT_OF_CODES in self.settings
+
+
+FULL = Variant("full", "GSERec", {})
+VARIANTS = (
+    Variant("rq-cl", "w/o L_RQ-CL", {WEIGHT_OF_CODES: 0.0}),
+    Variant("graph", "w/o U-C Graph", {"use_user_code_graph": False}),
+    Variant("u-cl", "w/o L_U-CL", {"lambda_u_cl": 0.0}),
+    Variant("his-cl", "w/o L_His-CL", {"lambda_his_cl": 0.0}),
+    Variant("mca", "w/o MCA", {"use_code_fusion": False}),
+)
+"""In the order of the paper."""
+
+
+def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
+    """Return the variants with these names, in the paper's order; all by default.
+
+    Raises:
+        SettingError: For an unknown name.
+    """
+    known = [variant.name for variant in VARIANTS]
+    for name in names:
+        if name not in known:
+            raise SettingError(f"--without is '{name}'; it takes {', '.join(known)}")
+    return tuple(variant for variant in VARIANTS if not names or variant.name in names)
+
+
+def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -> None:
+    """Refuse variants that equal the full model under the common settings, or that would override those settings.
+
+    Raises:
+        SettingError: With the setting.
+    """
+    for variant in variants:
+        for name, value in variant.settings.items():
+            if name in settings and settings[name] == value:
+                raise SettingError(f"{name} is {settings[name]}, so the full model is the same as '{variant.label}'")
+    if any(variant.has_own_codes for variant in variants) and settings.get("code_path"):
+        raise SettingError(
+            "code_path is set, so 'w/o L_RQ-CL' would use the same codes. Name the other parts with --without"
+        )
+
+
+def variant_code_settings(variant: Variant, dataset: str, data_path: Path, output: Path) -> dict[str, Any]:
+    """Return the settings of a variant with its own codes. They are made like the dataset's, but without one part.
+
+    The codes are stored in a separate file; summaries and vectors come from the dataset's store.
+
+    Args:
+        variant: The variant.
+        dataset: Name of the dataset, whose codes exist.
+        data_path: Parent folder of all datasets.
+        output: Folder of the ablation.
+
+    Raises:
+        DataError: If it is unknown how the dataset's codes were made, or they were made without that part.
+    """
+    prefix = Path(data_path).absolute() / dataset / dataset
+    code_file = prefix.with_name(f"{dataset}.code")
+    remedy = "Make the codes by gserec preprocess, or leave out this variant (--without)"
+    record = read_code_record(code_file, remedy)
+    for name, value in variant.settings.items():
+        if record.settings.get(name) == value:
+            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' would be the same", remedy)
+    deciding = json.loads(json.dumps({**record.non_default_settings(dataset), **variant.settings}))
+    return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}
+
+
+LEGEND = (
+    "Mean over users and seeds, ± standard deviation over seeds if there are several; the best in bold. \\*: the full "
+    "model differs significantly from the variant, p < 0.05 after Holm's correction for the number of variants. The "
+    "test is the two-way test over users and seeds or, if all have one seed, the paired t-test over users, which does "
+    "not count random differences between trainings."
+)
+
+
+def ablation_markdown(cells: Sequence[ModelRuns], metrics: Sequence[Metric], comparisons: Sequence[Comparison]) -> str:
+    """Write the table and its explanation.
+
+    Args:
+        cells: The full model first, then the variants, possibly without a finished run.
+        metrics: The columns.
+        comparisons: The full model against the variants.
+    """
+    found = {(each.model, each.metric): each for each in comparisons}
+    best = {metric: max(rounded_mean(cell, metric) for cell in cells if cell.finished) for metric in metrics}
+    rows = [["model", *(metric.label for metric in metrics), "seeds"]]
+    for cell in cells:
+        row = [escape_markdown(cell.model)]
+        for metric in metrics:
+            if not cell.finished:
+                row.append(NO_VALUE)
+                continue
+            means = cell.means(metric)
+            text = f"{means.mean():.4f}"
+            text = f"**{text}**" if rounded_mean(cell, metric) == best[metric] else text
+            comparison = found.get((cell.model, metric.name))
+            text += r"\*" if comparison and comparison.beyond_chance else ""
+            row.append(text + (f" ± {means.std(ddof=1):.4f}" if len(means) > 1 else ""))
+        rows.append([*row, ", ".join(map(str, cell.finished)) or NO_VALUE])
+    return markdown_table(rows) + "\n\n" + LEGEND
+
+
+def ablation_frame(cells: Sequence[ModelRuns], metrics: Sequence[Metric]) -> pd.DataFrame:
+    """Make one row for each variant and metric; variants without a finished run have no mean."""
+    rows = []
+    for cell in cells:
+        for metric in metrics:
+            means = cell.means(metric)
+            rows.append(
+                {
+                    "dataset": cell.dataset,
+                    "model": cell.model,
+                    "metric": metric.name,
+                    "mean": means.mean() if len(means) else None,
+                    "deviation": means.std(ddof=1) if len(means) > 1 else None,
+                    "seeds": " ".join(map(str, cell.finished)),
+                }
+            )
+    return pd.DataFrame(rows).astype({"mean": float, "deviation": float})
 
 
 @dataclass(frozen=True)
@@ -92,7 +239,7 @@ def analyze_ablation(request: AblationRequest, make_pool: Callable[[], Pool] = L
             # Planning the full model creates the dataset's codes, from which these differ in one setting.
             own = variant_code_settings(variant, request.dataset, request.data_path, request.output)
             Path(own["code_path"]).parent.mkdir(parents=True, exist_ok=True)
-        specs[variant.label] = plan(_request(request, {**settings, **own}), request.output)
+        specs[variant.label] = plan_runs(_request(request, {**settings, **own}), request.output)
     _make(specs, request, make_pool)
     outcomes = {label: read_outcome(own_specs) for label, own_specs in specs.items()}
     page = write_ablation(request, outcomes)
@@ -144,16 +291,16 @@ def write_ablation(request: AblationRequest, outcomes: Mapping[str, Outcome]) ->
     table = compare(full, others, request.metrics)
     groups = compare_models(full, others, [request.group_metric], request.grouping, request.data_path)
     folder = Path(request.output) / "analyze" / "ablation"
-    page = ["# Ablation", f"## {escaping.markdown(request.dataset)}"]
-    page += [ablation_table.markdown(cells, request.metrics, table)]
-    page += [escaping.markdown(line) for line in _failures(cells)]
-    page += [escaping.markdown(line) for line in [made_with.describe_mixed_code(request.dataset, cells)] if line]
-    page += ["## Tests", significance_table.markdown(table).rstrip()]
+    page = ["# Ablation", f"## {escape_markdown(request.dataset)}"]
+    page += [ablation_markdown(cells, request.metrics, table)]
+    page += [escape_markdown(line) for line in _failures(cells)]
+    page += [escape_markdown(line) for line in [describe_mixed_code(request.dataset, cells)] if line]
+    page += ["## Tests", significance_markdown(table).rstrip()]
     page += _groups_page(groups, full, request, folder)
-    page += ["## Settings", made_with.settings_markdown(request.dataset, cells)]
-    write_csv(folder / "ablation.csv", ablation_table.frame(cells, request.metrics))
+    page += ["## Settings", settings_markdown(request.dataset, cells)]
+    write_csv(folder / "ablation.csv", ablation_frame(cells, request.metrics))
     write_csv(folder / "significance.csv", comparisons_frame(table))
-    write_csv(folder / "groups.csv", group_tables.group_frame(groups))
+    write_csv(folder / "groups.csv", group_frame(groups))
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     return folder / "ablation.md"
 
@@ -163,7 +310,7 @@ def _groups_page(groups: GroupResults, full: ModelRuns, request: AblationRequest
     if len(groups.comparisons):
         write_figure(folder, "groups", draw_groups(groups, request.group_metric, request.grouping.by))
         parts.append("![Improvement of the full model by group](groups.png)")
-    return [*parts, group_tables.HOW_TO_READ]
+    return [*parts, HOW_TO_READ]
 
 
 def _cell(label: str, outcome: Outcome, stored: Sequence[StoredRun], request: AblationRequest) -> ModelRuns:

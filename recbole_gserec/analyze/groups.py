@@ -1,4 +1,4 @@
-"""``gserec analyze groups``: which users a model helps, those who search much or little (Figure 2 of GSERec)."""
+"""``gserec analyze groups``: which users gain, those who search much or little (Figure 2 of GSERec)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,121 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_gserec import escaping
-from recbole_gserec.analyze import group_tables
-from recbole_gserec.analyze.group_borders import Group, group_indices, quantile_groups
-from recbole_gserec.analyze.group_figure import draw_groups
-from recbole_gserec.analyze.group_results import GroupResults, compare_groups
-from recbole_gserec.analyze.user_counts import KINDS, SEARCHES, check_files, training_counts
-from recbole_gserec.benchmark.comparable import recorded_mode
-from recbole_gserec.benchmark.made_with import describe_mixed_code
-from recbole_gserec.benchmark.metrics import Metric
-from recbole_gserec.benchmark.model_names import in_paper_order, printed_name
-from recbole_gserec.benchmark.model_runs import ModelRuns, choose_runs
-from recbole_gserec.benchmark.results import load_runs
+from recbole_gserec.analyze.group_results import (
+    ALL,
+    KINDS,
+    SEARCHES,
+    Group,
+    GroupResults,
+    check_files,
+    compare_groups,
+    draw_groups,
+    group_indices,
+    quantile_groups,
+    training_counts,
+)
 from recbole_gserec.errors import DataError, SettingError, nearest
-from recbole_gserec.report_files import write_csv, write_figure, write_text
+from recbole_gserec.report import escape_markdown, interval, number, text_table, write_csv, write_figure, write_text
+from recbole_gserec.results import (
+    Metric,
+    ModelRuns,
+    choose_runs,
+    describe_mixed_code,
+    format_p_value,
+    in_paper_order,
+    load_runs,
+    printed_name,
+    recorded_mode,
+    refusals_markdown,
+)
+
+HOW_TO_READ = (
+    "Improvement: the reference's mean over users minus the other's, also in percent of the other's. Each user's "
+    "values are averaged over the seeds that both models have, and paired by user. Intervals contain 95 % of 10,000 "
+    "resamples of the group's users and, with several seeds, of each model's seeds, drawn with a fixed seed. – "
+    "(hatched in the figure): in too many resamples the other model has a mean of 0, so the relative improvement has "
+    "no bound. Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that "
+    "decides. It needs several seeds; without it, random differences between trainings are not counted. P-values are "
+    "corrected by Holm's method: within groups for all groups and models by a metric, among all users for all models. "
+    "Each group is tested by itself. If only one of two groups has a significant improvement, the two improvements "
+    "need not differ: compare the intervals."
+)
+_HEAD = (
+    "other",
+    "group",
+    "improvement",
+    "95 % interval",
+    "relative",
+    "95 % interval",
+    "two-way p",
+    "corrected",
+    "t-test p",
+    "corrected",
+    "Wilcoxon p",
+    "corrected",
+)
+_TESTS = ("two_way_p", "two_way_p_holm", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")
+
+
+def group_means_markdown(results: GroupResults, metric: Metric) -> str:
+    """Write the mean of each model in each group."""
+    found = results.means[results.means["metric"] == metric.name]
+    models = list(dict.fromkeys(found["model"]))
+    rows = [["group", "users", *map(printed_name, models)]]
+    for group, own in found.groupby("group", sort=False):
+        by_model = own.set_index("model")["mean"]
+        rows.append([str(group), f"{own['users'].iloc[0]:,}", *(number(by_model[model]) for model in models)])
+    return text_table(rows)
+
+
+def group_comparisons_markdown(results: GroupResults, metric: Metric) -> str:
+    """Write the comparisons of the reference with each other model, in each group."""
+    found = results.comparisons[results.comparisons["metric"] == metric.name]
+    rows: list[Sequence[str]] = [_HEAD]
+    row: Any
+    order = {model: index for index, model in enumerate(found["model"].unique())}
+    for row in found.sort_values("model", key=lambda models: models.map(order), kind="stable").itertuples():
+        rows.append(
+            [
+                printed_name(row.model),
+                row.group,
+                f"{row.difference:+.4f}",
+                interval(*((row.two_way_low, row.two_way_high) if " " in row.seeds else (row.low, row.high))),
+                number(row.relative_percent, "+.2f") + (" %" if row.relative_percent == row.relative_percent else ""),
+                interval(row.relative_low, row.relative_high, "+.2f", " %"),
+                *(format_p_value(getattr(row, test)) for test in _TESTS),
+            ]
+        )
+    return text_table(rows)
+
+
+def group_refusals_markdown(results: GroupResults) -> list[str]:
+    """Write a line for each reason why models are not compared, and one for users in no group."""
+    lines = refusals_markdown(results.refused)
+    if results.outside:
+        lines.append(f"{results.outside:,} users are in none of the groups; they count among all users.")
+    return lines
+
+
+def group_frame(results: GroupResults) -> pd.DataFrame:
+    """Make one row for each group, metric and model; columns of comparisons are empty for the reference."""
+    bounds = {ALL: Group(0, None), **{group.label: group for group in results.groups}}
+    most = [bounds[name].most for name in results.means["group"]]
+    frame = results.means.assign(fewest=[bounds[name].fewest for name in results.means["group"]])
+    frame = frame.assign(most=pd.array(most, dtype="Int64"), reference=results.reference)
+    columns = ["difference", "low", "high", "relative_percent", "relative_low", "relative_high"]
+    columns += ["two_way_low", "two_way_high", "n_nonzero", *_TESTS]
+    if len(results.comparisons):
+        own = results.comparisons[["group", "metric", "model", *columns]].astype({"n_nonzero": "Int64"})
+        frame = frame.merge(own, how="left", on=["group", "metric", "model"])
+    first = ["dataset", "group", "fewest", "most", "users", "metric", "reference", "model", "mean", "seeds"]
+    return frame.reindex(columns=[*first, *columns])
+
 
 logger = getLogger(__name__)
 
@@ -98,16 +195,16 @@ def analyze_groups(
         parts = results_page(results, reference, metrics, grouping.by)
         compared = [reference, *(other for other in others if other.model not in results.refused)]
         if mixed := describe_mixed_code(dataset, compared):
-            parts.append(escaping.markdown(mixed))
+            parts.append(escape_markdown(mixed))
         found.append((results, parts))
     folder = Path(output) if output else Path(runs) / "analyze" / "groups"
-    page = [f"# {escaping.markdown(printed_name(model))} by group of users"]
+    page = [f"# {escape_markdown(printed_name(model))} by group of users"]
     for results, parts in found:
         name = "groups" if len(found) == 1 else f"groups-{results.dataset}"
         write_figure(folder, name, draw_groups(results, metrics[0], grouping.by))
-        page += [f"## {escaping.markdown(results.dataset)}", *parts, f"![Improvement by group]({name}.png)"]
-    write_csv(folder / "groups.csv", pd.concat([group_tables.group_frame(results) for results, _ in found]))
-    write_text(folder / "groups.md", "\n\n".join([*page, group_tables.HOW_TO_READ]) + "\n")
+        page += [f"## {escape_markdown(results.dataset)}", *parts, f"![Improvement by group]({name}.png)"]
+    write_csv(folder / "groups.csv", pd.concat([group_frame(results) for results, _ in found]))
+    write_text(folder / "groups.md", "\n\n".join([*page, HOW_TO_READ]) + "\n")
     return folder / "groups.md"
 
 
@@ -145,12 +242,12 @@ def results_page(results: GroupResults, reference: ModelRuns, metrics: Sequence[
         f"{printed_name(results.reference)}, seeds {seeds}; {len(run.test_ranks.users):,} users by their number of "
         f"training {by}: before each user's validation target. Test targets, {recorded_mode(run.record)}."
     )
-    parts = [escaping.markdown(text)]
+    parts = [escape_markdown(text)]
     for metric in metrics:
-        parts += [f"### {metric.label}: means", group_tables.means_markdown(results, metric)]
+        parts += [f"### {metric.label}: means", group_means_markdown(results, metric)]
         title = f"{metric.label}: improvement of {printed_name(results.reference)}"
-        parts += [f"### {escaping.markdown(title)}", group_tables.comparisons_markdown(results, metric)]
-    return [*parts, *group_tables.refusals_markdown(results)]
+        parts += [f"### {escape_markdown(title)}", group_comparisons_markdown(results, metric)]
+    return [*parts, *group_refusals_markdown(results)]
 
 
 def _datasets(cells: Mapping[tuple[str, str], ModelRuns], model: str, wanted: Sequence[str], runs: Path) -> list[str]:

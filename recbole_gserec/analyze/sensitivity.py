@@ -4,17 +4,61 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_gserec import escaping
-from recbole_gserec.analyze.sensitivity_figure import draw_sensitivity
 from recbole_gserec.analyze.settings_tried import TriedSettings
-from recbole_gserec.analyze.table_cells import number, text_table
-from recbole_gserec.narrowing import is_number
-from recbole_gserec.report_files import write_csv, write_figure, write_text
+from recbole_gserec.errors import is_number
+from recbole_gserec.figures import (
+    BLUE,
+    ORANGE,
+    POINTS,
+    draw_tick_lines,
+    format_short,
+    name_values,
+    new_panels,
+    plain_text,
+)
+from recbole_gserec.report import escape_markdown, number, text_table, write_csv, write_figure, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PANEL_INCHES = 1.35
+_MARGIN = 0.08
+
+
+def draw_sensitivity(frame: pd.DataFrame, metric: str) -> Figure:
+    """Draw two lines for every setting: others held at the best trial's values, and the mean over all trials.
+
+    Args:
+        frame: The frame of :func:`recbole_gserec.analyze.sensitivity.sensitivity_frame`.
+        metric: Name of the score.
+    """
+    names = list(dict.fromkeys(frame["setting"]))
+    figure, panels = new_panels(len(names), _PANEL_INCHES)
+    lowest, highest = (pick(frame[["held", "mean"]].stack()) for pick in (min, max))
+    room = highest - lowest or 1e-4
+    for panel, name in zip(panels, names, strict=True):
+        own = frame[frame["setting"] == name].reset_index(drop=True)
+        held = own[own["held"].notna()]
+        mean: dict[str, Any] = {"color": BLUE, "marker": "o", "linestyle": "--", "markersize": 2.5, "linewidth": 0.8}
+        best: dict[str, Any] = {"color": ORANGE, "marker": "s", "linestyle": "-", "markersize": 3, "linewidth": 1}
+        panel.plot(own.index, own["mean"], label="mean over all trials", **mean)
+        panel.plot(held.index, held["held"], label="others as in the best trial", **best)
+        pairs = zip(own["value"], own["place"], strict=True)
+        name_values(panel, [value if place != place else format_short(place) for value, place in pairs])
+        panel.set_xlabel(plain_text(name), fontsize=POINTS)
+        draw_tick_lines(panel)
+        # All panels share the score axis, so that they show how much each setting matters.
+        panel.set_ylim(lowest - _MARGIN * room, highest + _MARGIN * room)
+    figure.supylabel(plain_text(metric), fontsize=POINTS)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=POINTS - 0.5, frameon=False)
+    return figure
+
 
 MOST_VALUES = 12
 N_BINS = 6
@@ -98,9 +142,9 @@ def write_sensitivity(tried: TriedSettings, folder: Path) -> Path:
     frame = sensitivity_frame(tried)
     best = tried.best
     settings = ", ".join(f"{name} {_label(best.settings.get(name))}" for name in tried.names)
-    page = [f"# Sensitivity: {escaping.markdown(tried.title)}"]
+    page = [f"# Sensitivity: {escape_markdown(tried.title)}"]
     page.append(
-        escaping.markdown(f"{tried.metric} of {len(tried.trials)} trials; the best, {best.score:.4f}, has {settings}.")
+        escape_markdown(f"{tried.metric} of {len(tried.trials)} trials; the best, {best.score:.4f}, has {settings}.")
     )
     for name, own in frame.groupby("setting", sort=False):
         rows = [["value", "held", "mean", "lowest", "highest", "trials"]]
@@ -109,8 +153,8 @@ def write_sensitivity(tried: TriedSettings, folder: Path) -> Path:
             value = f"{row.value} (best)" if row.is_best else row.value
             numbers = [number(part) for part in (row.held, row.mean, row.lowest, row.highest)]
             rows.append([value, *numbers, f"{row.trials:,}"])
-        page += [f"## {escaping.markdown(str(name))}", text_table(rows)]
-    page += [escaping.markdown(line) for line in tried.remarks]
+        page += [f"## {escape_markdown(str(name))}", text_table(rows)]
+    page += [escape_markdown(line) for line in tried.remarks]
     page += [HOW_TO_READ, "![Score by value of each setting](sensitivity.png)"]
     write_figure(folder, "sensitivity", draw_sensitivity(frame, tried.metric))
     write_csv(folder / "sensitivity.csv", frame)

@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.benchmark.checked_record import started_at
-from recbole_gserec.benchmark.metrics import Metric
-from recbole_gserec.benchmark.model_runs import requested_settings
-from recbole_gserec.benchmark.results import StoredRun, load_runs
-from recbole_gserec.benchmark.runs import FINISHED
 from recbole_gserec.errors import DataError
-from recbole_gserec.json_files import read_json
-from recbole_gserec.tune.sweep import SWEEP_FILE
-from recbole_gserec.tune.trial_record import STOPPED, read_trials
-from recbole_gserec.tune.winner import WINNER_FILE
+from recbole_gserec.files import read_json
+from recbole_gserec.results import Metric, StoredRun, load_runs, requested_settings
+from recbole_gserec.runs import FINISHED, started_at
+from recbole_gserec.tune import STOPPED, SWEEP_FILE, WINNER_FILE, read_trials
 
 _NOT_TRIED = ("code_path", "preprocess_store")
 

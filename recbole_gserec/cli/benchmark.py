@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recbole_gserec.cli.options import ConfigFiles, DataPath
-from recbole_gserec.cli.parsing import names_in, parse_settings, seeds_in
-from recbole_gserec.cli.pool_options import Address, CpusPerRun, GpusPerRun, Workers, pool_maker
+from recbole_gserec.cli.options import (
+    Address,
+    ConfigFiles,
+    CpusPerRun,
+    DataPath,
+    GpusPerRun,
+    Workers,
+    names_in,
+    parse_settings,
+    pool_maker,
+    seeds_in,
+)
+from recbole_gserec.compute import while_importing
 from recbole_gserec.errors import SettingError
-from recbole_gserec.interruptions import while_importing
 
 if TYPE_CHECKING:
-    from recbole_gserec.benchmark.runner import Outcome
+    from recbole_gserec.runs import Outcome
 
 _SEED = "2020"
 
@@ -92,11 +101,17 @@ def benchmark(
     with while_importing():
         from rich.console import Console
 
-        from recbole_gserec.benchmark.given import no_settings, read_model_settings, read_shared_settings
-        from recbole_gserec.benchmark.plan import PROTOCOL, Request, read_preset
-        from recbole_gserec.benchmark.report import write_report
-        from recbole_gserec.benchmark.runner import run_benchmark
-        from recbole_gserec.model_files import named_model
+        from recbole_gserec.results import write_report
+        from recbole_gserec.runs import (
+            PROTOCOL,
+            Request,
+            no_settings,
+            read_model_settings,
+            read_preset,
+            read_shared_settings,
+            run_benchmark,
+        )
+        from recbole_gserec.settings import named_model
 
     models, datasets = [named_model(name) for name in names_in(model)], names_in(dataset)
     reference = None if reference is None else named_model(reference)
@@ -116,8 +131,7 @@ def benchmark(
         make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
         if tune:
-            from recbole_gserec.tune.place import ComputeResources
-            from recbole_gserec.tune.tuned import tune_models
+            from recbole_gserec.tune import ComputeResources, tune_models
 
             resources = ComputeResources(workers or (None if address else 1), address, cpus_per_run, gpus_per_run)
             request = tune_models(request, output, tune, resources)

@@ -54,6 +54,9 @@ def group_of(package: str, names: Collection[str], with_settings: Collection[str
 def _found(package: str, name: str) -> Any:
     """A group, or the function of a command."""
     attribute = name.replace("-", "_")
+    group = importlib.import_module(package)
+    if not hasattr(group, "__path__"):
+        return getattr(group, attribute)
     module = importlib.import_module(f"{package}.{attribute}")
     return getattr(module, "app", None) or getattr(module, attribute)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
-from recbole_gserec.interruptions import while_importing
+from recbole_gserec.compute import while_importing
 
 
 def export(
@@ -28,11 +28,14 @@ def export(
     If the model scores by dot products, the products of the user and item vectors are its scores.
     """
     with while_importing():
-        from recbole_gserec.model_files import named_model
-        from recbole_gserec.recommend.description import describe_provenance
-        from recbole_gserec.recommend.trained import load_trained
-        from recbole_gserec.recommend.vector_tables import check_export, write_export
-        from recbole_gserec.recommend.vectors import export_vectors
+        from recbole_gserec.recommend import (
+            check_export,
+            describe_provenance,
+            export_vectors,
+            load_trained,
+            write_export,
+        )
+        from recbole_gserec.settings import named_model
 
     if model is not None:
         named_model(model)

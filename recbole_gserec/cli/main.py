@@ -10,10 +10,10 @@ import typer
 
 from recbole_gserec import __version__
 from recbole_gserec.cli.commands import group_of
-from recbole_gserec.cli.parsing import check_dashes
+from recbole_gserec.cli.options import check_dashes
 from recbole_gserec.cli.user_errors import line_of
+from recbole_gserec.compute import INTERRUPTED, heeded
 from recbole_gserec.errors import nearest
-from recbole_gserec.interruptions import INTERRUPTED, heeded
 
 # The base class of all usage errors. Recent versions of Typer contain their own copy of click, so the class is taken
 # from an error that Typer exports.

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from recbole_gserec.cli.options import ConfigFiles
-from recbole_gserec.cli.parsing import parse_settings
-from recbole_gserec.interruptions import while_importing
+from recbole_gserec.cli.options import ConfigFiles, parse_settings
+from recbole_gserec.compute import while_importing
 
 
 def preprocess(
@@ -64,9 +63,8 @@ def preprocess(
     }
     settings |= {name: value for name, value in options.items() if value is not None}
     with while_importing():
-        from recbole_gserec.config_files import read_config_files
-        from recbole_gserec.preprocess.run import preprocess_dataset
-        from recbole_gserec.properties_files import preset_file
+        from recbole_gserec.preprocess import preprocess_dataset
+        from recbole_gserec.settings import preset_file, read_config_files
 
     files = [preset_file(preset)] if preset else []
     files += config_file or []

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
-from recbole_gserec.interruptions import while_importing
+from recbole_gserec.compute import while_importing
 
 
 def recommend(
@@ -73,9 +73,8 @@ def recommend(
     items. You can add new events of users without training again.
     """
     with while_importing():
-        from recbole_gserec.model_files import named_model
-        from recbole_gserec.recommend.output import check_output
-        from recbole_gserec.recommend.user_list import read_user_list
+        from recbole_gserec.recommend import check_output, read_user_list
+        from recbole_gserec.settings import named_model
 
     if model is not None:
         named_model(model)
@@ -86,8 +85,7 @@ def recommend(
         names = [*(user or []), *(read_user_list(users) if users else [])]
 
     with while_importing():
-        from recbole_gserec.recommend.recommender import USERS_AT_ONCE
-        from recbole_gserec.recommend.run import Request, recommend_to_file, recommend_to_stream
+        from recbole_gserec.recommend import USERS_AT_ONCE, Request, recommend_to_file, recommend_to_stream
 
     request = Request(
         checkpoint,

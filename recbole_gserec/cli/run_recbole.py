@@ -7,11 +7,11 @@ import sys
 from collections.abc import Container
 from typing import Any, NoReturn
 
-from dataset_converters.choices import ML_100K
-from recbole_gserec.cli.parsing import check_dashes
+from dataset_converters import ML_100K
+from recbole_gserec.cli.options import check_dashes
 from recbole_gserec.cli.user_errors import line_of
+from recbole_gserec.compute import heeded, while_importing
 from recbole_gserec.errors import SettingError, nearest
-from recbole_gserec.interruptions import heeded, while_importing
 
 RECBOLE_MODEL, RECBOLE_DATASET = "BPR", "ml-100k"
 FLAGS = ("model", "dataset", "config_files", "nproc", "ip", "port", "world_size", "group_offset")
@@ -37,12 +37,16 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
     with while_importing():
         from recbole.quick_start import run as run_recbole
 
-        from recbole_gserec.config_files import read_config_files
-        from recbole_gserec.freed_memory import keep_freed_memory
-        from recbole_gserec.model_files import named_model
-        from recbole_gserec.processors import warn_if_busy
-        from recbole_gserec.properties_files import is_search_aware, model_settings
-        from recbole_gserec.settings import check_model, check_names, known_settings
+        from recbole_gserec.compute import keep_freed_memory, warn_if_busy
+        from recbole_gserec.settings import (
+            check_model,
+            check_names,
+            is_search_aware,
+            known_settings,
+            model_settings,
+            named_model,
+            read_config_files,
+        )
 
     files = args.config_files.split() if args.config_files else None
     in_files = read_config_files(files or [])

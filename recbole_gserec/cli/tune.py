@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from recbole_gserec.cli.options import ConfigFiles, DataPath
-from recbole_gserec.cli.parsing import parse_settings
-from recbole_gserec.interruptions import while_importing
+from recbole_gserec.cli.options import ConfigFiles, DataPath, parse_settings
+from recbole_gserec.compute import while_importing
 
 
 def tune(
@@ -78,11 +77,9 @@ def tune(
     given = parse_settings(context.args)
 
     with while_importing():
-        from recbole_gserec.config_files import read_config_files
-        from recbole_gserec.model_files import named_model
-        from recbole_gserec.tune.place import ComputeResources
-        from recbole_gserec.tune.request import TuneRequest
-        from recbole_gserec.tune.search import search as run_search
+        from recbole_gserec.settings import named_model, read_config_files
+        from recbole_gserec.tune import ComputeResources, TuneRequest
+        from recbole_gserec.tune import run_sweep as run_search
 
     settings = {**read_config_files(config_file or []), **given}
     request = TuneRequest(

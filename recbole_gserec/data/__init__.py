@@ -1,1 +1,5 @@
-"""Search-extended datasets: atomic files, compact per-user arrays, batches."""
+"""Datasets with searches: reading, checks, compact histories and training batches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

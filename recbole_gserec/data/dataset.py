@@ -13,21 +13,26 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, set_color
 
-from recbole_gserec.data.atomic_files import field_types
 from recbole_gserec.data.checks import (
     MIN_INTERACTIONS,
+    advice_to_make_again,
     check_filtered,
     check_known_queries,
     check_policies,
     check_time_order,
 )
-from recbole_gserec.data.events import Columns, build_event_log, no_searches
+from recbole_gserec.data.events import Columns, Ragged, build_event_log, no_searches
 from recbole_gserec.data.feature_files import format_options, load_feature_file
-from recbole_gserec.data.ragged import Ragged
-from recbole_gserec.data.remedies import advice_to_make_again
-from recbole_gserec.data.search_files import read_code_file, read_query_file, read_search_file
-from recbole_gserec.data.user_codes import CODES_OF_SIDE, check_users, user_codes
+from recbole_gserec.data.search_files import (
+    CODES_OF_SIDE,
+    check_users,
+    read_code_file,
+    read_query_file,
+    read_search_file,
+    user_codes,
+)
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import field_types
 
 TARGET = "target_place"
 """Field of a row: index of its target in :attr:`EventLog.items`, which determines all histories."""

@@ -1,1 +1,5 @@
-"""Ranks targets: candidates are drawn once, and ties never favour the target (docs/evaluation.md)."""
+"""The evaluation protocol: candidates, scores, ranks and metrics."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,15 +1,88 @@
-"""The sampled candidates of the evaluation protocol.
+"""The sampled candidates of the evaluation protocol, and lists of them for the rows of a split.
 
-They depend only on the dataset, the split and a seed. Users and items are numbered by the order of their original ids,
-whatever ids a model's dataset assigns. Every user has a list, even if a model does not evaluate the user.
+They depend on the dataset, the split and a seed alone. Users and items are numbered by the order of their original ids,
+whatever ids a model's dataset gives them, so all models rank the same candidates.
+
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from recbole_gserec.data import SearchDataset, read_search_file
+from recbole_gserec.errors import SettingError
+from recbole_gserec.files import has_no_rows
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
+
+
+def collect_interactions(datasets: list) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return users and items (internal ids) of the interactions in the given parts of one dataset.
+
+    Users with a single interaction are left out. RecBole's sequential datasets do not contain it, and lists must not
+    depend on the kind of dataset.
+
+    Args:
+        datasets: RecBole datasets. The rows of a sequential one do not contain each user's first interaction; it is
+            taken from the history of the user's second.
+    """
+    first = datasets[0]
+    if isinstance(first, SearchDataset):
+        events = first.events
+        return _of_several(events.users_of_interactions().numpy(), events.items.numpy().astype(np.int64))
+    users, items = [], []
+    for dataset in datasets:
+        feat = dataset.inter_feat
+        user, item = feat[dataset.uid_field].numpy(), feat[dataset.iid_field].numpy()
+        users.append(user)
+        items.append(item)
+        history = getattr(dataset, "item_id_list_field", None)
+        if history is not None and history in feat:
+            # With MAX_ITEM_LIST_LENGTH 1, every history has length 1; a user's rows are in chronological order.
+            second = np.unique(user, return_index=True)[1]
+            second = second[feat[dataset.item_list_length_field].numpy()[second] == 1]
+            users.append(user[second])
+            items.append(feat[history].numpy()[second, 0])
+    return _of_several(np.concatenate(users), np.concatenate(items))
+
+
+def _of_several(users: NDArray[np.int64], items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the interactions of users with at least two."""
+    kept = np.bincount(users)[users] > 1
+    return users[kept], items[kept]
+
+
+def collect_search_clicks(dataset: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return users and items (internal ids) of all clicks in searches; ids missing from the dataset are left out."""
+    config = dataset.config
+    # A model without searches gets the same candidates as models with searches.
+    if isinstance(dataset, SearchDataset) and "search" in (config["additional_feat_suffix"] or ()):
+        events = dataset.events
+        return events.users_of_clicks().numpy(), events.clicks.values.numpy().astype(np.int64)
+    path = Path(dataset.dataset_path) / f"{dataset.dataset_name}.search"
+    encoding = config["encoding"] or "utf-8"
+    if not path.is_file() or has_no_rows(path, encoding):
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing
+    searches, clicks = read_search_file(
+        path, separator=config["field_separator"], seq_separator=config["seq_separator"], encoding=encoding
+    )
+    users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(searches["search_user_id"])
+    users = users.repeat(np.diff(clicks.offsets))
+    items = pd.Index(dataset.field2id_token[dataset.iid_field]).get_indexer(clicks.frame["search_item_ids"])
+    known = (users >= 0) & (items >= 0)
+    return users[known], items[known]
+
 
 USERS_PER_BLOCK = 4096
 """Users per generator. Changing this number changes all lists of a seed."""
@@ -141,3 +214,103 @@ def _first_of_its_kind(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 def order_of_tokens(tokens: Sequence[str] | np.ndarray) -> NDArray[np.int64]:
     """Return the rank of each original id among all, which is the same for every model."""
     return np.argsort(np.argsort(np.asarray(tokens, dtype=str), kind="stable"), kind="stable")
+
+
+_FEW = 2
+"""A catalogue smaller than this many lists is small; then it, not the users, is the cause of short lists."""
+
+
+class CandidateLists:
+    """Draws the negatives of every row of an evaluation split.
+
+    Args:
+        dataset: The split.
+        sampler: RecBole's sampler of the split, which knows the other splits.
+        n_candidates: Number of items to draw for each row.
+        distribution: ``uniform``, or ``popularity`` for probabilities proportional to the number of interactions.
+        seed: Seed of the lists.
+    """
+
+    def __init__(self, dataset: Dataset, sampler: Any, n_candidates: int, distribution: str, seed: int):
+        parts = getattr(sampler, "datasets", None) or [sampler.dataset]
+        users, items = collect_interactions(parts)
+        clickers, clicked = collect_search_clicks(dataset)
+        tokens = dataset.field2id_token
+        # Only items with an interaction can be targets, so only they are candidates.
+        self._items = np.unique(items)
+        self._items = self._items[np.argsort(order_of_tokens(tokens[dataset.iid_field][self._items]))]
+        self._users = np.unique(users)
+        self._users = self._users[np.argsort(order_of_tokens(tokens[dataset.uid_field][self._users]))]
+        place_of_item = self._indices(self._items, dataset.item_num)
+        self._index_of_user = self._indices(self._users, dataset.user_num)
+        user_places = self._index_of_user[np.concatenate([users, clickers])]
+        item_places = place_of_item[np.concatenate([items, clicked])]
+        known = (user_places >= 0) & (item_places >= 0)
+        self._interacted = np.unique(user_places[known] * len(self._items) + item_places[known])
+        self._weights = None
+        if distribution == "popularity":
+            self._weights = np.bincount(place_of_item[items], minlength=len(self._items)).astype(float)
+        self._n_candidates, self._seed, self._phase = n_candidates, seed, sampler.phase
+
+    @staticmethod
+    def _indices(ids: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        indices = np.full(size, -1, dtype=np.int64)
+        indices[ids] = np.arange(len(ids))
+        return indices
+
+    def for_rows(self, users: Tensor) -> Tensor:
+        """Return negatives for rows of these users.
+
+        Args:
+            users: ``[n_rows]`` internal user ids; a user may have several rows.
+
+        Returns:
+            ``[n_rows, n_candidates]`` internal item ids, 0 if a user has too few items left.
+
+        Raises:
+            SettingError: For a user with a single interaction.
+        """
+        indices = self._index_of_user[users.numpy()]
+        if (indices < 0).any():
+            raise SettingError(
+                f"{(indices < 0).sum():,} {self._phase} targets are of users with a single interaction, for whom no "
+                'candidates are drawn. Leave them out, --user_inter_num_interval="[2,inf)", or split each user\'s '
+                "interactions by time: group_by: user in eval_args"
+            )
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        rounds = np.empty(len(indices), dtype=np.int64)
+        rounds[order] = np.arange(len(indices)) - np.searchsorted(ordered, ordered)
+        result = np.zeros((len(indices), self._n_candidates), dtype=np.int64)
+        # Item 0 is padding: index -1 selects it at the end.
+        ids = np.append(self._items, 0)
+        for round_ in range(int(rounds.max(initial=-1)) + 1):
+            rows = rounds == round_
+            wanted = np.zeros(len(self._users), dtype=bool)
+            wanted[indices[rows]] = True
+            drawn = draw_candidates(
+                self._interacted,
+                len(self._users),
+                len(self._items),
+                self._n_candidates,
+                seed=self._seed,
+                phase=self._phase,
+                round_=round_,
+                weights=self._weights,
+                wanted=wanted,
+            )
+            result[rows] = ids[drawn[indices[rows]]]
+        short = int((result[:, -1] == 0).sum()) if self._n_candidates else 0
+        if short:
+            why = "their users interacted with almost all items"
+            if len(self._items) < _FEW * self._n_candidates:
+                fewer = {"mode": f"uni{max(1, len(self._items) // _FEW)}"}
+                whole = {"mode": "full"}
+                why = (
+                    f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
+                    f'--eval_args="{fewer}", or rank all items, --eval_args="{whole}"'
+                )
+            getLogger().warning(
+                f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: {why}"
+            )
+        return torch.from_numpy(result)

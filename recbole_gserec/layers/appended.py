@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, by_head, project
-from recbole_gserec.layers.containers import ModuleList
+from recbole_gserec.layers.dropout import ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import EncoderLayer
 

@@ -1,4 +1,4 @@
-"""Contrastive alignment of two views of the same users: Eq. 1, 9 and 12 of GSERec."""
+"""Contrastive alignment of two views of the same users (Eq. 1, 9 and 12 of GSERec), and one-directional InfoNCE."""
 
 from __future__ import annotations
 
@@ -198,3 +198,22 @@ class _PartnerCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None, None]:
         left, right, scale = (part * (gradient / ctx.n_rows) for part in ctx.saved_tensors)
         return left, right, None, scale, None, None
+
+
+def info_nce(first: Tensor, second: Tensor, temperature: float, reduction: str = "mean") -> Tensor:
+    r"""Each row of one view picks its partner among all rows of the other.
+
+    .. math::
+        \ell_i = -\log \frac{\exp(\cos(x_i, y_i) / \tau)}{\sum_j \exp(\cos(x_i, y_j) / \tau)}
+
+    Args:
+        first: One view, ``[N, d]``.
+        second: The other view, ``[N, d]``; row *i* belongs with row *i* of ``first``.
+        temperature: :math:`\tau`.
+        reduction: ``"mean"`` or ``"sum"`` over the rows.
+
+    Returns:
+        A scalar.
+    """
+    logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    return F.cross_entropy(logits, torch.arange(len(first), device=first.device), reduction=reduction)

@@ -1,8 +1,9 @@
-"""Dropout that is cheap on a CPU."""
+"""Dropout that costs little on a CPU, and torch's containers with types that type checkers understand."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
@@ -56,3 +57,36 @@ class _Mask(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (keep,) = ctx.saved_tensors
         return (gradient * keep).mul_(ctx.scale), None, None
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class ModuleList(nn.ModuleList, Generic[M]):
+    """``nn.ModuleList`` of modules of one type."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, modules: Iterable[M] | None = None) -> None: ...
+
+        @overload
+        def __getitem__(self, idx: slice) -> ModuleList[M]: ...
+        @overload
+        def __getitem__(self, idx: int) -> M: ...
+        def __getitem__(self, idx: int | slice) -> M | ModuleList[M]: ...
+
+        def __iter__(self) -> Iterator[M]: ...
+
+
+class ModuleDict(nn.ModuleDict, Generic[M]):
+    """``nn.ModuleDict`` of modules of one type."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, modules: Mapping[str, M] | None = None) -> None: ...
+
+        def __getitem__(self, key: str) -> M: ...
+
+        def items(self) -> ItemsView[str, M]: ...
+
+        def values(self) -> ValuesView[M]: ...

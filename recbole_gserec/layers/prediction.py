@@ -1,4 +1,4 @@
-"""Logits from a user's vectors and a candidate's: the prediction MLP (Eq. 15 of GSERec) and the dot product."""
+"""Logits from a user's vectors and a candidate's (Eq. 15 of GSERec), and losses of a positive among its candidates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_gserec.layers.containers import ModuleList
-from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.dropout import Dropout, ModuleList
 
 
 class PredictionMLP(nn.Module):
@@ -53,3 +52,15 @@ def dot_product(users: Tensor, candidates: Tensor) -> Tensor:
     if len(candidates) == 1:
         return users @ candidates[0].T
     return torch.einsum("bd,bcd->bc", users, candidates)
+
+
+def pointwise_loss(logits: Tensor) -> Tensor:
+    """Compute the mean binary cross entropy (Eq. 16) of logits ``[B, C]`` whose first column is the positive."""
+    labels = torch.zeros_like(logits)
+    labels[:, 0] = 1
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def sampled_softmax_loss(logits: Tensor) -> Tensor:
+    """Compute the cross entropy of the first column among the candidates of its row, logits ``[B, C]``."""
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
-from recbole_gserec.layers.containers import ModuleList
-from recbole_gserec.layers.dropout import Dropout
+from recbole_gserec.layers.dropout import Dropout, ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import prepare_layer
 

@@ -1,1 +1,5 @@
-"""Models, one file per method, composed of :mod:`recbole_gserec.layers`."""
+"""The models, one file for each method."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,12 +17,16 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor, nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.contrastive import DotSimilarity, nt_xent
-from recbole_gserec.layers.prediction import dot_product
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.recbole_transformer import encode_at, use_fast_parts
-from recbole_gserec.layers.sequence_augmentation import SequenceAugmentation
-from recbole_gserec.setting_values import check_choice, check_heads, check_negatives, check_positive, check_some_layers
+from recbole_gserec.layers import (
+    DotSimilarity,
+    SequenceAugmentation,
+    dot_product,
+    encode_at,
+    nt_xent,
+    pointwise_loss,
+    use_fast_parts,
+)
+from recbole_gserec.settings import check_choice, check_heads, check_negatives, check_positive, check_some_layers
 
 
 class CL4SRec(SASRec):

@@ -13,19 +13,29 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.layers.containers import ModuleDict
-from recbole_gserec.layers.contrastive import BilinearSimilarity, CosineSimilarity, Temperature, nt_xent
-from recbole_gserec.layers.history import CodeFusion, HistoryEncoder
-from recbole_gserec.layers.light_graph_conv import GRAPH_CONVS
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import PredictionMLP
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
-from recbole_gserec.layers.target_attention import TargetAttention
-from recbole_gserec.layers.user_code_graph import CodeLayers, LGConvUserCodeGraph, UserCodeGraph
+from recbole_gserec.errors import not_none
+from recbole_gserec.layers import (
+    GRAPH_CONVS,
+    BilinearSimilarity,
+    CodeFusion,
+    CodeLayers,
+    CosineSimilarity,
+    HistoryEncoder,
+    LGConvUserCodeGraph,
+    ModuleDict,
+    Packing,
+    PredictionMLP,
+    QueryEmbedding,
+    SessionEmbedding,
+    TargetAttention,
+    Temperature,
+    UserCodeGraph,
+    nt_xent,
+    pointwise_loss,
+    reset_embedding,
+)
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.narrowing import not_none
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.settings import check_choice, check_heads
 
 SIDES = ("search", "recommendation")
 

@@ -15,16 +15,19 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.data import Ragged
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.history import HistoryEncoder
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import PredictionMLP
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
-from recbole_gserec.layers.unigram_text import UnigramText
-from recbole_gserec.models.joint_recommender import JointRecommender
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.layers import (
+    HistoryEncoder,
+    Packing,
+    PredictionMLP,
+    QueryEmbedding,
+    UnigramText,
+    pointwise_loss,
+    reset_embedding,
+)
+from recbole_gserec.models.search_recommender import JointRecommender
+from recbole_gserec.settings import check_choice, check_heads
 
 
 class JSR(JointRecommender):

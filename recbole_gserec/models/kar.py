@@ -15,13 +15,9 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.hybrid_experts import HybridExpertAdaptor
-from recbole_gserec.layers.interest_attention import InterestAttention
-from recbole_gserec.layers.prediction import PredictionMLP
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import reset_embedding
+from recbole_gserec.layers import HybridExpertAdaptor, InterestAttention, PredictionMLP, pointwise_loss, reset_embedding
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.setting_values import check_choice
+from recbole_gserec.settings import check_choice
 
 TASKS = ("user", "item")
 ITEMS_AT_ONCE = 1 << 13

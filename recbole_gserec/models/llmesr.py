@@ -16,15 +16,17 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.containers import ModuleList
-from recbole_gserec.layers.dual_view import DualViewEncoder
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import dot_product
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import reset_embedding
-from recbole_gserec.layers.similar_users import most_similar
+from recbole_gserec.layers import (
+    DualViewEncoder,
+    ModuleList,
+    Packing,
+    dot_product,
+    most_similar,
+    pointwise_loss,
+    reset_embedding,
+)
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.settings import check_choice, check_heads
 
 ITEMS_AT_ONCE = 1 << 14
 """Number of items whose texts are adapted at once outside of training."""

@@ -11,15 +11,19 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.layers.additive_attention import AdditiveAttention
-from recbole_gserec.layers.containers import ModuleDict
-from recbole_gserec.layers.dropout import Dropout
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import dot_product
-from recbole_gserec.layers.ranking_loss import pointwise_loss, sampled_softmax_loss
-from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
+from recbole_gserec.layers import (
+    AdditiveAttention,
+    Dropout,
+    ModuleDict,
+    Packing,
+    QueryEmbedding,
+    dot_product,
+    pointwise_loss,
+    reset_embedding,
+    sampled_softmax_loss,
+)
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.setting_values import check_choice
+from recbole_gserec.settings import check_choice
 
 VIEWS = ("interactions", "queries", "clicks")
 

@@ -13,20 +13,25 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_gserec.data.query_item_graph import QueryItemGraph
+from recbole_gserec.data import QueryItemGraph
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.containers import ModuleList
-from recbole_gserec.layers.dropout import Dropout
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import dot_product
-from recbole_gserec.layers.query_norm import QueryNormLayer
-from recbole_gserec.layers.query_tokens import QueryTokens, query_tokens
-from recbole_gserec.layers.ranking_loss import pointwise_loss, sampled_softmax_loss
-from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
-from recbole_gserec.layers.token_replacement import TokenReplacement
-from recbole_gserec.layers.transformer import EncoderLayer
+from recbole_gserec.layers import (
+    Dropout,
+    EncoderLayer,
+    ModuleList,
+    Packing,
+    QueryEmbedding,
+    QueryNormLayer,
+    QueryTokens,
+    TokenReplacement,
+    dot_product,
+    pointwise_loss,
+    query_tokens,
+    reset_embedding,
+    sampled_softmax_loss,
+)
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.settings import check_choice, check_heads
 
 MAX_LOGITS = 1 << 24
 """Maximum number of (state, item) logits in cross entropy over all items: 64 MiB of 32-bit floats."""

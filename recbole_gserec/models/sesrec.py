@@ -14,17 +14,24 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.layers.co_attention import CoAttention, Split, split_by_weight, triplet_loss
-from recbole_gserec.layers.containers import ModuleDict
-from recbole_gserec.layers.history import HistoryEncoder
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import PredictionMLP
-from recbole_gserec.layers.query_item_alignment import QueryItemAlignment, clicked_pairs
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
-from recbole_gserec.layers.target_attention import TargetAttention
+from recbole_gserec.layers import (
+    CoAttention,
+    HistoryEncoder,
+    ModuleDict,
+    Packing,
+    PredictionMLP,
+    QueryEmbedding,
+    QueryItemAlignment,
+    Split,
+    TargetAttention,
+    clicked_pairs,
+    pointwise_loss,
+    reset_embedding,
+    split_by_weight,
+    triplet_loss,
+)
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.setting_values import check_heads
+from recbole_gserec.settings import check_heads
 
 SIDES = ("recommendation", "search")
 

@@ -17,10 +17,8 @@ from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.lightgcn import LightGCN
 from torch import Tensor
 
-from recbole_gserec.layers.info_nce import info_nce
-from recbole_gserec.layers.light_graph_conv import GRAPH_CONVS, LightGraphConv
-from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
-from recbole_gserec.setting_values import check_choice, check_negatives, check_positive, check_some_layers
+from recbole_gserec.layers import GRAPH_CONVS, ConstantMatrix, LightGraphConv, SparseProduct, info_nce
+from recbole_gserec.settings import check_choice, check_negatives, check_positive, check_some_layers
 
 
 class SimGCL(LightGCN):

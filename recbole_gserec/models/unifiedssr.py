@@ -14,16 +14,19 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.search_rows import QUERY
+from recbole_gserec.data import QUERY
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import dot_product
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
-from recbole_gserec.layers.session_windows import SessionWindows
-from recbole_gserec.layers.siamese import SiameseEncoder
-from recbole_gserec.models.joint_recommender import JointRecommender
-from recbole_gserec.setting_values import check_choice, check_heads, check_positive
+from recbole_gserec.layers import (
+    Packing,
+    QueryEmbedding,
+    SessionWindows,
+    SiameseEncoder,
+    dot_product,
+    pointwise_loss,
+    reset_embedding,
+)
+from recbole_gserec.models.search_recommender import JointRecommender
+from recbole_gserec.settings import check_choice, check_heads, check_positive
 
 MIX_BOUNDS = (0.1, 0.9)
 """Minimum and maximum weight of the product branch in the search task."""

@@ -14,21 +14,28 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.search_rows import QUERY
-from recbole_gserec.layers.containers import ModuleDict, ModuleList
-from recbole_gserec.layers.contrastive import BilinearSimilarity, Temperature, nt_xent
-from recbole_gserec.layers.history import HistoryEncoder
-from recbole_gserec.layers.merged_sequence import MergedSequence
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.ple import ProgressiveLayeredExtraction
-from recbole_gserec.layers.prediction import PredictionMLP
-from recbole_gserec.layers.query_item_alignment import QueryItemAlignment, clicked_pairs
-from recbole_gserec.layers.ranking_loss import pointwise_loss
-from recbole_gserec.layers.session import QueryEmbedding, reset_embedding
-from recbole_gserec.layers.target_attention import TargetAttention
-from recbole_gserec.layers.transformer import DecoderLayer
-from recbole_gserec.models.joint_recommender import JointRecommender
-from recbole_gserec.setting_values import check_heads
+from recbole_gserec.data import QUERY
+from recbole_gserec.layers import (
+    BilinearSimilarity,
+    DecoderLayer,
+    HistoryEncoder,
+    MergedSequence,
+    ModuleDict,
+    ModuleList,
+    Packing,
+    PredictionMLP,
+    ProgressiveLayeredExtraction,
+    QueryEmbedding,
+    QueryItemAlignment,
+    TargetAttention,
+    Temperature,
+    clicked_pairs,
+    nt_xent,
+    pointwise_loss,
+    reset_embedding,
+)
+from recbole_gserec.models.search_recommender import JointRecommender
+from recbole_gserec.settings import check_heads
 
 SIDES = ("recommendation", "search")
 """Names of the two histories and of the two tasks."""

@@ -14,17 +14,24 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data.search_rows import QUERY
-from recbole_gserec.layers.appended import AppendedEncoder, Memory
-from recbole_gserec.layers.containers import ModuleDict, ModuleList
-from recbole_gserec.layers.merged_sequence import MergedSequence
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.ranking_loss import pointwise_loss, sampled_softmax_loss
-from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
-from recbole_gserec.layers.session_grid import SessionGrid
-from recbole_gserec.layers.transformer import EncoderLayer
-from recbole_gserec.models.joint_recommender import JointRecommender
-from recbole_gserec.setting_values import check_choice, check_heads
+from recbole_gserec.data import QUERY
+from recbole_gserec.layers import (
+    AppendedEncoder,
+    EncoderLayer,
+    Memory,
+    MergedSequence,
+    ModuleDict,
+    ModuleList,
+    Packing,
+    QueryEmbedding,
+    SessionEmbedding,
+    SessionGrid,
+    pointwise_loss,
+    reset_embedding,
+    sampled_softmax_loss,
+)
+from recbole_gserec.models.search_recommender import JointRecommender
+from recbole_gserec.settings import check_choice, check_heads
 
 KINDS = ("interaction", "search", "intent")
 """Kinds of token that have an embedding. An intent without words and history would else be a zero vector, which layer

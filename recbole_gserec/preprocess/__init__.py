@@ -1,1 +1,5 @@
-"""The offline stage (Section 4.1 of GSERec): prompts, summaries, vectors and codes, one file for each step."""
+"""The offline stage: prompts, summaries, vectors and codes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from recbole_gserec.preprocess.summarizers.base import Completion
+from recbole_gserec.preprocess.summarizers import Completion
 
 FIELD = "summary"
 READER = 1

@@ -1,4 +1,9 @@
-"""The offline stage from end to end: prompts, summaries, vectors, codes (Section 4.1 of GSERec)."""
+"""The offline stage from end to end: prompts, summaries, vectors, codes (Section 4.1 of GSERec).
+
+The paper does not say what the missing summary of a user with one history is. Its authors' code uses the existing
+summary for both sides.
+
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
-from recbole_gserec.data.dataset_paths import append_suffix
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import remove_abandoned
 from recbole_gserec.preprocess.answers import STATUSES, Summary
-from recbole_gserec.preprocess.code_file import codes_are_current, write_code_file
+from recbole_gserec.preprocess.codes import codes_are_current, write_code_file
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
-from recbole_gserec.preprocess.missing_side import fill_missing, has_codes
 from recbole_gserec.preprocess.prompts import (
     SIDES,
     HistoriesWithItems,
@@ -29,18 +33,54 @@ from recbole_gserec.preprocess.prompts import (
 )
 from recbole_gserec.preprocess.report import SideReport, save_report
 from recbole_gserec.preprocess.runners import Runner
-from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.summaries import make_summaries
-from recbole_gserec.preprocess.summarizers import SUMMARIZERS
-from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
-from recbole_gserec.preprocess.text_vectors import write_text_vectors
-from recbole_gserec.preprocess.vectors import make_vectors
+from recbole_gserec.preprocess.summarizers import SUMMARIZERS, TemplateSummarizer
+from recbole_gserec.preprocess.vectors import make_vectors, write_text_vectors
+from recbole_gserec.settings import PreprocessSettings, append_suffix
 
 if TYPE_CHECKING:
     import numpy as np
 
     from recbole_gserec.preprocess.rqvae_training import RQVAEResult
+
+
+def fill_missing(
+    search_texts: Sequence[str | None], rec_texts: Sequence[str | None], policy: str
+) -> tuple[list[str], list[str]]:
+    """Give every user a text on both sides.
+
+    Args:
+        search_texts: Search summary of each user; ``None`` for a user without searches.
+        rec_texts: Recommendation summary of each user; ``None`` for a user without interactions.
+        policy: ``copy_rec`` copies the text of the other side, whichever it is; ``empty`` uses the empty text.
+            ``no_edges`` fills as ``copy_rec``, so that all other codes stay the same; the missing side's codes are then
+            left out (:func:`has_codes`).
+
+    Returns:
+        Search and recommendation texts. Both are empty for a user without any history.
+    """
+    if policy == "empty":
+        return [text or "" for text in search_texts], [text or "" for text in rec_texts]
+    pairs = list(zip(search_texts, rec_texts, strict=True))
+    return (
+        [(rec if search is None else search) or "" for search, rec in pairs],
+        [(search if rec is None else rec) or "" for search, rec in pairs],
+    )
+
+
+def has_codes(texts: Sequence[str | None], policy: str) -> np.ndarray:
+    """Return whether each user gets codes on a side.
+
+    Args:
+        texts: Summaries of the side before :func:`fill_missing`.
+        policy: See :func:`fill_missing`.
+
+    Returns:
+        ``[n_users]`` bool.
+    """
+    return np.array([policy != "no_edges" or text is not None for text in texts], dtype=bool)
+
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +238,7 @@ def _up_to_date(path: Path, checkpoint: Path) -> Path:
 def _runner(settings: PreprocessSettings) -> Runner | None:
     if not settings.preprocess_ray:
         return None
-    from recbole_gserec.preprocess.ray_runner import RayRunner
+    from recbole_gserec.preprocess.runners import RayRunner
 
     return RayRunner(settings)
 

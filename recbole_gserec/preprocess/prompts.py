@@ -1,24 +1,27 @@
-"""Prompts that ask for a summary of a user's preferences (Section 4.1.1 of GSERec).
+"""Prompts that ask for a summary of a user's preferences (Section 4.1.1 of GSERec), and the items' texts in them.
 
-The wording is in ``templates/<language>/<side>.txt``, or in a folder of the user. The instruction comes first and the
-history last. All prompts of a side thus share a prefix, which a language model server computes once.
+The wording lives in ``templates/<language>/<side>.txt``, or in a folder of the user's. The instruction stands first and
+the history last, so that a language model's server can reuse the prefix.
+
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from recbole_gserec.errors import DataError
+from recbole_gserec.files import field_types, read_columns
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from recbole_gserec.preprocess.settings import PreprocessSettings
+    from recbole_gserec.settings import PreprocessSettings
 
 SIDES = ("search", "recommendation")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -188,3 +191,40 @@ def _search_records(
         if query or clicked:
             records.append((query, *clicked))
     return tuple(records)
+
+
+logger = logging.getLogger(__name__)
+
+
+def read_item_texts(
+    path: str | Path, *, item_field: str = "item_id", separator: str = "\t", encoding: str = "utf-8"
+) -> dict[str, str]:
+    """Join the text columns (``token`` and ``token_seq``) of an ``.item`` file, titles first.
+
+    Args:
+        path: The file. If it is missing, no item has a text, and prompts name items by their ids.
+        item_field: The column of item ids.
+        separator: Separator between columns.
+        encoding: Encoding of the text.
+
+    Returns:
+        Text by item, if it has one. If an item occurs twice in the file, its first row counts.
+
+    Raises:
+        DataError: If the file is malformed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        logger.warning("%s is missing: prompts name items by their ids.", path)
+        return {}
+    types = field_types(path, separator=separator, encoding=encoding)
+    columns = [name for name, kind in types.items() if kind.startswith("token") and name != item_field]
+    columns.sort(key=lambda name: "title" not in name.lower())
+    # The reader raises an error with the file's name if there is no id column.
+    table = read_columns(path, [item_field, *columns], separator=separator, encoding=encoding, required=[item_field])
+    texts: dict[str, str] = {}
+    for item, *parts in zip(*(table[name].to_pylist() for name in [item_field, *columns]), strict=True):
+        text = "; ".join(part for part in map(str.strip, parts) if part)
+        if text:
+            texts.setdefault(item, text)
+    return texts

@@ -17,17 +17,16 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.sinkhorn import balanced_codes
+from recbole_gserec.layers import balanced_codes
 from recbole_gserec.preprocess.codebook_metrics import (
     ROWS_PER_CHUNK,
     codebook_metrics,
     collision_rate,
     reconstruction_error,
+    separate_collisions,
 )
-from recbole_gserec.preprocess.collisions import separate_collisions
-from recbole_gserec.preprocess.rqvae import RQVAE, SIDES
-from recbole_gserec.preprocess.rqvae_checkpoint import RunFile, TrainingRun, training_hash
-from recbole_gserec.preprocess.rqvae_settings import RQVAESettings
+from recbole_gserec.preprocess.rqvae import RQVAE, SIDES, RunFile, TrainingRun, training_hash
+from recbole_gserec.settings import RQVAESettings
 
 logger = logging.getLogger(__name__)
 

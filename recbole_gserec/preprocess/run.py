@@ -1,26 +1,60 @@
-"""Runs the offline stage, or its part for models without searches, on a dataset named in the settings."""
+"""The offline stage for a dataset that settings name, or the part of it that models without searches need."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
 from recbole.config import Config
 
-from recbole_gserec.config import make_config, split_machine
-from recbole_gserec.data.dataset import SearchDataset
-from recbole_gserec.data.dataset_paths import DEFAULT_DATA_PATH, append_suffix, check_dataset, dataset_path
-from recbole_gserec.data.fingerprint import dataset_fingerprint
-from recbole_gserec.data.training_histories import TrainingHistories, query_texts
+from recbole_gserec.data import SearchDataset, TrainingHistories, dataset_fingerprint, query_texts
 from recbole_gserec.errors import SettingError
-from recbole_gserec.preprocess.alone import exclusive_lock
-from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.pipeline import check_parts, make_codes
-from recbole_gserec.preprocess.recommendation_vectors import make_recommendation_vectors
-from recbole_gserec.preprocess.settings import PreprocessSettings
-from recbole_gserec.run_checks import check_writable
+from recbole_gserec.preprocess.prompts import read_item_texts
+from recbole_gserec.preprocess.vectors import make_recommendation_vectors
+from recbole_gserec.settings import (
+    DEFAULT_DATA_PATH,
+    PreprocessSettings,
+    append_suffix,
+    check_dataset,
+    check_writable,
+    dataset_path,
+    make_config,
+    split_machine,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def exclusive_lock(path: str | Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for the same file. Afterwards, check whether the file exists.
+
+    The lock is released when its process ends, for whatever reason.
+
+    Args:
+        path: The file to make: codes or vectors. Vectors use the path of the codes too.
+    """
+    path = Path(path)
+    file = path.with_name(f".{path.name}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another process is making the files of %s; waiting for it", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # Remove the file before releasing it: waiting processes check whether the file that they opened still exists.
+        file.unlink(missing_ok=True)
+        lock.release()
 
 
 def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recbole_gserec.checksums import PARQUET_METADATA, verify, written_with_checksum
 from recbole_gserec.errors import DataError
+from recbole_gserec.files import PARQUET_METADATA, verify, written_with_checksum
 
 _KEY = b"recbole_gserec"
 # Checksum in files of earlier versions: it covers what is read, in addition to the checksums of Parquet's pages.

@@ -1,1 +1,5 @@
-"""Recommendations and vectors from trained models, in original ids."""
+"""Using a trained model: recommendations, new events and exported vectors."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Events after training, from files in the formats of ``.inter``, ``.search`` and ``.query``."""
+"""Events after the training, from files in the formats of ``.inter``, ``.search`` and ``.query``, and new queries."""
 
 from __future__ import annotations
 
@@ -8,19 +8,78 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 from recbole.config import Config
 from recbole.data.dataset import Dataset
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import FeatureType
 
-from recbole_gserec.data.atomic_files import field_types, has_no_rows, read_columns
-from recbole_gserec.data.checks import check_time_order
-from recbole_gserec.data.events import no_searches
-from recbole_gserec.data.ragged import Ragged
-from recbole_gserec.data.search_files import check_types, read_query_file, read_search_file, to_pandas
+from recbole_gserec.data import (
+    FlatSequences,
+    Ragged,
+    SearchDataset,
+    check_time_order,
+    check_types,
+    no_searches,
+    read_query_file,
+    read_search_file,
+    to_pandas,
+)
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.recommend.new_queries import known_words
-from recbole_gserec.recommend.raw_events import RawEvents
-from recbole_gserec.recommend.trained import Trained
+from recbole_gserec.files import field_types, has_no_rows, read_columns
+from recbole_gserec.layers import QueryEmbedding
+from recbole_gserec.recommend.trained import RawEvents, Trained
+
+
+def known_words(dataset: SearchDataset, words: FlatSequences, rows: NDArray[np.bool_]) -> tuple[Ragged, int]:
+    """Return the words of queries that have an embedding.
+
+    Args:
+        dataset: The model's dataset.
+        words: Words of each query in a file.
+        rows: ``[n_queries]``, which queries to return.
+
+    Returns:
+        The words' ids, one row for each query, and the number of unknown words.
+    """
+    vocabulary = pd.Index(dataset.field2id_token["query_words"])
+    ids = vocabulary.get_indexer(words.frame.iloc[:, 0])
+    owners = np.arange(len(rows)).repeat(np.diff(words.offsets))
+    wanted = rows[owners]
+    known = wanted & (ids > 0)
+    counts = np.bincount(owners[known], minlength=len(rows))[rows]
+    offsets = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+    return Ragged(torch.from_numpy(ids[known].astype(np.int32)), offsets), int((wanted & ~known).sum())
+
+
+class NewQueries:
+    """Lets a model embed new queries, whose ids follow those of its own queries.
+
+    Args:
+        model: A search-aware model, which represents a query only by its words (:class:`QueryEmbedding`).
+        known: Words of the dataset's queries.
+        new: Words of the new queries.
+    """
+
+    def __init__(self, model: AbstractRecommender, known: Ragged, new: Ragged):
+        layers = [layer for layer in model.modules() if isinstance(layer, QueryEmbedding) and _embeds(layer, known)]
+        values = torch.cat([known.values, new.values.to(known.values.dtype)])
+        offsets = torch.cat([known.offsets, new.offsets[1:] + len(known.values)])
+        self._words = [
+            (layer, values.to(layer.word_values.device), offsets.to(layer.word_values.device)) for layer in layers
+        ]
+
+    def install(self) -> None:
+        """Give the new queries to the model, replacing other new queries."""
+        for layer, values, offsets in self._words:
+            layer.word_values, layer.word_offsets = values, offsets
+
+
+def _embeds(layer: QueryEmbedding, known: Ragged) -> bool:
+    """Return whether a layer embeds queries; other texts, such as those of items, use the same kind of layer."""
+    pairs = ((layer.word_offsets, known.offsets), (layer.word_values, known.values))
+    return all(torch.equal(own[: len(other)].cpu(), other) for own, other in pairs)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Writes recommendations to Parquet, CSV or JSON lines files, batch by batch."""
+"""Recommendations as Parquet, CSV or JSON Lines, written batch by batch, and the file that lists users."""
 
 from __future__ import annotations
 
@@ -10,10 +10,26 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recbole_gserec.errors import SettingError
-from recbole_gserec.files import sha256_of_file, written_aside
-from recbole_gserec.json_files import write_json
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.files import sha256_of_file, write_json, written_aside
 from recbole_gserec.recommend.recommender import SCHEMA
+
+
+def read_user_list(path: Path) -> list[str]:
+    """Return the non-empty lines of a text file.
+
+    Raises:
+        DataError: If the file is not text, or contains no user.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(path, "not a text in UTF-8", "Give a text file with a user's id a line.") from error
+    names = [line for line in lines if line.strip()]
+    if not names:
+        raise DataError(path, "names no user", "Give a text file with a user's id a line.")
+    return names
+
 
 Write = Callable[[pa.RecordBatch], None]
 

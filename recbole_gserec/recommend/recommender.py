@@ -1,4 +1,4 @@
-"""Finds the best items for users with any trained model, in bounded memory."""
+"""The best items for users, by any trained model, in bounded memory; seen items and unknown users."""
 
 from __future__ import annotations
 
@@ -10,17 +10,160 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
+from torch import Tensor
 
-from recbole_gserec.errors import GSERecError, SettingError
-from recbole_gserec.evaluation.top_k import TopK
-from recbole_gserec.narrowing import not_none
-from recbole_gserec.recommend.new_events import NewEvents
-from recbole_gserec.recommend.new_queries import NewQueries
-from recbole_gserec.recommend.scores import CandidateScores
-from recbole_gserec.recommend.seen import SeenItems
+from recbole_gserec.data import Ragged
+from recbole_gserec.errors import GSERecError, SettingError, not_none
+from recbole_gserec.evaluation import MAX_SCORES, TopK, has_full_ranking, predict_pairs
+from recbole_gserec.models import MAX_PAIRS
+from recbole_gserec.recommend.new_events import NewEvents, NewQueries
 from recbole_gserec.recommend.trained import Trained
-from recbole_gserec.recommend.unknown_users import takes_unknown_users
-from recbole_gserec.recommend.users import collect_users
+from recbole_gserec.recommend.users import Users, collect_users
+
+
+class CandidateScores:
+    """Scores candidates in the way that the model supports.
+
+    Search-aware models encode a batch once and score chunks of candidates against it. RecBole's own models score all
+    items at once (``full_sort_predict``) or, if they cannot, pair by pair (``predict``).
+
+    Args:
+        trained: The model.
+        candidates: ``[n_candidates]`` item ids, ascending.
+        max_scores: Maximum number of scores in memory. By default, models that score chunks or pairs have a smaller
+            limit.
+    """
+
+    def __init__(self, trained: Trained, candidates: Tensor, max_scores: int | None = None):
+        self._model, self._dataset = trained.model, trained.dataset
+        self._device = trained.config["device"]
+        self._candidates = candidates.to(self._device)
+        self._encodes = trained.is_ours
+        self._ranks_all = not self._encodes and has_full_ranking(self._model)
+        if self._ranks_all:
+            default, width = MAX_SCORES, trained.dataset.item_num
+        elif self._encodes:
+            default, width = MAX_PAIRS, 1
+        else:
+            # The cost of a pair differs between models by orders of magnitude; this is the number of users that they
+            # score at once.
+            default, width = min(MAX_PAIRS, max(1, trained.config["eval_batch_size"])), 1
+        self._max_scores = max_scores or default
+        self.max_rows = max(1, self._max_scores // width)
+        """Largest batch within the bound."""
+
+    @torch.no_grad()
+    def score(self, batch: Interaction) -> Iterator[tuple[int, Tensor]]:
+        """Score all candidates for a batch.
+
+        Args:
+            batch: B rows, at most :attr:`max_rows`.
+
+        Yields:
+            The index of the first candidate of a chunk, and its scores ``[B, C]``, which may be modified.
+        """
+        batch = batch.to(self._device)
+        if self._ranks_all:
+            # Some models return all rows flattened into one.
+            scores = self._model.full_sort_predict(batch).reshape(len(batch), -1)
+            yield 0, scores.index_select(1, self._candidates)
+            return
+        state = self._model.encode(batch) if self._encodes else None
+        start = 0
+        for part in self._candidates.split(max(1, self._max_scores // len(batch))):
+            if self._encodes:
+                yield start, self._model.score(state, part.unsqueeze(0))
+            else:
+                items = part.expand(len(batch), -1)
+                yield start, predict_pairs(self._model, self._dataset, batch, items, self._device)
+            start += len(part)
+
+
+class SeenItems:
+    """The candidates that users have seen.
+
+    Args:
+        users: ``[n]`` user of each event.
+        items: ``[n]`` item of each event.
+        n_users: Number of users.
+        candidates: ``[n_candidates]`` item ids in ascending order; other items are ignored.
+    """
+
+    def __init__(self, users: NDArray[np.int64], items: NDArray[np.int64], n_users: int, candidates: NDArray[np.int64]):
+        indices = np.searchsorted(candidates, items)
+        known = indices < len(candidates)
+        known[known] = candidates[indices[known]] == items[known]
+        n_candidates = max(1, len(candidates))
+        pairs = np.unique(users[known] * n_candidates + indices[known])
+        counts = np.bincount(pairs // n_candidates, minlength=n_users)
+        self._indices = Ragged(
+            torch.from_numpy(pairs % n_candidates), torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+        )
+
+    def of_users(self, users: Tensor, device: torch.device | str = "cpu") -> SeenOfBatch:
+        """Return what the users ``[B]`` of a batch have seen."""
+        indices = self._indices.take(users)
+        rows = torch.arange(len(users)).repeat_interleave(indices.offsets.diff())
+        order = indices.values.argsort(stable=True)
+        return SeenOfBatch(rows[order].to(device), indices.values[order].to(device))
+
+
+class SeenOfBatch:
+    """The (row, index of candidate) pairs of a batch, sorted by candidate.
+
+    Args:
+        rows: ``[n]``.
+        indices: ``[n]``, ascending.
+    """
+
+    def __init__(self, rows: Tensor, indices: Tensor):
+        self._rows, self._indices = rows, indices
+
+    def mask_(self, scores: Tensor, start: int) -> Tensor:
+        """Set the scores of seen items to ``-inf``, in place.
+
+        Args:
+            scores: ``[B, C]`` of the candidates from index ``start`` on.
+            start: Index of the first candidate.
+        """
+        bounds = self._indices.new_tensor([start, start + scores.shape[1]])
+        low, high = torch.searchsorted(self._indices, bounds).tolist()
+        scores[self._rows[low:high], self._indices[low:high] - start] = -torch.inf
+        return scores
+
+
+_N_ITEMS = 64
+
+
+def takes_unknown_users(trained: Trained, users: Users) -> bool:
+    """Return whether a user without an embedding or features can be scored by history alone.
+
+    Search-aware models can: their user tables hold zeros for the padding user, who has no codes and no text. RecBole's
+    sequential models can if scores do not depend on the user, which is tested with one history of two users. All other
+    models know users only by id.
+    """
+    if trained.is_ours:
+        return True
+    with_history = users.has_history[1 : users.n_known].nonzero()[0] + 1
+    if trained.config["MODEL_TYPE"] != ModelType.SEQUENTIAL or len(with_history) < 2:
+        return False
+    scorer = CandidateScores(trained, torch.arange(1, min(trained.dataset.item_num, 1 + _N_ITEMS)))
+    one = users.batch(torch.as_tensor(with_history[:1]))
+    other = users.batch(torch.as_tensor(with_history[1:2]))
+    of_user = [trained.dataset.uid_field]
+    if trained.dataset.user_feat is not None:
+        of_user += list(trained.dataset.user_feat.columns)
+    scores = []
+    for stranger in (one, other):
+        batch = one[[0]]
+        for field in of_user:
+            batch.interaction[field] = stranger[field]
+        scores.append(next(iter(scorer.score(batch)))[1])
+    own, others = scores
+    return torch.allclose(own, others, rtol=1e-5, atol=1e-6)
+
 
 USERS_AT_ONCE = 256
 """Default batch size in users; larger batches use more memory but are not faster."""

@@ -1,4 +1,4 @@
-"""Loads a trained model with its dataset from a checkpoint."""
+"""A trained model from its checkpoint, with the dataset it was trained on and all events of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.dataset import Dataset
@@ -18,12 +20,37 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
 from recbole.utils import ModelType, get_model, init_seed
 
-from recbole_gserec.checkpoint import check_model_of, read_checkpoint
-from recbole_gserec.data.file_record import check_file_record
+from recbole_gserec.data import Columns, SearchDataset, check_file_record, no_searches
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
-from recbole_gserec.portable_values import load_other_parameter
-from recbole_gserec.recommend.raw_events import RawEvents, raw_events
-from recbole_gserec.registration import MODELS
+from recbole_gserec.plugin import MODELS, check_model_of, load_other_parameter, read_checkpoint
+
+
+@dataclass(frozen=True)
+class RawEvents:
+    """Events in the order of the files, as expected by :func:`build_event_log`.
+
+    Attributes:
+        interactions: Users, items and times, ``[n_interactions]`` each; times are 0 if the dataset has none.
+        searches: Users, queries and times, ``[n_searches]`` each; empty for RecBole's own datasets.
+        clicks: Clicked items ``[n_clicks]``, and where the clicks of each search begin, ``[n_searches + 1]``.
+        table: All columns of the interactions, as RecBole loads them; None for search-aware datasets.
+    """
+
+    interactions: Columns
+    searches: Columns
+    clicks: Columns
+    table: pd.DataFrame | None = None
+
+
+def raw_events(dataset: Dataset) -> RawEvents:
+    """Return the events of a dataset that has been read and filtered, but not built."""
+    if isinstance(dataset, SearchDataset):
+        return RawEvents(*dataset.events_as_read())
+    table = dataset.inter_feat
+    users, items = (table[field].to_numpy().astype(np.int64) for field in (dataset.uid_field, dataset.iid_field))
+    times = table[dataset.time_field].to_numpy() if dataset.time_field in table else np.zeros(len(table))
+    return RawEvents((users, items, times), *no_searches(), table)
+
 
 logger = getLogger(__name__)
 

@@ -15,13 +15,11 @@ from recbole.data.transform import construct_transform
 from recbole.utils import ModelType
 from torch import Tensor
 
-from recbole_gserec.data.events import build_event_log
-from recbole_gserec.data.ragged import last_window
-from recbole_gserec.evaluation.interacted import collect_search_clicks
-from recbole_gserec.narrowing import not_none
+from recbole_gserec.data import build_event_log, last_window
+from recbole_gserec.errors import not_none
+from recbole_gserec.evaluation import collect_search_clicks
 from recbole_gserec.recommend.new_events import NewEvents
-from recbole_gserec.recommend.raw_events import RawEvents
-from recbole_gserec.recommend.trained import Trained
+from recbole_gserec.recommend.trained import RawEvents, Trained
 
 Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
 

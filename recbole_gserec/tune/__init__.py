@@ -1,1 +1,5 @@
-"""``gserec tune``: hyper-parameter sweeps on Ray Tune."""
+"""Hyperparameter sweeps on Ray Tune."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,23 +10,28 @@ from typing import Any
 
 from recbole.utils import get_trainer
 
-from recbole_gserec.benchmark.given import OPTIONS, canonical
-from recbole_gserec.benchmark.model_code import code_digest
-from recbole_gserec.benchmark.plan import Entry
-from recbole_gserec.benchmark.prepare import prepare_all
-from recbole_gserec.config import make_config, split_machine
-from recbole_gserec.data.dataset_paths import check_dataset
 from recbole_gserec.errors import SettingError
-from recbole_gserec.preprocess.code_record import read_code_record
-from recbole_gserec.preprocess.settings import PreprocessSettings, absolute_folders
-from recbole_gserec.properties_files import model_settings
-from recbole_gserec.resumable import is_resumable
-from recbole_gserec.setting_values import check_values
-from recbole_gserec.settings import check_dataset_name, check_model, models_reading, read_settings, unread
+from recbole_gserec.plugin import is_resumable
+from recbole_gserec.preprocess import read_code_record
+from recbole_gserec.runs import OPTIONS, Entry, canonical, code_digest, prepare_all
+from recbole_gserec.settings import (
+    PreprocessSettings,
+    absolute_folders,
+    check_dataset,
+    check_dataset_name,
+    check_model,
+    check_values,
+    make_config,
+    model_settings,
+    models_reading,
+    read_settings,
+    split_machine,
+    unread,
+)
 from recbole_gserec.tune.searchers import check_search
 from recbole_gserec.tune.space import Choice, Range, default_space, read_space
 from recbole_gserec.tune.sweep import SCHEDULERS, Sweep
-from recbole_gserec.tune.training import SweepJob, first_codes, trial_settings
+from recbole_gserec.tune.trial_training import SweepJob, first_codes, trial_settings
 
 logger = getLogger(__name__)
 

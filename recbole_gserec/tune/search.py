@@ -1,25 +1,26 @@
-"""A whole sweep: trials, winner and report."""
+"""A whole sweep (trials, winner, report), and sweeps of equal size for several models."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from recbole_gserec.benchmark.runs import refuse_links
-from recbole_gserec.entry_points import next_steps
-from recbole_gserec.errors import SettingError
-from recbole_gserec.narrowing import not_none
-from recbole_gserec.tune.place import ComputeResources
+from recbole_gserec.errors import SettingError, not_none
+from recbole_gserec.plugin import next_steps
+from recbole_gserec.runs import Request, plan_entries, refuse_links
+from recbole_gserec.settings import tune_file
 from recbole_gserec.tune.report import write_sweep_report
 from recbole_gserec.tune.request import TuneRequest, check_names, plan
-from recbole_gserec.tune.runner import run_trials
-from recbole_gserec.tune.sweep import Sweep
-from recbole_gserec.tune.training import SweepJob, trial_settings
-from recbole_gserec.tune.trial_record import (
+from recbole_gserec.tune.space import default_space
+from recbole_gserec.tune.sweep import (
     CHECKPOINT_FILE,
+    ComputeResources,
+    Sweep,
     TrialRecord,
     damaged_trials,
     failed_trials,
@@ -27,6 +28,8 @@ from recbole_gserec.tune.trial_record import (
     trial_folder,
     trials_folder,
 )
+from recbole_gserec.tune.trial_training import SweepJob, trial_settings
+from recbole_gserec.tune.tuner import run_trials
 from recbole_gserec.tune.winner import choose_winner, read_winner, write_best, write_winner
 from recbole_gserec.tune.winner_test import finish_winner
 
@@ -55,7 +58,7 @@ class SweepResult(NamedTuple):
     n_failed: int
 
 
-def search(
+def run_sweep(
     request: TuneRequest, resources: ComputeResources, *, n_kept: int = 3, retry_failed: bool = True
 ) -> SweepResult:
     """Find good settings by the validation part. The test part is evaluated only once, for the winner.
@@ -134,3 +137,50 @@ def _make_winner(folder: Path, sweep: Sweep, job: SweepJob, resources: ComputeRe
     }
     write_winner(folder, winner)
     return winner
+
+
+def tune_models(request: Request, output: Path, n_trials: int, resources: ComputeResources) -> Request:
+    """Tune every model on every dataset by its validation part; return the request with the settings found.
+
+    Requested settings are not tried. A model keeps its settings if it has no search space, or if all settings of the
+    space are requested.
+
+    Args:
+        request: The comparison to make. The first seed is used for all trials.
+        output: Folder of the benchmark; sweeps are stored in its folder ``tune``.
+        n_trials: Number of trials for a model on a dataset, or all combinations if there are fewer.
+        resources: Resources of the trials.
+
+    Raises:
+        GSERecError: If a sweep cannot be made, or none of its trials succeeds.
+    """
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for entry in plan_entries(request):
+        if tune_file(entry.model) is None:
+            logger.warning(f"{entry.model} has no search space and is not tuned: its settings are the defaults")
+            continue
+        if default_space(entry.model).keys() <= entry.given.keys():
+            logger.info(
+                f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space already have values"
+            )
+            continue
+        result = run_sweep(
+            TuneRequest(
+                entry.model,
+                entry.dataset,
+                request.data_path,
+                output / "tune",
+                settings={**entry.given, **entry.machine},
+                seed=request.seeds[0],
+                n_samples=n_trials,
+            ),
+            resources,
+        )
+        found[entry.model, entry.dataset] = result.found
+        settings = ", ".join(f"{name}={value}" for name, value in result.found.items())
+        logger.info(f"{entry.model} on {entry.dataset}: {settings}")
+
+    def settings_of(model: str, dataset: str) -> Mapping[str, Any]:
+        return {**found.get((model, dataset), {}), **request.settings_of(model, dataset)}
+
+    return replace(request, settings_of=settings_of)

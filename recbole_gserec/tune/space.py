@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_gserec.config_files import read_config_files
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.properties_files import tune_file
+from recbole_gserec.settings import read_config_files, tune_file
 
 RANGES = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2, "lograndint": 2}
 """Kind of range -> how many numbers it takes: lowest, highest, and a step."""

@@ -11,20 +11,12 @@ from typing import Any
 
 import torch
 
-from recbole_gserec.benchmark.runs import refuse_links
+from recbole_gserec.compute import write_to_log
 from recbole_gserec.errors import failure_reason
 from recbole_gserec.files import scratch_folder
-from recbole_gserec.process_log import write_to_log
-from recbole_gserec.tune.training import EpochReport, SweepJob, train_trial
-from recbole_gserec.tune.trial_record import (
-    CHECKPOINT_FILE,
-    FAILED,
-    FINISHED,
-    LOG_FILE,
-    STATE_FILE,
-    TrialRecord,
-    trial_folder,
-)
+from recbole_gserec.runs import refuse_links
+from recbole_gserec.tune.sweep import CHECKPOINT_FILE, FAILED, FINISHED, LOG_FILE, STATE_FILE, TrialRecord, trial_folder
+from recbole_gserec.tune.trial_training import EpochReport, SweepJob, train_trial
 
 SCORE = "best_score"
 """The best validation score so far, by which trials are compared."""

@@ -9,10 +9,8 @@ from typing import Any
 import yaml
 
 from recbole_gserec.errors import DataError, GSERecError
-from recbole_gserec.files import written_aside
-from recbole_gserec.json_files import read_json, write_json
-from recbole_gserec.tune.sweep import Sweep
-from recbole_gserec.tune.trial_record import RECORD_FILE, TrialRecord, read_trials, trial_folder
+from recbole_gserec.files import read_json, write_json, written_aside
+from recbole_gserec.tune.sweep import RECORD_FILE, Sweep, TrialRecord, read_trials, trial_folder
 
 logger = logging.getLogger(__name__)
 

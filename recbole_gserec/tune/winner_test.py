@@ -9,13 +9,11 @@ from typing import Any
 
 import torch
 
-from recbole_gserec.errors import GSERecError, failure_reason, one_line
-from recbole_gserec.json_files import plain
-from recbole_gserec.narrowing import not_none
-from recbole_gserec.process_log import write_to_log
-from recbole_gserec.tune.place import ComputeResources
-from recbole_gserec.tune.training import SweepJob, train_trial
-from recbole_gserec.tune.trial_record import LOG_FILE, TrialRecord, trial_folder
+from recbole_gserec.compute import write_to_log
+from recbole_gserec.errors import GSERecError, failure_reason, not_none, one_line
+from recbole_gserec.files import plain
+from recbole_gserec.tune.sweep import LOG_FILE, ComputeResources, TrialRecord, trial_folder
+from recbole_gserec.tune.trial_training import SweepJob, train_trial
 
 _TEST_LOG = f"test-{LOG_FILE}"
 

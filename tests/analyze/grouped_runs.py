@@ -4,9 +4,9 @@ from zlib import crc32
 
 import numpy as np
 
-from recbole_gserec.benchmark.dataset_files import dataset_digest
-from tests.benchmark.stored_runs import random_ranks, store_run
+from recbole_gserec.runs.prepare import dataset_digest
 from tests.conftest import random_files, write_dataset
+from tests.runs.stored_runs import random_ranks, store_run
 
 USERS = sorted(f"u{user}" for user in range(40))
 

@@ -9,16 +9,22 @@ import pytest
 from scipy import stats
 
 from recbole_gserec.analyze import ablation as module
-from recbole_gserec.analyze.ablation import AblationRequest, analyze_ablation
+from recbole_gserec.analyze.ablation import (
+    FULL,
+    VARIANTS,
+    AblationRequest,
+    analyze_ablation,
+    chosen_variants,
+    variant_code_settings,
+)
 from recbole_gserec.analyze.groups import Grouping
-from recbole_gserec.analyze.variants import FULL, VARIANTS, chosen_variants, variant_code_settings
-from recbole_gserec.benchmark.metrics import parse_metric
-from recbole_gserec.benchmark.plan import plan_entries
-from recbole_gserec.benchmark.runs import Run, Spec
 from recbole_gserec.errors import DataError, GSERecError, SettingError
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.results.metrics import parse_metric
+from recbole_gserec.runs.plan import plan_entries
+from recbole_gserec.runs.run_store import Run, Spec
+from recbole_gserec.settings.offline import PreprocessSettings
 from tests.analyze.grouped_runs import make_data, store, training_searches
-from tests.benchmark.stored_runs import random_ranks, store_run
+from tests.runs.stored_runs import random_ranks, store_run
 
 LABELS = ["GSERec", "w/o L_RQ-CL", "w/o U-C Graph", "w/o L_U-CL", "w/o L_His-CL", "w/o MCA"]
 RQ_CL, _, U_CL, *_ = VARIANTS

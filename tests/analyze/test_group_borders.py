@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_gserec.analyze.group_borders import Group, group_indices, parse_groups, quantile_groups
+from recbole_gserec.analyze.group_results import Group, group_indices, parse_groups, quantile_groups
 from recbole_gserec.errors import SettingError
 
 

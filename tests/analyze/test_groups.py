@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from recbole_gserec.analyze.group_borders import parse_groups
-from recbole_gserec.analyze.group_results import _relative_intervals
+from recbole_gserec.analyze.group_results import _relative_intervals, parse_groups
 from recbole_gserec.analyze.groups import Grouping, analyze_groups
-from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.results.metrics import parse_metric
 from tests.analyze.grouped_runs import USERS, make_data, store, training_searches
 
 GROUPS = Grouping("searches", parse_groups("0,1-3,4-"))

@@ -5,9 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from recbole_gserec import escaping
-from recbole_gserec.analyze.html_page import Section, html_page
-from recbole_gserec.analyze.report import write_html_report
+from recbole_gserec import report as escaping
+from recbole_gserec.analyze.report import Section, html_page, write_html_report
 from recbole_gserec.errors import DataError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))

@@ -8,11 +8,11 @@ import pytest
 
 from recbole_gserec.analyze.sensitivity import sensitivity_frame, write_sensitivity
 from recbole_gserec.analyze.settings_tried import Tried, TriedSettings, read_benchmark, read_sweep
-from recbole_gserec.benchmark.metrics import parse_metric
 from recbole_gserec.errors import DataError
-from recbole_gserec.figure_panels import format_short
-from recbole_gserec.tune.trial_record import TrialRecord
-from tests.benchmark.stored_runs import random_ranks, store_run
+from recbole_gserec.figures import format_short
+from recbole_gserec.results.metrics import parse_metric
+from recbole_gserec.tune.sweep import TrialRecord
+from tests.runs.stored_runs import random_ranks, store_run
 
 GRID = [(u, h) for u in (0.1, 0.01, 1) for h in ("both", "rec_only")]
 

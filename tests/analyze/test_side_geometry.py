@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from recbole_gserec.analyze import side_geometry as module
-from recbole_gserec.analyze.side_geometry import side_geometry
+from recbole_gserec.analyze import tsne as module
+from recbole_gserec.analyze.tsne import side_geometry
 
 
 def two_sides(seed=0, n=23, apart=0.0):

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_gserec.analyze.tsne import analyze_tsne
-from recbole_gserec.analyze.user_vectors import read_user_vectors
-from recbole_gserec.checkpoint import CheckpointConfig
+from recbole_gserec.analyze.tsne import analyze_tsne, read_user_vectors
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
 from recbole_gserec.models.gserec import SIDES
+from recbole_gserec.plugin.checkpoint import CheckpointConfig
 from tests.conftest import random_files
 
 SMALL = {"embedding_size": 8, "inner_size": 8, "mlp_hidden_size": [8]}

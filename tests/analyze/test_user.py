@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.analyze.user import analyze_user
+from recbole_gserec.analyze.user_page import analyze_user
 from recbole_gserec.analyze.user_story import SIDES, collect_user_story, shared_codes
-from recbole_gserec.checkpoint import CheckpointConfig
 from recbole_gserec.errors import CheckpointError, SettingError
+from recbole_gserec.plugin.checkpoint import CheckpointConfig
 from recbole_gserec.recommend.trained import load_trained
 from tests.conftest import random_files
 
@@ -135,21 +135,20 @@ def test_unknown_users_and_odd_names(checkpoint_of, tmp_path):
 
 
 def test_ids_become_different_names_of_files():
-    from recbole_gserec.analyze.user import _file_name
+    from recbole_gserec.analyze.user_page import _file_name
 
     names = {_file_name(user) for user in ("a/b", "a_b", "a\\b", "../x", "用户", "a" * 300)}
     assert len(names) == 6 and all("/" not in name and "\\" not in name and len(name) < 80 for name in names)
 
 
 def test_a_language_models_summary_comes_from_the_store(checkpoint_of, random_dataset):
-    from recbole_gserec.analyze.user_summaries import find_summaries
+    from recbole_gserec.analyze.user_story import find_summaries
     from recbole_gserec.data.training_histories import TrainingHistories
     from recbole_gserec.preprocess.answers import Summary
-    from recbole_gserec.preprocess.item_texts import read_item_texts
-    from recbole_gserec.preprocess.prompts import build_prompts
-    from recbole_gserec.preprocess.settings import PreprocessSettings
+    from recbole_gserec.preprocess.prompts import build_prompts, read_item_texts
     from recbole_gserec.preprocess.store import Store, text_hash
-    from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+    from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
+    from recbole_gserec.settings.offline import PreprocessSettings
 
     pytest.importorskip("openai")
     # Loaded before there is a record of its codes: theirs is made up.

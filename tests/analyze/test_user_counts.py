@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from recbole_gserec.analyze.user_counts import check_files, training_counts
-from recbole_gserec.benchmark.dataset_files import dataset_digest
+from recbole_gserec.analyze.group_results import check_files, training_counts
 from recbole_gserec.errors import DataError
+from recbole_gserec.runs.prepare import dataset_digest
 from tests.conftest import random_files, write_dataset
 
 HERE = {"use_gpu": False}

@@ -25,7 +25,7 @@ def test_help(name):
 def test_help_loads_nothing_heavy():
     # What the package itself loads on import is not the command's doing.
     code = "import recbole_gserec, sys; before = set(sys.modules); import recbole_gserec.cli.analyze; " + (
-        "print(sorted(m for m in ('sklearn.manifold', 'matplotlib.figure', 'recbole_gserec.benchmark.results') "
+        "print(sorted(m for m in ('sklearn.manifold', 'matplotlib.figure', 'recbole_gserec.results.load') "
         "if m in set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
@@ -70,7 +70,7 @@ def test_what_an_ablation_is_asked_for(tmp_path, monkeypatch):
 
 def test_where_an_ablation_trains(tmp_path, monkeypatch):
     from recbole_gserec.analyze import ablation
-    from recbole_gserec.benchmark import ray_runner
+    from recbole_gserec.runs import run_processes as ray_runner
 
     pools = []
     (tmp_path / "page.md").write_text("# x")

@@ -6,12 +6,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from recbole_gserec.benchmark import report, runner
-from recbole_gserec.benchmark.plan import read_preset
-from recbole_gserec.benchmark.runner import LocalPool, Outcome
 from recbole_gserec.cli.benchmark import benchmark
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.results import report
+from recbole_gserec.runs import runner
+from recbole_gserec.runs.plan import read_preset
+from recbole_gserec.runs.runner import LocalPool, Outcome
 
 app = typer.Typer()
 app.command(context_settings=CONTEXT_SETTINGS)(benchmark)
@@ -96,7 +97,7 @@ def test_the_preset_names_the_models(called):
     ],
 )
 def test_several_at_once_are_made_on_ray(called, monkeypatch, options, arguments):
-    from recbole_gserec.benchmark import ray_runner
+    from recbole_gserec.runs import run_processes as ray_runner
 
     monkeypatch.setattr(ray_runner, "RayPool", lambda *given: given)
     assert run(*TOY, *options).exit_code == 0

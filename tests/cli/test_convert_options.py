@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from dataset_converters.choices import Filters, Options
-from recbole_gserec.cli.convert.options import with_options
+from recbole_gserec.cli.convert import with_options
 from recbole_gserec.cli.main import main
 from recbole_gserec.errors import SettingError
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from recbole_gserec.data.checks import check_short_users, check_time_order
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.setting_values import check_choice
+from recbole_gserec.settings.values import check_choice
 
 
 def test_choice():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from recbole_gserec.data.file_record import check_file_record, file_record
+from recbole_gserec.data.fingerprint import check_file_record, file_record
 from recbole_gserec.errors import DataError
-from recbole_gserec.files import sha256_of_file
+from recbole_gserec.files.writing import sha256_of_file
 
 
 class Settings(dict):

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import chisquare
 
 from recbole_gserec.data.events import build_event_log
-from recbole_gserec.data.negatives import NegativeSampler
+from recbole_gserec.data.train_dataloaders import NegativeSampler
 
 
 def training_items(files):

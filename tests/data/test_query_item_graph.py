@@ -1,6 +1,6 @@
 import pytest
 
-from recbole_gserec.data.query_item_graph import QueryItemGraph
+from recbole_gserec.data.search_rows import QueryItemGraph
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 

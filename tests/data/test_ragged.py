@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_gserec.data.ragged import Ragged, gather_padded, last_window
+from recbole_gserec.data.events import Ragged, gather_padded, last_window
 
 
 def ragged(rows):

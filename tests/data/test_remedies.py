@@ -7,9 +7,9 @@ import shlex
 import pytest
 
 from recbole_gserec.cli.preprocess import parse_settings
-from recbole_gserec.data.remedies import advice_to_make_again, preprocess_command
+from recbole_gserec.data.checks import advice_to_make_again, preprocess_command
 from recbole_gserec.errors import DataError
-from recbole_gserec.json_files import write_json
+from recbole_gserec.files.stored import write_json
 from recbole_gserec.preprocess.run import preprocess_dataset
 
 TINY = {

@@ -5,11 +5,11 @@ import pytest
 from recbole.data import create_dataset
 from recbole.quick_start import run_recbole
 
-from recbole_gserec.benchmark.outcomes import candidates_digest, interactions_digest
-from recbole_gserec.config import without_arguments
 from recbole_gserec.errors import DataError
-from recbole_gserec.properties_files import model_settings
-from recbole_gserec.settings import known_models
+from recbole_gserec.runs.record import candidates_digest, interactions_digest
+from recbole_gserec.settings.config import without_arguments
+from recbole_gserec.settings.defaults import model_settings
+from recbole_gserec.settings.names import known_models
 
 INTER = ["user_id", "item_id", "timestamp"]
 COLUMNS = {

@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recbole_gserec.data.search_files import FlatSequences
-from recbole_gserec.data.user_codes import check_users, user_codes
+from recbole_gserec.data.search_files import FlatSequences, check_users, user_codes
 from recbole_gserec.errors import DataError
 
 AGAIN = "Make the codes again: gserec preprocess --dataset d"

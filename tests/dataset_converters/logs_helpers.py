@@ -13,8 +13,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataset_converters import bad_rows, logs_steps
-from dataset_converters.logs_settings import LogSettings, inspect_logs
+from dataset_converters import bad_rows
+from dataset_converters.logs import steps as logs_steps
+from dataset_converters.logs.log_settings import LogSettings, inspect_logs
 
 FORMATS = ("csv", "tsv", "csv.gz", "csv.zst", "jsonl", "jsonl.gz", "parquet")
 INTERACTIONS = ("user_id", "item_id", "timestamp")

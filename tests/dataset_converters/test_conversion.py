@@ -17,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dataset_converters import conversion, table_checks
+from dataset_converters import bad_rows as table_checks
+from dataset_converters import conversion
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.choices import Filters, Options
 from dataset_converters.conversion import convert

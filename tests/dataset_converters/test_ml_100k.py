@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import dataset_converters.atomic_writer as atomic_writer
+import dataset_converters.writer as atomic_writer
 from dataset_converters.ml_100k import convert_ml_100k, draw_searches, shipped_ml_100k
 from recbole_gserec.cli.convert import app
 from recbole_gserec.errors import DataError, SettingError
@@ -240,7 +240,7 @@ def test_interrupted_leaves_nothing(small_source, tmp_path, monkeypatch, n_files
 def test_killed_then_started_again(small_source, tmp_path):
     script = f"""
         import os, signal
-        import dataset_converters.atomic_writer as atomic_writer
+        import dataset_converters.writer as atomic_writer
         from dataset_converters.ml_100k import convert_ml_100k
         write = atomic_writer._write_rows
         def killed(file, path, columns):

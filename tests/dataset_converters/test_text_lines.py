@@ -91,9 +91,9 @@ def test_a_line_of_gigabytes_is_not_read(hostile, tmp_path, call, file, line):
     """The peak of the process, measured by the system, hardly grows."""
     script = f"""
         import pathlib, re, sys
-        from dataset_converters.amazon import convert_amazon
-        from dataset_converters.kuaisar import convert_kuaisar
-        from dataset_converters.logs import convert_logs
+        from dataset_converters.amazon.amazon import convert_amazon
+        from dataset_converters.kuaisar.kuaisar import convert_kuaisar
+        from dataset_converters.logs.logs import convert_logs
         here, out = map(pathlib.Path, sys.argv[1:])
 
         def peak():

@@ -12,8 +12,8 @@ from typer.main import get_command
 from recbole_gserec.cli.main import USAGE_ERROR, app
 from recbole_gserec.cli.preprocess import parse_settings
 from recbole_gserec.cli.run_recbole import _parse
-from recbole_gserec.properties_files import preset_file
-from recbole_gserec.settings import check_model, known_settings
+from recbole_gserec.settings.defaults import preset_file
+from recbole_gserec.settings.names import check_model, known_settings
 from tests.docs.pages import ROOT
 
 PRESETS = {"preprocess": "preset", "benchmark": "benchmark"}

@@ -137,8 +137,8 @@ def test_installed_as_the_page_says_a_new_process_knows_it(tmp_path, fresh_pytho
     code = f"""
         import recbole_gserec
         from recbole.utils import get_model
-        from recbole_gserec.properties_files import is_search_aware
-        from recbole_gserec.settings import check_model, known_settings
+        from recbole_gserec.settings.defaults import is_search_aware
+        from recbole_gserec.settings.names import check_model, known_settings
 
         check_model("{NAME}")
         known = "resample_negatives" in known_settings("{NAME}")

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from recbole_gserec.benchmark import significance_table, tables
-from recbole_gserec.benchmark.report import make_report
+from recbole_gserec.results import significance as significance_table
+from recbole_gserec.results import tables
+from recbole_gserec.results.report import make_report
 from tests.docs.pages import ROOT
 
 FOLDER = ROOT / "docs" / "results"

@@ -89,7 +89,7 @@ def test_the_site_has_every_page_and_the_reference(site):
         built = site / page.relative_to(ROOT / "docs").with_suffix("") / "index.html"
         assert built.is_file() or (page.stem == "index" and (built.parents[1] / "index.html").is_file()), page
     layers = (site / "reference" / "layers" / "index.html").read_text()
-    assert "recbole_gserec.layers.user_code_graph.UserCodeGraph" in layers
+    assert "recbole_gserec.layers.graph.UserCodeGraph" in layers
     assert "../../recbole_gserec" not in layers
     # Roles of Sphinx have become Markdown.
     assert ":class:" not in layers and ":math:" not in layers and r"\(" in layers

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from recbole_gserec import model_files, properties_files
-from recbole_gserec.benchmark import runner, worker
-from recbole_gserec.benchmark.child import Job
-from recbole_gserec.benchmark.runs import read_status
 from recbole_gserec.cli import main as gserec
 from recbole_gserec.cli import run_recbole
-from recbole_gserec.registration import MODELS
-from recbole_gserec.settings import MODEL_FILES_VARIABLE, known_settings
+from recbole_gserec.plugin.registration import MODELS
+from recbole_gserec.runs import runner, worker
+from recbole_gserec.runs.run_processes import Job
+from recbole_gserec.runs.run_store import read_status
+from recbole_gserec.settings import defaults as properties_files
+from recbole_gserec.settings import model_files
+from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, known_settings
 from tests.docs.pages import ROOT
 
 USERS = {"13", "22", "196", *map(str, range(1, 16))}

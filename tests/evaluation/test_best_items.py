@@ -2,7 +2,7 @@
 
 import torch
 
-from recbole_gserec.evaluation.best_items import best_items
+from recbole_gserec.evaluation.top_k import best_items
 
 NAN, LEAST = torch.nan, -torch.inf
 

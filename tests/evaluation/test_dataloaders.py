@@ -8,8 +8,8 @@ from recbole.utils import get_trainer
 
 from recbole_gserec.data.train_dataloaders import SearchTrainDataLoader
 from recbole_gserec.errors import SettingError
-from recbole_gserec.evaluation import dataloaders
-from recbole_gserec.evaluation.dataloaders import (
+from recbole_gserec.evaluation import scoring as dataloaders
+from recbole_gserec.evaluation.scoring import (
     BoundedFullSortEvalDataLoader,
     CandidateEvalDataLoader,
     SearchCandidateEvalDataLoader,

@@ -3,7 +3,7 @@
 import pytest
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.evaluation.settings import check_evaluation
+from recbole_gserec.evaluation.protocol import check_evaluation
 
 SETTINGS = {
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni99"},

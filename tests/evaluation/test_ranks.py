@@ -7,8 +7,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recbole_gserec.evaluation import ranks
-from recbole_gserec.evaluation.ranks import ranks_against_ties
+from recbole_gserec.evaluation import collector as ranks
+from recbole_gserec.evaluation.collector import ranks_against_ties
 
 
 def brute_force(scores, rows, columns):

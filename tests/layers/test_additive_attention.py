@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_gserec.layers.additive_attention import AdditiveAttention
+from recbole_gserec.layers.attention import AdditiveAttention
 from recbole_gserec.layers.packing import Packing
 
 

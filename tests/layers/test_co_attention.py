@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.layers.co_attention import CoAttention, Split, split_by_weight, triplet_loss
+from recbole_gserec.layers.attention import CoAttention, Split, split_by_weight, triplet_loss
 
 LENGTHS, SEARCH_LENGTHS = [4, 2, 3, 0], [3, 5, 0, 2]
 

@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import nn
 
-from recbole_gserec.layers.containers import ModuleDict, ModuleList
+from recbole_gserec.layers.dropout import ModuleDict, ModuleList
 
 
 def pair():

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from recbole_gserec.layers.dropout import Dropout
-from recbole_gserec.layers.hybrid_experts import HybridExpertAdaptor
+from recbole_gserec.layers.experts import HybridExpertAdaptor
 
 
 @pytest.fixture

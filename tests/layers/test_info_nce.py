@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from recbole_gserec.layers.info_nce import info_nce
+from recbole_gserec.layers.contrastive import info_nce
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0])

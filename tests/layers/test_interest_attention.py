@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_gserec.layers import interest_attention
+from recbole_gserec.layers import experts as interest_attention
 from recbole_gserec.layers.dropout import Dropout
-from recbole_gserec.layers.interest_attention import Dice, InterestAttention
+from recbole_gserec.layers.experts import Dice, InterestAttention
 
 LENGTHS = [3, 0, 5, 1]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_gserec.layers.ple import ProgressiveLayeredExtraction
+from recbole_gserec.layers.experts import ProgressiveLayeredExtraction
 
 TASKS = ("first", "second")
 

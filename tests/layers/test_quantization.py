@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.layers.quantization import Codebook, ResidualQuantizer, quantization_loss
-from recbole_gserec.layers.sinkhorn import balanced_codes
+from recbole_gserec.layers.quantization import Codebook, ResidualQuantizer, balanced_codes, quantization_loss
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recbole_gserec.data.events import PADDED
-from recbole_gserec.layers.query_tokens import query_tokens
+from recbole_gserec.layers.token_sequence import query_tokens
 
 ROWS = {
     "items": [[1, 2, 3], [4, 0, 0], [0, 0, 0]],

@@ -9,7 +9,7 @@ from recbole.model.layers import TransformerEncoder
 from torch import nn
 
 from recbole_gserec.layers.dropout import Dropout
-from recbole_gserec.layers.recbole_transformer import encode_at, use_fast_parts
+from recbole_gserec.layers.transformer import encode_at, use_fast_parts
 
 
 def encoders(n_layers, hidden_act="gelu", dropout=0.0):

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from recbole_gserec.data.ragged import Ragged
+from recbole_gserec.data.events import Ragged
 from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding
 
 # Query 0 is padding, 1 has words 3 and 1, 2 has none, 3 has word 2 twice and 1.

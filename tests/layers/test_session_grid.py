@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recbole_gserec.layers.session_grid import SessionGrid
+from recbole_gserec.layers.session import SessionGrid
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 9])

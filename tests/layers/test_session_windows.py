@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.session_windows import SessionWindows
+from recbole_gserec.layers.session import SessionWindows
 
 
 def mask_of(*lengths, width):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.layers import similar_users
-from recbole_gserec.layers.similar_users import most_similar
+from recbole_gserec.layers import dual_view as similar_users
+from recbole_gserec.layers.dual_view import most_similar
 
 
 def plain(vectors, is_candidate, n_similar):

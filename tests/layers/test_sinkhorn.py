@@ -4,12 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_gserec.layers.sinkhorn import (
-    balanced_codes,
-    centred_costs,
-    sinkhorn_plan,
-    sinkhorn_plan_in_logarithms,
-)
+from recbole_gserec.layers.quantization import balanced_codes, centred_costs, sinkhorn_plan, sinkhorn_plan_in_logarithms
 
 
 def plain_plan(costs: np.ndarray, epsilon: float, n_iterations: int) -> np.ndarray:

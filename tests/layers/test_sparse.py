@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_gserec.layers.sparse import ConstantMatrix, SparseProduct
+from recbole_gserec.layers.graph import ConstantMatrix, SparseProduct
 
 
 def test_products_and_gradients_are_those_of_the_dense_matrix():

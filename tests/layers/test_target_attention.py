@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from recbole_gserec.layers.target_attention import TargetAttention
+from recbole_gserec.layers.attention import TargetAttention
 
 
 def test_is_the_formula_row_by_row():

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from recbole_gserec.data.query_item_graph import QueryItemGraph
-from recbole_gserec.data.ragged import Ragged
-from recbole_gserec.layers.query_tokens import QueryTokens
-from recbole_gserec.layers.token_replacement import TokenReplacement
+from recbole_gserec.data.events import Ragged
+from recbole_gserec.data.search_rows import QueryItemGraph
+from recbole_gserec.layers.token_sequence import QueryTokens, TokenReplacement
 
 # Query 1 led to items 1 and 2, query 2 to items 2 and 3. Items up to 5 and query 3 occur, item 6 and query 4 do not.
 EDGES = {1: [1, 2], 2: [2, 3]}

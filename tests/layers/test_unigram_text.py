@@ -2,10 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_gserec.data.ragged import Ragged
-from recbole_gserec.layers import unigram_text
-from recbole_gserec.layers.session import QueryEmbedding
-from recbole_gserec.layers.unigram_text import UnigramText
+from recbole_gserec.data.events import Ragged
+from recbole_gserec.layers import session as unigram_text
+from recbole_gserec.layers.session import QueryEmbedding, UnigramText
 
 
 @pytest.fixture

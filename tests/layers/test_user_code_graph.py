@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch_geometric.nn import LGConv, LightGCN
 
+from recbole_gserec.layers.graph import LGConvUserCodeGraph, UserCodeGraph
 from recbole_gserec.layers.light_graph_conv import LightGraphConv
-from recbole_gserec.layers.user_code_graph import LGConvUserCodeGraph, UserCodeGraph
 
 
 def random_codes(n_users=30, n_codes=12, levels=3, seed=0):
@@ -111,7 +111,7 @@ def test_the_default_does_not_wait_for_pyg(fresh_python):
         from typer.testing import CliRunner
         import recbole_gserec.models.gserec, recbole_gserec.models.simgcl
         from recbole_gserec.cli.main import app
-        from recbole_gserec.layers.user_code_graph import LGConvUserCodeGraph, UserCodeGraph
+        from recbole_gserec.layers.graph import LGConvUserCodeGraph, UserCodeGraph
 
         assert CliRunner().invoke(app, ["--help"]).exit_code == 0
         UserCodeGraph(torch.ones(2, 1, dtype=torch.long), 1, 2)

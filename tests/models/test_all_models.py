@@ -15,12 +15,12 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
-from recbole_gserec.config import without_arguments
 from recbole_gserec.data.events import PADDED
 from recbole_gserec.data.search_rows import QUERY, JointInteraction
-from recbole_gserec.properties_files import model_settings, properties_folder, registered_models
-from recbole_gserec.registration import MODELS
-from recbole_gserec.setting_values import check_values
+from recbole_gserec.plugin.registration import MODELS
+from recbole_gserec.settings.config import without_arguments
+from recbole_gserec.settings.defaults import model_settings, properties_folder, registered_models
+from recbole_gserec.settings.values import check_values
 from tests.conftest import random_files, write_dataset
 
 SEARCH_BLIND = {"JSR", "UnifiedSSR", "KAR", "LLMESR"}

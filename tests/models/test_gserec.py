@@ -11,7 +11,7 @@ from torch import nn
 from torch_geometric.nn import LGConv
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers.user_code_graph import LGConvUserCodeGraph, UserCodeGraph
+from recbole_gserec.layers.graph import LGConvUserCodeGraph, UserCodeGraph
 from recbole_gserec.models.gserec import SIDES
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
@@ -332,7 +332,7 @@ def test_graph_is_propagated_once_per_evaluation(make_model, monkeypatch):
 
 
 def test_training_lowers_the_loss(make_model):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model(learning_rate=0.01)
     trainer = SearchTrainer(config, model)

@@ -215,7 +215,7 @@ def test_queries_without_words_have_no_text(make_jsr):
 
 @pytest.mark.parametrize("settings", [{}, {"user_tower": "id"}, {"jsr_variant": "text20"}])
 def test_training_lowers_the_loss(make_model, settings):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model("JSR", learning_rate=0.01, lambda_src=1, **settings)
     batch = next(iter(JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True)))

@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers import co_attention
+from recbole_gserec.layers import attention as co_attention
 from recbole_gserec.models.sesrec import SIDES
 from tests.plain_alignment import pairs_of, plain_alignment
 
@@ -261,7 +261,7 @@ def test_with_even_weights_it_is_two_target_attentions(make_sesrec):
 
 
 def test_training_lowers_the_loss(make_model):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model("SESRec", learning_rate=0.01)
     trainer, batch = SearchTrainer(config, model), next(iter(loaders[0]))[:200]

@@ -305,7 +305,7 @@ def test_without_search_and_sessions_it_is_a_recommender(make_unified):
 
 @pytest.mark.parametrize(("settings", "n_joint"), [({}, 3), ({"pretrain_epochs": 2}, 2)])
 def test_pre_training_on_both_tasks_comes_before_recommendation_alone(make_model, settings, n_joint):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model("UnifiedSSR", **SMALL, epochs=3, **settings)
     batches = JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True)
@@ -347,7 +347,7 @@ def test_nothing_to_learn_from(make_unified, loss_positions):
 
 
 def test_training_lowers_the_loss(make_model):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model("UnifiedSSR", learning_rate=0.01, lambda_src=1, lambda_corr=1)
     batch = next(iter(JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True)))

@@ -376,7 +376,7 @@ def test_the_query_of_a_search_row_decides(make_unisar):
 
 
 def test_training_lowers_the_losses(make_model, make_unisar):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model("UniSAR", learning_rate=0.01, lambda_src=1.0)
     trainer, batch, search = SearchTrainer(config, model), next(iter(loaders[0]))[:200], make_unisar(n_searches=60)[3]

@@ -276,7 +276,7 @@ def test_wrong_settings_are_refused(make_model, settings, message):
 
 
 def test_training_lowers_the_loss(make_model):
-    from recbole_gserec.trainer import SearchTrainer
+    from recbole_gserec.plugin.trainer import SearchTrainer
 
     model, config, _, loaders = make_model("USER", learning_rate=0.02)
     trainer = SearchTrainer(config, model)

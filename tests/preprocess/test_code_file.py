@@ -5,16 +5,14 @@ import numpy as np
 import pytest
 
 import recbole_gserec
-from recbole_gserec.data.search_files import read_code_file
-from recbole_gserec.data.user_codes import user_codes
-from recbole_gserec.preprocess import code_file
-from recbole_gserec.preprocess.code_file import code_names, codes_are_current, write_code_file
-from recbole_gserec.preprocess.code_record import read_code_record
+from recbole_gserec.data.search_files import read_code_file, user_codes
+from recbole_gserec.preprocess import codes as code_file
+from recbole_gserec.preprocess.codes import code_names, codes_are_current, read_code_record, write_code_file
 from recbole_gserec.preprocess.description import describe
-from recbole_gserec.preprocess.encoders import make_encoder
+from recbole_gserec.preprocess.encoders.known_encoders import make_encoder
 from recbole_gserec.preprocess.prompts import template_path
-from recbole_gserec.preprocess.settings import PreprocessSettings
-from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
+from recbole_gserec.settings.offline import PreprocessSettings
 
 USERS = ["196", "\u4e59", "x y"]
 SEARCH = np.array([[17, 201], [0, 3], [17, 3]])

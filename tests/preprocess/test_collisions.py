@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_gserec.layers.quantization import Codebook
-from recbole_gserec.preprocess import collisions
-from recbole_gserec.preprocess.codebook_metrics import collision_rate
-from recbole_gserec.preprocess.collisions import colliding_groups, separate_collisions
+from recbole_gserec.preprocess import codebook_metrics as collisions
+from recbole_gserec.preprocess.codebook_metrics import colliding_groups, collision_rate, separate_collisions
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from recbole_gserec.preprocess.missing_side import fill_missing, has_codes
+from recbole_gserec.preprocess.pipeline import fill_missing, has_codes
 
 SEARCH, REC = ["s0", None, "s2", None], ["r0", "r1", None, None]
 

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from recbole_gserec.preprocess.model_identity import model_identity
+from recbole_gserec.preprocess.description import model_identity
 
 MEBIBYTE = 1 << 20
 

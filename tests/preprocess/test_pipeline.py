@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_gserec.preprocess.pipeline import make_codes
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.settings.offline import PreprocessSettings
 
 TASTES = ("horror sci-fi", "drama romance")
 N_USERS = 24

@@ -5,18 +5,18 @@ import pytest
 import yaml
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.encoders.known_encoders import ENCODERS
 from recbole_gserec.preprocess.prompts import TEMPLATES
 from recbole_gserec.preprocess.rqvae_training import RQVAESettings
-from recbole_gserec.preprocess.settings import (
+from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
+from recbole_gserec.settings.defaults import model_settings, preset_file, properties_folder
+from recbole_gserec.settings.offline import (
     ENCODER_NAMES,
     LANGUAGES,
     SUMMARIZER_NAMES,
     PreprocessSettings,
     with_absolute_folders,
 )
-from recbole_gserec.preprocess.summarizers import SUMMARIZERS
-from recbole_gserec.properties_files import model_settings, preset_file, properties_folder
 
 
 def test_defaults_are_those_of_the_yaml():

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess import prompts
-from recbole_gserec.preprocess.item_texts import read_item_texts
 from recbole_gserec.preprocess.prompts import (
     SIDES,
     build_prompts,
     first_words,
+    read_item_texts,
     read_template,
     template_hashes,
     template_path,
 )
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.settings.offline import PreprocessSettings
 
 
 class Search(NamedTuple):

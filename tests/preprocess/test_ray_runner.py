@@ -5,8 +5,8 @@ import os
 import pytest
 
 from recbole_gserec.errors import InterruptedWorkError, SettingError
-from recbole_gserec.preprocess.ray_runner import RayRunner
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.runners import RayRunner
+from recbole_gserec.settings.offline import PreprocessSettings
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 
 from recbole_gserec.preprocess.prompts import Prompt, read_template, template_path
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.settings.offline import PreprocessSettings
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("vllm")

@@ -8,9 +8,9 @@ from recbole_gserec.preprocess.answers import Summary
 from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.report import SideReport, agreement_rows, alike_users, metrics_table, save_report
-from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.summaries import MadeSummaries
 from recbole_gserec.preprocess.vectors import MadeVectors
+from recbole_gserec.settings.offline import PreprocessSettings
 
 CODES = np.array([[1, 2, 3], [0, 2, 3], [1, 2, 0], [0, 1, 1], [1, 2, 1], [0, 0, 0]])
 METRICS = {

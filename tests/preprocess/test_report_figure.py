@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement
-from recbole_gserec.preprocess.report import SideReport
-from recbole_gserec.preprocess.report_figure import draw
+from recbole_gserec.preprocess.report import SideReport, draw
 
 CODES = np.array([[1, 2, 3], [0, 2, 3], [1, 2, 0], [0, 1, 1], [1, 2, 1], [0, 0, 0]])
 HISTORY = [

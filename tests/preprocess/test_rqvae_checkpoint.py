@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from recbole_gserec.errors import InterruptedWorkError
-from recbole_gserec.preprocess import rqvae_checkpoint, rqvae_training
+from recbole_gserec.preprocess import rqvae as rqvae_checkpoint
+from recbole_gserec.preprocess import rqvae_training
 from recbole_gserec.preprocess.rqvae_training import RQVAESettings, train_rqvae
 
 # The warm-up ends after epoch 3; checks are at 5, 10, 12.

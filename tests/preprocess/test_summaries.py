@@ -8,12 +8,11 @@ from recbole_gserec.errors import DataError, InterruptedWorkError, SettingError
 from recbole_gserec.preprocess.answers import Summary
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.runners import LocalRunner
-from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.summaries import SummaryWorker, make_summaries
-from recbole_gserec.preprocess.summarizers import SUMMARIZERS
-from recbole_gserec.preprocess.summarizers.base import Completion
-from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
+from recbole_gserec.preprocess.summarizers.base import Completion, TemplateSummarizer
+from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
+from recbole_gserec.settings.offline import PreprocessSettings
 
 SETTINGS = PreprocessSettings(llm_attempts=3)
 CUT_OFF = Completion("cut o", is_whole=False)

@@ -3,12 +3,7 @@ import pytest
 
 from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.prompts import Prompt
-from recbole_gserec.preprocess.summary_statistics import (
-    failure_examples,
-    summary_rows,
-    summary_statistics,
-    token_rows,
-)
+from recbole_gserec.preprocess.summaries import failure_examples, summary_rows, summary_statistics, token_rows
 
 
 def prompt(user, *items):

@@ -16,9 +16,9 @@ CHILD = """
 import hashlib, sys, time
 import numpy as np
 import recbole_gserec
-from recbole_gserec.preprocess.encoders import ENCODERS
+from recbole_gserec.preprocess.encoders.known_encoders import ENCODERS
 from recbole_gserec.preprocess.run import preprocess_dataset
-from recbole_gserec.preprocess.summarizers import SUMMARIZERS
+from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
 from recbole_gserec.preprocess.summarizers.base import Completion
 
 data_path, log, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])

@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from recbole_gserec.preprocess.encoders.tfidf import TfidfEncoder
-from recbole_gserec.preprocess.settings import PreprocessSettings
+from recbole_gserec.preprocess.encoders.base import TfidfEncoder
 from recbole_gserec.preprocess.store import Store
-from recbole_gserec.preprocess.text_vectors import write_text_vectors
 from recbole_gserec.preprocess.vector_files import read_vectors
+from recbole_gserec.preprocess.vectors import write_text_vectors
+from recbole_gserec.settings.offline import PreprocessSettings
 
 USERS = ["a", "b", "c", "d"]
 SUMMARIES = {

@@ -5,9 +5,9 @@ import pytest
 
 from recbole_gserec.errors import DataError
 from recbole_gserec.preprocess import vectors as module
-from recbole_gserec.preprocess.settings import PreprocessSettings
 from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.vectors import make_vectors
+from recbole_gserec.settings.offline import PreprocessSettings
 
 SETTINGS = PreprocessSettings()
 TEXTS = [f"{'word ' * (place % 5)}number {place}" for place in range(23)]

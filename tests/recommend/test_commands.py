@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recbole_gserec.checkpoint import CheckpointConfig
 from recbole_gserec.cli.main import main
 from recbole_gserec.errors import GSERecError
-from recbole_gserec.files import sha256_of_file
+from recbole_gserec.files.writing import sha256_of_file
+from recbole_gserec.plugin.checkpoint import CheckpointConfig
+from recbole_gserec.recommend.exported_vectors import export_vectors
 from recbole_gserec.recommend.trained import load_trained
-from recbole_gserec.recommend.vectors import export_vectors
 from tests.conftest import HEADERS, random_files, write_dataset
 from tests.recommend.stored_models import Plain, assert_same, store_model
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.recommend.seen import SeenItems
+from recbole_gserec.recommend.recommender import SeenItems
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from recbole_gserec.checkpoint import CheckpointConfig
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
+from recbole_gserec.plugin.checkpoint import CheckpointConfig
 from recbole_gserec.recommend.recommender import Recommender
 from recbole_gserec.recommend.trained import load_trained
 from tests.conftest import random_files, write_dataset

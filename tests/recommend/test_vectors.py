@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.recommend.exported_vectors import export_vectors
 from recbole_gserec.recommend.trained import load_trained
-from recbole_gserec.recommend.vectors import export_vectors
 from tests.conftest import random_files, write_dataset
 from tests.recommend.stored_models import Plain, store_model
 

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from recbole_gserec.tune.figure import draw_settings
+from recbole_gserec.tune.report import draw_settings
 from recbole_gserec.tune.space import Choice, Range
-from recbole_gserec.tune.trial_record import TrialRecord
+from recbole_gserec.tune.sweep import TrialRecord
 
 WEIGHTS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 

@@ -17,14 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from recbole_gserec.config import make_config, without_arguments
 from recbole_gserec.errors import DataError, GSERecError, SettingError
 from recbole_gserec.preprocess.run import make_codes_from_config
-from recbole_gserec.tune.place import ComputeResources
-from recbole_gserec.tune.progress import Progress
+from recbole_gserec.settings.config import make_config, without_arguments
 from recbole_gserec.tune.request import TuneRequest, plan
-from recbole_gserec.tune.search import search
-from recbole_gserec.tune.trial_record import FAILED, FINISHED, STOPPED, TrialRecord, read_trials
+from recbole_gserec.tune.search import run_sweep
+from recbole_gserec.tune.sweep import FAILED, FINISHED, STOPPED, ComputeResources, TrialRecord, read_trials
+from recbole_gserec.tune.tuner import Progress
 from tests.conftest import random_files, write_dataset
 
 SMALL = {
@@ -73,7 +72,7 @@ def swept(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tune")
     space = space_file(folder, {"lambda_rq_cl": [0.0001, 1.0], "learning_rate": [0.01, 0.001]})
     request = TuneRequest("GSERec", "toy", data, folder, space, {**SMALL, "epochs": 2}, search="grid", scheduler="fifo")
-    return request, search(request, PLACE, n_kept=2)
+    return request, run_sweep(request, PLACE, n_kept=2)
 
 
 def test_every_combination_is_a_trial(swept):
@@ -108,11 +107,11 @@ def test_codes_of_the_dataset_may_be_of_other_settings(tmp_path):
     settings = {**SMALL, "epochs": 1, "rq_epochs": 3}
     space = space_file(tmp_path, {"lambda_rq_cl": [0.0001, 1.0]})
     request = TuneRequest("GSERec", "toy", data, tmp_path / "a", space, settings, search="grid", scheduler="fifo")
-    assert search(request, PLACE).n_failed == 0
+    assert run_sweep(request, PLACE).n_failed == 0
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     request = TuneRequest("GSERec", "toy", data, tmp_path / "b", space, settings, search="grid", scheduler="fifo")
     with pytest.raises(DataError, match=r"toy.code: made with rq_epochs=\d+, but rq_epochs=3 was requested"):
-        search(request, PLACE)
+        run_sweep(request, PLACE)
 
 
 def test_codes_of_trials_differ_from_the_datasets_own_in_what_is_tried_alone(tmp_path):
@@ -124,7 +123,7 @@ def test_codes_of_trials_differ_from_the_datasets_own_in_what_is_tried_alone(tmp
     settings = {name: value for name, value in SMALL.items() if name not in ("encoder_dim", "rq_hidden_sizes")}
     settings["epochs"] = 1
     request = TuneRequest("GSERec", "toy", data, tmp_path / "a", space, settings, search="grid", scheduler="fifo")
-    result = search(request, PLACE)
+    result = run_sweep(request, PLACE)
     (record,) = (request.folder / "codes").glob("*.code.json")
     own = json.loads((data / "toy" / "toy.code.json").read_text())["settings"]
     assert json.loads(record.read_text())["settings"] == {**own, "lambda_rq_cl": 1.0}
@@ -132,7 +131,7 @@ def test_codes_of_trials_differ_from_the_datasets_own_in_what_is_tried_alone(tmp
     assert result.found["encoder_dim"] == 12
     (data / "toy" / "toy.code.json").unlink()
     with pytest.raises(DataError, match="it is not known how the codes were made"):
-        search(replace(request, output=tmp_path / "b"), PLACE)
+        run_sweep(replace(request, output=tmp_path / "b"), PLACE)
 
 
 def test_weights_of_the_best_are_kept(swept):
@@ -185,7 +184,7 @@ def test_report(swept):
 def test_the_same_call_again_trains_nothing(swept):
     request, result = swept
     files = {path: path.stat().st_mtime_ns for path in (request.folder / "trials").rglob("*") if path.is_file()}
-    assert search(request, PLACE, n_kept=2) == result
+    assert run_sweep(request, PLACE, n_kept=2) == result
     assert files == {path: path.stat().st_mtime_ns for path in (request.folder / "trials").rglob("*") if path.is_file()}
 
 
@@ -207,11 +206,11 @@ def test_a_damaged_winner_is_tested_again(swept, moved, damage, monkeypatch):
     made = []
     monkeypatch.setattr("recbole_gserec.tune.search.run_trials", lambda *args, **kwargs: None)
     monkeypatch.setattr("recbole_gserec.tune.search.finish_winner", lambda *args: made.append(args[-1]) or told)
-    assert search(request, PLACE).test == before.test and made == [trial]
+    assert run_sweep(request, PLACE).test == before.test and made == [trial]
     # Known, it is not tested once more, though failed trials are made again.
     failed = TrialRecord("other", {}, FAILED, error="no reason")
     failed.write(request.folder / "trials" / "other")
-    assert search(request, PLACE).n_failed == 1 and made == [trial]
+    assert run_sweep(request, PLACE).n_failed == 1 and made == [trial]
 
 
 def test_what_ray_keeps_is_damaged(moved):
@@ -219,17 +218,17 @@ def test_what_ray_keeps_is_damaged(moved):
     (request.folder / "winner.json").unlink()
     (request.folder / "ray" / "tuner.pkl").write_bytes(b"cut of")
     with pytest.raises(GSERecError, match="Ray's state of the sweep is damaged. Delete .* to start again"):
-        search(request, PLACE)
+        run_sweep(request, PLACE)
 
 
 def test_a_sweep_killed_before_its_first_snapshot_begins_anew(data, tmp_path):
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     request = TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, scheduler="fifo")
-    first = search(request, PLACE)
+    first = run_sweep(request, PLACE)
     first.best_file.with_name("winner.json").unlink()
     for path in (request.folder / "ray").glob("experiment_state-*"):
         path.unlink()
-    assert search(request, PLACE).valid == first.valid
+    assert run_sweep(request, PLACE).valid == first.valid
     assert len(read_trials(request.folder)) == 1
 
 
@@ -240,13 +239,13 @@ def test_links_in_a_sweep_are_refused_at_once(data, tmp_path, link):
     (request.folder / "trials").mkdir(parents=True)
     (request.folder / link).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=f"{link}: a link, and nothing outside of its folder may be changed"):
-        search(request, PLACE)
+        run_sweep(request, PLACE)
 
 
 def test_another_sweep_in_the_same_folder(swept):
     request, _ = swept
     with pytest.raises(SettingError, match="has a sweep with other settings and seed: name another folder"):
-        search(TuneRequest(**{**vars(request), "seed": 1, "settings": {**SMALL, "epochs": 3}}), PLACE)
+        run_sweep(TuneRequest(**{**vars(request), "seed": 1, "settings": {**SMALL, "epochs": 3}}), PLACE)
 
 
 def test_a_trial_that_fails_does_not_stop_the_others(data, tmp_path):
@@ -254,16 +253,16 @@ def test_a_trial_that_fails_does_not_stop_the_others(data, tmp_path):
     request = TuneRequest(
         "SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, search="grid", scheduler="fifo"
     )
-    result = search(request, PLACE)
+    result = run_sweep(request, PLACE)
     good, bad = read_trials(request.folder)
     assert (good.status, good.settings, bad.status, bad.settings) == (FINISHED, {"n_heads": 2}, FAILED, {"n_heads": 3})
     assert result.n_failed == 1 and "heads" in bad.error
     assert bad.error in result.report.read_text()
     # Failed trials are made again, or not, as the user says.
     before = (request.folder / "trials" / bad.trial / "log.txt").stat().st_mtime_ns
-    assert search(request, PLACE, retry_failed=False) == result
+    assert run_sweep(request, PLACE, retry_failed=False) == result
     assert (request.folder / "trials" / bad.trial / "log.txt").stat().st_mtime_ns == before
-    assert search(request, PLACE).n_failed == 1
+    assert run_sweep(request, PLACE).n_failed == 1
     assert (request.folder / "trials" / bad.trial / "log.txt").stat().st_mtime_ns > before
 
 
@@ -271,7 +270,7 @@ def test_all_trials_fail(data, tmp_path):
     space = space_file(tmp_path, {"n_heads": [3]})
     request = TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, scheduler="fifo")
     with pytest.raises(GSERecError, match=r"no trial of the sweep in .* has a score: .*heads"):
-        search(request, PLACE)
+        run_sweep(request, PLACE)
 
 
 DRIVER = """
@@ -281,7 +280,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
-from recbole_gserec.tune.place import ComputeResources
+from recbole_gserec.tune.sweep import ComputeResources
 from recbole_gserec.tune.search import search
 data, output, space, settings = sys.argv[1:5]
 sys.argv[1:] = []
@@ -318,8 +317,8 @@ def test_a_killed_sweep_goes_on(data, tmp_path, number):
     over = [record for record in read_trials(folder) if record.status == FINISHED]
     assert 1 <= len(over) < 3
     logs = {record.trial: (folder / "trials" / record.trial / "log.txt").stat().st_mtime_ns for record in over}
-    again = search(requests["killed"], ComputeResources(workers=1, cpus=1))
-    whole = search(requests["whole"], ComputeResources(workers=1, cpus=1))
+    again = run_sweep(requests["killed"], ComputeResources(workers=1, cpus=1))
+    whole = run_sweep(requests["whole"], ComputeResources(workers=1, cpus=1))
     assert logs == {trial: (folder / "trials" / trial / "log.txt").stat().st_mtime_ns for trial in logs}
     scores = [
         sorted((record.settings["learning_rate"], record.scores) for record in read_trials(request.folder))
@@ -340,7 +339,7 @@ def test_a_record_that_cannot_be_written_ends_the_sweep(data, tmp_path, monkeypa
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     how = {"search": "grid", "scheduler": "fifo"}
     with pytest.raises(OSError) as caught:
-        search(TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, **how), PLACE)
+        run_sweep(TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, **how), PLACE)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "trial.json")
 
 
@@ -353,10 +352,10 @@ def test_weak_trials_are_stopped_and_the_winner_is_trained_to_its_end(data, tmp_
         tmp_path,
         space,
         {**SEQUENTIAL, "epochs": 4, "stopping_step": 10},
-        search="grid",
+        run_sweep="grid",
         grace_period=1,
     )
-    search(request, ComputeResources(workers=1, cpus=1))
+    run_sweep(request, ComputeResources(workers=1, cpus=1))
     trials = read_trials(request.folder)
     assert trials[0].status == FINISHED and len(trials[0].scores) == 4
     stopped = [record for record in trials if record.status == STOPPED]
@@ -373,12 +372,12 @@ def test_other_searches(data, tmp_path, how, scheduler, grace_period):
         tmp_path,
         space,
         {**SEQUENTIAL, "epochs": 4, "stopping_step": 10},
-        search=how,
+        run_sweep=how,
         scheduler=scheduler,
         n_samples=4,
         grace_period=grace_period,
     )
-    result = search(request, PLACE)
+    result = run_sweep(request, PLACE)
     trials = read_trials(request.folder)
     assert len(trials) == 4 and all(0.001 <= record.settings["learning_rate"] <= 0.01 for record in trials)
     best = yaml.safe_load(result.best_file.read_text())
@@ -398,7 +397,7 @@ def test_two_machines(data, tmp_path):
         request = TuneRequest(
             "SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 2}, search="grid", scheduler="fifo"
         )
-        search(request, ComputeResources(address=cluster.address))
+        run_sweep(request, ComputeResources(address=cluster.address))
         assert [record.status for record in read_trials(request.folder)] == [FINISHED] * 2
         results = list((request.folder / "ray").glob("*/result.json"))
         told = [json.loads(path.read_text().splitlines()[-1]) for path in results]

@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_gserec.benchmark.plan import read_preset
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.properties_files import model_settings, properties_folder
-from recbole_gserec.setting_values import check_values
-from recbole_gserec.settings import known_settings
+from recbole_gserec.runs.plan import read_preset
+from recbole_gserec.settings.defaults import model_settings, properties_folder
+from recbole_gserec.settings.names import known_settings
+from recbole_gserec.settings.values import check_values
 from recbole_gserec.tune.space import Choice, Range, default_space, grid, grid_size, random_points, read_space
 
 

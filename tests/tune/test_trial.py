@@ -10,27 +10,27 @@ from types import SimpleNamespace
 import pytest
 from recbole.utils import get_model, init_seed
 
-from recbole_gserec.config import make_config
+from recbole_gserec.compute.processes import write_to_log
 from recbole_gserec.errors import GSERecError
-from recbole_gserec.process_log import write_to_log
-from recbole_gserec.tune.progress import Progress
+from recbole_gserec.settings.config import make_config
 from recbole_gserec.tune.request import TuneRequest, plan
 from recbole_gserec.tune.space import Choice
-from recbole_gserec.tune.sweep import Sweep
-from recbole_gserec.tune.training import EpochReport, _note, _trainer_class, train_trial
-from recbole_gserec.tune.trial import _reporter
-from recbole_gserec.tune.trial_record import (
+from recbole_gserec.tune.sweep import (
     CHECKPOINT_FILE,
     FAILED,
     RUNNING,
     STATE_FILE,
     STOPPED,
+    Sweep,
     TrialRecord,
     damaged_trials,
     drop_weights,
     read_trials,
     trial_folder,
 )
+from recbole_gserec.tune.trial import _reporter
+from recbole_gserec.tune.trial_training import EpochReport, _note, _trainer_class, train_trial
+from recbole_gserec.tune.tuner import Progress
 from recbole_gserec.tune.winner import choose_winner
 
 SMALL = {"hidden_size": 16, "inner_size": 16, "train_batch_size": 256, "epochs": 2, "train_neg_sample_args": None}

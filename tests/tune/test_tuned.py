@@ -4,13 +4,11 @@ import json
 
 import pytest
 
-from recbole_gserec.benchmark.plan import Request, plan_entries
-from recbole_gserec.benchmark.runner import LocalPool, run_benchmark
-from recbole_gserec.tune import tuned as module
-from recbole_gserec.tune.place import ComputeResources
-from recbole_gserec.tune.search import SweepResult
-from recbole_gserec.tune.trial_record import read_trials
-from recbole_gserec.tune.tuned import tune_models
+from recbole_gserec.runs.plan import Request, plan_entries
+from recbole_gserec.runs.runner import LocalPool, run_benchmark
+from recbole_gserec.tune import search as module
+from recbole_gserec.tune.search import SweepResult, tune_models
+from recbole_gserec.tune.sweep import ComputeResources, read_trials
 
 SMALL = {"epochs": 1, "train_batch_size": 256, "hidden_size": 8, "inner_size": 8, "embedding_size": 8, "use_gpu": False}
 

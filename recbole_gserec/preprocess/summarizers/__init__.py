@@ -1,39 +1,5 @@
-"""Summarizers of histories, by name."""
+"""Summarizers: what turns prompts into summaries, by name."""
 
-from __future__ import annotations
+import lazy_loader
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from recbole_gserec.preprocess.summarizers.base import Summarizer
-from recbole_gserec.preprocess.summarizers.template import TemplateSummarizer
-
-if TYPE_CHECKING:
-    from recbole_gserec.preprocess.settings import PreprocessSettings
-
-
-def _vllm(settings: PreprocessSettings) -> Summarizer:
-    from recbole_gserec.preprocess.summarizers.vllm import VLLMSummarizer
-
-    return VLLMSummarizer(settings)
-
-
-def _transformers(settings: PreprocessSettings) -> Summarizer:
-    from recbole_gserec.preprocess.summarizers.transformers import TransformersSummarizer
-
-    return TransformersSummarizer(settings)
-
-
-def _openai(settings: PreprocessSettings) -> Summarizer:
-    from recbole_gserec.preprocess.summarizers.openai import OpenAISummarizer
-
-    return OpenAISummarizer(settings)
-
-
-SUMMARIZERS: dict[str, Callable[[PreprocessSettings], Summarizer]] = {
-    "template": lambda settings: TemplateSummarizer(),
-    "vllm": _vllm,
-    "transformers": _transformers,
-    "openai": _openai,
-}
-"""Name -> function that creates the summarizer from the offline stage's settings."""
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,8 +6,7 @@ from bisect import bisect_left
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from recbole_gserec.errors import SettingError
-from recbole_gserec.optional import import_optional
+from recbole_gserec.errors import SettingError, import_optional
 from recbole_gserec.preprocess.answers import ends_in_reasoning
 from recbole_gserec.preprocess.prompts import Prompt
 

@@ -9,21 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from recbole_gserec.errors import SettingError
-from recbole_gserec.narrowing import not_none
-from recbole_gserec.optional import import_optional
+from recbole_gserec.errors import SettingError, import_optional, not_none
 from recbole_gserec.preprocess.prompts import Prompt, first_words
 from recbole_gserec.preprocess.summarizers.base import Completion
-from recbole_gserec.preprocess.summarizers.bounded_client import ForeignRedirectError, bounded_client
 from recbole_gserec.preprocess.summarizers.chat_tokens import ChatTokens
-from recbole_gserec.preprocess.summarizers.sampling import ANSWER_SCHEMA, Sampling, answer_settings
-from recbole_gserec.preprocess.summarizers.server_answers import BrokenAnswerError, read_completion, read_models
-from recbole_gserec.preprocess.summarizers.server_faults import (
+from recbole_gserec.preprocess.summarizers.local_model import ANSWER_SCHEMA, Sampling, answer_settings
+from recbole_gserec.preprocess.summarizers.server import (
+    BrokenAnswerError,
+    ForeignRedirectError,
     api_key,
+    bounded_client,
     check_address,
     explain,
     is_too_long,
     is_unknown_model,
+    read_completion,
+    read_models,
     refused_setting,
     wants_other_limit,
 )
@@ -31,7 +32,7 @@ from recbole_gserec.preprocess.summarizers.server_faults import (
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from recbole_gserec.preprocess.settings import PreprocessSettings
+    from recbole_gserec.settings import PreprocessSettings
 
 _REQUESTS_PER_PLACE = 4
 _NO_KEY = "none"

@@ -1,0 +1,1 @@
+from .amazon import convert_amazon as convert_amazon

@@ -1,0 +1,1 @@
+from .kuaisar import convert_kuaisar as convert_kuaisar

@@ -1,0 +1,209 @@
+"""Fast reading of KuaiSAR's CSV files, with the exact line of every bad row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import pyarrow as pa
+
+from dataset_converters.bad_rows import BadRows, handle_bad_rows
+from dataset_converters.text_lines import LONGEST_LINE, limit_line_length
+from dataset_converters.workspace import escape_pattern, literal, run
+from recbole_gserec.errors import DataError
+
+_BUFFER = 2 * LONGEST_LINE
+_BYTES_AT_ONCE = 1 << 20
+_REJECTED = {
+    "MISSING COLUMNS": "too few columns",
+    "TOO MANY COLUMNS": "too many columns",
+    "UNQUOTED VALUE": "unmatched quotation mark",
+    "INVALID ENCODING": "characters that are not UTF-8",
+}
+_ADVICE = {
+    "too many columns": "Put quotation marks around values that contain commas.",
+    "characters that are not UTF-8": "Convert the file to UTF-8.",
+}
+
+
+def load_csv(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table: str,
+    columns: Mapping[str, str],
+    problems: Mapping[str, str],
+    required: Iterable[str],
+) -> None:
+    """Create a table from a CSV file. Its ``rowid`` keeps the order of the file.
+
+    Args:
+        connection: Connection to the workspace.
+        path: The file, with a header, plain or compressed by gzip.
+        table: Name of the new table.
+        columns: SQL of the table's columns, keyed by their names. The file's columns are texts, with NULL for missing
+            values.
+        problems: SQL conditions for bad rows, keyed by their problem. The column ``problem`` has the first that is
+            true, or NULL.
+        required: Columns that the file must have.
+
+    Raises:
+        DataError: If a column is missing or the file is incomplete.
+    """
+    header = _header(path, required)
+    _check_lines(path)
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
+    problem = " ".join(f"WHEN {condition} THEN {literal(text)}" for text, condition in problems.items())
+    try:
+        run(
+            connection,
+            f"""
+            CREATE TABLE {table} AS
+            SELECT {", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())},
+                CASE {problem} END AS problem
+            FROM read_csv({literal(escape_pattern(path))}, hive_partitioning = false,
+                columns = {{{types}}}, auto_detect = false, header = true,
+                delim = ',', quote = '"', escape = '"', strict_mode = true,
+                max_line_size = {LONGEST_LINE}, buffer_size = {_BUFFER},
+                store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scans')
+            """,
+            label=f"Reading {path.name}",
+        )
+    except duckdb.IOException as error:
+        if "GZIP" not in str(error):
+            raise
+        raise DataError(path, "not a complete gzip file", "Download it again.") from error
+    except duckdb.InvalidInputException as error:
+        # The reader raises this error for some malformed rows and for mixed line ends.
+        problem = f"not valid CSV ({str(error).splitlines()[0]})"
+        raise DataError(path, problem, "Use the published file, with line ends of one kind.") from error
+
+
+def handle_bad_csv_rows(
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, action: str, *, rejects: str = "", row: str = "rowid"
+) -> list[BadRows]:
+    """Raise an error for the first bad row of a CSV file, or remove all bad rows.
+
+    Args:
+        connection: Connection to the workspace.
+        path: The file.
+        table: Table made by :func:`load_csv`, or derived from one. Rows with a ``problem`` are bad.
+        action: ``error`` or ``skip``.
+        rejects: Name of the table made by :func:`load_csv`, if it is not ``table``.
+        row: Column of ``table`` with the ``rowid`` of that table.
+
+    Returns:
+        The rows left out, including those that DuckDB could not parse.
+
+    Raises:
+        DataError: If the action is ``error`` and a row is bad.
+    """
+    rejected = connection.execute(
+        f"""
+        SELECT line_byte_position, min(error_type::VARCHAR) FROM {rejects or table}_rejects
+        GROUP BY line_byte_position ORDER BY line_byte_position
+        """
+    ).fetchall()
+    rows = connection.execute(f"SELECT {row}, problem FROM {table} WHERE problem IS NOT NULL ORDER BY {row}").fetchall()
+    if not rejected and not rows:
+        return []
+    rejected_lines = _lines_of_bytes(path, [position for position, _ in rejected])
+    lines = _lines_of_rows(path, [number for number, _ in rows], set(rejected_lines))
+    parse_problems = [_REJECTED.get(kind, kind.lower()) for _, kind in rejected]
+    bad = pa.table(
+        {
+            "line": pa.array([*rejected_lines, *lines], pa.int64()),
+            "problem": pa.array([*parse_problems, *(problem for _, problem in rows)], pa.string()),
+        }
+    )
+    connection.register("bad_lines", bad)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE bad_rows AS SELECT {literal(path.name)} AS file, line, problem FROM bad_lines"
+    )
+    connection.unregister("bad_lines")
+    found = handle_bad_rows(connection, "bad_rows", {path.name: path}, action, _ADVICE)
+    connection.execute(f"DELETE FROM {table} WHERE problem IS NOT NULL")
+    return found
+
+
+def _header(path: Path, required: Iterable[str]) -> list[str]:
+    """Read the column names."""
+    with limit_line_length(_opened(path), path) as file:
+        try:
+            first = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
+        except UnicodeDecodeError as error:
+            raise DataError(path, "characters that are not UTF-8", "Convert the file to UTF-8.", line=1) from error
+        except EOFError as error:
+            raise DataError(path, "not a complete gzip file", "Download it again.") from error
+    # If a table was saved with its index, the first column has no name, which DuckDB does not accept.
+    names = [name.strip() or f"column{number}" for number, name in enumerate(first, 1)]
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise DataError(path, f"no column {', '.join(missing)}", "Use the published file.", line=1)
+    if len(set(names)) < len(names):
+        raise DataError(path, "two columns have the same name", "Use the published file.", line=1)
+    return names
+
+
+def _check_lines(path: Path) -> None:
+    """Raise DataError for a line that is too long. DuckDB might silently stop there."""
+    with limit_line_length(_opened(path), path) as file:
+        try:
+            while file.read(_BYTES_AT_ONCE):
+                pass
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(path, "not a complete gzip file", "Download it again.") from error
+
+
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _lines_of_bytes(path: Path, positions: list[int]) -> list[int]:
+    """Convert ascending byte positions of a file to 1-based lines."""
+    lines, line, read = [], 1, 0
+    with _opened(path) as file:
+        for position in positions:
+            while read < position and (block := file.read(min(position - read, 2**20))):
+                line += block.count(b"\n")
+                read += len(block)
+            lines.append(line)
+    return lines
+
+
+def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> list[int]:
+    """Convert ascending 0-based row numbers, without rejected rows, to the 1-based lines in which the rows begin.
+
+    Values may contain line breaks, so all records up to the last bad row must be read. Without bad rows, nothing is
+    read.
+    """
+    if not rows:
+        return []
+    wanted = iter(rows)
+    next_row: int | None = next(wanted)
+    lines = []
+    for row, line in enumerate(_first_lines(path, rejected_lines)):
+        if row == next_row:
+            lines.append(line)
+            next_row = next(wanted, None)
+            if next_row is None:
+                break
+    return lines
+
+
+def _first_lines(path: Path, rejected_lines: set[int]) -> Iterator[int]:
+    """Yield the first line of each record below the header that is neither blank nor rejected."""
+    with limit_line_length(_opened(path), path) as file:
+        csv.field_size_limit(2 * LONGEST_LINE)
+        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""))
+        next(reader, None)
+        first = reader.line_num + 1
+        for record in reader:
+            if record and first not in rejected_lines:
+                yield first
+            first = reader.line_num + 1

@@ -1,0 +1,5 @@
+"""Conversion of anybody's own logs of interactions and searches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

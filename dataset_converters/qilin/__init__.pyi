@@ -1,0 +1,1 @@
+from .qilin import convert_qilin as convert_qilin

@@ -1,0 +1,12 @@
+from .ablation import AblationRequest as AblationRequest
+from .ablation import analyze_ablation as analyze_ablation
+from .ablation import chosen_variants as chosen_variants
+from .group_results import parse_groups as parse_groups
+from .groups import Grouping as Grouping
+from .groups import analyze_groups as analyze_groups
+from .report import write_html_report as write_html_report
+from .sensitivity import write_sensitivity as write_sensitivity
+from .settings_tried import read_benchmark as read_benchmark
+from .settings_tried import read_sweep as read_sweep
+from .tsne import analyze_tsne as analyze_tsne
+from .user_page import analyze_user as analyze_user

@@ -1,0 +1,14 @@
+from .interruptions import INTERRUPTED as INTERRUPTED
+from .interruptions import end_with as end_with
+from .interruptions import heed_while_importing as heed_while_importing
+from .interruptions import heeded as heeded
+from .interruptions import is_heeded as is_heeded
+from .interruptions import raise_from_now_on as raise_from_now_on
+from .interruptions import while_importing as while_importing
+from .processes import keep_freed_memory as keep_freed_memory
+from .processes import run_module as run_module
+from .processes import warn_if_busy as warn_if_busy
+from .processes import write_to_log as write_to_log
+from .ray_cluster import connect as connect
+from .ray_cluster import connect_with_share as connect_with_share
+from .ray_cluster import count_parallel_tasks as count_parallel_tasks

@@ -1,0 +1,15 @@
+from .candidates import collect_interactions as collect_interactions
+from .candidates import collect_search_clicks as collect_search_clicks
+from .candidates import order_of_tokens as order_of_tokens
+from .collector import PlainEvaluator as PlainEvaluator
+from .collector import TieAwareCollector as TieAwareCollector
+from .protocol import check_evaluation as check_evaluation
+from .scoring import MAX_SCORES as MAX_SCORES
+from .scoring import BoundedFullSortEvalDataLoader as BoundedFullSortEvalDataLoader
+from .scoring import CandidateBatch as CandidateBatch
+from .scoring import CandidateEvalDataLoader as CandidateEvalDataLoader
+from .scoring import SearchCandidateEvalDataLoader as SearchCandidateEvalDataLoader
+from .scoring import has_full_ranking as has_full_ranking
+from .scoring import predict_pairs as predict_pairs
+from .scoring import score_batch as score_batch
+from .top_k import TopK as TopK

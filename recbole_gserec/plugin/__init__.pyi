@@ -1,0 +1,14 @@
+from .checkpoint import check_model_of as check_model_of
+from .checkpoint import load_other_parameter as load_other_parameter
+from .checkpoint import read_checkpoint as read_checkpoint
+from .entry_points import next_steps as next_steps
+from .on_import import register_with_recbole as register_with_recbole
+from .registration import MODELS as MODELS
+from .registration import forget_model as forget_model
+from .registration import register_model as register_model
+from .registration import registered_module as registered_module
+from .resume import ResumableTraining as ResumableTraining
+from .resume import global_states as global_states
+from .resume import is_resumable as is_resumable
+from .resume import resumable as resumable
+from .resume import set_global_states as set_global_states

@@ -1,0 +1,11 @@
+from .codes import other_codes as other_codes
+from .codes import read_code_record as read_code_record
+from .datasets import CodedSearchDataset as CodedSearchDataset
+from .datasets import VectoredSearchDataset as VectoredSearchDataset
+from .prompts import SIDES as SIDES
+from .prompts import build_prompts as build_prompts
+from .prompts import read_item_texts as read_item_texts
+from .run import preprocess_dataset as preprocess_dataset
+from .store import Store as Store
+from .store import maker_hash as maker_hash
+from .store import text_hash as text_hash

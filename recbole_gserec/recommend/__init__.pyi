@@ -1,0 +1,15 @@
+from .batch import Request as Request
+from .batch import describe_provenance as describe_provenance
+from .batch import recommend_to_file as recommend_to_file
+from .batch import recommend_to_stream as recommend_to_stream
+from .exported_vectors import Vectors as Vectors
+from .exported_vectors import check_export as check_export
+from .exported_vectors import export_vectors as export_vectors
+from .exported_vectors import graph_vectors as graph_vectors
+from .exported_vectors import write_export as write_export
+from .output import check_output as check_output
+from .output import read_user_list as read_user_list
+from .recommender import USERS_AT_ONCE as USERS_AT_ONCE
+from .recommender import Recommender as Recommender
+from .trained import Trained as Trained
+from .trained import load_trained as load_trained

@@ -1,0 +1,219 @@
+"""Models in a file of the user's, named as ``my_model.py:MyModel`` where a model is named.
+
+Code is run of files that the user names, and of no others: a checkpoint or a file of settings may tell where its model
+was, and the user has to name it again. Processes that this one starts are told by an environment variable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shlex
+import sys
+import traceback
+from logging import getLogger
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import recbole
+
+from recbole_gserec.errors import DataError, GSERecError, SettingError, nearest, one_line
+from recbole_gserec.files import sha256_of_file
+from recbole_gserec.settings.defaults import model_file, properties_folder
+from recbole_gserec.settings.names import MODEL_FILE_FORM, MODEL_FILES_VARIABLE, failures, is_model_file, known_models
+
+_REMEDY = "Correct it; it has to load as a Python module does"
+
+_named: dict[str, str] = {}
+"""Name of a model -> its file and class as they are given to ``--model``, with the whole path."""
+_modules: dict[Path, tuple[str, ModuleType]] = {}
+"""What was loaded, with the digest that the file had."""
+
+
+def file_of_model(model: str) -> str | None:
+    """The file and class that a model of this process was loaded from, for ``--model``; None for other models."""
+    return _named.get(model)
+
+
+def how_to_name(model: str, file: object) -> str:
+    """What to do about a checkpoint whose model is not known here.
+
+    Args:
+        model: Its name.
+        file: Where the model was at the training, as the checkpoint tells; None where it does not.
+    """
+    if not isinstance(file, str):
+        return f"If it is in a file of yours, name it: --model FILE.py:{model}"
+    return f"Its code is run only if you name it: --model {shlex.quote(file)}"
+
+
+def named_model(text: str) -> str:
+    """The name of a model, loaded first where it is one in a file.
+
+    Raises:
+        GSERecError: If it is in a file and cannot be loaded.
+    """
+    return load_model_file(text).__name__ if is_model_file(text) else text
+
+
+def load_model_file(text: str, settings: str | Path | None = None) -> type:
+    """Load a model from a file and register it, here and in all processes that are started from now on.
+
+    A file is loaded once, and again where its content has changed.
+
+    Args:
+        text: File and class, ``my_model.py:MyModel``.
+        settings: YAML file with its settings; ``MyModel.yaml`` beside the file by default, or else the file of the
+            nearest class that it is made from.
+
+    Returns:
+        The class.
+
+    Raises:
+        SettingError: If the file or the class is missing, it is no recommender, or another model has its name.
+        DataError: If the file fails to load, or its settings are malformed.
+    """
+    from recbole_gserec.plugin import register_model, registered_module
+
+    path, name = _parts(text)
+    known = registered_module(name)
+    if known is None or _source(known) != path:
+        _check_free(path, name)
+        model = _class_in(_load(path), path, name)
+    elif known in {module.__name__ for _, module in _modules.values()}:
+        model = _class_in(_load(path), path, name)
+    else:  # A module that the user's own program has imported.
+        model = getattr(sys.modules[known], name)
+    # A decorator in the file may have registered it.
+    if registered_module(name) != model.__module__ or settings is not None:
+        register_model(model, settings or settings_file_of(model, path))
+    _named[name] = f"{path}:{name}"
+    _tell_children(_named[name], settings)
+    return model
+
+
+def load_named_files() -> None:
+    """Load what the user has named in the process that has started this one; one that fails stops nothing else."""
+    for text, settings in _told():
+        try:
+            load_model_file(text, settings)
+        except Exception as error:
+            failures[text.rpartition(":")[2]] = one_line(error)
+            getLogger(__name__).warning(one_line(error))
+
+
+def _parts(text: str) -> tuple[Path, str]:
+    found = MODEL_FILE_FORM.fullmatch(text)
+    if found is None or not (found[2] or "").isidentifier():
+        file = found[1] if found else text
+        raise SettingError(f"'{text}' does not say which class of the file is the model: {file}:MyModel")
+    path = Path(os.path.abspath(found[1]))
+    if not path.is_file():
+        raise SettingError(f"{path}: no such file. A model in a file is given as path/to/file.py:{found[2]}")
+    return path.resolve(), found[2]
+
+
+def _check_free(path: Path, name: str) -> None:
+    """Refuse a name that another model has, before any code is run."""
+    by_lower = {known.lower(): known for known in known_models()}
+    if name.lower() in by_lower:
+        raise SettingError(
+            f"{path}: '{name}' cannot be its model's name, for there is a model '{by_lower[name.lower()]}' already. "
+            "Choose another name"
+        )
+
+
+def _source(module: str) -> Path | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).resolve() if file else None
+
+
+def _load(path: Path) -> ModuleType:
+    digest = sha256_of_file(path)
+    if path in _modules and _modules[path][0] == digest:
+        return _modules[path][1]
+    # A name that no other module has, and that is the same in all processes. Without a dot: it is in no package.
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        if isinstance(error, (GSERecError, KeyboardInterrupt)):
+            raise
+        problem = f"it cannot be loaded: {type(error).__name__}: {one_line(error)}"
+        raise DataError(path, problem, f"{_REMEDY}.", _line_in(path, error)) from error
+    _modules[path] = digest, module
+    return module
+
+
+def _line_in(path: Path, error: BaseException) -> int | None:
+    """The line of a file where an error comes from."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines else None
+
+
+def _class_in(module: ModuleType, path: Path, name: str) -> type:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    def is_model(value: object) -> bool:
+        return isinstance(value, type) and issubclass(value, AbstractRecommender)
+
+    model = getattr(module, name, None)
+    if model is None:
+        own = [key for key, value in vars(module).items() if is_model(value) and value.__module__ == module.__name__]
+        near = nearest(name, own)
+        hint = f"Did you mean '{near}'?" if near else f"Models in it: {', '.join(own) or 'none'}"
+        raise SettingError(f"{path}: there is no class '{name}' in it. {hint}")
+    if not is_model(model):
+        raise SettingError(
+            f"{path}: '{name}' is no recommender. A model is a subclass of SearchRecommender, or of one of RecBole's"
+        )
+    if model.__module__ != module.__name__:
+        raise SettingError(f"{path}: '{name}' is imported there. Name the file it is written in, or a subclass")
+    return model
+
+
+def settings_file_of(model: type, path: Path | None) -> Path | None:
+    """The file with the settings of a model.
+
+    Args:
+        model: The class.
+        path: The file it is written in.
+
+    Returns:
+        The file beside it, or that of the nearest class it is made from; None for neither.
+    """
+    if path is not None and (beside := path.with_name(f"{model.__name__}.yaml")).is_file():
+        return beside
+    for base in model.__mro__[1:]:
+        of_recbole = Path(recbole.__file__).parent / "properties" / "model" / f"{base.__name__}.yaml"
+        for file in (model_file(base.__name__), properties_folder() / "model" / f"{base.__name__}.yaml", of_recbole):
+            if file is not None and file.is_file():
+                return file
+    return None
+
+
+def _told() -> list[list[Any]]:
+    try:
+        return [[str(text), settings] for text, settings in json.loads(os.environ.get(MODEL_FILES_VARIABLE) or "[]")]
+    except (ValueError, TypeError):
+        getLogger(__name__).warning(f"{MODEL_FILES_VARIABLE} is not what this package writes, and is not read")
+        return []
+
+
+def _tell_children(text: str, settings: str | Path | None) -> None:
+    whole = None if settings is None else str(Path(settings).absolute())
+    told = [entry for entry in _told() if entry[0] != text]
+    os.environ[MODEL_FILES_VARIABLE] = json.dumps([*told, [text, whole]])
