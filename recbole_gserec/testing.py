@@ -29,12 +29,14 @@ from recbole_gserec.plugin import (
     forget_model,
     global_states,
     load_other_parameter,
+    named_model,
     read_checkpoint,
     register_model,
     registered_module,
     set_global_states,
+    settings_file_of,
 )
-from recbole_gserec.settings import make_config, named_model, settings_file_of
+from recbole_gserec.settings import make_config
 
 __all__ = ["ModelCheckError", "check_model", "checks_of"]
 

@@ -280,7 +280,7 @@ def user(
     """Show one user's events, summaries, codes and recommendations, and the users who share most codes."""
     with while_importing():
         from recbole_gserec.analyze import analyze_user
-        from recbole_gserec.settings import named_model
+        from recbole_gserec.plugin import named_model
 
     if model is not None:
         named_model(model)

@@ -101,6 +101,7 @@ def benchmark(
     with while_importing():
         from rich.console import Console
 
+        from recbole_gserec.plugin import named_model
         from recbole_gserec.results import write_report
         from recbole_gserec.runs import (
             PROTOCOL,
@@ -111,7 +112,6 @@ def benchmark(
             read_shared_settings,
             run_benchmark,
         )
-        from recbole_gserec.settings import named_model
 
     models, datasets = [named_model(name) for name in names_in(model)], names_in(dataset)
     reference = None if reference is None else named_model(reference)

@@ -28,6 +28,7 @@ def export(
     If the model scores by dot products, the products of the user and item vectors are its scores.
     """
     with while_importing():
+        from recbole_gserec.plugin import named_model
         from recbole_gserec.recommend import (
             check_export,
             describe_provenance,
@@ -35,7 +36,6 @@ def export(
             load_trained,
             write_export,
         )
-        from recbole_gserec.settings import named_model
 
     if model is not None:
         named_model(model)

@@ -73,8 +73,8 @@ def recommend(
     items. You can add new events of users without training again.
     """
     with while_importing():
+        from recbole_gserec.plugin import named_model
         from recbole_gserec.recommend import check_output, read_user_list
-        from recbole_gserec.settings import named_model
 
     if model is not None:
         named_model(model)

@@ -38,13 +38,13 @@ def run(arguments: list[str]) -> dict[str, Any] | None:
         from recbole.quick_start import run as run_recbole
 
         from recbole_gserec.compute import keep_freed_memory, warn_if_busy
+        from recbole_gserec.plugin import named_model
         from recbole_gserec.settings import (
             check_model,
             check_names,
             is_search_aware,
             known_settings,
             model_settings,
-            named_model,
             read_config_files,
         )
 

@@ -77,7 +77,8 @@ def tune(
     given = parse_settings(context.args)
 
     with while_importing():
-        from recbole_gserec.settings import named_model, read_config_files
+        from recbole_gserec.plugin import named_model
+        from recbole_gserec.settings import read_config_files
         from recbole_gserec.tune import ComputeResources, TuneRequest
         from recbole_gserec.tune import run_sweep as run_search
 

@@ -2,6 +2,8 @@ from .checkpoint import check_model_of as check_model_of
 from .checkpoint import load_other_parameter as load_other_parameter
 from .checkpoint import read_checkpoint as read_checkpoint
 from .entry_points import next_steps as next_steps
+from .model_files import named_model as named_model
+from .model_files import settings_file_of as settings_file_of
 from .on_import import register_with_recbole as register_with_recbole
 from .registration import MODELS as MODELS
 from .registration import forget_model as forget_model

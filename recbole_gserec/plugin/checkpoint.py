@@ -18,8 +18,9 @@ from torch import nn
 from recbole_gserec.data import file_record
 from recbole_gserec.errors import CheckpointError, DataError, GSERecError, SettingError
 from recbole_gserec.files import is_plain_name, load_tensors, save_tensors
+from recbole_gserec.plugin.model_files import file_of_model, how_to_name
 from recbole_gserec.plugin.own_files import NO_FILE
-from recbole_gserec.settings import file_of_model, how_to_name, without_login
+from recbole_gserec.settings import without_login
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender

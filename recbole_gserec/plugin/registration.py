@@ -32,7 +32,8 @@ from recbole_gserec.evaluation import (
     CandidateEvalDataLoader,
     SearchCandidateEvalDataLoader,
 )
-from recbole_gserec.settings import DEFAULT_DATASET, is_model_file, load_model_file, load_named_files, named_model
+from recbole_gserec.plugin.model_files import load_model_file, load_named_files, named_model
+from recbole_gserec.settings import DEFAULT_DATASET, is_model_file
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender

@@ -15,12 +15,12 @@ import pytest
 
 from recbole_gserec.cli import main as gserec
 from recbole_gserec.cli import run_recbole
+from recbole_gserec.plugin import model_files
 from recbole_gserec.plugin.registration import MODELS
 from recbole_gserec.runs import runner, worker
 from recbole_gserec.runs.run_processes import Job
 from recbole_gserec.runs.run_store import read_status
 from recbole_gserec.settings import defaults as properties_files
-from recbole_gserec.settings import model_files
 from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, known_settings
 from tests.docs.pages import ROOT
 

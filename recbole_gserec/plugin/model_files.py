@@ -22,8 +22,15 @@ import recbole
 
 from recbole_gserec.errors import DataError, GSERecError, SettingError, nearest, one_line
 from recbole_gserec.files import sha256_of_file
-from recbole_gserec.settings.defaults import model_file, properties_folder
-from recbole_gserec.settings.names import MODEL_FILE_FORM, MODEL_FILES_VARIABLE, failures, is_model_file, known_models
+from recbole_gserec.settings import (
+    MODEL_FILE_FORM,
+    MODEL_FILES_VARIABLE,
+    failures,
+    is_model_file,
+    known_models,
+    model_file,
+    properties_folder,
+)
 
 _REMEDY = "Correct it; it has to load as a Python module does"
 
@@ -76,7 +83,7 @@ def load_model_file(text: str, settings: str | Path | None = None) -> type:
         SettingError: If the file or the class is missing, it is no recommender, or another model has its name.
         DataError: If the file fails to load, or its settings are malformed.
     """
-    from recbole_gserec.plugin import register_model, registered_module
+    from recbole_gserec.plugin.registration import register_model, registered_module
 
     path, name = _parts(text)
     known = registered_module(name)

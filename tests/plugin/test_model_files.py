@@ -15,10 +15,10 @@ from recbole_gserec import register_model
 from recbole_gserec.cli.options import names_in
 from recbole_gserec.cli.run_recbole import run
 from recbole_gserec.errors import DataError, GSERecError, SettingError
+from recbole_gserec.plugin import model_files
 from recbole_gserec.plugin.checkpoint import read_checkpoint
 from recbole_gserec.plugin.registration import forget_model, registered_module
 from recbole_gserec.runs.record import code_digest
-from recbole_gserec.settings import model_files
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import is_search_aware, model_settings, registered_models
 from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, failures
