@@ -3,8 +3,6 @@
 The command line shows them in its help, so this module imports none of the libraries that conversions need.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

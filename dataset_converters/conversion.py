@@ -12,8 +12,6 @@ query. ``items`` are the clicked items in order, or empty.
 ``items``: ``item VARCHAR``, and text columns such as ``title`` and ``categories``. Each item has one row.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

@@ -1,7 +1,5 @@
 """Filters that choose the users, items and events of the dataset, with counts after every step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import duckdb

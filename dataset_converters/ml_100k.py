@@ -4,8 +4,6 @@ The ratings are the copy that RecBole ships. As in the paper's semi-synthetic da
 from item categories: an interaction may have begun with a search for the film's genres and decade.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from pathlib import Path

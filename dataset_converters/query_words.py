@@ -1,7 +1,5 @@
 """Splitting of queries into words, for English, Chinese and mixed texts."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable

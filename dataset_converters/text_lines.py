@@ -1,7 +1,5 @@
 """Safe reading of lines from untrusted files: a compressed file of 3 MB can contain a line of 3 GB."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Iterable, Iterator

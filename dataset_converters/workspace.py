@@ -1,7 +1,5 @@
 """A DuckDB database in a temporary folder, in which raw logs become a dataset within bounded memory."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

@@ -1,7 +1,5 @@
 """Writing of a search-extended dataset as atomic files, with a record of its source and settings."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence

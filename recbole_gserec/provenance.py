@@ -1,7 +1,5 @@
 """Versions of installed libraries, for the provenance of files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version

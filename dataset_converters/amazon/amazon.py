@@ -5,8 +5,6 @@ search is drawn for a purchase by a hash, so that no order of rows decides it.
 
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

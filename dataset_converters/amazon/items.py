@@ -1,7 +1,5 @@
 """Metadata of Amazon's items, one JSON object or Python literal a line, and plain text from it."""
 
-from __future__ import annotations
-
 import ast
 import html
 import json

@@ -5,8 +5,6 @@ keeps the words in order, but drops stop words and words that appear again later
 Lenses" becomes ``photo digital camera lenses``. Paths with a single level give no query.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path

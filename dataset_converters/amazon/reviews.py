@@ -1,7 +1,5 @@
 """Reading of Amazon reviews as interactions, from JSON lines or tables separated by commas or tabs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Finding the reviews and metadata of one Amazon category, and reading them as batches of numbered lines."""
 
-from __future__ import annotations
-
 import gzip
 import re
 import sys

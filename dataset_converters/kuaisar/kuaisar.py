@@ -6,8 +6,6 @@ query, and its clicked results are the items. An item's title is its caption, wh
 https://kuaisar.github.io, Sun et al., CIKM 2023.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from pathlib import Path

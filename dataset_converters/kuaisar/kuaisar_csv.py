@@ -1,7 +1,5 @@
 """Fast reading of KuaiSAR's CSV files, with the exact line of every bad row."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

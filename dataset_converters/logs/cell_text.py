@@ -1,7 +1,5 @@
 """SQL for the cells of a log: missing values, surrounding white space, and invalid ids."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from dataset_converters.bad_rows import MISSING_VALUE_TEXTS

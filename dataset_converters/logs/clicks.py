@@ -1,7 +1,5 @@
 """Parsing of a search's clicked items: lists in a cell, as various programs write them, or one row per click."""
 
-from __future__ import annotations
-
 import duckdb
 
 from dataset_converters.choices import SEPARATORS

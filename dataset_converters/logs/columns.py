@@ -1,7 +1,5 @@
 """The meaning of a log's columns, as requested by the user or guessed from usual names."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence

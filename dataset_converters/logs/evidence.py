@@ -1,7 +1,5 @@
 """What was understood of the logs, in words and numbers, and checks of one log against the other."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

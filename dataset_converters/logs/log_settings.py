@@ -1,7 +1,5 @@
 """Settings of a conversion of logs, and the layout of the files they name."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field

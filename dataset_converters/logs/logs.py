@@ -5,8 +5,6 @@ The files are read as text into tables (:mod:`~dataset_converters.logs.reader`).
 (:mod:`~dataset_converters.logs.evidence`).
 """
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from pathlib import Path

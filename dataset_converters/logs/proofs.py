@@ -3,8 +3,6 @@
 The known items are those with an interaction or a row of texts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Loading of a log's files into a table of texts, with the file, line and format problem of each row."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass

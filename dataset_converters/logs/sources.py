@@ -1,7 +1,5 @@
 """Which files hold the logs, how they are stored, and reading them as text; JSON Lines among them."""
 
-from __future__ import annotations
-
 import codecs
 import glob
 import gzip

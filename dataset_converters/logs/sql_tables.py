@@ -1,7 +1,5 @@
 """Conversion of text tables to event tables. Every value is checked, and every bad row gets its problem."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The steps from log files to the tables of the conversion."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 

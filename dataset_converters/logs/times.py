@@ -1,7 +1,5 @@
 """Times of a log: detection of their unit or format from the whole column, and conversion to seconds since 1970."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

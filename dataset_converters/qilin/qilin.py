@@ -4,8 +4,6 @@ Each clicked note of a recommendation is an interaction; each query is a search,
 
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

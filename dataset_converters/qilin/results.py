@@ -1,7 +1,5 @@
 """Reading of Qilin's Parquet files. Each shown note of a request becomes a row with its file and line."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The statistics of a dataset with searches (Table 1 and Figure 1 of GSERec), from tables or from its folder."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

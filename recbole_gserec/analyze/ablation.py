@@ -1,7 +1,5 @@
 """``gserec analyze ablation``: the model without each of its parts (Table 3 and Figure 5 of GSERec)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """``gserec analyze groups``: which users gain, those who search much or little (Figure 2 of GSERec)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger

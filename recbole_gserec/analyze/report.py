@@ -1,7 +1,5 @@
 """``gserec analyze report``: a benchmark and its analyses on one HTML page without external files or scripts."""
 
-from __future__ import annotations
-
 import base64
 import html
 import re

@@ -1,7 +1,5 @@
 """Sets of settings and their scores: the trials of a sweep, or the runs of a benchmark with several settings."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``gserec analyze user``: a readable page about one user."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Everything known about one user of a trained model, in original ids and texts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Groups of commands of which only the one that is called is imported and built."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Collection
 from typing import Any

@@ -1,7 +1,5 @@
 """``gserec convert``: raw data to search-extended atomic files, a command for each kind of source."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """``gserec export``: write the vectors of a trained model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

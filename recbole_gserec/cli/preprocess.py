@@ -1,7 +1,5 @@
 """``gserec preprocess``: compute the codes of a dataset's users."""
 
-from __future__ import annotations
-
 import shlex
 from logging import getLogger
 from pathlib import Path

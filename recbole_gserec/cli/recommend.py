@@ -1,7 +1,5 @@
 """``gserec recommend``: the top K items of a trained model."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """``run_recbole``: a launcher like RecBole's own, for RecBole's models and ours."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Container

@@ -1,7 +1,5 @@
 """``gserec tune``: hyper-parameter sweeps on Ray Tune."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

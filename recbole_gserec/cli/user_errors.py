@@ -1,7 +1,5 @@
 """Tell errors of the user, which a command reports in one line, from bugs, which need a traceback."""
 
-from __future__ import annotations
-
 import linecache
 import logging
 import sys

@@ -5,8 +5,6 @@ All of them raise KeyboardInterrupt, so that everything is cleaned up; then a li
 there is nothing to clean up, the process just ends. This module is imported before all others: it needs none of them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """This machine's processors, child processes that end with their parent, their logs, and freed memory."""
 
-from __future__ import annotations
-
 import ctypes
 import faulthandler
 import logging

@@ -1,7 +1,5 @@
 """Connects to Ray, on this machine or a cluster, and finds how many tasks it can run."""
 
-from __future__ import annotations
-
 import logging
 import os
 

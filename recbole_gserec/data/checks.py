@@ -1,7 +1,5 @@
 """Checks that refuse input which RecBole would accept silently, and advice on how to make missing codes."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A sequential dataset that also contains its users' searches."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

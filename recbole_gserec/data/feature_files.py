@@ -4,8 +4,6 @@ Which interactions, targets and candidates a model gets never depends on these f
 
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

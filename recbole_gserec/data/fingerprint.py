@@ -1,7 +1,5 @@
 """Digests of the files that codes, vectors and checkpoints were made from, so that stale ones are noticed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

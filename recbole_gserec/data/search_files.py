@@ -1,7 +1,5 @@
 """Reading and checking the files ``.search``, ``.query`` and ``.code`` of a dataset."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Training dataloaders: several random negatives for each row, and rows of the search task beside each batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The training part of a dataset in original ids. Prompts and derived features may see nothing else."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """RecBole's collector and evaluator, with ranks that never favour the target and plain numbers as results."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from logging import getLogger
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks the evaluation settings before a model is trained."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

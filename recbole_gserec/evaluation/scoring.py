@@ -1,7 +1,5 @@
 """Scoring candidates: each history is encoded once, however many candidates it is scored with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from logging import getLogger

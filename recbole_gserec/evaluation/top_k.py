@@ -1,7 +1,5 @@
 """The best of many scores, chunk by chunk with ties in a fixed order, and the items a model would show."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

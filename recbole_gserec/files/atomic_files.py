@@ -1,7 +1,5 @@
 """Fast, strict reading of RecBole's atomic files: tab-separated columns with a ``field:type`` header."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ carries a SHA-256, which is verified whenever the file is read.
 
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -6,8 +6,6 @@ for whatever reason. A file with such a name and no lock is therefore abandoned,
 removes it. On file systems without locks, nothing is removed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

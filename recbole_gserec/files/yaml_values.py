@@ -5,8 +5,6 @@ do the octal and base-60 numbers of old YAML, ``010`` and ``1:30``, which nobody
 also be a Python literal, ``{'split': {'RS': (8, 1, 1)}}``.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import warnings

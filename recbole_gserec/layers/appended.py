@@ -1,7 +1,5 @@
 """Encodes tokens that are appended to a sequence one at a time, for USER."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ GSERec).
 
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol

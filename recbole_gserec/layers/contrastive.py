@@ -1,7 +1,5 @@
 """Contrastive alignment of two views of the same users (Eq. 1, 9 and 12 of GSERec), and one-directional InfoNCE."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

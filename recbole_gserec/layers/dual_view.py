@@ -1,7 +1,5 @@
 """The sequence encoder of LLM-ESR, two views of one history through one backbone, and its search for similar users."""
 
-from __future__ import annotations
-
 import math
 
 import torch

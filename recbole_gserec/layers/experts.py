@@ -4,8 +4,6 @@ KAR's recommender weighs a history by its interest in the candidate.
 
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -14,8 +14,6 @@ and users beyond the first layer are needed for the batch alone, where they are 
 :class:`LGConvUserCodeGraph` computes the same layer by layer on the joint graph, as LightGCN is written.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Encoding of histories (Section 4.2.3 of GSERec), fusion with codes (Eq. 11), and histories merged by time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """LightGCN's convolution by PyTorch Geometric: what :mod:`sparse` is held against, for those who choose it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

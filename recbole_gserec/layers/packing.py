@@ -1,7 +1,5 @@
 """Histories without their padding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """Logits from a user's vectors and a candidate's (Eq. 15 of GSERec), and losses of a positive among its candidates."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Residual quantization (Eq. 2, 3 and 5 of GSERec), and balanced assignment by Sinkhorn's algorithm."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Alignment of queries with their clicked items, for SESRec and UniSAR."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

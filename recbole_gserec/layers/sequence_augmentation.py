@@ -4,8 +4,6 @@ Sequences ``[B, N]`` hold ids, oldest first, and 0 after their ``lengths`` ``[B]
 random numbers are torch's. A sequence of a single item stays unchanged.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -5,8 +5,6 @@ unigram language model.
 
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The encoder that UnifiedSSR shares between histories of items and of queries."""
 
-from __future__ import annotations
-
 import math
 
 import torch

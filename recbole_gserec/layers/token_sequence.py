@@ -4,8 +4,6 @@ Tokens are replaced at random by their neighbours in the query-item graph.
 
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

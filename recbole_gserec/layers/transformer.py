@@ -6,8 +6,6 @@ authors, and RecBole's Transformer for models that read one state of each row.
 
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

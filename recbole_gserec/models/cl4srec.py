@@ -3,8 +3,6 @@ r"""CL4SRec: Contrastive Learning for Sequential Recommendation.
 Xie et al., ICDE 2022, https://doi.org/10.1109/ICDE53745.2022.00099.
 """
 
-from __future__ import annotations
-
 from collections import ChainMap
 
 import torch

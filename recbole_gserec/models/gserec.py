@@ -3,8 +3,6 @@ r"""GSERec: Benefit from Rich, Tackling Search Interaction Sparsity in Search En
 Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers are the paper's.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -4,8 +4,6 @@ Zamani and Croft, DESIRES 2018; the variant with item texts is Learning a Joint 
 User-Item Interactions, Zamani and Croft, WSDM 2020, https://doi.org/10.1145/3336191.3371818.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

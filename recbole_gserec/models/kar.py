@@ -4,8 +4,6 @@ Xi et al., RecSys 2024, https://doi.org/10.1145/3640457.3688104. The recommender
 Click-Through Rate Prediction, Zhou et al., KDD 2018, https://doi.org/10.1145/3219819.3219823.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -3,8 +3,6 @@ r"""LLM-ESR: Large Language Models Enhancement for Long-tailed Sequential Recomm
 Liu et al., NeurIPS 2024, https://arxiv.org/abs/2405.20646.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

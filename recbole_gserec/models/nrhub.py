@@ -3,8 +3,6 @@ r"""NRHUB: Neural News Recommendation with Heterogeneous User Behavior.
 Wu et al., EMNLP 2019, https://doi.org/10.18653/v1/D19-1493.
 """
 
-from __future__ import annotations
-
 import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset

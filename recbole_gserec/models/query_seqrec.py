@@ -3,8 +3,6 @@ r"""Query-SeqRec: Query-Aware Sequential Recommendation.
 He et al., CIKM 2022, https://doi.org/10.1145/3511808.3557677.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from recbole.config import Config

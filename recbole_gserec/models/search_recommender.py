@@ -1,7 +1,5 @@
 """What all models of this package share, and what those share that also learn to search."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 

@@ -3,8 +3,6 @@ r"""SESRec: When Search Meets Recommendation: Learning Disentangled Search Repre
 Si et al., SIGIR 2023, https://doi.org/10.1145/3539618.3591786.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -3,8 +3,6 @@ r"""SimGCL: Are Graph Augmentations Necessary? Simple Graph Contrastive Learning
 Yu et al., SIGIR 2022, https://doi.org/10.1145/3477495.3531937.
 """
 
-from __future__ import annotations
-
 from typing import Self
 
 import numpy as np

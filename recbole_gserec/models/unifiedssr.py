@@ -3,8 +3,6 @@ r"""UnifiedSSR: A Unified Framework of Sequential Search and Recommendation.
 Xie et al., WWW 2024, https://arxiv.org/abs/2310.13921.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@ r"""UniSAR: Modeling User Transition Behaviors between Search and Recommendation
 Shi et al., SIGIR 2024, https://doi.org/10.1145/3626772.3657811.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -3,8 +3,6 @@ r"""USER: A Unified Information Search and Recommendation Model based on Integra
 Yao et al., CIKM 2021, https://doi.org/10.1145/3459637.3482489.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """RecBole's entry points, unchanged in what they do; see :func:`registration._replace_entry_points`."""
 
-from __future__ import annotations
-
 import multiprocessing
 import shlex
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Code is run of files that the user names, and of no others: a checkpoint or a fi
 was, and the user has to name it again. Processes that this one starts are told by an environment variable.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

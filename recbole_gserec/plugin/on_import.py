@@ -4,8 +4,6 @@ RecBole, and torch with it, take seconds to import. Help, refusals and conversio
 RecBole imports it: that is early enough.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import threading

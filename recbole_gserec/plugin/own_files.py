@@ -1,7 +1,5 @@
 """Files that RecBole writes: a unique name for every run, complete or not at all, and pickles that can be trusted."""
 
-from __future__ import annotations
-
 import builtins
 import functools
 import glob

@@ -1,7 +1,5 @@
 """RecBole's trainer for search-aware models."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

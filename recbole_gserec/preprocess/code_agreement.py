@@ -4,8 +4,6 @@ Section 4.1.3 of GSERec connects users through shared codes because such users s
 here by the Jaccard similarity of two users' sets of training items, and compared with chance.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

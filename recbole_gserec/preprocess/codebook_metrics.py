@@ -1,7 +1,5 @@
 """How well codes use their codebooks and tell users apart, and how shared codes are resolved."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The code file ``<D>.code``, the record ``<D>.code.json`` beside it, and codes made with other settings."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """What identifies a model, and what decided the files of the offline stage, stored beside them."""
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 from collections.abc import Mapping

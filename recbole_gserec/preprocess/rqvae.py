@@ -1,7 +1,5 @@
 """The two-sided RQ-VAE that turns preference vectors into codes (Eq. 1 to 6 of GSERec), and its training file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Trains the RQ-VAE and computes every user's codes."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable

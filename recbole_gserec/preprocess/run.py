@@ -1,7 +1,5 @@
 """The offline stage for a dataset that settings name, or the part of it that models without searches need."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Iterator, Mapping

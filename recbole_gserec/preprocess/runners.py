@@ -1,7 +1,5 @@
 """Where expensive batches are computed: in this process, or by workers of a Ray Data job."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence

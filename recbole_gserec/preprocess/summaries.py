@@ -1,7 +1,5 @@
 """Summaries of all prompts: stored ones are reused, others are made and stored batch by batch and then counted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Files of text vectors of items, queries or users, for models that read them."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Vectors of summaries, items and queries: stored ones are reused, others are made and stored batch by batch."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence

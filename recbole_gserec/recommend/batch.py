@@ -1,7 +1,5 @@
 """One call of ``gserec recommend``, and the description of the file it writes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from logging import getLogger

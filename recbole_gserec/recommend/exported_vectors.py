@@ -1,7 +1,5 @@
 """Vectors of a trained model for other systems: as Parquet, or as NumPy arrays beside their ids."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Events after the training, from files in the formats of ``.inter``, ``.search`` and ``.query``, and new queries."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Recommendations as Parquet, CSV or JSON Lines, written batch by batch, and the file that lists users."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

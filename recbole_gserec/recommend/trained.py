@@ -1,7 +1,5 @@
 """A trained model from its checkpoint, with the dataset it was trained on and all events of it."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

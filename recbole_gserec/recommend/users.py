@@ -1,7 +1,5 @@
 """Users at the end of their events, whatever part of the split these belong to."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Bootstrap percentile intervals of means over users, or over users and seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The cells of a results table: means, marks of the best, and notes on what the numbers do not show."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Loading the stored runs of a benchmark, in whatever state each is, grouped by dataset, model and settings."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping

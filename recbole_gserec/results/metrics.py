@@ -1,7 +1,5 @@
 """The value of a metric for each user, computed from the rank of the user's target."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The models of the paper's Table 2: their order, groups and printed names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from recbole_gserec.settings import is_search_aware

@@ -1,7 +1,5 @@
 """The settings of the models in a report, and the versions that made their runs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

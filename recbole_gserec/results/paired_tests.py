@@ -4,8 +4,6 @@ Results vary with the choice of users and with the random numbers of training. A
 models as given, so one lucky training can look like a better model.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The content of Table 2: rows, columns, and every note that a reader needs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ They ask whether a difference is larger than chance: of which users there are, a
 
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Table 2 as Markdown, LaTeX, CSV and for the terminal, with its legend and the list of failed runs."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence

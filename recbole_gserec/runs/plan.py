@@ -1,7 +1,5 @@
 """The plan of a benchmark: which runs there are, with which requested settings."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ own process stays small.
 
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

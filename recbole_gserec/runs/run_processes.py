@@ -1,7 +1,5 @@
 """Processes that make runs: one child at a time, or a pool on Ray."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Makes the missing runs of a benchmark and logs the progress."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import threading

@@ -5,8 +5,6 @@ killed process leaves no lock. The process ends with the process that started it
 :func:`recbole_gserec.compute.processes.run_module`.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """RecBole's Config, built from our own commands."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Paths of a dataset's files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The YAML files that ship with the package, and the settings files of users."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path

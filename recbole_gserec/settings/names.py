@@ -1,7 +1,5 @@
 """Default settings by model and dataset, and the check that every requested setting is known."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

@@ -4,8 +4,6 @@ RecBole first logs some two hundred lines of settings. Only then does it report 
 with messages of its libraries. It does not report a missing GPU at all.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from logging import getLogger

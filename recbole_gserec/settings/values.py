@@ -3,8 +3,6 @@
 Most types follow from the defaults in the YAML files, and those of the offline stage from its own settings.
 """
 
-from __future__ import annotations
-
 import codecs
 import os
 from collections.abc import Callable, Mapping

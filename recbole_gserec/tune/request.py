@@ -1,7 +1,5 @@
 """A tuning request, checked before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from logging import getLogger

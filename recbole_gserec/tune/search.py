@@ -1,7 +1,5 @@
 """A whole sweep (trials, winner, report), and sweeps of equal size for several models."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Ray Tune's search algorithms and schedulers, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

@@ -4,8 +4,6 @@ A space is a YAML file, with ``learning_rate: [0.001, 0.0001]`` for values to ch
 {loguniform: [0.0001, 0.01]}`` for a range. It may also be a text file in the form of RecBole's ``hyper.test``.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 from collections.abc import Iterator, Mapping, Sequence

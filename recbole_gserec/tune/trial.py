@@ -1,7 +1,5 @@
 """A trial as Ray Tune runs it: in its own process, with a report after every epoch."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import traceback

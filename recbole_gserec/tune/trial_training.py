@@ -1,7 +1,5 @@
 """The training of a trial: RecBole's ``run_recbole`` without the test, with a report after every epoch."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The trials of a sweep on Ray Tune, and a line of progress for each."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

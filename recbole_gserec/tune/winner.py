@@ -1,7 +1,5 @@
 """The best settings with their scores, and a file of them for ``run_recbole --config_files``."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

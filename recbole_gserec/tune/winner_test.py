@@ -1,7 +1,5 @@
 """Trains the winner to its end and tests it."""
 
-from __future__ import annotations
-
 import os
 import traceback
 from dataclasses import replace

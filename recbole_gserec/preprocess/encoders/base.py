@@ -1,7 +1,5 @@
 """The interface of text encoders, and the default one: TF-IDF reduced by an SVD."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Text vectors by the models of FlagEmbedding, such as BGE-M3."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Sequence

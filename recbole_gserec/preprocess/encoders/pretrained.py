@@ -1,7 +1,5 @@
 """Text vectors by pretrained models: what they have in common, and those of sentence-transformers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

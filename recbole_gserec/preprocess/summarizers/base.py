@@ -1,7 +1,5 @@
 """The interface of summarizers, and the default one: summaries from a template, without a language model."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Prompts as tokens of a language model: truncated, put into its chat template, and fitted to its context."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from functools import cached_property
 from typing import Any, NamedTuple
