@@ -14,9 +14,9 @@ from recbole.utils import get_model, get_trainer
 from recbole_gserec.cli.run_recbole import run
 from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation.scoring import CandidateEvalDataLoader
-from recbole_gserec.plugin.registration import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import is_search_aware, model_settings, properties_folder
+from recbole_gserec.settings.model_table import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings.names import check_model, plugin_defaults
 from recbole_gserec.settings.values import check_values
 

@@ -11,8 +11,8 @@ from torch import nn
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers.prediction import pointwise_loss
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.plugin.registration import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings.defaults import is_search_aware, model_settings, registered_models
+from recbole_gserec.settings.model_table import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.testing import ModelCheckError, check_model, checks_of
 
 SMALL = {"embedding_size": 16, "inner_size": 16, "mlp_hidden_size": [16], "hidden_size": 16}

@@ -15,7 +15,6 @@ from recbole_gserec.preprocess import other_codes, read_code_record
 from recbole_gserec.report import NO_VALUE, escape_markdown, markdown_table, write_csv, write_figure, write_text
 from recbole_gserec.results import (
     DEFAULT_METRICS,
-    OURS,
     Comparison,
     Metric,
     ModelRuns,
@@ -29,6 +28,7 @@ from recbole_gserec.results import (
     significance_markdown,
 )
 from recbole_gserec.runs import LocalPool, Outcome, Pool, Request, Spec, canonical, make_runs, plan_runs, read_outcome
+from recbole_gserec.settings import OURS
 
 WEIGHT_OF_CODES = "lambda_rq_cl"
 

@@ -26,10 +26,10 @@ from recbole_gserec.results import (
     crossed_means,
     holm_correction,
     percentile_intervals,
-    printed_name,
     why_not_comparable,
 )
 from recbole_gserec.runs import TestRanks, dataset_digest
+from recbole_gserec.settings import printed_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

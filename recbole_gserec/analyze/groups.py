@@ -30,12 +30,11 @@ from recbole_gserec.results import (
     choose_runs,
     describe_mixed_code,
     format_p_value,
-    in_paper_order,
     load_runs,
-    printed_name,
     recorded_mode,
     refusals_markdown,
 )
+from recbole_gserec.settings import in_paper_order, printed_name
 
 HOW_TO_READ = (
     "Improvement: the reference's mean over users minus the other's, also in percent of the other's. Each user's "

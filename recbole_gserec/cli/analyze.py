@@ -209,8 +209,6 @@ def stats(
     borders = _borders(groups)
     with while_importing():
         from dataset_converters.statistics import collect_from_folder, print_report
-
-        pass
         from recbole_gserec.settings import check_dataset, check_dataset_name
 
     check_dataset_name(dataset)

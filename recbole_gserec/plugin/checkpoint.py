@@ -18,7 +18,7 @@ from torch import nn
 from recbole_gserec.data import file_record
 from recbole_gserec.errors import CheckpointError, DataError, GSERecError, SettingError
 from recbole_gserec.files import is_plain_name, load_tensors, save_tensors
-from recbole_gserec.plugin.model_files import file_of_model, how_to_name
+from recbole_gserec.plugin.model_registry import file_of_model, how_to_name
 from recbole_gserec.plugin.own_files import NO_FILE
 from recbole_gserec.settings import without_login
 

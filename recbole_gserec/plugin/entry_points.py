@@ -14,7 +14,7 @@ from recbole.config import Config
 from recbole_gserec.compute import end_with, keep_freed_memory, raise_from_now_on
 from recbole_gserec.errors import SettingError, not_none
 from recbole_gserec.plugin.checkpoint import check_model_of, read_checkpoint
-from recbole_gserec.plugin.model_files import file_of_model
+from recbole_gserec.plugin.model_registry import file_of_model
 from recbole_gserec.settings import is_search_aware
 
 __all__ = ["load_data_and_model", "objective_function", "run", "run_recbole", "run_recboles"]

@@ -20,7 +20,8 @@ from recbole.utils import ModelType, get_model, init_seed
 
 from recbole_gserec.data import Columns, SearchDataset, check_file_record, no_searches
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
-from recbole_gserec.plugin import MODELS, check_model_of, load_other_parameter, read_checkpoint
+from recbole_gserec.plugin import check_model_of, load_other_parameter, read_checkpoint
+from recbole_gserec.settings import MODELS
 
 
 @dataclass(frozen=True)

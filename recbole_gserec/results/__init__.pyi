@@ -13,9 +13,6 @@ from .metrics import DEFAULT_METRICS as DEFAULT_METRICS
 from .metrics import Metric as Metric
 from .metrics import chosen_metrics as chosen_metrics
 from .metrics import parse_metric as parse_metric
-from .model_names import OURS as OURS
-from .model_names import in_paper_order as in_paper_order
-from .model_names import printed_name as printed_name
 from .origins import describe_mixed_code as describe_mixed_code
 from .origins import settings_markdown as settings_markdown
 from .paired_tests import holm_correction as holm_correction

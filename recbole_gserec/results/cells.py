@@ -9,10 +9,16 @@ from recbole_gserec.files import plain
 from recbole_gserec.report import NO_VALUE, name_by_numbers
 from recbole_gserec.results.load import DAMAGED, UNFINISHED, ModelRuns
 from recbole_gserec.results.metrics import Metric, main_metric
-from recbole_gserec.results.model_names import OURS, printed_name
 from recbole_gserec.results.significance import Comparison
 from recbole_gserec.runs import FAILED, has_other_code
-from recbole_gserec.settings import dataset_defaults, model_settings, preprocess_settings, protocol_settings
+from recbole_gserec.settings import (
+    OURS,
+    dataset_defaults,
+    model_settings,
+    preprocess_settings,
+    printed_name,
+    protocol_settings,
+)
 
 # These settings change what is measured but not the model, and RecBole stores some of them in another form. The
 # candidates themselves show whether two results used the same evaluation.

@@ -13,9 +13,9 @@ import pandas as pd
 
 from recbole_gserec.report import NO_VALUE, escape_markdown, markdown_table, plural
 from recbole_gserec.results.load import ModelRuns, StoredRun
-from recbole_gserec.results.model_names import printed_name
 from recbole_gserec.results.tables import note_mark
 from recbole_gserec.runs import started_at
+from recbole_gserec.settings import printed_name
 
 _MIB = 1 << 20
 

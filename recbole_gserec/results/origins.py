@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_gserec.results.load import ModelRuns, StoredRun, requested_settings
-from recbole_gserec.results.model_names import printed_name
+from recbole_gserec.settings import printed_name
 
 _OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
 """Packages whose versions are reported if they differ between results."""

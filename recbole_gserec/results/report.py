@@ -18,7 +18,6 @@ from recbole_gserec.results.cells import reference_model
 from recbole_gserec.results.costs import costs_frame, markdown
 from recbole_gserec.results.load import ModelRuns, StoredRun, choose_runs, load_runs
 from recbole_gserec.results.metrics import chosen_metrics, main_metric
-from recbole_gserec.results.model_names import OURS, in_paper_order, printed_name
 from recbole_gserec.results.origins import describe_mixed_code, settings_markdown, versions_markdown
 from recbole_gserec.results.result_figure import draw
 from recbole_gserec.results.result_table import ResultTable, build_table
@@ -31,6 +30,7 @@ from recbole_gserec.results.tables import (
     table_terminal,
     wide_frame,
 )
+from recbole_gserec.settings import OURS, in_paper_order, printed_name
 
 _logger = getLogger(__name__)
 

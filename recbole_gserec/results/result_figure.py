@@ -10,9 +10,9 @@ import numpy as np
 from recbole_gserec.figures import BLUE, ORANGE, POINTS, new_panels, plain_text
 from recbole_gserec.results.load import ModelRuns
 from recbole_gserec.results.metrics import Metric, main_metric
-from recbole_gserec.results.model_names import GROUPS
 from recbole_gserec.results.paired_tests import crossed_variance
 from recbole_gserec.results.result_table import ResultTable
+from recbole_gserec.settings import GROUPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

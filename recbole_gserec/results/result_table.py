@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from recbole_gserec.results.cells import Cell, best_model, cell_note, fill_column
 from recbole_gserec.results.load import ModelRuns, recorded_mode, why_not_comparable
 from recbole_gserec.results.metrics import Metric
-from recbole_gserec.results.model_names import model_group, printed_name
 from recbole_gserec.results.significance import Comparison
+from recbole_gserec.settings import model_group, printed_name
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from recbole_gserec.report import NO_VALUE, escape_markdown, markdown_table
 from recbole_gserec.results.bootstrap import Pair, bootstrap_intervals, crossed_intervals
 from recbole_gserec.results.load import ModelRuns, common_seeds, why_not_comparable
 from recbole_gserec.results.metrics import Metric, parse_metric
-from recbole_gserec.results.model_names import printed_name
 from recbole_gserec.results.paired_tests import differences, holm_correction, t_test, two_way_test, wilcoxon_test
+from recbole_gserec.settings import printed_name
 
 SIGNIFICANT = 0.05
 TESTS = ("t_p", "wilcoxon_p", "two_way_p")

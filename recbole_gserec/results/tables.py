@@ -11,9 +11,9 @@ from rich.text import Text
 
 from recbole_gserec.report import escape_latex, escape_markdown, markdown_table, name_by_numbers
 from recbole_gserec.results.load import StoredRun
-from recbole_gserec.results.model_names import GROUPS, printed_name
 from recbole_gserec.results.result_table import Cell, ResultTable, Row
 from recbole_gserec.runs import FINISHED
+from recbole_gserec.settings import GROUPS, printed_name
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -23,6 +23,13 @@ from .defaults import read_config_files as read_config_files
 from .defaults import reads_text_vectors as reads_text_vectors
 from .defaults import registered_models as registered_models
 from .defaults import tune_file as tune_file
+from .model_table import GROUPS as GROUPS
+from .model_table import MODELS as MODELS
+from .model_table import OURS as OURS
+from .model_table import RECOMMENDATION_MODELS as RECOMMENDATION_MODELS
+from .model_table import in_paper_order as in_paper_order
+from .model_table import model_group as model_group
+from .model_table import printed_name as printed_name
 from .names import DEFAULT_DATASET as DEFAULT_DATASET
 from .names import MODEL_FILE_FORM as MODEL_FILE_FORM
 from .names import MODEL_FILES_VARIABLE as MODEL_FILES_VARIABLE

@@ -388,8 +388,6 @@ class PreprocessSettings:
 
     def rqvae_settings(self) -> RQVAESettings:
         """The settings of the RQ-VAE."""
-        pass
-
         own_names = ("n_codebooks", "codebook_size", "code_dim", "lambda_rq", "lambda_rq_cl", "tau_1")
         values = {name: getattr(self, name) for name in own_names}
         prefix = "rq_"

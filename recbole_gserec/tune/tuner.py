@@ -166,8 +166,6 @@ def _old_tuner(
 ) -> Any:
     from ray import tune
 
-    pass
-
     try:
         for snapshot in path.glob(_SNAPSHOTS):
             json.loads(snapshot.read_text(encoding="utf-8"))
@@ -186,8 +184,6 @@ def _old_tuner(
 def _new_tuner(sweep: Sweep, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int) -> Any:
     from ray import tune
     from ray.tune.search import BasicVariantGenerator
-
-    pass
 
     mode = "max" if job.bigger else "min"
     points = sweep.points()

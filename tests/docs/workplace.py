@@ -15,12 +15,12 @@ import pytest
 
 from recbole_gserec.cli import main as gserec
 from recbole_gserec.cli import run_recbole
-from recbole_gserec.plugin import model_files
-from recbole_gserec.plugin.registration import MODELS
+from recbole_gserec.plugin import model_registry
 from recbole_gserec.runs import runner, worker
 from recbole_gserec.runs.run_processes import Job
 from recbole_gserec.runs.run_store import read_status
 from recbole_gserec.settings import defaults as properties_files
+from recbole_gserec.settings.model_table import MODELS
 from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, known_settings
 from tests.docs.pages import ROOT
 
@@ -42,7 +42,7 @@ def models_of_the_package() -> Iterator[None]:
         os.environ.pop(MODEL_FILES_VARIABLE, None)
         if told is not None:
             os.environ[MODEL_FILES_VARIABLE] = told
-        model_files._named.clear()
+        model_registry._named.clear()
         for name in MODELS.keys() - models:
             del MODELS[name]
         for name in properties_files._MODEL_FILES.keys() - files:

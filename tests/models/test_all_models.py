@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from recbole_gserec.data.events import PADDED
 from recbole_gserec.data.search_rows import QUERY, JointInteraction
-from recbole_gserec.plugin.registration import MODELS
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import model_settings, properties_folder, registered_models
+from recbole_gserec.settings.model_table import MODELS
 from recbole_gserec.settings.values import check_values
 from tests.conftest import random_files, write_dataset
 

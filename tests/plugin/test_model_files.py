@@ -15,9 +15,9 @@ from recbole_gserec import register_model
 from recbole_gserec.cli.options import names_in
 from recbole_gserec.cli.run_recbole import run
 from recbole_gserec.errors import DataError, GSERecError, SettingError
-from recbole_gserec.plugin import model_files
+from recbole_gserec.plugin import model_registry
 from recbole_gserec.plugin.checkpoint import read_checkpoint
-from recbole_gserec.plugin.registration import forget_model, registered_module
+from recbole_gserec.plugin.model_registry import forget_model, registered_module
 from recbole_gserec.runs.record import code_digest
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import is_search_aware, model_settings, registered_models
@@ -32,8 +32,8 @@ def here(tmp_path, monkeypatch):
     """A folder to work in; whatever models are added are forgotten at the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(MODEL_FILES_VARIABLE, "[]")
-    monkeypatch.setattr(model_files, "_named", {})
-    monkeypatch.setattr(model_files, "_modules", {})
+    monkeypatch.setattr(model_registry, "_named", {})
+    monkeypatch.setattr(model_registry, "_modules", {})
     failures.clear()
     before = registered_models()
     yield tmp_path
@@ -157,8 +157,8 @@ def test_trained_and_loaded_again_only_if_it_is_named(random_dataset, here):
         assert type(load_data_and_model(str(checkpoint))[1]).__name__ == "MyBPR"
 
     forget_model("MyBPR")
-    model_files._named.clear()
-    model_files._modules.clear()
+    model_registry._named.clear()
+    model_registry._modules.clear()
     Path("told").unlink()
     for load in (load_trained, lambda path: load_data_and_model(str(path))):
         with pytest.raises(SettingError, match="is run only if you name it: --model .*mine.py:MyBPR"):
@@ -213,7 +213,7 @@ def test_processes_that_are_started_know_it_too(fresh_python):
 @pytest.mark.parametrize("told", ["", "no list", "[1]", '{"a": 1}'])
 def test_an_environment_of_somebody_else_stops_nothing(monkeypatch, told):
     monkeypatch.setenv(MODEL_FILES_VARIABLE, told)
-    model_files.load_named_files()
+    model_registry.load_named_files()
     assert not registered_models()
 
 

@@ -13,6 +13,7 @@ from recbole_gserec import register_model
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.models.gserec import GSERec
 from recbole_gserec.settings.defaults import model_settings, properties_folder
+from recbole_gserec.settings.model_table import MODELS
 from recbole_gserec.settings.values import check_values
 from tests.conftest import random_files, write_dataset
 
@@ -147,16 +148,15 @@ def registered(tmp_path, monkeypatch):
     import recbole.data.dataset
     import recbole.trainer
 
-    from recbole_gserec.plugin import registration
     from recbole_gserec.settings import defaults as properties_files
 
     monkeypatch.setattr(properties_files, "_MODEL_FILES", {})
-    for name, value in list(registration.MODELS.items()):
-        monkeypatch.setitem(registration.MODELS, name, value)
-    before = set(registration.MODELS)
+    for name, value in list(MODELS.items()):
+        monkeypatch.setitem(MODELS, name, value)
+    before = set(MODELS)
     yield
-    for name in set(registration.MODELS) - before:
-        del registration.MODELS[name]
+    for name in set(MODELS) - before:
+        del MODELS[name]
         del sys.modules[f"recbole.model.general_recommender.{name.lower()}"]
         delattr(recbole.data.dataset, f"{name}Dataset")
         delattr(recbole.trainer, f"{name}Trainer")

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_gserec.plugin.registration import MODELS
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import model_settings
+from recbole_gserec.settings.model_table import MODELS
 from recbole_gserec.settings.names import known_settings
 
 # Short lists, so that histories are cut off; small sizes, so that it is quick.

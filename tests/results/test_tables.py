@@ -8,10 +8,10 @@ from rich.console import Console
 from recbole_gserec import report as escaping
 from recbole_gserec.report import markdown_table
 from recbole_gserec.results import tables
-from recbole_gserec.results.model_names import TABLE_2, in_paper_order, model_group, printed_name
 from recbole_gserec.results.report import make_report
 from recbole_gserec.results.tables import note_mark
 from recbole_gserec.runs.plan import read_preset
+from recbole_gserec.settings.model_table import TABLE_2, in_paper_order, model_group, printed_name
 from tests.runs.stored_runs import store_run
 
 MANY = 400
@@ -46,7 +46,7 @@ def rendered(table):
 
 
 def test_models_stand_in_the_order_of_the_paper():
-    paper = [model for models in TABLE_2.values() for model in models]
+    paper = [entry.name for entry in TABLE_2]
     assert read_preset("table2").models == paper
     assert in_paper_order([*paper[::-1], "Pop", "BPR"]) == [*paper[:9], "BPR", "Pop", *paper[9:]]
     assert [printed_name(model) for model in ("LLMESR", "QuerySeqRec", "SASRec")] == [

@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from recbole_gserec.plugin.registration import MODELS
 from recbole_gserec.runs.record import code_digest, has_other_code
 from recbole_gserec.settings import defaults as properties_files
+from recbole_gserec.settings.model_table import MODELS
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import recbole
 import yaml
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.plugin.registration import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings.defaults import dataset_settings, model_settings, properties_folder, protocol_settings
+from recbole_gserec.settings.model_table import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings.names import (
     DEFAULT_DATASET,
     check_model,

@@ -376,7 +376,7 @@ def failure_after(server: LocalServer, fault, **given) -> str:
         (
             replies(200, "<p>Hello</p>"),
             {},
-            "no chat completion, 1 times (no JSON: '<p>Hello</p>'). Is this llm_base_url",
+            "does not return a chat completion, asked 1 times (no JSON: '<p>Hello</p>'). Is this llm_base_url",
         ),
         (replies(200, {"error": "busy"}), {}, """no message in '{"error": "busy"}'"""),
         (refuses("no 'tiny'", 404), {}, "has no such page, or no model 'tiny' (404: no 'tiny'). Correct llm_base_url"),
@@ -583,7 +583,7 @@ def test_the_key_is_sent_and_told_to_nobody(server, tmp_path, monkeypatch, caplo
 
 def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nX-More: 1")
-    with pytest.raises(SettingError, match="OPENAI_API_KEY holds characters") as caught:
+    with pytest.raises(SettingError, match="OPENAI_API_KEY contains characters") as caught:
         make(server).complete(prompts(1), 1)
     assert KEY not in repr(caught.value)
 

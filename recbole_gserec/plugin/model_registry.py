@@ -1,34 +1,184 @@
-"""Models in a file of the user's, named as ``my_model.py:MyModel`` where a model is named.
+"""Models that RecBole does not know by itself: this package's, other packages', and those in a file of the user's.
 
-Code is run of files that the user names, and of no others: a checkpoint or a file of settings may tell where its model
-was, and the user has to name it again. Processes that this one starts are told by an environment variable.
+Only code in files that the user names is run. A checkpoint or a settings file may mention where its model was, but the
+user has to name that file again. Child processes learn of the files by an environment variable.
 """
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.metadata import entry_points
+from logging import getLogger
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import recbole
+
+from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.settings import MODELS, RECOMMENDATION_MODELS, is_model_file
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    Model = TypeVar("Model", bound=type[AbstractRecommender])
 
 import hashlib
 import importlib.util
 import json
 import os
 import shlex
-import sys
 import traceback
-from logging import getLogger
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import recbole
-
-from recbole_gserec.errors import DataError, GSERecError, SettingError, nearest, one_line
+from recbole_gserec.errors import GSERecError, nearest, one_line
 from recbole_gserec.files import sha256_of_file
 from recbole_gserec.settings import (
     MODEL_FILE_FORM,
     MODEL_FILES_VARIABLE,
     failures,
-    is_model_file,
     known_models,
     model_file,
     properties_folder,
 )
+
+MODELS_OF_OTHERS = "recbole_gserec.models"
+"""Group of entry points by which other packages name their search-aware models."""
+
+
+@overload
+def register_model(model: Model, settings: str | Path | None = None) -> Model: ...
+
+
+@overload
+def register_model(model: str, settings: str | Path | None = None) -> type[AbstractRecommender]: ...
+
+
+def register_model(model: Any, settings: str | Path | None = None) -> Any:
+    """Make a model of another package, of a script or of a file known by the name of its class.
+
+    From then on it is a model like those of this package, in this process. A package that names it as an entry point of
+    the group ``recbole_gserec.models`` has it registered wherever it is installed: for the command line, for child
+    processes and for Ray workers too.
+
+    Args:
+        model: A subclass of :class:`SearchRecommender`, or of a recommender of RecBole's; or the file and the class of
+            one, ``"my_model.py:MyModel"``, which processes that are started from this one know as well.
+        settings: YAML file with all its settings and their defaults; ``<name of the class>.yaml`` beside its module by
+            default. A recommender of RecBole's kind may do without.
+
+    Returns:
+        The model, so that this can be used as a decorator.
+
+    Raises:
+        SettingError: If it is no such class, another model has its name, or the file is missing.
+        DataError: If the file is malformed.
+    """
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    from recbole_gserec.models import SearchRecommender
+    from recbole_gserec.settings import add_model_file, known_models
+
+    if is_model_file(model):
+        return load_model_file(model, settings)
+    if not (isinstance(model, type) and issubclass(model, AbstractRecommender)):
+        raise SettingError(
+            f"{model!r} is no subclass of SearchRecommender, which a search-aware model has to be, or of a recommender "
+            "of RecBole's"
+        )
+    name, module = model.__name__, model.__module__
+    is_plain = not issubclass(model, SearchRecommender)
+    by_lower = {known.lower(): known for known in known_models()}
+    if registered_module(name) != module and name.lower() in by_lower:
+        raise SettingError(f"{module}.{name}: there is a model '{by_lower[name.lower()]}' already. Choose another name")
+    source = getattr(sys.modules[module], "__file__", None)
+    if settings is None:
+        if source is None:
+            raise SettingError(f"{module}.{name} is not from a file: say which one has its settings")
+        settings = Path(source).with_name(f"{name}.yaml")
+    add_model_file(name, Path(settings), is_plain=is_plain)
+    (RECOMMENDATION_MODELS if is_plain else MODELS)[name] = module
+    (_add_plain if is_plain else _add_search_aware)(name, model)
+    return model
+
+
+def forget_model(name: str) -> None:
+    """Undo :func:`register_model`: for models that are wanted for a while, such as while they are checked."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    from recbole_gserec.settings import forget_model_file
+
+    forget_model_file(name)
+    MODELS.pop(name, None)
+    RECOMMENDATION_MODELS.pop(name, None)
+    sys.modules.pop(f"recbole.model.general_recommender.{name.lower()}", None)
+    vars(recbole.data.dataset).pop(f"{name}Dataset", None)
+    vars(recbole.trainer).pop(f"{name}Trainer", None)
+
+
+def registered_module(model: str) -> str | None:
+    """Name of the module of a model of this package, or of a registered one; None for others."""
+    return MODELS.get(model) or RECOMMENDATION_MODELS.get(model)
+
+
+def add_models_of_others() -> None:
+    """Register the models that installed packages name as entry points; one that fails stops nothing else."""
+    for entry in entry_points(group=MODELS_OF_OTHERS):
+        try:
+            register_model(entry.load())
+        except Exception as error:
+            package = entry.dist.name if entry.dist else "?"
+            getLogger(__name__).warning("model '%s' of package '%s' cannot be used: %s", entry.name, package, error)
+
+
+def add_models() -> None:
+    """RecBole finds models as modules of its own package, and datasets and trainers as attributes by model name."""
+    for name, module in RECOMMENDATION_MODELS.items():
+        sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
+    for name, module in MODELS.items():
+        _add_search_aware(name, getattr(importlib.import_module(module), name))
+
+
+def _add_search_aware(name: str, model: type) -> None:
+    """Put a search-aware model, its dataset and its trainer where RecBole looks for them."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    from recbole_gserec.plugin.trainer import SearchTrainer
+    from recbole_gserec.preprocess import CodedSearchDataset, VectoredSearchDataset
+    from recbole_gserec.settings import reads_text_vectors
+
+    _add_module(name, model)
+    dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
+    setattr(recbole.data.dataset, f"{name}Dataset", dataset)
+    setattr(recbole.trainer, f"{name}Trainer", SearchTrainer)
+
+
+def _add_plain(name: str, model: type) -> None:
+    """Put a recommender of RecBole's kind where RecBole looks for it, with what it goes by the name of a base for."""
+    import recbole.data.dataset
+    import recbole.trainer
+
+    _add_module(name, model)
+    for place, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
+        of_bases = (getattr(place, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
+        found = next((one for one in of_bases if one is not None), None)
+        if found is not None:
+            setattr(place, f"{name}{what}", found)
+
+
+def _add_module(name: str, model: type) -> None:
+    # A module of its own: RecBole asks for the spec, and a script or notebook that is run has none.
+    path = f"recbole.model.general_recommender.{name.lower()}"
+    module: Any = ModuleType(path)
+    module.__spec__ = ModuleSpec(path, None)
+    setattr(module, name, model)
+    sys.modules[path] = module
+
+
+# ---- models in files -------------------------------------------------------------------------------------------------
 
 _REMEDY = "Correct it; it has to load as a Python module does"
 
@@ -81,8 +231,6 @@ def load_model_file(text: str, settings: str | Path | None = None) -> type:
         SettingError: If the file or the class is missing, it is no recommender, or another model has its name.
         DataError: If the file fails to load, or its settings are malformed.
     """
-    from recbole_gserec.plugin.registration import register_model, registered_module
-
     path, name = _parts(text)
     known = registered_module(name)
     if known is None or _source(known) != path:

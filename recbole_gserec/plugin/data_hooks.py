@@ -1,0 +1,230 @@
+"""Hooks into how RecBole reads and evaluates data, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from logging import getLogger
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from recbole.config import Config
+from recbole.utils import EvaluatorType, ModelType
+
+from recbole_gserec.data import JointTrainDataLoader, SearchTrainDataLoader
+from recbole_gserec.errors import DataError
+from recbole_gserec.evaluation import (
+    BoundedFullSortEvalDataLoader,
+    CandidateEvalDataLoader,
+    SearchCandidateEvalDataLoader,
+)
+from recbole_gserec.settings import DEFAULT_DATASET, MODELS
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    Model = TypeVar("Model", bound=type[AbstractRecommender])
+
+
+def add_dataset_downloads() -> None:
+    """RecBole downloads a known dataset whose folder is missing; the default dataset is made at that moment."""
+    from recbole.data.dataset import Dataset
+
+    from recbole_gserec.settings import no_such_dataset
+
+    download_stock = Dataset._download
+
+    def _download(self: Any) -> None:
+        if make_default_dataset(self.dataset_name, self.dataset_path, self.config):
+            return
+        try:
+            download_stock(self)
+        except ValueError as error:
+            raise no_such_dataset(Path(self.dataset_path).absolute()) from error
+
+    Dataset._download = _download
+
+
+def check_search_data() -> None:
+    """Search-extended data is read, refused, sorted and split alike for every model, whatever files it loads.
+
+    RecBole's reader takes missing and unordered times, empty ids and users too few to split in silence, reads quoted
+    text and missing values where there are none, and drops interactions whose user, item or entity has no row in a file
+    that only some models load. Our models' dataset makes the same checks while it reads.
+    """
+    from recbole.data.dataset import Dataset, KnowledgeBasedDataset
+
+    from recbole_gserec.data import (
+        SearchDataset,
+        align_features,
+        check_files,
+        check_interactions,
+        check_policies,
+        load_feature_file,
+        remove_repeated,
+        sort_interactions,
+        split_off_short_users,
+    )
+    from recbole_gserec.settings import has_searches
+
+    stock = SimpleNamespace(
+        load_data=Dataset._load_data,
+        load_feat=Dataset._load_feat,
+        load_inter=Dataset._load_inter_feat,
+        remove_duplication=Dataset._remove_duplication,
+        filter_by_number=Dataset._filter_by_inter_num,
+        illegal_ids=Dataset._get_illegal_ids_by_inter_num,
+        filter_link=KnowledgeBasedDataset._filter_link,
+        split=Dataset._split_index_by_leave_one_out,
+    )
+
+    def is_extended(dataset: Any) -> bool:
+        # Settings of a time when the dataset had no searches do not say what to refuse.
+        return "short_users" in dataset.config and has_searches(dataset.dataset_path, dataset.dataset_name)
+
+    def is_checked_here(dataset: Any) -> bool:
+        return not isinstance(dataset, SearchDataset) and is_extended(dataset)
+
+    def _load_data(self: Any, token: str, dataset_path: str) -> None:
+        stock.load_data(self, token, dataset_path)
+        if is_extended(self):
+            align_features(self)
+
+    def _load_feat(self: Any, filepath: str, source: Any) -> Any:
+        return (load_feature_file if is_checked_here(self) else stock.load_feat)(self, filepath, source)
+
+    def _load_inter_feat(self: Any, token: str, dataset_path: str) -> None:
+        if not is_checked_here(self):
+            stock.load_inter(self, token, dataset_path)
+            return
+        check_policies(self.config)
+        stock.load_inter(self, token, dataset_path)
+        check_files(self)
+        sort_interactions(self)
+
+    def _remove_duplication(self: Any) -> None:
+        (remove_repeated if is_extended(self) else stock.remove_duplication)(self)
+
+    def _get_illegal_ids_by_inter_num(
+        self: Any, field: str, feat: Any, inter_num: Any, inter_interval: Any = None
+    ) -> set[Any]:
+        # With a file of users or items, RecBole holds only the first of several intervals against them.
+        return stock.illegal_ids(self, field, None if is_extended(self) else feat, inter_num, inter_interval)
+
+    def _filter_by_inter_num(self: Any) -> None:
+        stock.filter_by_number(self)
+        if is_checked_here(self):
+            check_interactions(self)
+        if is_extended(self):
+            # The last of the filters; items and users may have lost all their interactions.
+            align_features(self)
+
+    def _filter_link(self: Any) -> None:
+        kept = self.inter_feat.copy() if is_extended(self) else None
+        stock.filter_link(self)
+        if kept is not None:
+            # An item without an entity is one that the graph says nothing of.
+            self.inter_feat = kept
+
+    def _split_index_by_leave_one_out(self: Any, grouped_index: Any, leave_one_num: int) -> Any:
+        trained_on: list[Any] = []
+        groups = grouped_index
+        if is_checked_here(self) and leave_one_num == 2:
+            trained_on, groups = split_off_short_users(self, groups)
+        parts = stock.split(self, groups, leave_one_num)
+        parts[0].extend(trained_on)
+        return parts
+
+    KnowledgeBasedDataset._filter_link = _filter_link
+    for hook in (
+        _load_data,
+        _load_feat,
+        _load_inter_feat,
+        _remove_duplication,
+        _get_illegal_ids_by_inter_num,
+        _filter_by_inter_num,
+        _split_index_by_leave_one_out,
+    ):
+        setattr(Dataset, hook.__name__, hook)
+
+
+def replace_evaluation() -> None:
+    """Sampled evaluation on candidates drawn once, one scoring pass per target, ties against the target.
+
+    RecBole's draws new candidates at every pass, some of them the user's own items, encodes a history once per
+    candidate, and counts ties at random.
+    """
+    import recbole.data.utils
+    import recbole.trainer.trainer
+    from recbole.trainer import Trainer
+
+    from recbole_gserec.evaluation import CandidateBatch, PlainEvaluator, TieAwareCollector, score_batch
+
+    get_stock = recbole.data.utils.get_dataloader
+
+    def get_dataloader(config: Any, phase: str) -> type:
+        return choose_dataloader(config, phase, get_stock, is_ours=config["model"] in MODELS)
+
+    # `data_preparation` looks the name up in its module; `recbole.data` holds a second reference to it.
+    recbole.data.utils.get_dataloader = get_dataloader
+    recbole.data.get_dataloader = get_dataloader
+    recbole.trainer.trainer.Collector = TieAwareCollector
+    # Not the ranks but their record: NumPy 2 shows its numbers by the name of their type.
+    recbole.trainer.trainer.Evaluator = PlainEvaluator
+    evaluate_stock = Trainer._neg_sample_batch_eval
+
+    def _neg_sample_batch_eval(self: Any, batched_data: Any) -> Any:
+        if isinstance(batched_data, CandidateBatch):
+            return score_batch(self.model, batched_data, self.device, self.test_batch_size)
+        return evaluate_stock(self, batched_data)
+
+    Trainer._neg_sample_batch_eval = _neg_sample_batch_eval
+
+
+def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool) -> type:
+    """Return the dataloader class for a phase.
+
+    Args:
+        config: RecBole's settings.
+        phase: ``train``, ``valid`` or ``test``.
+        stock: RecBole's own choice, ``get_dataloader``.
+        is_ours: Whether the model belongs to this package.
+    """
+    if phase == "train":
+        if not is_ours:
+            return stock(config, phase)
+        return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
+    mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
+    ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE
+    # On a dataset without searches, keep RecBole's evaluation, which ranks several targets of a user together.
+    shares_lists = "eval_candidate_seed" in config or "LS" in (config["eval_args"]["split"] or {})
+    if ranks and shares_lists and mode[:3] in ("uni", "pop"):
+        return SearchCandidateEvalDataLoader if is_ours else CandidateEvalDataLoader
+    if is_ours and mode == "full":
+        return BoundedFullSortEvalDataLoader
+    return stock(config, phase)
+
+
+def make_default_dataset(name: str, path: str, config: Mapping[str, Any]) -> bool:
+    """Create the default dataset if it is requested.
+
+    Args:
+        name: Name of the requested dataset, which has no folder.
+        path: The folder that it should have.
+        config: RecBole's settings.
+
+    Returns:
+        Whether the dataset exists now.
+
+    Raises:
+        DataError: In distributed training, because each process would create it.
+    """
+    if name != DEFAULT_DATASET:
+        return False
+    if not config["single_spec"]:
+        raise DataError(path, "no such dataset", f"Make it first: gserec convert ml-100k --output {Path(path).parent}")
+    from dataset_converters import convert_ml_100k
+
+    getLogger(__name__).info(f"Making the default dataset {name} in {path} from the MovieLens-100k inside RecBole.")
+    convert_ml_100k(Path(path).parent, name)
+    return True

@@ -1,0 +1,182 @@
+"""Hooks into how RecBole trains, and how it names, writes and loads what a run leaves, each with its reason."""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+
+from recbole_gserec.errors import SettingError
+
+if TYPE_CHECKING:
+    from recbole.model.abstract_recommender import AbstractRecommender
+
+    Model = TypeVar("Model", bound=type[AbstractRecommender])
+
+
+def unpickle_only_when_asked() -> None:
+    """RecBole unpickles datasets and dataloaders that lie beside checkpoints, whoever made them; they can run code."""
+    import recbole.data
+    import recbole.data.dataset.dataset
+    import recbole.data.utils
+    import recbole.quick_start.quick_start
+
+    from recbole_gserec.plugin.own_files import dump, load, only_when_asked
+
+    sealed = SimpleNamespace(dump=dump, load=load)
+    recbole.data.utils.pickle = recbole.data.dataset.dataset.pickle = sealed
+    modules = (recbole.data.utils, recbole.data, recbole.quick_start.quick_start)
+    for name, setting in (("create_dataset", "dataset"), ("load_split_dataloaders", "dataloaders")):
+        stock = getattr(recbole.data.utils, name)
+        safe = only_when_asked(stock, f"save_{setting}", f"{setting}_save_path")
+        for module in modules:
+            if hasattr(module, name):
+                setattr(module, name, safe)
+
+
+def keep_runs_apart() -> None:
+    """RecBole names checkpoints and logs by the second, and opens files where another process may be reading them.
+
+    Two trainings of one model that start together would test each other's weights.
+    """
+    import recbole.data.dataset.dataset
+    import recbole.data.utils
+    from recbole.trainer import Trainer
+    from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
+
+    from recbole_gserec.plugin.own_files import (
+        ensure_folder,
+        of_first_process,
+        open_whole,
+        tensorboard_writer,
+        with_own_digits,
+        with_own_log,
+    )
+
+    local_time = with_own_digits(get_local_time)
+    replaced = {
+        get_local_time: local_time,
+        ensure_dir: ensure_folder,
+        get_tensorboard: tensorboard_writer(local_time),
+        init_logger: with_own_log(init_logger),
+    }
+    # Many modules have bound these names.
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "recbole"]
+    for stock, ours in replaced.items():
+        name = stock.__name__
+        for module in modules:
+            if getattr(module, name, None) is stock:
+                setattr(module, name, ours)
+    # Saved datasets and dataloaders. The modules have no `open` of their own.
+    for module in (recbole.data.dataset.dataset, recbole.data.utils):
+        module.open = open_whole
+    make_stock = Trainer.__init__
+
+    def __init__(self: Any, config: Any, model: Any) -> None:
+        make_stock(self, config, model)
+        self.saved_model_file = of_first_process(config, self.saved_model_file)
+
+    Trainer.__init__ = __init__
+
+
+def replace_checkpoints() -> None:
+    """Checkpoints that ``torch.load`` reads with ``weights_only=True``, complete or absent.
+
+    RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
+    """
+    from recbole.trainer import PretrainTrainer, Trainer
+
+    from recbole_gserec.plugin import entry_points
+    from recbole_gserec.plugin.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
+    from recbole_gserec.plugin.own_files import wait_for_all
+
+    allow_config_in_checkpoints()
+    resume_stock, evaluate_stock = Trainer.resume_checkpoint, Trainer.evaluate
+
+    def resume_checkpoint(self: Any, resume_file: str) -> None:
+        check_checkpoint(resume_file)
+        resume_stock(self, resume_file)
+
+    def evaluate(
+        self: Any,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        if eval_data and load_best_model:
+            wait_for_all(self.config)
+            check_checkpoint(model_file or self.saved_model_file)
+        if load_best_model:
+            evaluated = entry_points.evaluated
+            evaluated.checkpoint, evaluated.model = model_file or self.saved_model_file, self.config["model"]
+        return evaluate_stock(self, eval_data, load_best_model, model_file, show_progress)
+
+    def save_pretrained_model(self: Any, epoch: int, saved_model_file: str) -> None:
+        # This name tells the epoch alone, for who trains on from it; the run tests what no other run can replace.
+        save_checkpoint(self, epoch, verbose=False, saved_model_file=saved_model_file)
+        save_checkpoint(self, epoch, verbose=False)
+
+    Trainer._save_checkpoint = save_checkpoint
+    PretrainTrainer.save_pretrained_model = save_pretrained_model
+    Trainer.resume_checkpoint = resume_checkpoint
+    Trainer.evaluate = evaluate
+
+
+def tell_why_training_fails() -> None:
+    """A diverging loss, and a user without negatives, are told with what to do; RecBole does not say who or when."""
+    from recbole.sampler import Sampler
+    from recbole.trainer import Trainer
+
+    from recbole_gserec.settings import check_negatives_left
+
+    draw_stock = Sampler.get_used_ids
+
+    def _check_nan(self: Any, loss: Any) -> None:
+        if torch.isnan(loss):
+            raise SettingError(
+                f"the training loss became NaN: {self.config['model']} diverges. Lower learning_rate, which is "
+                f"{self.config['learning_rate']}, or set clip_grad_norm, for instance to {{'max_norm': 5}}"
+            )
+
+    def get_used_ids(self: Any) -> Any:
+        check_negatives_left(self.datasets)
+        return draw_stock(self)
+
+    Trainer._check_nan = _check_nan
+    Sampler.get_used_ids = get_used_ids
+
+
+def replace_entry_points() -> None:
+    """RecBole's entry points by way of functions of ours.
+
+    They are what spawned processes and Ray workers unpickle first; being ours, they bring this package, and with it
+    the registration, into the new process.
+    """
+    import recbole.quick_start
+    import recbole.quick_start.quick_start as stock
+
+    from recbole_gserec.plugin import entry_points
+    from recbole_gserec.settings import begin_run
+
+    # What is wrong is told before two hundred lines of settings.
+    stock.init_logger = begin_run
+    for name in entry_points.__all__:
+        entry_points.STOCK[name] = getattr(stock, name)
+        for module in (stock, recbole.quick_start):
+            if hasattr(module, name):
+                setattr(module, name, getattr(entry_points, name))
+
+
+def let_exhaustive_search_draw() -> None:
+    """HyperTuning's exhaustive search hands hyperopt a ``RandomState``, which it takes no more since it is 0.2.6."""
+    import recbole.trainer.hyper_tuning as hyper_tuning
+
+    stock = hyper_tuning.exhaustive_search
+    numpy = SimpleNamespace(random=SimpleNamespace(RandomState=np.random.default_rng))
+    hyper_tuning.exhaustive_search = FunctionType(
+        stock.__code__, {**vars(hyper_tuning), "np": numpy}, stock.__name__, stock.__defaults__
+    )
