@@ -6,32 +6,44 @@ from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+import recbole.data.utils
+import recbole.trainer.trainer
 from recbole.config import Config
+from recbole.data.dataset import Dataset, KnowledgeBasedDataset
+from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_gserec.data import JointTrainDataLoader, SearchTrainDataLoader
+from dataset_converters import convert_ml_100k
+from recbole_gserec.data import (
+    JointTrainDataLoader,
+    SearchDataset,
+    SearchTrainDataLoader,
+    align_features,
+    check_files,
+    check_interactions,
+    check_policies,
+    load_feature_file,
+    remove_repeated,
+    sort_interactions,
+    split_off_short_users,
+)
 from recbole_gserec.errors import DataError
 from recbole_gserec.evaluation import (
     BoundedFullSortEvalDataLoader,
+    CandidateBatch,
     CandidateEvalDataLoader,
+    PlainEvaluator,
     SearchCandidateEvalDataLoader,
+    TieAwareCollector,
+    score_batch,
 )
-from recbole_gserec.settings import DEFAULT_DATASET, MODELS
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    Model = TypeVar("Model", bound=type[AbstractRecommender])
+from recbole_gserec.settings import DEFAULT_DATASET, MODELS, has_searches, no_such_dataset
 
 
 def add_dataset_downloads() -> None:
     """RecBole downloads a known dataset whose folder is missing; the default dataset is made at that moment."""
-    from recbole.data.dataset import Dataset
-
-    from recbole_gserec.settings import no_such_dataset
-
     download_stock = Dataset._download
 
     def _download(self: Any) -> None:
@@ -52,21 +64,6 @@ def check_search_data() -> None:
     text and missing values where there are none, and drops interactions whose user, item or entity has no row in a file
     that only some models load. Our models' dataset makes the same checks while it reads.
     """
-    from recbole.data.dataset import Dataset, KnowledgeBasedDataset
-
-    from recbole_gserec.data import (
-        SearchDataset,
-        align_features,
-        check_files,
-        check_interactions,
-        check_policies,
-        load_feature_file,
-        remove_repeated,
-        sort_interactions,
-        split_off_short_users,
-    )
-    from recbole_gserec.settings import has_searches
-
     stock = SimpleNamespace(
         load_data=Dataset._load_data,
         load_feat=Dataset._load_feat,
@@ -154,12 +151,6 @@ def replace_evaluation() -> None:
     RecBole's draws new candidates at every pass, some of them the user's own items, encodes a history once per
     candidate, and counts ties at random.
     """
-    import recbole.data.utils
-    import recbole.trainer.trainer
-    from recbole.trainer import Trainer
-
-    from recbole_gserec.evaluation import CandidateBatch, PlainEvaluator, TieAwareCollector, score_batch
-
     get_stock = recbole.data.utils.get_dataloader
 
     def get_dataloader(config: Any, phase: str) -> type:
@@ -223,7 +214,6 @@ def make_default_dataset(name: str, path: str, config: Mapping[str, Any]) -> boo
         return False
     if not config["single_spec"]:
         raise DataError(path, "no such dataset", f"Make it first: gserec convert ml-100k --output {Path(path).parent}")
-    from dataset_converters import convert_ml_100k
 
     getLogger(__name__).info(f"Making the default dataset {name} in {path} from the MovieLens-100k inside RecBole.")
     convert_ml_100k(Path(path).parent, name)

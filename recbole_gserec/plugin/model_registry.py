@@ -6,42 +6,45 @@ user has to name that file again. Child processes learn of the files by an envir
 
 from __future__ import annotations
 
-import importlib
-import sys
-from importlib.machinery import ModuleSpec
-from importlib.metadata import entry_points
-from logging import getLogger
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
-
-import recbole
-
-from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.settings import MODELS, RECOMMENDATION_MODELS, is_model_file
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    Model = TypeVar("Model", bound=type[AbstractRecommender])
-
 import hashlib
 import importlib.util
 import json
 import os
 import shlex
+import sys
 import traceback
+from importlib.machinery import ModuleSpec
+from importlib.metadata import entry_points
+from logging import getLogger
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, overload
 
-from recbole_gserec.errors import GSERecError, nearest, one_line
+import recbole.data.dataset
+import recbole.trainer
+from recbole.model.abstract_recommender import AbstractRecommender
+
+from recbole_gserec.errors import DataError, GSERecError, SettingError, nearest, one_line
 from recbole_gserec.files import sha256_of_file
+from recbole_gserec.models import SearchRecommender
+from recbole_gserec.plugin.trainer import SearchTrainer
+from recbole_gserec.preprocess import CodedSearchDataset, VectoredSearchDataset
 from recbole_gserec.settings import (
     MODEL_FILE_FORM,
     MODEL_FILES_VARIABLE,
+    MODELS,
+    RECOMMENDATION_MODELS,
+    add_model_file,
     failures,
+    forget_model_file,
+    is_model_file,
     known_models,
     model_file,
     properties_folder,
+    reads_text_vectors,
 )
+
+Model = TypeVar("Model", bound=type[AbstractRecommender])
 
 MODELS_OF_OTHERS = "recbole_gserec.models"
 """Group of entry points by which other packages name their search-aware models."""
@@ -75,11 +78,6 @@ def register_model(model: Any, settings: str | Path | None = None) -> Any:
         SettingError: If it is no such class, another model has its name, or the file is missing.
         DataError: If the file is malformed.
     """
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    from recbole_gserec.models import SearchRecommender
-    from recbole_gserec.settings import add_model_file, known_models
-
     if is_model_file(model):
         return load_model_file(model, settings)
     if not (isinstance(model, type) and issubclass(model, AbstractRecommender)):
@@ -105,11 +103,6 @@ def register_model(model: Any, settings: str | Path | None = None) -> Any:
 
 def forget_model(name: str) -> None:
     """Undo :func:`register_model`: for models that are wanted for a while, such as while they are checked."""
-    import recbole.data.dataset
-    import recbole.trainer
-
-    from recbole_gserec.settings import forget_model_file
-
     forget_model_file(name)
     MODELS.pop(name, None)
     RECOMMENDATION_MODELS.pop(name, None)
@@ -143,13 +136,6 @@ def add_models() -> None:
 
 def _add_search_aware(name: str, model: type) -> None:
     """Put a search-aware model, its dataset and its trainer where RecBole looks for them."""
-    import recbole.data.dataset
-    import recbole.trainer
-
-    from recbole_gserec.plugin.trainer import SearchTrainer
-    from recbole_gserec.preprocess import CodedSearchDataset, VectoredSearchDataset
-    from recbole_gserec.settings import reads_text_vectors
-
     _add_module(name, model)
     dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
     setattr(recbole.data.dataset, f"{name}Dataset", dataset)
@@ -158,9 +144,6 @@ def _add_search_aware(name: str, model: type) -> None:
 
 def _add_plain(name: str, model: type) -> None:
     """Put a recommender of RecBole's kind where RecBole looks for it, with what it goes by the name of a base for."""
-    import recbole.data.dataset
-    import recbole.trainer
-
     _add_module(name, model)
     for place, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
         of_bases = (getattr(place, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
@@ -318,7 +301,6 @@ def _line_in(path: Path, error: BaseException) -> int | None:
 
 
 def _class_in(module: ModuleType, path: Path, name: str) -> type:
-    from recbole.model.abstract_recommender import AbstractRecommender
 
     def is_model(value: object) -> bool:
         return isinstance(value, type) and issubclass(value, AbstractRecommender)

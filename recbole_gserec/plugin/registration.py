@@ -10,21 +10,16 @@ import importlib
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import recbole
 import torch
+from scipy.sparse import dok_matrix
 
 from recbole_gserec.errors import VersionError
-from recbole_gserec.plugin.model_registry import add_models, add_models_of_others, load_named_files
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    Model = TypeVar("Model", bound=type[AbstractRecommender])
-
 from recbole_gserec.plugin.data_hooks import add_dataset_downloads, check_search_data, replace_evaluation
+from recbole_gserec.plugin.model_registry import add_models, add_models_of_others, load_named_files
 from recbole_gserec.plugin.run_hooks import (
     keep_runs_apart,
     let_exhaustive_search_draw,
@@ -101,8 +96,6 @@ def _restore_numpy_names() -> None:
 
 def _restore_scipy_method() -> None:
     """SciPy 1.13 removed ``dok_matrix._update``, with which LightGCN, NGCF, NCL, ... build their graphs."""
-    from scipy.sparse import dok_matrix
-
     if hasattr(dok_matrix, "_update"):
         return
 

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
+import recbole.data
+import recbole.data.dataset.dataset
+import recbole.data.utils
+import recbole.quick_start
+import recbole.quick_start.quick_start
+import recbole.quick_start.quick_start as stock
+import recbole.trainer.hyper_tuning as hyper_tuning
 import torch
+from recbole.sampler import Sampler
+from recbole.trainer import PretrainTrainer, Trainer
+from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
 
 from recbole_gserec.errors import SettingError
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    Model = TypeVar("Model", bound=type[AbstractRecommender])
+from recbole_gserec.plugin import entry_points
+from recbole_gserec.plugin.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
+from recbole_gserec.plugin.own_files import (
+    dump,
+    ensure_folder,
+    load,
+    of_first_process,
+    only_when_asked,
+    open_whole,
+    tensorboard_writer,
+    wait_for_all,
+    with_own_digits,
+    with_own_log,
+)
+from recbole_gserec.settings import begin_run, check_negatives_left
 
 
 def unpickle_only_when_asked() -> None:
     """RecBole unpickles datasets and dataloaders that lie beside checkpoints, whoever made them; they can run code."""
-    import recbole.data
-    import recbole.data.dataset.dataset
-    import recbole.data.utils
-    import recbole.quick_start.quick_start
-
-    from recbole_gserec.plugin.own_files import dump, load, only_when_asked
-
     sealed = SimpleNamespace(dump=dump, load=load)
     recbole.data.utils.pickle = recbole.data.dataset.dataset.pickle = sealed
     modules = (recbole.data.utils, recbole.data, recbole.quick_start.quick_start)
@@ -42,20 +55,6 @@ def keep_runs_apart() -> None:
 
     Two trainings of one model that start together would test each other's weights.
     """
-    import recbole.data.dataset.dataset
-    import recbole.data.utils
-    from recbole.trainer import Trainer
-    from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
-
-    from recbole_gserec.plugin.own_files import (
-        ensure_folder,
-        of_first_process,
-        open_whole,
-        tensorboard_writer,
-        with_own_digits,
-        with_own_log,
-    )
-
     local_time = with_own_digits(get_local_time)
     replaced = {
         get_local_time: local_time,
@@ -65,10 +64,10 @@ def keep_runs_apart() -> None:
     }
     # Many modules have bound these names.
     modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "recbole"]
-    for stock, ours in replaced.items():
-        name = stock.__name__
+    for stock_function, ours in replaced.items():
+        name = stock_function.__name__
         for module in modules:
-            if getattr(module, name, None) is stock:
+            if getattr(module, name, None) is stock_function:
                 setattr(module, name, ours)
     # Saved datasets and dataloaders. The modules have no `open` of their own.
     for module in (recbole.data.dataset.dataset, recbole.data.utils):
@@ -87,12 +86,6 @@ def replace_checkpoints() -> None:
 
     RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
     """
-    from recbole.trainer import PretrainTrainer, Trainer
-
-    from recbole_gserec.plugin import entry_points
-    from recbole_gserec.plugin.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
-    from recbole_gserec.plugin.own_files import wait_for_all
-
     allow_config_in_checkpoints()
     resume_stock, evaluate_stock = Trainer.resume_checkpoint, Trainer.evaluate
 
@@ -128,11 +121,6 @@ def replace_checkpoints() -> None:
 
 def tell_why_training_fails() -> None:
     """A diverging loss, and a user without negatives, are told with what to do; RecBole does not say who or when."""
-    from recbole.sampler import Sampler
-    from recbole.trainer import Trainer
-
-    from recbole_gserec.settings import check_negatives_left
-
     draw_stock = Sampler.get_used_ids
 
     def _check_nan(self: Any, loss: Any) -> None:
@@ -156,12 +144,6 @@ def replace_entry_points() -> None:
     They are what spawned processes and Ray workers unpickle first; being ours, they bring this package, and with it
     the registration, into the new process.
     """
-    import recbole.quick_start
-    import recbole.quick_start.quick_start as stock
-
-    from recbole_gserec.plugin import entry_points
-    from recbole_gserec.settings import begin_run
-
     # What is wrong is told before two hundred lines of settings.
     stock.init_logger = begin_run
     for name in entry_points.__all__:
@@ -173,8 +155,6 @@ def replace_entry_points() -> None:
 
 def let_exhaustive_search_draw() -> None:
     """HyperTuning's exhaustive search hands hyperopt a ``RandomState``, which it takes no more since it is 0.2.6."""
-    import recbole.trainer.hyper_tuning as hyper_tuning
-
     stock = hyper_tuning.exhaustive_search
     numpy = SimpleNamespace(random=SimpleNamespace(RandomState=np.random.default_rng))
     hyper_tuning.exhaustive_search = FunctionType(

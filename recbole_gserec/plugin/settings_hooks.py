@@ -5,21 +5,37 @@ from __future__ import annotations
 import ast
 import copy
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
+import recbole.config.configurator
+import recbole.model.context_aware_recommender.kd_dagfm as kd_dagfm
+import recbole.model.general_recommender.ldiffrec as ldiffrec
+import recbole.quick_start.quick_start
+import recbole.trainer.hyper_tuning as hyper_tuning
+import recbole.utils.utils
 from recbole.config import Config
-from recbole.utils import ModelType
+from recbole.utils import InputType, ModelType
+from recbole.utils.argument_list import dataset_arguments
 
-from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.errors import DataError, SettingError, missing_library
+from recbole_gserec.evaluation import check_evaluation
+from recbole_gserec.files import Loader, read_value
+from recbole_gserec.plugin.checkpoint import check_pretrained
 from recbole_gserec.plugin.model_registry import named_model
-from recbole_gserec.settings import MODELS, is_model_file
-
-if TYPE_CHECKING:
-    from recbole.model.abstract_recommender import AbstractRecommender
-
-    Model = TypeVar("Model", bound=type[AbstractRecommender])
-
+from recbole_gserec.settings import (
+    MODELS,
+    check_choice,
+    check_model,
+    check_names,
+    check_values,
+    gpu_ids,
+    is_model_file,
+    plugin_defaults,
+    read_config_files,
+    warn_of_unread,
+    without_login,
+)
 
 _LIBRARIES_OF_TREES = ("lightgbm", "xgboost")
 """What RecBole's models of decision trees import, each of them both."""
@@ -42,12 +58,6 @@ def evaluate_nothing() -> None:
     It does so with every text on the command line and in a dictionary, with values in a file of ``HyperTuning``, and
     with the name of KD_DAGFM's teacher; and LDiffRec reads vectors that may be pickled.
     """
-    import recbole.model.context_aware_recommender.kd_dagfm as kd_dagfm
-    import recbole.model.general_recommender.ldiffrec as ldiffrec
-    import recbole.trainer.hyper_tuning as hyper_tuning
-
-    from recbole_gserec.files import Loader, read_value
-    from recbole_gserec.settings import check_choice, read_config_files
 
     def _convert_config_dict(self: Any, given: Any) -> dict[str, Any]:
         return {name: read_value(name, value) if isinstance(value, str) else value for name, value in given.items()}
@@ -84,20 +94,6 @@ def add_settings() -> None:
 
     Config has no place for defaults from outside, and applies ``quick_start_config`` after the model's YAML.
     """
-    from recbole.utils import InputType
-    from recbole.utils.argument_list import dataset_arguments
-
-    from recbole_gserec.evaluation import check_evaluation
-    from recbole_gserec.plugin.checkpoint import check_pretrained
-    from recbole_gserec.settings import (
-        check_names,
-        check_values,
-        gpu_ids,
-        plugin_defaults,
-        warn_of_unread,
-        without_login,
-    )
-
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
     load_stock = Config._load_internal_config_dict
@@ -167,13 +163,6 @@ def name_missing_models() -> None:
 
     RecBole looks for it among the models of LightGBM and XGBoost last, and fails for want of these libraries.
     """
-    import recbole.config.configurator
-    import recbole.quick_start.quick_start
-    import recbole.utils.utils
-
-    from recbole_gserec.errors import missing_library
-    from recbole_gserec.settings import check_model
-
     find_stock = recbole.utils.utils.get_model
 
     def get_model(model_name: str) -> type:

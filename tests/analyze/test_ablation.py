@@ -69,7 +69,7 @@ def trained(monkeypatch, tmp_path, data):
             ranks = random_ranks(100 * place + seed, n=40, skill=4 - 0.5 * place)
             told.ranks[place, seed] = store(output, data, "GSERec", seed, ranks, key=key)
 
-    monkeypatch.setattr(module, "plan", plan)
+    monkeypatch.setattr(module, "plan_runs", plan)
     monkeypatch.setattr(module, "make_runs", make_runs)
     return told
 

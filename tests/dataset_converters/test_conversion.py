@@ -404,7 +404,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, step):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion.filtering if step == "apply_filters" else conversion, step, interrupt)
+    monkeypatch.setattr(conversion, step, interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert_events(tmp_path / "dataset", ANN, [Search("ann", "q", 1, ())])
     assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["other"]

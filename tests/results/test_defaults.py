@@ -71,7 +71,7 @@ def test_a_table_tells_of_different_code(tmp_path, changes, codes):
     expected = f"toys: not all results were made with the same code ({codes[0]}: SASRec, UniSAR; {codes[1]}: GSERec)."
     table = table_of(tmp_path)
     assert table.remarks == (expected,)
-    assert all(expected in text for text in (tables.markdown(table), tables.latex(table), rendered(table)))
+    assert all(expected in text for text in (tables.table_markdown(table), tables.table_latex(table), rendered(table)))
 
 
 def test_uncommitted_changes_are_told_apart(tmp_path):

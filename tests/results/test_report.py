@@ -18,7 +18,7 @@ from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.figures import save_figure
 from recbole_gserec.results import report
 from recbole_gserec.results import result_figure as figure
-from recbole_gserec.results.costs import markdown as cost_markdown
+from recbole_gserec.results.costs import markdown as costs_markdown
 from recbole_gserec.results.metrics import parse_metric
 from recbole_gserec.results.report import make_report, write_report
 from tests.runs.stored_runs import MIB, random_ranks, store_run
@@ -33,7 +33,7 @@ MODELS = {"SASRec": 1.5, "UniSAR": 2.0, "GSERec": 3.0}
 @pytest.fixture
 def no_figure(monkeypatch):
     """Empty files in the place of the figure, which takes longer than all else."""
-    monkeypatch.setattr(report.figure, "draw", lambda table, cells: None)
+    monkeypatch.setattr(report, "draw", lambda table, cells: None)
     monkeypatch.setattr(report_files, "save_figure", lambda figure, png, pdf: None)
 
 
@@ -234,7 +234,7 @@ def test_times_of_another_machine_are_marked(tmp_path):
         "GSERec": True,
     }
     assert (frame.loc["USER", "total_seconds"], frame.loc["USER", "n_runs"]) == (7.0, 1)
-    page = cost_markdown(frame.reset_index())
+    page = costs_markdown(frame.reset_index())
     assert "| JSR<sup>a</sup> " in page and "| UniSAR<sup>b</sup> " in page and "| GSERec " in page
     assert "<sup>b</sup> Times are not comparable with the others: made with cpu, 1 thread, Big CPU, 64 cores" in page
     assert "Made with cpu, 1 thread, Any CPU, 2 cores, 24 GiB." in page

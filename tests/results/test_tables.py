@@ -41,7 +41,7 @@ def note(table, model, dataset="toys"):
 def rendered(table):
     """The table as the terminal shows it, and as text."""
     console = Console(file=io.StringIO(), width=200)
-    console.print(tables.terminal(table))
+    console.print(tables.table_terminal(table))
     return console.file.getvalue()
 
 
@@ -67,12 +67,12 @@ def test_best_and_second_are_marked_with_mean_and_deviation(tmp_path):
     # A deviation over two seeds is their difference over the square root of 2.
     assert (best.mean, best.deviation) == (pytest.approx(0.605), pytest.approx(0.01 / 2**0.5))
     assert [cell(table, model).position for model in ("SASRec", "UniSAR", "GSERec")] == [0, 2, 1]
-    page = tables.markdown(table)
+    page = tables.table_markdown(table)
     assert re.search(r"\| GSERec +\| +\*\*0\.6050\*\*\\\* ± 0\.0071 \|", page)
     assert re.search(r"\| UniSAR +\| +<u>0\.4050</u> ± 0\.0071 \|", page)
     assert re.search(r"\| SASRec +\| +0\.2050 ± 0\.0071 \|", page)
     assert "toys: 400 users, seeds 0, 1." in page
-    latex = tables.latex(table)
+    latex = tables.table_latex(table)
     assert r"GSERec & \textbf{0.6050}*\deviation{.0071} \\" in latex
     assert r"UniSAR & \underline{0.4050}\deviation{.0071} \\" in latex
     assert "0.6050* ± 0.0071" in rendered(table)
@@ -84,11 +84,11 @@ def test_one_seed_has_no_deviation(tmp_path):
     store_run(tmp_path, "toys", "SASRec", 3, ranks_with(0.2))
     store_run(tmp_path, "toys", "GSERec", 3, ranks_with(0.25))
     table = table_of(tmp_path)
-    page = tables.markdown(table)
+    page = tables.table_markdown(table)
     assert cell(table, "GSERec").deviation is None
     assert "±" not in page
     assert "Means of one seed" in page and "toys: 400 users, seed 3." in page
-    assert r"\deviation{0" not in tables.latex(table) and r"\deviation{." not in tables.latex(table)
+    assert r"\deviation{0" not in tables.table_latex(table) and r"\deviation{." not in tables.table_latex(table)
 
 
 def test_equally_good_models_share_a_place(tmp_path):
@@ -119,7 +119,7 @@ def test_the_star_is_against_the_best_other_model(tmp_path, others, star):
     table = table_of(tmp_path)
     assert cell(table, "GSERec").star == star
     assert not cell(table, "UniSAR").star
-    assert ("better than the best other model" in tables.markdown(table)) == star
+    assert ("better than the best other model" in tables.table_markdown(table)) == star
 
 
 def test_another_reference(tmp_path):
@@ -133,9 +133,9 @@ def test_a_reference_chosen_by_its_result_is_told(tmp_path):
     for model, share in {"SASRec": 0.1, "UniSAR": 0.9}.items():
         store_run(tmp_path, "toys", model, 0, ranks_with(share))
     chosen = "toys: UniSAR is the reference because it is the best by HR@1; chosen by the tested results"
-    assert chosen in tables.markdown(table_of(tmp_path))
-    assert chosen not in tables.markdown(table_of(tmp_path, reference="UniSAR"))
-    assert chosen not in tables.markdown(table_of(tmp_path, models=["UniSAR"]))
+    assert chosen in tables.table_markdown(table_of(tmp_path))
+    assert chosen not in tables.table_markdown(table_of(tmp_path, reference="UniSAR"))
+    assert chosen not in tables.table_markdown(table_of(tmp_path, models=["UniSAR"]))
     store_run(tmp_path, "toys", "GSERec", 0, ranks_with(0.5))
     assert table_of(tmp_path).remarks == ()
 
@@ -146,7 +146,7 @@ def test_a_failed_model_stays_in_the_table_with_its_error(tmp_path):
     table = table_of(tmp_path)
     assert (cell(table, "KAR").word, cell(table, "KAR").mean) == ("failed", None)
     assert note(table, "KAR") == "KAR on toys: seed 0 failed (MemoryError: out of memory)."
-    for text in (tables.markdown(table), tables.latex(table), rendered(table)):
+    for text in (tables.table_markdown(table), tables.table_latex(table), rendered(table)):
         assert "failed" in text and "MemoryError: out of memory" in text
     assert tables.long_frame(table).set_index("model").loc["KAR", "word"] == "failed"
     assert tables.wide_frame(table).set_index("model").loc["KAR", "toys HR@1"] == "failed"
@@ -160,8 +160,8 @@ def test_a_seed_that_failed_is_told(tmp_path):
     table = table_of(tmp_path)
     assert cell(table, "SASRec").n_seeds == 1
     assert note(table, "SASRec") == "SASRec on toys: 1 of 3 seeds; seed 1 failed (boom); no run of seed 2."
-    assert "SASRec<sup>a</sup>" in tables.markdown(table)
-    assert r"SASRec & \underline{0.2000}\textsuperscript{a}" in tables.latex(table)
+    assert "SASRec<sup>a</sup>" in tables.table_markdown(table)
+    assert r"SASRec & \underline{0.2000}\textsuperscript{a}" in tables.table_latex(table)
 
 
 def test_missing_unfinished_and_damaged_runs_are_told(tmp_path):
@@ -210,17 +210,17 @@ def test_no_other_model_takes_the_place_of_a_reference_that_failed(tmp_path):
     assert table.references == {"toys": None}
     assert not cell(table, "UniSAR").star
     assert cell(table, "UniSAR").position == 1
-    assert "No reference, no tests." in tables.markdown(table)
+    assert "No reference, no tests." in tables.table_markdown(table)
 
 
 def test_what_holds_for_all_datasets_is_said_once(tmp_path):
     for dataset in ("books", "toys"):
         store_run(tmp_path, dataset, "GSERec", 0, ranks_with(0.4))
         store_run(tmp_path, dataset, "SASRec", 0, ranks_with(0.3))
-    assert tables.markdown(table_of(tmp_path)).count("among 99 items sampled uniformly") == 1
+    assert tables.table_markdown(table_of(tmp_path)).count("among 99 items sampled uniformly") == 1
     full = {"valid": None, "test": None, "mode": "full"}
     store_run(tmp_path, "cds", "GSERec", 0, ranks_with(0.4), candidates=full)
-    page = tables.markdown(table_of(tmp_path))
+    page = tables.table_markdown(table_of(tmp_path))
     assert page.count("among 99 items sampled uniformly") == 2
     assert "cds: targets are ranked among all items (RecBole leaves out those of the user's history" in page
 
@@ -236,7 +236,7 @@ def test_latex_has_as_many_cells_in_every_row(tmp_path):
         for model in ("SASRec", "GSERec"):
             store_run(tmp_path, dataset, model, 0, ranks_with(0.4), error=None)
     store_run(tmp_path, "books", "KAR", 0, error=NASTY)
-    text = tables.latex(make_report(tmp_path, metrics=["HR@1", "NDCG@10", "MRR@10"]).table)
+    text = tables.table_latex(make_report(tmp_path, metrics=["HR@1", "NDCG@10", "MRR@10"]).table)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     for row in rows:
         cells = re.sub(r"\\&", "", row).count("&") + 1
@@ -252,24 +252,24 @@ def test_latex_has_as_many_cells_in_every_row(tmp_path):
 
 
 def test_characters_that_mean_something_to_latex_are_escaped():
-    assert escaping.latex("50% & $5 #1 a_b {c}") == r"50\% \& \$5 \#1 a\_b \{c\}"
-    assert escaping.latex("\\ ~ ^") == r"\textbackslash{} \textasciitilde{} \textasciicircum{}"
-    assert escaping.latex("<a|b>") == r"\textless{}a\textbar{}b\textgreater{}"
+    assert escaping.escape_latex("50% & $5 #1 a_b {c}") == r"50\% \& \$5 \#1 a\_b \{c\}"
+    assert escaping.escape_latex("\\ ~ ^") == r"\textbackslash{} \textasciitilde{} \textasciicircum{}"
+    assert escaping.escape_latex("<a|b>") == r"\textless{}a\textbar{}b\textgreater{}"
     # What pdfLaTeX has no glyph for would stop it.
-    assert escaping.latex("café 中文 ± –\n\x00x") == r"cafe ?? $\pm$ -- x"
-    assert latex_is_balanced(escaping.latex(NASTY))
+    assert escaping.escape_latex("café 中文 ± –\n\x00x") == r"cafe ?? $\pm$ -- x"
+    assert latex_is_balanced(escaping.escape_latex(NASTY))
 
 
 def test_characters_that_mean_something_to_markdown_are_escaped():
-    assert escaping.markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
-    assert escaping.markdown("[x](y) `z` &amp; #1") == r"\[x\](y) \`z\` \&amp; \#1"
+    assert escaping.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
+    assert escaping.escape_markdown("[x](y) `z` &amp; #1") == r"\[x\](y) \`z\` \&amp; \#1"
 
 
 def test_nasty_texts_break_no_table(tmp_path):
     store_run(tmp_path, "a|b [x]", "GSERec", 0, ranks_with(0.5))
     store_run(tmp_path, "a|b [x]", "KAR", 0, error=NASTY)
     table = table_of(tmp_path)
-    page = tables.markdown(table)
+    page = tables.table_markdown(table)
     # Every row of a table has the same bars.
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3}

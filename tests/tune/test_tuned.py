@@ -22,7 +22,7 @@ def sweeps(monkeypatch):
         asked.append(request)
         return SweepResult({"learning_rate": 0.5}, {}, {}, request.output, request.output, 0)
 
-    monkeypatch.setattr(module, "search", search)
+    monkeypatch.setattr(module, "run_sweep", search)
     return asked
 
 
