@@ -29,8 +29,9 @@ test: $(VENV)/.installed-dev ## Run the fast tests
 test-all: $(REAL_VENV)/.installed ## Run all tests, those with real language models too; in an environment of their own
 	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(REAL_VENV)/bin/python -m pytest
 
-lint: types ## Check style and types
+lint: types ## Check style, types and imports between packages
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-dev ## Check types
