@@ -5,6 +5,7 @@ import types
 import pytest
 from typer.testing import CliRunner
 
+from recbole_gserec import preprocess
 from recbole_gserec.cli import main as main_of_gserec
 from recbole_gserec.cli.main import app, main
 from recbole_gserec.cli.preprocess import parse_settings
@@ -15,18 +16,16 @@ from recbole_gserec.errors import DataError, SettingError, one_line
 @pytest.fixture
 def stage(monkeypatch):
     """Replaces the offline stage; keeps what it was called with, and raises what ``error`` is set to."""
-    module = types.ModuleType("recbole_gserec.preprocess.run")
-    module.calls, module.error = [], None
+    called = types.SimpleNamespace(calls=[], error=None)
 
     def preprocess_dataset(*arguments):
-        module.calls.append(arguments)
-        if module.error:
-            raise module.error
+        called.calls.append(arguments)
+        if called.error:
+            raise called.error
         return "data/d/d.code"
 
-    module.preprocess_dataset = preprocess_dataset
-    monkeypatch.setitem(sys.modules, "recbole_gserec.preprocess.run", module)
-    return module
+    monkeypatch.setitem(vars(preprocess), "preprocess_dataset", preprocess_dataset)
+    return called
 
 
 def run_main(monkeypatch, *arguments):

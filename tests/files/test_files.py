@@ -198,9 +198,7 @@ def script_that_writes(folder, kind, then):
     """The command of a process that writes ``<folder>/a.csv``, and then does something before it is complete."""
     lines = f"""
         import os, pathlib, signal, sys, time
-        # Alone, without the package and all that it loads.
-        sys.path.insert(0, {os.path.dirname(files.__file__)!r})
-        from files import folder_written_aside, scratch_folder, written_aside
+        from recbole_gserec.files import folder_written_aside, scratch_folder, written_aside
         path = pathlib.Path(sys.argv[1], "a.csv")
         scratch = lambda path: scratch_folder(path.parent)
         writers = dict(file=written_aside, folder=folder_written_aside, scratch=scratch)

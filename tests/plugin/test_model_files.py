@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.test_register_model import SETTINGS, SOURCE
+from tests.plugin.test_register_model import SETTINGS, SOURCE
 
 from recbole_gserec import register_model
 from recbole_gserec.cli.options import names_in

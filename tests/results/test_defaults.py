@@ -1,7 +1,7 @@
 """Runs whose defaults have changed since, and tables of runs that were made with different code."""
 
 import pytest
-from tests.benchmark.test_tables import note, ranks_with, rendered, table_of
+from tests.results.test_tables import note, ranks_with, rendered, table_of
 
 from recbole_gserec.files.stored import plain
 from recbole_gserec.results import tables
