@@ -7,6 +7,7 @@ from .choices import LOGS as LOGS
 from .choices import MEANINGS as MEANINGS
 from .choices import ML_100K as ML_100K
 from .choices import ML_100K_SEED as ML_100K_SEED
+from .choices import NO_QUERY as NO_QUERY
 from .choices import POSITIVE as POSITIVE
 from .choices import QILIN as QILIN
 from .choices import QILIN_DEFAULTS as QILIN_DEFAULTS

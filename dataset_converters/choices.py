@@ -215,3 +215,10 @@ MEANINGS = {
 SEPARATORS = {"comma": ",", "semicolon": ";", "pipe": "|", "space": " ", "none": ""}
 #: Units of numbers, with the number of units per second.
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "position": 1.0}
+#: Texts that mean a missing value wherever they stand.
+NO_WORDS = ("-", "--", "(not set)", "(not provided)", "(none)", "(null)", "(empty)", "(missing)", "(blank)")
+#: Texts that mean "no query", upper or lower case. A user may type "none", but far more often a program wrote it.
+NO_QUERY = (
+    *("NA", "N/A", "#N/A", "<NA>", "nan", "null", "<null>", "nil", "none", "undefined", r"\N", "n.a.", "NaT"),
+    *NO_WORDS,
+)

@@ -1,4 +1,3 @@
-from .cell_text import NO_QUERY as NO_QUERY
 from .columns import read_file as read_file
 from .columns import read_option as read_option
 from .log_settings import LogSettings as LogSettings

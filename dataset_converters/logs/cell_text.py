@@ -3,18 +3,13 @@
 from collections.abc import Iterable
 
 from dataset_converters.bad_rows import MISSING_VALUE_TEXTS
+from dataset_converters.choices import NO_QUERY, NO_WORDS
 from dataset_converters.workspace import literal
 
 # Texts that programs write for a missing value. RecBole and other readers also treat them as missing.
-_NO_WORDS = ("-", "--", "(not set)", "(not provided)", "(none)", "(null)", "(empty)", "(missing)", "(blank)")
-_NOTHING = (*MISSING_VALUE_TEXTS, "", r"\N", "Null", "none", "undefined", *_NO_WORDS)
+_NOTHING = (*MISSING_VALUE_TEXTS, "", r"\N", "Null", "none", "undefined", *NO_WORDS)
 #: SQL list of the texts that mean a missing id or time.
 MISSING = ", ".join(map(literal, _NOTHING))
-#: Texts that mean "no query", upper or lower case. A user may type "none", but far more often a program wrote it.
-NO_QUERY = (
-    *("NA", "N/A", "#N/A", "<NA>", "nan", "null", "<null>", "nil", "none", "undefined", r"\N", "n.a.", "NaT"),
-    *_NO_WORDS,
-)
 # All white space that Python's str.strip removes.
 _SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))
 #: Regular expression of white space and control characters, which separate the items of a search in the dataset.

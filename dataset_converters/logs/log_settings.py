@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from dataset_converters.logs.cell_text import NO_QUERY
+from dataset_converters.choices import NO_QUERY
 from dataset_converters.logs.columns import Columns, is_usual_name, printable, requested_names, resolve_columns
 from dataset_converters.logs.csv_text import Dialect, detect_dialect, first_row, has_header
 from dataset_converters.logs.sources import LogFile, find_log_files, is_empty, key_names, open_text, reject_utf16

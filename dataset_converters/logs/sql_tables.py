@@ -7,9 +7,8 @@ from pathlib import Path
 
 import duckdb
 
-from dataset_converters.choices import MEANINGS
+from dataset_converters.choices import MEANINGS, NO_QUERY
 from dataset_converters.logs.cell_text import (
-    NO_QUERY,
     WHITE_SPACE_PROBLEM,
     item_problem_sql,
     present_id_sql,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.filters import Step
 from dataset_converters.statistics.statistics import Group, Spread, Statistics, TimeRange
 from recbole_gserec.figures import BLUE, COLUMN_INCHES, save_figure
-from recbole_gserec.report import markdown_table
+from recbole_gserec.files import scratch_folder
+from recbole_gserec.report import markdown_table, write_csv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +102,18 @@ def write_report(
     (folder / f"{prefix}.json").write_text(text + "\n", encoding="utf-8")
     (folder / f"{prefix}.md").write_text(_page(name, statistics, steps, left_out), encoding="utf-8")
     save_users_by_searches(statistics.users_by_searches, folder / f"{prefix}.png", folder / f"{prefix}.pdf")
+
+
+def write_statistics(folder: Path, dataset: str, statistics: Statistics) -> Path:
+    """Write ``<dataset>.statistics.json``, ``.md``, ``.png``, ``.pdf`` and ``.csv`` (Figure 1); return the page."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(folder, dataset) as aside:
+        write_report(aside, dataset, statistics)
+        for path in sorted(aside.iterdir()):
+            os.replace(path, folder / path.name)
+    write_csv(folder / f"{dataset}.statistics.csv", pd.DataFrame(statistics.users_by_searches))
+    return folder / f"{dataset}.statistics.md"
 
 
 def print_report(

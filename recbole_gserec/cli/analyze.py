@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from dataset_converters.statistics import Statistics, write_report
 from recbole_gserec.cli.commands import group_of
 from recbole_gserec.cli.options import (
     Address,
@@ -27,8 +24,6 @@ from recbole_gserec.cli.options import (
 )
 from recbole_gserec.compute import while_importing
 from recbole_gserec.errors import SettingError
-from recbole_gserec.files import scratch_folder
-from recbole_gserec.report import write_csv
 
 if TYPE_CHECKING:
     from recbole_gserec.analyze import Grouping
@@ -208,7 +203,7 @@ def stats(
     """Compute a dataset's statistics: its row of Table 1 and its users by number of searches (Figure 1)."""
     borders = _borders(groups)
     with while_importing():
-        from dataset_converters.statistics import collect_from_folder, print_report
+        from dataset_converters.statistics import collect_from_folder, print_report, write_statistics
         from recbole_gserec.settings import check_dataset, check_dataset_name
 
     check_dataset_name(dataset)
@@ -317,15 +312,3 @@ app = typer.Typer(
 @app.callback()
 def analyze() -> None:
     """Make the paper's figures and tables from finished runs."""
-
-
-def write_statistics(folder: Path, dataset: str, statistics: Statistics) -> Path:
-    """Write ``<dataset>.statistics.json``, ``.md``, ``.png``, ``.pdf`` and ``.csv`` (Figure 1); return the page."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(folder, dataset) as aside:
-        write_report(aside, dataset, statistics)
-        for path in sorted(aside.iterdir()):
-            os.replace(path, folder / path.name)
-    write_csv(folder / f"{dataset}.statistics.csv", pd.DataFrame(statistics.users_by_searches))
-    return folder / f"{dataset}.statistics.md"

@@ -22,6 +22,7 @@ from dataset_converters import (
     MEANINGS,
     ML_100K,
     ML_100K_SEED,
+    NO_QUERY,
     POSITIVE,
     QILIN,
     QILIN_DEFAULTS,
@@ -35,7 +36,6 @@ from dataset_converters import (
     QilinReading,
     Recipe,
 )
-from dataset_converters.logs import NO_QUERY
 from recbole_gserec.cli.commands import group_of
 from recbole_gserec.compute import while_importing
 from recbole_gserec.errors import SettingError

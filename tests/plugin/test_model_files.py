@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.plugin.test_register_model import SETTINGS, SOURCE
 
 from recbole_gserec import register_model
 from recbole_gserec.cli.options import names_in
@@ -22,6 +21,7 @@ from recbole_gserec.runs.record import code_digest
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import is_search_aware, model_settings, registered_models
 from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, failures
+from tests.plugin.test_register_model import SETTINGS, SOURCE
 
 PLAIN = "from recbole.model.general_recommender.bpr import BPR\n\n\nclass MyBPR(BPR):\n    pass\n"
 TOLD = "import pathlib\npathlib.Path('told').write_text('run')\n"

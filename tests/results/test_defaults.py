@@ -1,7 +1,6 @@
 """Runs whose defaults have changed since, and tables of runs that were made with different code."""
 
 import pytest
-from tests.results.test_tables import note, ranks_with, rendered, table_of
 
 from recbole_gserec.files.stored import plain
 from recbole_gserec.results import tables
@@ -9,6 +8,7 @@ from recbole_gserec.results.cells import changed_defaults
 from recbole_gserec.runs.plan import read_preset
 from recbole_gserec.settings.config import make_config
 from recbole_gserec.settings.defaults import dataset_settings, model_settings, protocol_settings
+from tests.results.test_tables import note, ranks_with, rendered, table_of
 from tests.runs.stored_runs import record_of, store_run
 
 GIT = {"commit": "a" * 40, "dirty": False}

@@ -352,7 +352,7 @@ def test_weak_trials_are_stopped_and_the_winner_is_trained_to_its_end(data, tmp_
         tmp_path,
         space,
         {**SEQUENTIAL, "epochs": 4, "stopping_step": 10},
-        run_sweep="grid",
+        search="grid",
         grace_period=1,
     )
     run_sweep(request, ComputeResources(workers=1, cpus=1))
@@ -372,7 +372,7 @@ def test_other_searches(data, tmp_path, how, scheduler, grace_period):
         tmp_path,
         space,
         {**SEQUENTIAL, "epochs": 4, "stopping_step": 10},
-        run_sweep=how,
+        search=how,
         scheduler=scheduler,
         n_samples=4,
         grace_period=grace_period,

@@ -16,9 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dataset_converters.choices import Options
+from dataset_converters.choices import NO_QUERY, Options
 from dataset_converters.logs import sql_tables as logs_tables
-from dataset_converters.logs.cell_text import NO_QUERY
 from dataset_converters.logs.log_settings import LogSettings
 from dataset_converters.logs.logs import convert_logs, explain_logs
 from recbole_gserec.cli.convert import logs

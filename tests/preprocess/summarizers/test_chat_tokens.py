@@ -148,7 +148,5 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 def test_a_tokenizer_that_cannot_tell_places_is_refused(tmp_path):
     transformers.ByT5Tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(
-        SettingError, match=f"in '{tmp_path}' does not report the positions of its tokens"
-    ):
+    with pytest.raises(SettingError, match=f"in '{tmp_path}' does not report the positions of its tokens"):
         ChatTokens(str(tmp_path), None, 64, 8).shorten("the war", 1)
