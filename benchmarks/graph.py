@@ -66,7 +66,7 @@ def main() -> None:
     from torch_geometric.nn import LGConv
     from torch_geometric.utils import to_torch_csr_tensor
 
-    from recbole_gserec.layers.graph import LGConvUserCodeGraph, UserCodeGraph
+    from recbole_gserec.layers import LGConvUserCodeGraph, UserCodeGraph
 
     torch.manual_seed(0)
     n_codes = args.levels * args.codes

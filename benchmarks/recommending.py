@@ -18,8 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     quiet_single_thread()
     loaded = load(args.model, args.dataset, args.data, history=args.history)
-    from recbole_gserec.recommend.recommender import Recommender
-    from recbole_gserec.recommend.trained import load_trained
+    from recbole_gserec.recommend import Recommender, load_trained
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = loaded.trainer(loaded.model())

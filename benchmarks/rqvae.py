@@ -71,8 +71,8 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=384, help="of a vector; 384 is MiniLM's")
     args = parser.parse_args()
     quiet_single_thread()
-    from recbole_gserec.preprocess.rqvae_training import build_rqvae, train_rqvae
-    from recbole_gserec.settings.offline import RQVAESettings
+    from recbole_gserec.preprocess import build_rqvae, train_rqvae
+    from recbole_gserec.settings import RQVAESettings
 
     rng = np.random.default_rng(0)
     vectors = [rng.standard_normal((args.users, args.dimensions), dtype=np.float32) for _ in range(2)]

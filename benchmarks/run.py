@@ -26,8 +26,8 @@ from generate_logs import write_codes
 from loading import SEARCH_MODELS, in_own_process
 from page import page
 
-from recbole_gserec.files.writing import written_aside
-from recbole_gserec.runs.record import provenance
+from recbole_gserec.files import written_aside
+from recbole_gserec.runs import provenance
 
 STOCK_MODELS = ("LightGCN", "SGL", "GRU4Rec", "SASRec", "BERT4Rec")
 GENERATED = {

@@ -14,11 +14,16 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec import register_model
-from recbole_gserec.layers.dropout import Dropout
-from recbole_gserec.layers.packing import Packing
-from recbole_gserec.layers.prediction import dot_product, pointwise_loss
-from recbole_gserec.layers.session import QueryEmbedding, SessionEmbedding, reset_embedding
-from recbole_gserec.models.search_recommender import SearchRecommender
+from recbole_gserec.layers import (
+    Dropout,
+    Packing,
+    QueryEmbedding,
+    SessionEmbedding,
+    dot_product,
+    pointwise_loss,
+    reset_embedding,
+)
+from recbole_gserec.models import SearchRecommender
 
 
 @register_model

@@ -14,9 +14,9 @@ from recbole.quick_start import run_recbole
 from torch import Tensor
 
 from recbole_gserec import register_model
-from recbole_gserec.layers.query_item_alignment import QueryItemAlignment, clicked_pairs
-from recbole_gserec.models.gserec import GSERec
-from recbole_gserec.settings.defaults import model_settings
+from recbole_gserec.layers import QueryItemAlignment, clicked_pairs
+from recbole_gserec.models import GSERec
+from recbole_gserec.settings import model_settings
 
 ALIGNMENT = {name: model_settings("SESRec")[name] for name in ("lambda_align", "tau_align", "n_align_negatives")}
 

@@ -1,4 +1,15 @@
+from .cl4srec import CL4SRec as CL4SRec
 from .gserec import SIDES as SIDES
 from .gserec import GSERec as GSERec
+from .jsr import JSR as JSR
+from .kar import KAR as KAR
+from .llmesr import LLMESR as LLMESR
+from .nrhub import NRHUB as NRHUB
+from .query_seqrec import QuerySeqRec as QuerySeqRec
 from .search_recommender import MAX_PAIRS as MAX_PAIRS
 from .search_recommender import SearchRecommender as SearchRecommender
+from .sesrec import SESRec as SESRec
+from .simgcl import SimGCL as SimGCL
+from .unifiedssr import UnifiedSSR as UnifiedSSR
+from .unisar import UniSAR as UniSAR
+from .user import USER as USER

@@ -5,6 +5,8 @@ from .datasets import VectoredSearchDataset as VectoredSearchDataset
 from .prompts import SIDES as SIDES
 from .prompts import build_prompts as build_prompts
 from .prompts import read_item_texts as read_item_texts
+from .rqvae_training import build_rqvae as build_rqvae
+from .rqvae_training import train_rqvae as train_rqvae
 from .run import preprocess_dataset as preprocess_dataset
 from .store import Store as Store
 from .store import maker_hash as maker_hash

@@ -6,8 +6,10 @@ from .load import StoredRun as StoredRun
 from .load import choose_runs as choose_runs
 from .load import common_seeds as common_seeds
 from .load import load_runs as load_runs
+from .load import ranks_frame as ranks_frame
 from .load import recorded_mode as recorded_mode
 from .load import requested_settings as requested_settings
+from .load import runs_frame as runs_frame
 from .load import why_not_comparable as why_not_comparable
 from .metrics import DEFAULT_METRICS as DEFAULT_METRICS
 from .metrics import Metric as Metric

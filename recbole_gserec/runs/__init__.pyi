@@ -12,6 +12,7 @@ from .prepare import dataset_digest as dataset_digest
 from .prepare import prepare_all as prepare_all
 from .record import code_digest as code_digest
 from .record import has_other_code as has_other_code
+from .record import provenance as provenance
 from .run_processes import RayPool as RayPool
 from .run_store import FAILED as FAILED
 from .run_store import FINISHED as FINISHED

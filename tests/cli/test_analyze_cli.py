@@ -48,6 +48,7 @@ def test_groups_from_the_command_line(tmp_path):
 
 
 def test_what_an_ablation_is_asked_for(tmp_path, monkeypatch):
+    from recbole_gserec import analyze
     from recbole_gserec.analyze import ablation
 
     asked = []
@@ -57,7 +58,7 @@ def test_what_an_ablation_is_asked_for(tmp_path, monkeypatch):
         (tmp_path / "page.md").write_text("# x")
         return ablation.AblationResult(tmp_path / "page.md", 3)
 
-    monkeypatch.setattr(ablation, "analyze_ablation", analyze_ablation)
+    monkeypatch.setattr(analyze, "analyze_ablation", analyze_ablation)
     result = run("ablation", "-d", "toy", "--without", "mca,graph", "--seeds", "1,2", "--epochs=3", "--quantiles", 2)
     assert result.exit_code == 1 and "unfinished runs: 3" in result.output
     ((request, pool),) = asked
@@ -69,8 +70,8 @@ def test_what_an_ablation_is_asked_for(tmp_path, monkeypatch):
 
 
 def test_where_an_ablation_trains(tmp_path, monkeypatch):
+    from recbole_gserec import analyze, runs
     from recbole_gserec.analyze import ablation
-    from recbole_gserec.runs import run_processes as ray_runner
 
     pools = []
     (tmp_path / "page.md").write_text("# x")
@@ -79,8 +80,8 @@ def test_where_an_ablation_trains(tmp_path, monkeypatch):
         pools.append(make_pool())
         return ablation.AblationResult(tmp_path / "page.md", 0)
 
-    monkeypatch.setattr(ablation, "analyze_ablation", analyze_ablation)
-    monkeypatch.setattr(ray_runner, "RayPool", lambda *given: given)
+    monkeypatch.setattr(analyze, "analyze_ablation", analyze_ablation)
+    monkeypatch.setattr(runs, "RayPool", lambda *given: given)
     for options in (["--workers", 2], ["--address", "host:1", "--gpus-per-run", 0.5], ["--cpus-per-run", 3]):
         assert run("ablation", "-d", "toy", *options).exit_code == 0
     assert pools[:2] == [(2, None, None, None), (None, "host:1", None, 0.5)]

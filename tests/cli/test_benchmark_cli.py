@@ -6,11 +6,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from recbole_gserec import results, runs
 from recbole_gserec.cli.benchmark import benchmark
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
 from recbole_gserec.errors import DataError, SettingError
-from recbole_gserec.results import report
-from recbole_gserec.runs import runner
 from recbole_gserec.runs.plan import read_preset
 from recbole_gserec.runs.runner import LocalPool, Outcome
 
@@ -49,8 +48,8 @@ def called(monkeypatch, tmp_path):
         calls.reported.append((output, reference, models, datasets, keys))
         return output / "report" / "report.md"
 
-    monkeypatch.setattr(runner, "run_benchmark", run_benchmark)
-    monkeypatch.setattr(report, "write_report", write_report)
+    monkeypatch.setattr(runs, "run_benchmark", run_benchmark)
+    monkeypatch.setattr(results, "write_report", write_report)
     return calls
 
 
@@ -97,9 +96,8 @@ def test_the_preset_names_the_models(called):
     ],
 )
 def test_several_at_once_are_made_on_ray(called, monkeypatch, options, arguments):
-    from recbole_gserec.runs import run_processes as ray_runner
 
-    monkeypatch.setattr(ray_runner, "RayPool", lambda *given: given)
+    monkeypatch.setattr(runs, "RayPool", lambda *given: given)
     assert run(*TOY, *options).exit_code == 0
     assert called.trained[0][2]() == arguments
 

@@ -23,7 +23,7 @@ PREAMBLE = f"""
 import importlib.util, os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 spec = importlib.util.spec_from_file_location(
-    "recbole_gserec.compute.interruptions", {str(Path(recbole_gserec.__file__).with_name("interruptions.py"))!r}
+    "recbole_gserec.compute.interruptions", {str(Path(recbole_gserec.__file__).with_name("compute") / "interruptions.py")!r}
 )
 interruptions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(interruptions)

@@ -50,6 +50,7 @@ def _check_gserec(arguments: list[str], is_part: bool) -> None:
         name, *arguments = arguments
         path.append(name)
         command = command.get_command(None, name)
+        assert command is not None, f"there is no command {' '.join(path)}"
     context = _context(command, " ".join(path), arguments, is_part)
     if context is None:
         return

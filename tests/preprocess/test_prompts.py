@@ -103,7 +103,7 @@ def test_text_that_looks_like_a_slot_is_left_alone():
 @pytest.mark.parametrize("wording", ["No slot.", "{history} first.", "{history} twice {history}", ""])
 def test_damaged_template_is_refused(wording, tmp_path):
     (tmp_path / "search.txt").write_text(wording)
-    with pytest.raises(DataError, match=r"search\.txt: it must end with") as caught:
+    with pytest.raises(DataError, match=r"search\.txt: it must contain '.history.' exactly once, at its end") as caught:
         build_prompts("search", Histories(), {}, PreprocessSettings(prompt_templates=str(tmp_path)))
     assert caught.value.path == tmp_path / "search.txt"
 

@@ -355,5 +355,5 @@ def test_plain_answers_are_judged_when_they_are_taken_from_the_store(path):
 def test_another_model_where_the_worker_is_is_refused(monkeypatch):
     monkeypatch.setitem(SUMMARIZERS, "template", lambda settings: Echo(seed=1))
     SummaryWorker(PreprocessSettings(), expected={"seed": 1})
-    with pytest.raises(SettingError, match="another model where the worker is"):
+    with pytest.raises(SettingError, match="is a different model on the worker's machine"):
         SummaryWorker(PreprocessSettings(), expected={"seed": 2})

@@ -122,7 +122,7 @@ def test_ids_of_an_earlier_reading_of_side_files_are_not_trusted(data):
     checkpoint = store_model(data, "BPR", load_col=columns)
     assert load_trained(checkpoint).dataset.item_feat is not None
     save_without(checkpoint, "reading")
-    with pytest.raises(CheckpointError, match=r"of an earlier version, which read \.item otherwise: .*Train again$"):
+    with pytest.raises(CheckpointError, match=r"of an earlier version, which read \.item differently: .*Train again$"):
         load_trained(checkpoint)
 
 

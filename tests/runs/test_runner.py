@@ -235,7 +235,7 @@ def test_stored_runs_with_the_same_settings_belong_to_the_comparison(make, tmp_p
 def test_what_is_told(make, caplog, tmp_path):
     becomes = {"SASRec": "finished", "GSERec": "failed"}
     make(FakePool(lambda run: "elsewhere" if run.seed == 2 else becomes[run.model]))
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("recbole_gserec.benchmark")]
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("recbole_gserec.runs")]
     assert told[0] == f"runs in {tmp_path / 'out'}: 4, 0 of them already made"
     assert told[1].startswith("SASRec on toy, seed 1: started; its log is ") and told[1].endswith("log.txt")
     assert told[2] == "[1/4] SASRec on toy, seed 1: NDCG@5 0.2500 (valid), 0.1250 (test), 3 epochs, 2 s"
@@ -299,7 +299,7 @@ def test_an_error_fails_the_run(make_spec):
     assert run_child(Job(spec, threads=1)) == "failed"
     record = read_run(spec.folder)
     assert record["error"].startswith("n_layers is 'many'") and "\n" not in record["error"]
-    assert "setting_values.py" in record["traceback"]
+    assert "values.py" in record["traceback"]
     assert record["traceback"] in (spec.folder / "log.txt").read_text()
 
 
@@ -333,10 +333,10 @@ PARENT = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from recbole_gserec.benchmark import runner
+from recbole_gserec.runs import runner
 from recbole_gserec.runs.run_store import Spec
 specs = [Spec.read(Path(path)) for path in sys.argv[1:]]
-runner.plan = lambda request, output: specs
+runner.plan_runs = lambda request, output: specs
 try:
     print(runner.run_benchmark(None, Path("out")))
 except KeyboardInterrupt:

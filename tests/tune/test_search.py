@@ -281,12 +281,12 @@ from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from recbole_gserec.tune.request import TuneRequest
 from recbole_gserec.tune.sweep import ComputeResources
-from recbole_gserec.tune.search import search
+from recbole_gserec.tune.search import run_sweep
 data, output, space, settings = sys.argv[1:5]
 sys.argv[1:] = []
 how = {"scheduler": "fifo", "search": "grid"}
 request = TuneRequest("SASRec", "toy", Path(data), Path(output), Path(space), json.loads(settings), **how)
-search(request, ComputeResources(workers=1, cpus=1))
+run_sweep(request, ComputeResources(workers=1, cpus=1))
 """
 
 
