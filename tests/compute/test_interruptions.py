@@ -22,9 +22,8 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POS
 PREAMBLE = f"""
 import importlib.util, os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-spec = importlib.util.spec_from_file_location(
-    "recbole_gserec.compute.interruptions", {str(Path(recbole_gserec.__file__).with_name("compute") / "interruptions.py")!r}
-)
+path = {str(Path(recbole_gserec.__file__).with_name("compute") / "interruptions.py")!r}
+spec = importlib.util.spec_from_file_location("recbole_gserec.compute.interruptions", path)
 interruptions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(interruptions)
 def ready():
