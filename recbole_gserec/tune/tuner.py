@@ -131,7 +131,7 @@ def run_trials(
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
     # On an interruption, Ray returns as if all trials were complete. The best trial so far would become the winner.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    if not is_new and _has_begun(path):
+    if not is_new and _has_begun(job.folder):
         tuner = _old_tuner(path, job, resources, trainable, n_kept, retry_failed)
     else:
         shutil.rmtree(path, ignore_errors=True)
@@ -154,11 +154,16 @@ def run_trials(
     drop_weights(job.folder, n_kept)
 
 
-def _has_begun(path: Path) -> bool:
-    """Return whether Ray has a snapshot of the sweep. A sweep killed before its first snapshot starts again."""
+def _has_begun(folder: Path) -> bool:
+    """Return whether the sweep has a snapshot of Ray's and a trial. One killed before that starts again.
+
+    Ray also writes a snapshot when it ends before its first trial, and would take the sweep for complete.
+    """
     from ray import tune
 
-    return tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
+    path = folder / _RAY
+    is_stored = tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
+    return is_stored and any(trials_folder(folder).glob("*"))
 
 
 def _old_tuner(

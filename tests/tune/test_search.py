@@ -221,13 +221,14 @@ def test_what_ray_keeps_is_damaged(moved):
         run_sweep(request, PLACE)
 
 
-def test_a_sweep_killed_before_its_first_snapshot_begins_anew(data, tmp_path):
+@pytest.mark.parametrize("missing", ["ray/experiment_state-*", "trials/*"])
+def test_a_sweep_killed_before_its_first_snapshot_or_trial_begins_anew(data, tmp_path, missing):
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     request = TuneRequest("SASRec", "toy", data, tmp_path, space, {**SEQUENTIAL, "epochs": 1}, scheduler="fifo")
     first = run_sweep(request, PLACE)
     first.best_file.with_name("winner.json").unlink()
-    for path in (request.folder / "ray").glob("experiment_state-*"):
-        path.unlink()
+    for path in request.folder.glob(missing):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert run_sweep(request, PLACE).valid == first.valid
     assert len(read_trials(request.folder)) == 1
 
@@ -385,6 +386,7 @@ def test_other_searches(data, tmp_path, how, scheduler, grace_period):
     assert result.valid["ndcg@5"] == trials[0].best_score
 
 
+@pytest.mark.slow
 def test_two_machines(data, tmp_path):
     import ray
     from ray.cluster_utils import Cluster
