@@ -164,14 +164,14 @@ def test_settings_that_leave_nothing_to_take_out(tmp_path, data, trained):
 
 def test_the_folder_of_a_benchmark_is_refused(tmp_path, data, trained):
     store(tmp_path / "abl", data, "SASRec", 1)
-    with pytest.raises(SettingError, match="has runs of SASRec; an ablation needs a folder of its own"):
+    with pytest.raises(SettingError, match="has runs of SASRec; an ablation needs its own folder"):
         analyze_ablation(request_of(tmp_path, data))
 
 
 def test_the_folder_of_a_benchmark_of_the_model_alone_is_refused(tmp_path, data, trained):
     store(tmp_path / "abl", data, "GSERec", 1)
     (tmp_path / "abl" / "report").mkdir()
-    with pytest.raises(SettingError, match="has the report of a benchmark; an ablation needs a folder of its own"):
+    with pytest.raises(SettingError, match="has the report of a benchmark; an ablation needs its own folder"):
         analyze_ablation(request_of(tmp_path, data))
     assert not trained.requests
 
