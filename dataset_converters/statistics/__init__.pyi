@@ -1,4 +1,3 @@
-from .statistics import Statistics as Statistics
 from .statistics import collect_from_folder as collect_from_folder
 from .statistics import collect_statistics as collect_statistics
 from .statistics_report import print_report as print_report

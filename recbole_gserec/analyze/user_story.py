@@ -13,7 +13,6 @@ from recbole_gserec.data import CODES_OF_SIDE, SearchDataset, SearchRecord, Trai
 from recbole_gserec.errors import GSERecError, SettingError, nearest, not_none
 from recbole_gserec.files import read_columns
 from recbole_gserec.models import SIDES
-from recbole_gserec.preprocess import SIDES as PROMPT_SIDES
 from recbole_gserec.preprocess import Store, build_prompts, maker_hash, read_code_record, read_item_texts, text_hash
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 from recbole_gserec.recommend import Recommender, Trained
@@ -53,13 +52,13 @@ def find_summaries(
         # Prompts are truncated as before, which needs the language model's tokenizer.
         prompts = {
             side: build_prompts(side, _OneUser(histories, index), item_texts, settings, summarizer.shorten)
-            for side in PROMPT_SIDES
+            for side in SIDES
         }
     except GSERecError as error:
-        return dict.fromkeys(PROMPT_SIDES, f"not known: {error}")
+        return dict.fromkeys(SIDES, f"not known: {error}")
     maker = maker_hash({"name": made.summarizer["name"], **made.summarizer["settings"]})
     found = {}
-    for side in PROMPT_SIDES:
+    for side in SIDES:
         if not prompts[side]:
             found[side] = f"none: no {side} history in the training part (missing_side: {settings.missing_side})"
         elif settings.summarizer == "template":

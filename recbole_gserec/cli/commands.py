@@ -15,7 +15,8 @@ def group_of(package: str, names: Collection[str], with_settings: Collection[str
     """A class of group for ``typer.Typer(cls=...)``; Typer itself builds all options of all commands at every start.
 
     Args:
-        package: Has a module of the name of each command, with a function of that name, or with a group ``app``.
+        package: A package with a module for each command, which has a function of its name or a group ``app``; or one
+            module with a function for each command.
         names: Of the commands, in the order of the help.
         with_settings: Those that take any setting besides their options.
     """

@@ -1,7 +1,5 @@
 """Hooks into how RecBole reads and evaluates data, each with its reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from logging import getLogger
 from pathlib import Path

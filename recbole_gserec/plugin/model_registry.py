@@ -4,8 +4,6 @@ Only code in files that the user names is run. A checkpoint or a settings file m
 user has to name that file again. Child processes learn of the files by an environment variable.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json
@@ -87,9 +85,8 @@ def register_model(model: Any, settings: str | Path | None = None) -> Any:
         )
     name, module = model.__name__, model.__module__
     is_plain = not issubclass(model, SearchRecommender)
-    by_lower = {known.lower(): known for known in known_models()}
-    if registered_module(name) != module and name.lower() in by_lower:
-        raise SettingError(f"{module}.{name}: there is a model '{by_lower[name.lower()]}' already. Choose another name")
+    if registered_module(name) != module and (other := _model_named(name)):
+        raise SettingError(f"{module}.{name}: there is a model '{other}' already. Choose another name")
     source = getattr(sys.modules[module], "__file__", None)
     if settings is None:
         if source is None:
@@ -114,6 +111,11 @@ def forget_model(name: str) -> None:
 def registered_module(model: str) -> str | None:
     """Name of the module of a model of this package, or of a registered one; None for others."""
     return MODELS.get(model) or RECOMMENDATION_MODELS.get(model)
+
+
+def _model_named(name: str) -> str | None:
+    """The known model with this name, in upper or lower case; None if there is none."""
+    return next((known for known in known_models() if known.lower() == name.lower()), None)
 
 
 def add_models_of_others() -> None:
@@ -254,11 +256,9 @@ def _parts(text: str) -> tuple[Path, str]:
 
 def _check_free(path: Path, name: str) -> None:
     """Refuse a name that another model has, before any code is run."""
-    by_lower = {known.lower(): known for known in known_models()}
-    if name.lower() in by_lower:
+    if other := _model_named(name):
         raise SettingError(
-            f"{path}: '{name}' cannot be its model's name, for there is a model '{by_lower[name.lower()]}' already. "
-            "Choose another name"
+            f"{path}: '{name}' cannot be its model's name, for there is a model '{other}' already. Choose another name"
         )
 
 
@@ -301,7 +301,6 @@ def _line_in(path: Path, error: BaseException) -> int | None:
 
 
 def _class_in(module: ModuleType, path: Path, name: str) -> type:
-
     def is_model(value: object) -> bool:
         return isinstance(value, type) and issubclass(value, AbstractRecommender)
 

@@ -1,10 +1,8 @@
-"""Every hook into RecBole, each with its reason; nothing else in this package changes RecBole.
+"""Registration with RecBole: all hooks into it, in their order, and those into the libraries that it uses.
 
-Written for RecBole 1.2.0 and 1.2.1, whose code is the same in all places touched here.
-
+The other hooks are in the modules ``*_hooks`` of this package; nothing else changes RecBole. Written for RecBole 1.2.0
+and 1.2.1, whose code is the same in all places touched here.
 """
-
-from __future__ import annotations
 
 import importlib
 import sys

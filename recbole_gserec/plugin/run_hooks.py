@@ -1,18 +1,13 @@
 """Hooks into how RecBole trains, and how it names, writes and loads what a run leaves, each with its reason."""
 
-from __future__ import annotations
-
 import sys
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import recbole.data
 import recbole.data.dataset.dataset
 import recbole.data.utils
-import recbole.quick_start
 import recbole.quick_start.quick_start
-import recbole.quick_start.quick_start as stock
 import recbole.trainer.hyper_tuning as hyper_tuning
 import torch
 from recbole.sampler import Sampler
@@ -145,10 +140,10 @@ def replace_entry_points() -> None:
     the registration, into the new process.
     """
     # What is wrong is told before two hundred lines of settings.
-    stock.init_logger = begin_run
+    recbole.quick_start.quick_start.init_logger = begin_run
     for name in entry_points.__all__:
-        entry_points.STOCK[name] = getattr(stock, name)
-        for module in (stock, recbole.quick_start):
+        entry_points.STOCK[name] = getattr(recbole.quick_start.quick_start, name)
+        for module in (recbole.quick_start.quick_start, recbole.quick_start):
             if hasattr(module, name):
                 setattr(module, name, getattr(entry_points, name))
 

@@ -1,7 +1,5 @@
 """Hooks into how RecBole reads settings and finds models, each with its reason."""
 
-from __future__ import annotations
-
 import ast
 import copy
 from types import SimpleNamespace

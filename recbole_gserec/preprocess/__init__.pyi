@@ -2,7 +2,6 @@ from .codes import other_codes as other_codes
 from .codes import read_code_record as read_code_record
 from .datasets import CodedSearchDataset as CodedSearchDataset
 from .datasets import VectoredSearchDataset as VectoredSearchDataset
-from .prompts import SIDES as SIDES
 from .prompts import build_prompts as build_prompts
 from .prompts import read_item_texts as read_item_texts
 from .rqvae_training import build_rqvae as build_rqvae

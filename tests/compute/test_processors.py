@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recbole_gserec.compute import processes as processors
+from recbole_gserec.compute import processes
 from recbole_gserec.compute.processes import warn_if_busy
 
 
@@ -12,8 +12,8 @@ def machine(monkeypatch, caplog):
     """Says what a machine of four cores warns of."""
 
     def told(load=3.5, threads=4, gpu=False, chosen=None):
-        monkeypatch.setattr(processors, "_LOAD", load)
-        monkeypatch.setattr(processors, "usable_cores", lambda: 4)
+        monkeypatch.setattr(processes, "_LOAD", load)
+        monkeypatch.setattr(processes, "usable_cores", lambda: 4)
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

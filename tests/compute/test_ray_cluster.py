@@ -6,8 +6,7 @@ import types
 import pytest
 import torch
 
-from recbole_gserec.compute import processes as processors
-from recbole_gserec.compute import ray_cluster
+from recbole_gserec.compute import processes, ray_cluster
 from recbole_gserec.compute.ray_cluster import connect, connect_with_share
 from recbole_gserec.errors import SettingError
 
@@ -61,10 +60,10 @@ def test_tasks_share_the_processors(monkeypatch, workers, address, gpus, chosen,
 def test_an_even_share_on_a_busy_machine_is_warned_of(monkeypatch, caplog):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(ray_cluster, "connect", lambda address, n_cpus: None)
-    for module in (ray_cluster, processors):
+    for module in (ray_cluster, processes):
         monkeypatch.setattr(module, "usable_cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(processors, "_LOAD", 7.0)
+    monkeypatch.setattr(processes, "_LOAD", 7.0)
     connect_with_share(None, None, None, 0)
     assert not caplog.text
     connect_with_share(2, None, None, 0)

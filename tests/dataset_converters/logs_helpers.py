@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_converters import bad_rows
-from dataset_converters.logs import steps as logs_steps
+from dataset_converters.logs import steps
 from dataset_converters.logs.log_settings import LogSettings, inspect_logs
 
 FORMATS = ("csv", "tsv", "csv.gz", "csv.zst", "jsonl", "jsonl.gz", "parquet")
@@ -60,20 +60,18 @@ class Read:
             connection.execute("SET TimeZone = 'UTC'")
             self.interpretations = {
                 log.role: log
-                for log in logs_steps.read_logs(
+                for log in steps.read_logs(
                     connection, self.logs, self.settings, lambda table, _: bad_rows.remove_bad_rows(connection, table)
                 )
             }
-            self.warnings = logs_steps.check_logs(
-                connection, self.logs, list(self.interpretations.values()), self.settings
-            )
+            self.warnings = steps.check_logs(connection, self.logs, list(self.interpretations.values()), self.settings)
             self.lines = {
                 role: [
                     line for (line,) in connection.execute(f"SELECT line FROM read_{role} ORDER BY place").fetchall()
                 ]
                 for role in self.interpretations
             }
-            logs_steps.fill_tables(connection, list(self.interpretations.values()), self.settings)
+            steps.fill_tables(connection, list(self.interpretations.values()), self.settings)
             self.interactions = connection.execute(
                 "SELECT user, item, time FROM interactions ORDER BY place"
             ).fetchall()

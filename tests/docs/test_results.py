@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from recbole_gserec.results import significance as significance_table
-from recbole_gserec.results import tables
+from recbole_gserec.results import significance, tables
 from recbole_gserec.results.report import make_report
 from tests.docs.pages import ROOT
 
@@ -36,7 +35,7 @@ def rows_of(text: str) -> list[tuple[str, ...]]:
 def test_tables_of_the_pages(reports, dataset):
     shown, report = set(rows_of(page_of(dataset))), reports[dataset]
     comparisons = [each for each in report.comparisons if each.metric == "ndcg@5"]
-    for text in (tables.table_markdown(report.table), significance_table.significance_markdown(comparisons)):
+    for text in (tables.table_markdown(report.table), significance.significance_markdown(comparisons)):
         rows = rows_of(text)
         assert len(rows) >= 5 and set(rows) <= shown
 

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from recbole_gserec.cli import main as gserec
-from recbole_gserec.cli import run_recbole
+from recbole_gserec.cli import main, run_recbole
 from recbole_gserec.plugin import model_registry
 from recbole_gserec.runs import runner, worker
 from recbole_gserec.runs.run_processes import Job
 from recbole_gserec.runs.run_store import read_status
-from recbole_gserec.settings import defaults as properties_files
+from recbole_gserec.settings import defaults
 from recbole_gserec.settings.model_table import MODELS
 from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, known_settings
 from tests.docs.pages import ROOT
@@ -34,7 +33,7 @@ SHORT_CODES = {"rq_epochs": "2", "rq_warmup_epochs": "0"}
 @contextmanager
 def models_of_the_package() -> Iterator[None]:
     """Whatever models are added meanwhile are forgotten at the end."""
-    models, files, modules = set(MODELS), set(properties_files._MODEL_FILES), set(sys.modules)
+    models, files, modules = set(MODELS), set(defaults._MODEL_FILES), set(sys.modules)
     told = os.environ.pop(MODEL_FILES_VARIABLE, None)
     try:
         yield
@@ -45,8 +44,8 @@ def models_of_the_package() -> Iterator[None]:
         model_registry._named.clear()
         for name in MODELS.keys() - models:
             del MODELS[name]
-        for name in properties_files._MODEL_FILES.keys() - files:
-            del properties_files._MODEL_FILES[name]
+        for name in defaults._MODEL_FILES.keys() - files:
+            del defaults._MODEL_FILES[name]
         for name in set(sys.modules) - modules:
             if name.startswith("recbole.model.") or name == "last_search":
                 del sys.modules[name]
@@ -103,7 +102,7 @@ def run_command(words: Sequence[str]) -> None:
                 with models_of_the_package():
                     runpy.run_path(arguments[0], run_name="__main__")
             else:
-                {"gserec": gserec.main, "run_recbole": run_recbole.main}[program]()
+                {"gserec": main.main, "run_recbole": run_recbole.main}[program]()
         except SystemExit as ended:
             assert not ended.code, f"{' '.join(words)}: ended with status {ended.code}"
 

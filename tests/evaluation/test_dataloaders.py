@@ -8,7 +8,7 @@ from recbole.utils import get_trainer
 
 from recbole_gserec.data.train_dataloaders import SearchTrainDataLoader
 from recbole_gserec.errors import SettingError
-from recbole_gserec.evaluation import scoring as dataloaders
+from recbole_gserec.evaluation import scoring
 from recbole_gserec.evaluation.scoring import (
     BoundedFullSortEvalDataLoader,
     CandidateEvalDataLoader,
@@ -144,10 +144,10 @@ def test_candidate_batches_hold_all_rows_in_order(prepare, model):
 
 
 def test_candidate_batches_bound_the_scores_of_models_that_score_all_items(prepare, monkeypatch):
-    monkeypatch.setattr(dataloaders, "MAX_SCORES", 1000)
+    monkeypatch.setattr(scoring, "MAX_SCORES", 1000)
     _, dataset, (_, _, loader) = prepare("BPR", eval_batch_size=4096)
     assert max(len(batch) for batch in loader) == 1000 // dataset.item_num
-    monkeypatch.setattr(dataloaders, "MAX_SCORES", 1)
+    monkeypatch.setattr(scoring, "MAX_SCORES", 1)
     _, _, (_, _, loader) = prepare("BPR")
     assert {len(batch) for batch in loader} == {1}
 
@@ -194,12 +194,12 @@ def test_full_ranking_leaves_out_items_of_searches_only(make_model, random_rows)
 def test_full_ranking_is_bounded(make_model, monkeypatch):
     _, dataset, loader, result = full_ranking(make_model)
     assert len(loader) == 1
-    monkeypatch.setattr(dataloaders, "MAX_SCORES", 7 * dataset.item_num + 1)
+    monkeypatch.setattr(scoring, "MAX_SCORES", 7 * dataset.item_num + 1)
     _, _, bounded, same = full_ranking(make_model)
     sizes = [len(batch[0]) for batch in bounded]
     assert sizes == [7] * 5 + [5]
     assert same == result
-    monkeypatch.setattr(dataloaders, "MAX_SCORES", 1)
+    monkeypatch.setattr(scoring, "MAX_SCORES", 1)
     _, _, one_by_one, same = full_ranking(make_model)
     assert len(one_by_one) == 40
     assert same == result

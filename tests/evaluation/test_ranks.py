@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from recbole_gserec.evaluation import collector as ranks
+from recbole_gserec.evaluation import collector
 from recbole_gserec.evaluation.collector import ranks_against_ties
 
 
@@ -75,7 +75,7 @@ def test_rows_in_parts_give_the_same(monkeypatch):
     scores = torch.randint(5, (40, 9), generator=generator).float()
     columns = torch.randint(9, (40,), generator=generator)
     rows = torch.randint(40, (40,), generator=generator).unique()
-    monkeypatch.setattr(ranks, "_ELEMENTS", 27)
+    monkeypatch.setattr(collector, "_ELEMENTS", 27)
     check(scores.tolist(), list(range(40)), columns.tolist())
     check(scores.tolist(), rows.tolist(), columns[: len(rows)].tolist())
 

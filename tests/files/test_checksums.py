@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from recbole_gserec.errors import DataError
-from recbole_gserec.files import stored as torch_files
+from recbole_gserec.files import stored
 from recbole_gserec.files.stored import PARQUET_METADATA, PLACE, read_json, verify, write_json, written_with_checksum
 from recbole_gserec.preprocess.vector_files import read_vectors, write_vectors
 from recbole_gserec.runs.record import write_ranks
@@ -55,7 +55,7 @@ def load_ranks(path):
 
 def load_torch(path):
     # Told of tensors all that a reader could see.
-    state = torch_files.load_tensors(path, "Bring it back")
+    state = stored.load_tensors(path, "Bring it back")
     return repr([state, {name: (part.dtype, part.shape) for name, part in state["weights"].items()}])
 
 
@@ -69,7 +69,7 @@ def load_json(path):
 
 
 KINDS = {
-    "weights.pth": (lambda path: torch_files.save_tensors(STATE, path), load_torch),
+    "weights.pth": (lambda path: stored.save_tensors(STATE, path), load_torch),
     "ranks.parquet": (save_ranks, load_ranks),
     "item.vectors.parquet": (lambda path: write_vectors(path, IDS, VECTORS, RECORD), load_vectors),
     "run.json": (lambda path: write_json(path, RECORD), load_json),
@@ -150,11 +150,11 @@ def test_a_file_with_something_behind_it_is_refused(written):
 def test_two_halves_of_different_files_are_refused(tmp_path):
     """As a copy leaves it that was interrupted and began again after the file was written anew."""
     for name, weights in (("old.pth", torch.zeros(9999)), ("new.pth", torch.ones(9999))):
-        torch_files.save_tensors({"weights": weights}, tmp_path / name)
+        stored.save_tensors({"weights": weights}, tmp_path / name)
     old, new = (tmp_path / "old.pth").read_bytes(), (tmp_path / "new.pth").read_bytes()
     (tmp_path / "new.pth").write_bytes(new[: len(new) // 2] + old[len(old) // 2 :])
     with pytest.raises(DataError, match="new.pth: damaged: its checksum does not match. Train again"):
-        torch_files.load_tensors(tmp_path / "new.pth", "Train again")
+        stored.load_tensors(tmp_path / "new.pth", "Train again")
 
 
 # ---- other readers and writers --------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_two_halves_of_different_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize("mmap", [True, False])
 def test_torch_alone_reads_the_file(tmp_path, mmap):
-    torch_files.save_tensors(STATE, tmp_path / "a.pth")
+    stored.save_tensors(STATE, tmp_path / "a.pth")
     assert repr(torch.load(tmp_path / "a.pth", weights_only=True, mmap=mmap)) == repr(STATE)
     with zipfile.ZipFile(tmp_path / "a.pth") as archive:
         assert archive.testzip() is None and archive.comment.startswith(PLACE[:-64])
@@ -172,13 +172,13 @@ def test_files_of_torch_alone_are_read_and_their_parts_compared(tmp_path):
     """So are checkpoints of earlier versions."""
     path = tmp_path / "a.pth"
     torch.save(STATE, path)
-    assert repr(torch_files.load_tensors(path, "Train again")) == repr(STATE)
+    assert repr(stored.load_tensors(path, "Train again")) == repr(STATE)
     data = path.read_bytes()
     weights = STATE["weights"]["a"].numpy().tobytes()
     assert data.count(weights) == 1
     path.write_bytes(data.replace(weights, weights[:-1] + b"\x7f"))
     with pytest.raises(DataError, match="a.pth: damaged: 'a/data/0' in it does not match its checksum. Train again"):
-        torch_files.load_tensors(path, "Train again")
+        stored.load_tensors(path, "Train again")
 
 
 def test_a_checksum_needs_no_pandas_or_pyarrow_of_ours(tmp_path):

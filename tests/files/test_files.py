@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from recbole_gserec.files import writing as files
+from recbole_gserec.files import writing
 from recbole_gserec.files.writing import (
     NO_ROOM,
     folder_written_aside,
@@ -24,7 +24,7 @@ from recbole_gserec.files.writing import (
     written_aside,
 )
 
-needs_locks = pytest.mark.skipif(files.fcntl is None, reason="needs locks of POSIX")
+needs_locks = pytest.mark.skipif(writing.fcntl is None, reason="needs locks of POSIX")
 WRITERS = {"file": written_aside, "folder": folder_written_aside, "scratch": lambda path: scratch_folder(path.parent)}
 
 
@@ -310,13 +310,13 @@ def test_without_locks_nothing_is_removed(tmp_path, monkeypatch, killed):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     with monkeypatch.context() as context:
-        context.setattr(files.fcntl, "flock", no_locks)
+        context.setattr(writing.fcntl, "flock", no_locks)
         with scratch_folder(tmp_path) as folder:
             assert folder.is_dir()
         with written_aside(tmp_path / "a"):
             pass
     with monkeypatch.context() as context:
-        context.setattr(files, "fcntl", None)
+        context.setattr(writing, "fcntl", None)
         with scratch_folder(tmp_path), written_aside(tmp_path / "a"):
             pass
     assert left.exists() and names(tmp_path) == [left.name, "a"]
@@ -329,7 +329,7 @@ def test_without_locks_nothing_is_removed(tmp_path, monkeypatch, killed):
 def test_what_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch, kind):
     """Another process may look between the making and the locking, or between lock and look."""
     made = {name: getattr(tempfile, name) for name in ("mkstemp", "mkdtemp")}
-    acquire, taken = files._acquire, []
+    acquire, taken = writing._acquire, []
 
     def take(path):
         taken.append(path)
@@ -351,7 +351,7 @@ def test_what_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch, 
 
     for name in made:
         monkeypatch.setattr(tempfile, name, taken_when_new(name))
-    monkeypatch.setattr(files, "_acquire", taken_when_locked)
+    monkeypatch.setattr(writing, "_acquire", taken_when_locked)
     with WRITERS[kind](tmp_path / "a.csv") as temporary:
         assert len(taken) == 2 and len(names(tmp_path)) == 1 and temporary.exists()
 

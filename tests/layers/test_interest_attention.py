@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_gserec.layers import experts as interest_attention
+from recbole_gserec.layers import experts
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.experts import Dice, InterestAttention
 
@@ -73,14 +73,14 @@ def test_shared_candidates_and_parts_of_them(attention, monkeypatch):
     torch.testing.assert_close(attention(history, mask, shared), expected)
     # Two candidates at once, and one where even that is more than there should be.
     for n_at_once in (2 * history.numel(), 1):
-        monkeypatch.setattr(interest_attention, "MAX_PRODUCTS", n_at_once)
+        monkeypatch.setattr(experts, "MAX_PRODUCTS", n_at_once)
         torch.testing.assert_close(attention(history, mask, shared), expected)
         torch.testing.assert_close(attention(history, mask, candidates)[0], expected[0])
 
 
 def test_training_takes_statistics_from_all_pairs_at_once(attention, monkeypatch):
     expected = attention.train()(*inputs())
-    monkeypatch.setattr(interest_attention, "MAX_PRODUCTS", 1)
+    monkeypatch.setattr(experts, "MAX_PRODUCTS", 1)
     torch.testing.assert_close(attention(*inputs()), expected)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.layers import dual_view as similar_users
+from recbole_gserec.layers import dual_view
 from recbole_gserec.layers.dual_view import most_similar
 
 
@@ -33,7 +33,7 @@ def users():
 @pytest.mark.parametrize("n_at_once", [1, 5 * 37, 1 << 24])
 @pytest.mark.parametrize("n_similar", [1, 10, 60])
 def test_neighbours_by_cosine(users, n_similar, n_at_once, monkeypatch):
-    monkeypatch.setattr(similar_users, "MAX_SIMILARITIES", n_at_once)
+    monkeypatch.setattr(dual_view, "MAX_SIMILARITIES", n_at_once)
     np.testing.assert_array_equal(most_similar(*users, n_similar).numpy(), plain(*users, n_similar))
 
 
@@ -53,7 +53,7 @@ def test_equal_vectors_name_each_other(users):
 
 @pytest.mark.parametrize("n_at_once", [1, 1 << 24])
 def test_equal_vectors_are_named_in_the_order_of_users(monkeypatch, n_at_once):
-    monkeypatch.setattr(similar_users, "MAX_SIMILARITIES", n_at_once)
+    monkeypatch.setattr(dual_view, "MAX_SIMILARITIES", n_at_once)
     # Three kinds of users, of whom the first are nearer to the second than to the third.
     kinds = torch.nn.functional.normalize(torch.randn(3, 64, generator=torch.Generator().manual_seed(1)), dim=1)
     kinds[1] = kinds[0] + 0.5 * kinds[1]

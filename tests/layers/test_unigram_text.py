@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from recbole_gserec.data.events import Ragged
-from recbole_gserec.layers import session as unigram_text
+from recbole_gserec.layers import session
 from recbole_gserec.layers.session import QueryEmbedding, UnigramText
 
 
@@ -28,7 +28,7 @@ def test_it_is_the_same_in_many_parts(layer, monkeypatch):
     item_ids, text_ids = torch.tensor([4, 5, 4, 1, 2]), torch.tensor([1, 3, 3, 1, 1])
     results = []
     for most in (1 << 20, 5):
-        monkeypatch.setattr(unigram_text, "MAX_LOGITS", most)
+        monkeypatch.setattr(session, "MAX_LOGITS", most)
         loss = text(item_ids, text_ids, items)
         results.append([loss, *torch.autograd.grad(loss, [*text.parameters(), items.weight])])
     torch.testing.assert_close(*results)

@@ -15,12 +15,12 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor, nn
 
-from recbole_gserec.data.events import PADDED
 from recbole_gserec.data.search_rows import QUERY, JointInteraction
 from recbole_gserec.settings.config import without_arguments
 from recbole_gserec.settings.defaults import model_settings, properties_folder, registered_models
 from recbole_gserec.settings.model_table import MODELS
 from recbole_gserec.settings.values import check_values
+from recbole_gserec.testing.toy_data import SEARCH_FIELDS, changed, widened, without_histories
 from tests.conftest import random_files, write_dataset
 
 SEARCH_BLIND = {"JSR", "UnifiedSSR", "KAR", "LLMESR"}
@@ -36,9 +36,6 @@ SMALL = {
     "train_batch_size": 256,
 }
 """Smaller than the defaults, where a model has the setting; what is tested does not depend on sizes."""
-
-ITEM_FIELDS = ("item_id_list", "item_place_list", "item_length")
-SEARCH_FIELDS = ("search_query_id_list", "search_item_ids_list", "search_place_list", "search_length")
 
 
 class Ready(NamedTuple):
@@ -123,11 +120,6 @@ def ready(made: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     made.model.zero_grad()
     yield made
     made.model.load_state_dict(before)
-
-
-def changed(batch: Interaction, **fields: Tensor) -> Interaction:
-    """A copy of a batch with other values in some fields."""
-    return Interaction({**batch.interaction, **fields})
 
 
 def scores(model: AbstractRecommender, batch: Interaction) -> Tensor:
@@ -306,23 +298,6 @@ def test_the_last_bits_of_weights_change_nothing(ready):
     torch.testing.assert_close(scores(ready.model, ready.batch), expected, rtol=1e-4, atol=1e-5)
 
 
-def widened(batch: Interaction, n: int = 3) -> Interaction:
-    """The batch with more padding, as if it had come with a row of longer histories."""
-
-    def pad(values: Tensor, dim: int = 1, fill: int = 0) -> Tensor:
-        shape = [n if d == dim else size for d, size in enumerate(values.shape)]
-        return torch.cat([values, values.new_full(shape, fill)], dim=dim)
-
-    return changed(
-        batch,
-        item_id_list=pad(batch["item_id_list"]),
-        item_place_list=pad(batch["item_place_list"], fill=PADDED),
-        search_query_id_list=pad(batch["search_query_id_list"]),
-        search_item_ids_list=pad(pad(batch["search_item_ids_list"]), dim=2),
-        search_place_list=pad(batch["search_place_list"], fill=PADDED),
-    )
-
-
 def test_padding_changes_nothing(ready):
     model, batch, search = ready.model, ready.batch, ready.search
     torch.testing.assert_close(scores(model, widened(batch)), scores(model, batch), rtol=1e-4, atol=1e-5)
@@ -345,23 +320,14 @@ def test_padding_changes_nothing(ready):
 # ---- rows that lack something ----------------------------------------------------------------------------------------
 
 
-def without(batch: Interaction, *sides: str) -> Interaction:
-    """The batch with empty histories."""
-    nothing = torch.zeros(len(batch), 1, dtype=torch.long)
-    empty = {
-        "items": dict(zip(ITEM_FIELDS, (nothing, nothing + PADDED, nothing[:, 0]), strict=True)),
-        "searches": dict(
-            zip(SEARCH_FIELDS, (nothing, nothing.unsqueeze(2), nothing + PADDED, nothing[:, 0]), strict=True)
-        ),
-    }
-    return changed(batch, **{field: values for side in sides for field, values in empty[side].items()})
-
-
 def with_one_interaction(batch: Interaction) -> Interaction:
     one = torch.ones(len(batch), dtype=torch.long)
     items = torch.arange(len(batch)).unsqueeze(1) % 100 + 1
     return changed(
-        without(batch, "searches"), item_id_list=items, item_place_list=torch.zeros_like(items), item_length=one
+        without_histories(batch, "searches"),
+        item_id_list=items,
+        item_place_list=torch.zeros_like(items),
+        item_length=one,
     )
 
 
@@ -370,7 +336,7 @@ def with_one_search(batch: Interaction, query: int = 1, n_clicks: int = 1) -> In
     queries = torch.full((len(batch), 1), query)
     clicks = torch.arange(1, 3).expand(len(batch), 1, 2) * (torch.arange(2) < n_clicks)
     return changed(
-        without(batch, "items"),
+        without_histories(batch, "items"),
         search_query_id_list=queries,
         search_item_ids_list=clicks,
         search_place_list=torch.zeros_like(queries),
@@ -388,15 +354,15 @@ def test_rows_that_lack_something_have_finite_scores_and_gradients(ready, traini
     wordless = int((ready.dataset.query_words.offsets.diff() == 0).nonzero().max())
     assert wordless > 0
     cases = {
-        "no searches": lambda rows: without(rows, "searches"),
-        "no interactions": lambda rows: without(rows, "items"),
-        "nothing": lambda rows: without(rows, "items", "searches"),
+        "no searches": lambda rows: without_histories(rows, "searches"),
+        "no interactions": lambda rows: without_histories(rows, "items"),
+        "nothing": lambda rows: without_histories(rows, "items", "searches"),
         "one interaction": with_one_interaction,
         "one search": with_one_search,
         "one search without words": lambda rows: with_one_search(rows, wordless),
         "one search with neither words nor clicks": lambda rows: with_one_search(rows, wordless, 0),
         "one row": lambda rows: rows[:1],
-        "one row with nothing": lambda rows: without(rows[:1], "items", "searches"),
+        "one row with nothing": lambda rows: without_histories(rows[:1], "items", "searches"),
     }
     for case, make in cases.items():
         batch, search = make(ready.batch), ready.search

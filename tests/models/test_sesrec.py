@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers import attention as co_attention
+from recbole_gserec.layers import attention
 from recbole_gserec.models.sesrec import SIDES
 from tests.plain_alignment import pairs_of, plain_alignment
 
@@ -306,10 +306,10 @@ def with_other_last_bits(softmax, seed):
     return rounded
 
 
-@pytest.mark.parametrize("tolerance", [co_attention.TOLERANCE, 0.0])
+@pytest.mark.parametrize("tolerance", [attention.TOLERANCE, 0.0])
 def test_rounding_does_not_split_events_that_weigh_the_same(make_sesrec, monkeypatch, tolerance):
     """Events weigh the same without another history, and where the tanh is saturated: then scores must not jump."""
-    monkeypatch.setattr(co_attention, "TOLERANCE", tolerance)
+    monkeypatch.setattr(attention, "TOLERANCE", tolerance)
     model, _, batch = make_sesrec(n=1000)
     with torch.no_grad():
         model.co_attention.weight.mul_(1e4)
@@ -322,6 +322,6 @@ def test_rounding_does_not_split_events_that_weigh_the_same(make_sesrec, monkeyp
         moves = []
         for seed in range(5):
             with monkeypatch.context() as patch:
-                patch.setattr(co_attention, "masked_softmax", with_other_last_bits(co_attention.masked_softmax, seed))
+                patch.setattr(attention, "masked_softmax", with_other_last_bits(attention.masked_softmax, seed))
                 moves.append((model.full_sort_predict(batch) - expected).abs().max().item())
     assert max(moves) < 1e-5 if tolerance else min(moves) > 0.01

@@ -17,7 +17,7 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, InputType, ModelType, get_trainer
 
 from recbole_gserec.errors import CheckpointError
-from recbole_gserec.files import stored as torch_files
+from recbole_gserec.files import stored
 from recbole_gserec.models.gserec import GSERec
 from recbole_gserec.plugin.checkpoint import (
     CheckpointConfig,
@@ -283,14 +283,14 @@ def test_weights_that_are_no_numbers_are_refused(readers, tmp_path, value):
     state["config"] = CheckpointConfig(state["config"])
     weights = state["state_dict"]["user_embedding.weight"]
     weights[3, 4] = value
-    torch_files.save_tensors(state, tmp_path / "bad.pth")
+    stored.save_tensors(state, tmp_path / "bad.pth")
     assert_refused(ways, tmp_path / "bad.pth", "'user_embedding.weight' has NaN or infinite values .1.: ")
     weights[3, 4] = 0.0
     # What some of RecBole's models keep beside their weights.
     for kept in (sp.csr_matrix([[0.0, value]]), np.array([1.0, value]), torch.tensor([value])):
         others = {"kept": PortableMatrix(kept) if sp.issparse(kept) else kept}
         others = {"kept": PortableArray(kept)} if isinstance(kept, np.ndarray) else others
-        torch_files.save_tensors({**state, "other_parameter": others}, tmp_path / "bad.pth")
+        stored.save_tensors({**state, "other_parameter": others}, tmp_path / "bad.pth")
         assert_refused(ways[:1], tmp_path / "bad.pth", "'kept' has NaN or infinite values .1.: ")
     # A mask that is added to scores, and what is no number by its kind.
     others = {
@@ -299,7 +299,7 @@ def test_weights_that_are_no_numbers_are_refused(readers, tmp_path, value):
         "none": None,
         "empty": torch.zeros(0),
     }
-    torch_files.save_tensors({**state, "other_parameter": others}, tmp_path / "good.pth")
+    stored.save_tensors({**state, "other_parameter": others}, tmp_path / "good.pth")
     check_checkpoint(tmp_path / "good.pth")
 
 

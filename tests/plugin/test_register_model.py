@@ -148,9 +148,9 @@ def registered(tmp_path, monkeypatch):
     import recbole.data.dataset
     import recbole.trainer
 
-    from recbole_gserec.settings import defaults as properties_files
+    from recbole_gserec.settings import defaults
 
-    monkeypatch.setattr(properties_files, "_MODEL_FILES", {})
+    monkeypatch.setattr(defaults, "_MODEL_FILES", {})
     for name, value in list(MODELS.items()):
         monkeypatch.setitem(MODELS, name, value)
     before = set(MODELS)

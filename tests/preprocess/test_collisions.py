@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_gserec.layers.quantization import Codebook
-from recbole_gserec.preprocess import codebook_metrics as collisions
+from recbole_gserec.preprocess import codebook_metrics
 from recbole_gserec.preprocess.codebook_metrics import colliding_groups, collision_rate, separate_collisions
 
 
@@ -70,7 +70,7 @@ def test_chunks_do_not_change_the_result(codebook, monkeypatch):
     residuals = torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
     codes = nearest(np.zeros((200, 1)) + np.arange(200)[:, None] % 20, residuals, codebook)
     whole = separate_collisions(codes, residuals, codebook, n_rounds=3)
-    monkeypatch.setattr(collisions, "_DISTANCES_PER_CHUNK", 1)
+    monkeypatch.setattr(codebook_metrics, "_DISTANCES_PER_CHUNK", 1)
     assert (separate_collisions(codes, residuals, codebook, n_rounds=3) == whole).all()
 
 
@@ -78,7 +78,7 @@ def test_equal_users_stay_on_their_nearest_code(codebook, monkeypatch):
     residuals = torch.randn(1, 3, generator=torch.Generator().manual_seed(1)).repeat(5, 1)
     codes = nearest([[3]] * 5, residuals, codebook)
     rounds = []
-    monkeypatch.setattr(collisions, "colliding_groups", lambda c: rounds.append(c) or colliding_groups(c))
+    monkeypatch.setattr(codebook_metrics, "colliding_groups", lambda c: rounds.append(c) or colliding_groups(c))
     assert (separate_collisions(codes, residuals, codebook) == codes).all()
     assert len(rounds) == 1
 

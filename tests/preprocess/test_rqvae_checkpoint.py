@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from recbole_gserec.errors import InterruptedWorkError
-from recbole_gserec.preprocess import rqvae as rqvae_checkpoint
-from recbole_gserec.preprocess import rqvae_training
+from recbole_gserec.preprocess import rqvae, rqvae_training
 from recbole_gserec.preprocess.rqvae_training import RQVAESettings, train_rqvae
 
 # The warm-up ends after epoch 3; checks are at 5, 10, 12.
@@ -176,7 +175,7 @@ def test_progress_starts_with_the_saved_epoch(vectors, path):
 
 def test_saves_are_as_far_apart_as_asked(vectors, path, monkeypatch):
     clock, saved = [100.0], []
-    monkeypatch.setattr(rqvae_checkpoint.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(rqvae.time, "monotonic", lambda: clock[0])
 
     def progress(epoch, *_):
         saved.append(saved_epoch(path) if path.exists() else 0)
@@ -234,7 +233,7 @@ def test_file_of_another_run_is_overwritten(vectors, path, caplog, settings, cha
 @pytest.mark.parametrize("part", ["torch", "recbole_gserec"])
 def test_file_of_another_version_is_overwritten(vectors, expected, path, monkeypatch, caplog, part):
     train_until(8, path, vectors)
-    monkeypatch.setattr(getattr(rqvae_checkpoint, part), "__version__", "0.0.0")
+    monkeypatch.setattr(getattr(rqvae, part), "__version__", "0.0.0")
     with caplog.at_level(logging.INFO):
         assert_same(train_rqvae(*vectors, SETTINGS, checkpoint=path), expected)
     assert "other settings, vectors or versions" in caplog.text
@@ -300,6 +299,6 @@ def test_goes_on_where_the_model_is_on_a_gpu(vectors, path):
     train_until(7, path, vectors, device="cuda")
     assert_same(train_rqvae(*vectors, SETTINGS, device="cuda", checkpoint=path), first)
     # Where training goes on decides its rounding.
-    assert torch.load(path, weights_only=True)["run_hash"] != rqvae_checkpoint.training_hash(
+    assert torch.load(path, weights_only=True)["run_hash"] != rqvae.training_hash(
         SETTINGS, {"search": torch.from_numpy(vectors[0]), "rec": torch.from_numpy(vectors[1])}
     )

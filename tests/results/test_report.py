@@ -16,8 +16,7 @@ from scipy import stats
 from recbole_gserec import report as report_files
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.figures import save_figure
-from recbole_gserec.results import report
-from recbole_gserec.results import result_figure as figure
+from recbole_gserec.results import report, result_figure
 from recbole_gserec.results.costs import markdown as costs_markdown
 from recbole_gserec.results.metrics import parse_metric
 from recbole_gserec.results.report import make_report, write_report
@@ -262,7 +261,7 @@ def test_one_run_after_the_other_is_not_at_the_same_time(tmp_path):
 def test_the_interval_of_the_figure_is_that_of_a_mean(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 1, [1, 3, 11, 1])
     cell = make_report(tmp_path).cells["toys", "GSERec"]
-    mean, half = figure.mean_and_half_interval(cell, parse_metric("ndcg@10"))
+    mean, half = result_figure.mean_and_half_interval(cell, parse_metric("ndcg@10"))
     values = [1, 0.5, 0, 1]
     assert mean == pytest.approx(2.5 / 4)
     assert half == pytest.approx(stats.norm.ppf(0.975) * np.std(values, ddof=1) / 2, rel=1e-6)
@@ -273,7 +272,7 @@ def test_the_interval_of_the_figure_counts_seeds(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 1, [1, 1, 1, 1])
     store_run(tmp_path, "toys", "GSERec", 2, [3, 3, 3, 3])
     cell = make_report(tmp_path).cells["toys", "GSERec"]
-    mean, half = figure.mean_and_half_interval(cell, parse_metric("ndcg@10"))
+    mean, half = result_figure.mean_and_half_interval(cell, parse_metric("ndcg@10"))
     low, high = stats.t.interval(0.95, df=1, loc=0.75, scale=stats.sem([1, 0.5]))
     assert (mean - half, mean + half) == pytest.approx((low, high))
 
@@ -282,7 +281,7 @@ def test_the_figure_has_a_panel_for_each_dataset_and_a_row_for_each_model(tmp_pa
     store_all(tmp_path)
     made = make_report(tmp_path)
     before, figures = dict(matplotlib.rcParams), plt.get_fignums()
-    drawn = figure.draw(made.table, made.cells)
+    drawn = result_figure.draw(made.table, made.cells)
     assert drawn.get_size_inches()[0] == pytest.approx(3.3)
     first, second = drawn.axes
     assert [panel.get_title() for panel in drawn.axes] == ["books", "toys"]
@@ -302,7 +301,7 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path):
     store_run(tmp_path, "a$b$", "GSERec", 1, [1, 3])
     store_run(tmp_path, "a$\\frac$", "GSERec", 1, [1, 3])
     made = make_report(tmp_path)
-    drawn = figure.draw(made.table, made.cells)
+    drawn = result_figure.draw(made.table, made.cells)
     drawn.draw_without_rendering()
     assert drawn.axes[1].get_title() == r"a\$b\$"
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from recbole_gserec import report as escaping
+from recbole_gserec import report
 from recbole_gserec.report import markdown_table
 from recbole_gserec.results import tables
 from recbole_gserec.results.report import make_report
@@ -252,17 +252,17 @@ def test_latex_has_as_many_cells_in_every_row(tmp_path):
 
 
 def test_characters_that_mean_something_to_latex_are_escaped():
-    assert escaping.escape_latex("50% & $5 #1 a_b {c}") == r"50\% \& \$5 \#1 a\_b \{c\}"
-    assert escaping.escape_latex("\\ ~ ^") == r"\textbackslash{} \textasciitilde{} \textasciicircum{}"
-    assert escaping.escape_latex("<a|b>") == r"\textless{}a\textbar{}b\textgreater{}"
+    assert report.escape_latex("50% & $5 #1 a_b {c}") == r"50\% \& \$5 \#1 a\_b \{c\}"
+    assert report.escape_latex("\\ ~ ^") == r"\textbackslash{} \textasciitilde{} \textasciicircum{}"
+    assert report.escape_latex("<a|b>") == r"\textless{}a\textbar{}b\textgreater{}"
     # What pdfLaTeX has no glyph for would stop it.
-    assert escaping.escape_latex("café 中文 ± –\n\x00x") == r"cafe ?? $\pm$ -- x"
-    assert latex_is_balanced(escaping.escape_latex(NASTY))
+    assert report.escape_latex("café 中文 ± –\n\x00x") == r"cafe ?? $\pm$ -- x"
+    assert latex_is_balanced(report.escape_latex(NASTY))
 
 
 def test_characters_that_mean_something_to_markdown_are_escaped():
-    assert escaping.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
-    assert escaping.escape_markdown("[x](y) `z` &amp; #1") == r"\[x\](y) \`z\` \&amp; \#1"
+    assert report.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
+    assert report.escape_markdown("[x](y) `z` &amp; #1") == r"\[x\](y) \`z\` \&amp; \#1"
 
 
 def test_nasty_texts_break_no_table(tmp_path):

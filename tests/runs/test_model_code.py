@@ -6,7 +6,7 @@ import types
 import pytest
 
 from recbole_gserec.runs.record import code_digest, has_other_code
-from recbole_gserec.settings import defaults as properties_files
+from recbole_gserec.settings import defaults
 from recbole_gserec.settings.model_table import MODELS
 
 
@@ -23,7 +23,7 @@ def own(tmp_path, monkeypatch):
             module.__file__, module.__package__ = str(file), package
             monkeypatch.setitem(sys.modules, part, module)
         monkeypatch.setitem(MODELS, "Own", name)
-        monkeypatch.setitem(properties_files._MODEL_FILES, "Own", tmp_path / "Own.yaml")
+        monkeypatch.setitem(defaults._MODEL_FILES, "Own", tmp_path / "Own.yaml")
         return tmp_path
 
     return register

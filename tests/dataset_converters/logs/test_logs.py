@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dataset_converters.choices import NO_QUERY, Options
-from dataset_converters.logs import sql_tables as logs_tables
+from dataset_converters.logs import sql_tables
 from dataset_converters.logs.log_settings import LogSettings
 from dataset_converters.logs.logs import convert_logs, explain_logs
 from recbole_gserec.cli.convert import logs
@@ -267,7 +267,7 @@ def test_a_row_a_click(files):
 
 @pytest.mark.parametrize("rows_at_once", [1, 3, 1_000_000])
 def test_a_row_a_result_with_an_id_of_the_search(files, monkeypatch, rows_at_once):
-    monkeypatch.setattr(logs_tables, "_ROWS_GROUPED_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(sql_tables, "_ROWS_GROUPED_AT_ONCE", rows_at_once)
     text = (
         "user,keyword,time,item_id,clicked,search_id\n"
         f"ann,shoe,{T + 2},c,1,1\nann,shoe,{T + 1},b,0,1\nann,shoe,{T},a,3,1\nann,hat,{T},d,true,1\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.logs import csv_text as logs_csv
+from dataset_converters.logs import csv_text
 from dataset_converters.logs.columns import is_usual_name
 from dataset_converters.logs.csv_text import Dialect, detect_dialect, has_header, read_blocks, read_records
 
@@ -56,7 +56,7 @@ def test_a_mark_that_is_never_closed_takes_no_other_row_with_it(size):
 
 
 def test_an_endless_cell_is_one_bad_row(monkeypatch):
-    monkeypatch.setattr(logs_csv, "_LARGEST_CELL", 100)
+    monkeypatch.setattr(csv_text, "_LARGEST_CELL", 100)
     found = read('a,b\n1,"' + "x\n" * 60 + "2,3\n")
     assert found[1][:2] == (2, None) and found[1][2].startswith("a cell has more than")
     assert found[2:4] == [(3, ["x"], None), (4, ["x"], None)] and found[-1] == (62, ["2", "3"], None)

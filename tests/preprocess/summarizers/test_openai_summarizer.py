@@ -30,7 +30,7 @@ from recbole_gserec.preprocess.summarizers.server import BrokenAnswerError, read
 from recbole_gserec.settings.offline import PreprocessSettings
 
 pytest.importorskip("openai")
-from recbole_gserec.preprocess.summarizers import openai as openai_summarizer
+from recbole_gserec.preprocess.summarizers import openai
 from recbole_gserec.preprocess.summarizers import server as bounded_client
 from recbole_gserec.preprocess.summarizers.openai import OpenAISummarizer
 
@@ -334,7 +334,7 @@ def test_errors_of_the_server_are_got_over(server):
     ids=range(11),
 )
 def test_bodies_that_are_no_completion_are_got_over(server, body, monkeypatch):
-    monkeypatch.setattr(openai_summarizer, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai, "_FIRST_PAUSE", 0.01)
     server.faults += [replies(200, body), replies(200, body, Content_Type="text/html")]
     summarizer = make(server)
     assert texts(summarizer.complete(prompts(1), 1)) == all_texts(1)

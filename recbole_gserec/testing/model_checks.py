@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 from torch import Tensor, nn
 
-from recbole_gserec.data import PADDED, JointInteraction
+from recbole_gserec.data import JointInteraction
 from recbole_gserec.errors import GSERecError, SettingError
 from recbole_gserec.evaluation import has_full_ranking, predict_pairs
 from recbole_gserec.files import scratch_folder
@@ -37,6 +37,16 @@ from recbole_gserec.plugin import (
     settings_file_of,
 )
 from recbole_gserec.settings import make_config
+from recbole_gserec.testing.toy_data import (
+    LAST_MOMENT,
+    moments_of_valid,
+    random_files,
+    widened,
+    with_other_searches,
+    with_other_targets,
+    without_histories,
+    write_files,
+)
 
 __all__ = ["ModelCheckError", "check_model", "checks_of"]
 
@@ -48,9 +58,6 @@ _LARGEST_GRADIENT = 1e6
 """A norm of nothing has a derivative that is finite and useless: beyond this, one step ruins the optimiser."""
 _N_ROWS = 60
 _SETTINGS = {"train_batch_size": 128, "epochs": 1, "eval_args": {"mode": "full"}}
-
-_ITEM_FIELDS = ("item_id_list", "item_place_list", "item_length")
-_SEARCH_FIELDS = ("search_query_id_list", "search_item_ids_list", "search_place_list", "search_length")
 
 
 class ModelCheckError(GSERecError, AssertionError):
@@ -203,19 +210,19 @@ class _Subject:
 
     @cached_property
     def _data_path(self) -> Path:
-        files = _random_files()
-        valid = _moments_of_valid(files["inter"])
+        files = random_files()
+        valid = moments_of_valid(files["inter"])
 
         def moment(user: str) -> int:
-            return valid.get(user, _LAST)
+            return valid.get(user, LAST_MOMENT)
 
         for name, content in (
             ("before", files),
-            ("instant", _with_other_searches(files, lambda user, time: time == valid.get(user))),
-            ("after", _with_other_targets(_with_other_searches(files, lambda user, time: time > moment(user)))),
-            ("later", _with_other_targets(_with_other_searches(files, lambda user, time: time >= moment(user)))),
+            ("instant", with_other_searches(files, lambda user, time: time == valid.get(user))),
+            ("after", with_other_targets(with_other_searches(files, lambda user, time: time > moment(user)))),
+            ("later", with_other_targets(with_other_searches(files, lambda user, time: time >= moment(user)))),
         ):
-            _write(self.folder / "data" / name, content)
+            write_files(self.folder / "data" / name, content)
         return self.folder / "data"
 
     @cached_property
@@ -532,7 +539,7 @@ def _check_padding(subject: _Subject) -> None:
     expected = subject.score(rows, subject.candidates)
     done, must = "histories with more padding behind them had other {}", "padding must change nothing"
     look_for = "a mean or softmax over padded places, places counted from the end, and sizes taken from the batch"
-    if _differ(subject.score(_widened(rows), subject.candidates), expected):
+    if _differ(subject.score(widened(rows), subject.candidates), expected):
         raise _Finding(done.format("scores"), must, look_for)
     search = getattr(subject.batch, "search", None)
     terms = _terms(model, subject.batch, search)
@@ -540,7 +547,7 @@ def _check_padding(subject: _Subject) -> None:
     init_seed(0, True)
     if drawn != (torch.rand(()), np.random.random()):  # noqa: NPY002
         return  # Random numbers for padding are no defect, and make other losses.
-    wide = _terms(model, _widened(subject.batch), None if search is None else _widened(search))
+    wide = _terms(model, widened(subject.batch), None if search is None else widened(search))
     if any(_differ(found, term) for found, term in zip(wide, terms, strict=True)):
         raise _Finding(done.format("losses"), must, look_for)
 
@@ -549,9 +556,9 @@ def _check_empty_histories(subject: _Subject) -> None:
     model, rows = subject.ready.model, subject.rows
     search = getattr(subject.batch, "search", None)
     cases: dict[str, Callable[[Interaction], Interaction]] = {
-        "no searches": lambda some: _without(some, "searches"),
-        "no interactions": lambda some: _without(some, "items"),
-        "no events at all": lambda some: _without(some, "items", "searches"),
+        "no searches": lambda some: without_histories(some, "searches"),
+        "no interactions": lambda some: without_histories(some, "items"),
+        "no events at all": lambda some: without_histories(some, "items", "searches"),
     }
     for case, make in cases.items():
         must, look_for = "it has to be finite", "a mean of nothing, a softmax over padding alone, the norm of 0"
@@ -594,36 +601,6 @@ def _check_checkpoint(subject: _Subject) -> None:
         )
 
 
-def _widened(batch: Interaction, n: int = 3) -> Interaction:
-    """The batch with more padding, as if it had come with a row of longer histories."""
-
-    def pad(values: Tensor, dim: int = 1, fill: int = 0) -> Tensor:
-        shape = [n if d == dim else size for d, size in enumerate(values.shape)]
-        return torch.cat([values, values.new_full(shape, fill)], dim=dim)
-
-    return _changed(
-        batch,
-        item_id_list=pad(batch["item_id_list"]),
-        item_place_list=pad(batch["item_place_list"], fill=PADDED),
-        search_query_id_list=pad(batch["search_query_id_list"]),
-        search_item_ids_list=pad(pad(batch["search_item_ids_list"]), dim=2),
-        search_place_list=pad(batch["search_place_list"], fill=PADDED),
-    )
-
-
-def _without(batch: Interaction, *sides: str) -> Interaction:
-    """The batch with empty histories."""
-    nothing = torch.zeros(len(batch), 1, dtype=torch.long)
-    items = dict(zip(_ITEM_FIELDS, (nothing, nothing + PADDED, nothing[:, 0]), strict=True))
-    no_searches = (nothing, nothing.unsqueeze(2), nothing + PADDED, nothing[:, 0])
-    empty = {"items": items, "searches": dict(zip(_SEARCH_FIELDS, no_searches, strict=True))}
-    return _changed(batch, **{field: values for side in sides for field, values in empty[side].items()})
-
-
-def _changed(batch: Interaction, **fields: Tensor) -> Interaction:
-    return Interaction({**batch.interaction, **fields})
-
-
 @dataclass(frozen=True)
 class _Check:
     run: Callable[[_Subject], None]
@@ -655,103 +632,3 @@ _CHECKS = {
     "checkpoint": _Check(_check_checkpoint),
 }
 """Checks by name: those that explain a failure of others come first."""
-
-
-# ---- random datasets -------------------------------------------------------------------------------------------------
-
-_Rows = list[tuple[Any, ...]]
-_N_USERS, _N_ITEMS, _N_ONLY_SEARCHED, _N_QUERIES, _LAST = 24, 50, 6, 10, 60
-_FIRST = ("first", "second")
-_HEADERS = {
-    "inter": "user_id:token\titem_id:token\ttimestamp:float",
-    "search": "search_user_id:token\tsearch_query_id:token\tsearch_timestamp:float\tsearch_item_ids:token_seq",
-    "query": "query_id:token\tquery_words:token_seq",
-    "code": "code_user_id:token\tsearch_codes:token_seq\trec_codes:token_seq",
-    "item": "item_id:token\ttitle:token_seq",
-}
-
-
-def _random_files() -> dict[str, _Rows]:
-    """Rows of all files of a dataset.
-
-    Validation and test targets come with a search at their very moment that clicks them. Some users do not search at
-    all, some items have no text, and the last query has no words. Two first users take all items between them, and one
-    searches for all queries and clicks all items, so that ids do not depend on what the others do.
-    """
-    generator = np.random.default_rng(0)
-    inter: _Rows = [(_FIRST[2 * item // _N_ITEMS], f"i{item}", item) for item in range(_N_ITEMS)]
-    everything = " ".join(f"i{item}" for item in range(_N_ITEMS + _N_ONLY_SEARCHED))
-    search: _Rows = [("searcher", f"q{query}", query, everything if query == 0 else "") for query in range(_N_QUERIES)]
-    users = [f"u{user}" for user in range(_N_USERS)]
-    for number, user in enumerate(users):
-        n = int(generator.integers(3, 16))
-        times = np.sort(generator.integers(0, _LAST, size=n)).tolist()
-        items = generator.choice(_N_ITEMS, size=n, replace=False)
-        inter += [(user, f"i{item}", time) for item, time in zip(items, times, strict=True)]
-        n_searches = 0 if number % 5 == 0 else int(generator.integers(1, 10))
-        moments = generator.integers(0, _LAST, size=n_searches).tolist()
-        rows = [_search(generator, user, time) for time in moments]
-        if number % 10:
-            rows += [(user, f"q{place % _N_QUERIES}", times[place], f"i{items[place]}") for place in (n - 2, n - 1)]
-        search += sorted(rows, key=lambda row: row[2])
-    words = [" ".join(f"w{word}" for word in generator.integers(20, size=3)) for _ in range(_N_QUERIES - 1)]
-    sides = ("s", "r")
-    code = [
-        (user, *(" ".join(f"{side}{level}_{generator.integers(5)}" for level in (1, 2, 3)) for side in sides))
-        for user in (*_FIRST, *users, "searcher")
-    ]
-    item = [(f"i{number}", f"{('red', 'blue', 'green')[number % 3]} w{number % 11}") for number in range(_N_ITEMS)]
-    return {
-        "inter": inter,
-        "search": search,
-        "query": [(f"q{number}", text) for number, text in enumerate([*words, ""])],
-        "code": code,
-        "item": [row for number, row in enumerate(item) if number % 7],
-    }
-
-
-def _search(generator: np.random.Generator, user: str, time: int) -> tuple[Any, ...]:
-    clicks = generator.choice(_N_ITEMS + _N_ONLY_SEARCHED, size=generator.integers(0, 4), replace=False)
-    return (user, f"q{generator.integers(_N_QUERIES)}", time, " ".join(f"i{item}" for item in clicks))
-
-
-def _moments_of_valid(inter: Sequence[tuple[Any, ...]]) -> dict[str, int]:
-    """The time of each user's validation target; not of those whose events give the items their ids."""
-    times: dict[str, list[int]] = {}
-    for user, _, time in inter:
-        times.setdefault(user, []).append(time)
-    return {user: moments[-2] for user, moments in times.items() if user not in _FIRST}
-
-
-def _with_other_searches(files: dict[str, _Rows], is_changed: Callable[[str, int], bool]) -> dict[str, _Rows]:
-    """Other queries and clicks for some searches, by user and time."""
-    generator = np.random.default_rng(1)
-    search: _Rows = []
-    for user, query, time, clicks in files["search"]:
-        if user != "searcher" and is_changed(user, time):
-            query = f"q{(int(query[1:]) + generator.integers(1, _N_QUERIES)) % _N_QUERIES}"
-            chosen = generator.choice(_N_ITEMS, size=generator.integers(1, 4), replace=False)
-            clicks = " ".join(f"i{item}" for item in chosen)
-        search.append((user, query, time, clicks))
-    return {**files, "search": search}
-
-
-def _with_other_targets(files: dict[str, _Rows]) -> dict[str, _Rows]:
-    """Another item as each test target."""
-    taken: dict[str, set[str]] = {}
-    last: dict[str, int] = {}
-    for place, (user, item, _) in enumerate(files["inter"]):
-        taken.setdefault(user, set()).add(item)
-        last[user] = place
-    inter = list(files["inter"])
-    for user in taken.keys() - set(_FIRST):
-        others = (f"i{item}" for item in range(_N_ITEMS) if f"i{item}" not in taken[user])
-        inter[last[user]] = (user, next(others), inter[last[user]][2])
-    return {**files, "inter": inter}
-
-
-def _write(folder: Path, files: Mapping[str, _Rows]) -> None:
-    folder.mkdir(parents=True)
-    for suffix, rows in files.items():
-        lines = [_HEADERS[suffix], *("\t".join(map(str, row)) for row in rows)]
-        (folder / f"{folder.name}.{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
