@@ -33,6 +33,11 @@ from .search_rows import JointInteraction as JointInteraction
 from .search_rows import QueryItemGraph as QueryItemGraph
 from .train_dataloaders import JointTrainDataLoader as JointTrainDataLoader
 from .train_dataloaders import SearchTrainDataLoader as SearchTrainDataLoader
+from .train_dataloaders import WindowTrainDataLoader as WindowTrainDataLoader
 from .training_histories import SearchRecord as SearchRecord
 from .training_histories import TrainingHistories as TrainingHistories
 from .training_histories import query_texts as query_texts
+from .windows import SEEN_ITEMS as SEEN_ITEMS
+from .windows import SEEN_SEARCHES as SEEN_SEARCHES
+from .windows import TARGETS as TARGETS
+from .windows import Windows as Windows

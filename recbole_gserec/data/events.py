@@ -151,7 +151,11 @@ class EventLog:
         Returns:
             Items ``[B, L]`` (0 where padded) and lengths ``[B]``.
         """
-        indices, mask, lengths = last_window(self.item_offsets[users], targets, size)
+        return self.items_between(self.item_offsets[users], targets, size)
+
+    def items_between(self, starts: Tensor, ends: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return the last ``size`` interactions of each range of indices, as :meth:`item_histories` does."""
+        indices, mask, lengths = last_window(starts, ends, size)
         return gather_padded(self.items, indices, mask), lengths
 
     def search_histories(self, users: Tensor, ends: Tensor, size: int, n_clicks: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,7 +170,13 @@ class EventLog:
         Returns:
             Queries ``[B, S]``, clicked items ``[B, S, K]`` (0 where padded) and lengths ``[B]``.
         """
-        searches, mask, lengths = last_window(self.search_offsets[users], ends, size)
+        return self.searches_between(self.search_offsets[users], ends, size, n_clicks)
+
+    def searches_between(
+        self, starts: Tensor, ends: Tensor, size: int, n_clicks: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the last ``size`` searches of each range of indices, as :meth:`search_histories` does."""
+        searches, mask, lengths = last_window(starts, ends, size)
         if len(self.queries) == 0:
             return searches, searches.unsqueeze(-1), lengths
         queries = gather_padded(self.queries, searches, mask)

@@ -10,8 +10,10 @@ from recbole.config import Config
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.dataset import Dataset
 
-from recbole_gserec.data.events import EventLog
+from recbole_gserec.data.dataset import TARGET
+from recbole_gserec.data.events import EventLog, Ragged
 from recbole_gserec.data.search_rows import JointInteraction, SearchRows
+from recbole_gserec.data.windows import Windows
 from recbole_gserec.errors import SettingError
 
 _ROUNDS = 50
@@ -111,10 +113,12 @@ class SearchTrainDataLoader(TrainDataLoader):
         self._worker_seed: int | None = None
         self._stored = None
         if not config["resample_negatives"]:
-            users = dataset.inter_feat[self.uid_field].numpy()
             # Equal in all processes of a distributed run.
             rng = np.random.default_rng(config["seed"])
-            self._stored = self._negatives.sample(users, self.neg_sample_num, rng)
+            self._stored = self._negatives.sample(self._users_of_rows(), self.neg_sample_num, rng)
+
+    def _users_of_rows(self) -> NDArray[np.int64]:
+        return self._dataset.inter_feat[self.uid_field].numpy()
 
     def collate_fn(self, index: Sequence[int]) -> Any:
         rows = np.array(index)
@@ -137,6 +141,41 @@ class SearchTrainDataLoader(TrainDataLoader):
             self._worker_seed = worker.seed
             self._negative_rng = np.random.default_rng([worker.seed, self.config["local_rank"]])
         return self._negative_rng
+
+
+class WindowTrainDataLoader(SearchTrainDataLoader):
+    """Batches of windows of users' events: each training row is a target of one window (:class:`Windows`).
+
+    A batch has ``train_batch_size`` targets on average, and the negatives of each target ``[B, T, n_negatives]``.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
+        users, targets = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[TARGET]
+        sizes = dataset.max_item_list_len, dataset.max_search_list_len
+        self._windows = Windows.of_targets(dataset.events, users, targets, *sizes)
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+
+    def _init_batch_size_and_step(self) -> None:
+        self.sample_size = len(self._windows)
+        targets_in_window = len(self._windows.targets.values) / max(1, self.sample_size)
+        self.step = max(1, round(self.config["train_batch_size"] / targets_in_window))
+        self.set_batch_size(self.step)
+
+    def _users_of_rows(self) -> NDArray[np.int64]:
+        return self._windows.users.repeat_interleave(self._windows.targets.offsets.diff()).numpy()
+
+    def collate_fn(self, index: Sequence[int]) -> Any:
+        chosen = torch.tensor(index)
+        windows = self._windows.take(chosen)
+        data = self.transform(self._dataset, windows.batch(self._dataset))
+        if self._stored is not None:
+            numbers = torch.arange(len(self._windows.targets.values))
+            negatives = self._stored[Ragged(numbers, self._windows.targets.offsets).take(chosen).values.numpy()]
+        else:
+            users = windows.users.repeat_interleave(windows.targets.offsets.diff()).numpy()
+            negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
+        data.interaction[self.neg_item_id] = windows.padded(torch.from_numpy(negatives))
+        return data
 
 
 class JointTrainDataLoader(SearchTrainDataLoader):

@@ -2,8 +2,11 @@ from .appended import AppendedEncoder as AppendedEncoder
 from .appended import Memory as Memory
 from .attention import AdditiveAttention as AdditiveAttention
 from .attention import CoAttention as CoAttention
+from .attention import DistanceBias as DistanceBias
+from .attention import Seen as Seen
 from .attention import Split as Split
 from .attention import TargetAttention as TargetAttention
+from .attention import pooled as pooled
 from .attention import split_by_weight as split_by_weight
 from .attention import triplet_loss as triplet_loss
 from .contrastive import BilinearSimilarity as BilinearSimilarity

@@ -17,6 +17,7 @@ class HistoryEncoder(nn.Module):
     r"""Position embeddings and a post-norm Transformer encoder, bidirectional unless it is to be causal.
 
     :math:`H = \mathrm{FFN}(\mathrm{MSA}(\hat E, \hat E, \hat E)), \hat E = E + P`. Position 0 is the oldest event kept.
+    With a span, positions are told by :class:`DistanceBias` instead of P, and attention is causal.
 
     Args:
         size: Embedding size d.
@@ -28,6 +29,7 @@ class HistoryEncoder(nn.Module):
         attention_dropout: Dropout of the attention weights.
         causal: Whether an event attends only to itself and earlier events.
         activation: Activation of the feed-forward layers.
+        span: Number of events that an event reads, with itself; 0 for position embeddings.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -45,18 +47,21 @@ class HistoryEncoder(nn.Module):
         attention_dropout: float,
         causal: bool = False,
         activation: Callable[[Tensor], Tensor] = F.relu,
+        span: int = 0,
     ):
         super().__init__()
-        self.positions = nn.Embedding(max_length, size)
+        self.positions = None if span else nn.Embedding(max_length, size)
         self.layers = ModuleList(
-            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout, causal, activation)
+            EncoderLayer(size, n_heads, inner_size, dropout, attention_dropout, causal, activation, span)
             for _ in range(n_layers)
         )
-        nn.init.xavier_normal_(self.positions.weight)
+        if self.positions is not None:
+            nn.init.xavier_normal_(self.positions.weight)
 
     def forward(self, events: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
-        # If padding is kept, it may lie beyond the last position.
-        events = events + self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
+        if self.positions is not None:
+            # If padding is kept, it may lie beyond the last position.
+            events = events + self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
         for layer in self.layers:
             events = layer(events, packing, blocked)
         return events
@@ -66,7 +71,8 @@ class CodeFusion(nn.Module):
     r"""Transformer decoder from a history to codes (Eq. 11).
 
     :math:`F = \mathrm{MSA}(H, H, H)`, :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`.
-    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code.
+    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code. With a ``span``,
+    the self-attention is that of :class:`DistanceBias`.
 
     Shapes:
         - **history**: packed ``[T, d]``, result ``[T, d]``; rows without codes come out as they came.
@@ -74,11 +80,18 @@ class CodeFusion(nn.Module):
     """
 
     def __init__(
-        self, size: int, n_layers: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float
+        self,
+        size: int,
+        n_layers: int,
+        n_heads: int,
+        inner_size: int,
+        dropout: float,
+        attention_dropout: float,
+        span: int = 0,
     ):
         super().__init__()
         self.layers = ModuleList(
-            DecoderLayer(size, n_heads, inner_size, dropout, attention_dropout) for _ in range(n_layers)
+            DecoderLayer(size, n_heads, inner_size, dropout, attention_dropout, span) for _ in range(n_layers)
         )
 
     def forward(self, history: Tensor, packing: Packing, codes: Tensor, code_mask: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ class PredictionMLP(nn.Module):
 
     Shapes:
         - **user**: ``[B, user_size]``, **candidates**: ``[B, C, candidate_size]``, result ``[B, C]``.
+        - **rows**: ``[n]``, the row of ``user`` for each row of candidates ``[n, C, candidate_size]``; one to one
+          without it.
     """
 
     def __init__(self, user_size: int, candidate_size: int, hidden_sizes: list[int], dropout: float):
@@ -36,11 +38,21 @@ class PredictionMLP(nn.Module):
             nn.init.xavier_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, user: Tensor, candidates: Tensor) -> Tensor:
-        first, *others = self.layers
-        from_user = F.linear(user, first.weight[:, : self.user_size])
-        hidden = F.linear(candidates, first.weight[:, self.user_size :], first.bias) + from_user.unsqueeze(1)
-        for layer in others:
+    def forward(self, user: Tensor, candidates: Tensor, rows: Tensor | None = None) -> Tensor:
+        from_user = self.first_layer(0, user, bias=False)
+        if rows is not None:
+            from_user = from_user[rows]
+        return self.finish(self.first_layer(self.user_size, candidates) + from_user.unsqueeze(1))
+
+    def first_layer(self, start: int, vectors: Tensor, bias: bool = True) -> Tensor:
+        """Apply the first layer to one part of its input, ``[..., size]``, which begins at ``start``."""
+        first = self.layers[0]
+        weight = first.weight[:, start : start + vectors.shape[-1]]
+        return F.linear(vectors, weight, first.bias if bias else None)
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Compute logits ``[...]`` from the sum of all parts of the first layer, ``[..., h]``."""
+        for layer in self.layers[1:]:
             hidden = layer(self.dropout(hidden.relu()))
         return hidden.squeeze(-1)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from recbole.model.layers import MultiHeadAttention, TransformerEncoder
 from torch import Tensor, nn
 
-from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
+from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, DistanceBias, attend, by_head, later_places, project
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 
@@ -30,6 +30,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         attention_dropout: Dropout of the attention weights.
         causal: Whether an event attends only to itself and earlier events.
         activation: Activation between the two layers of the feed-forward part.
+        span: Number of events that an event reads, with itself and at most (:class:`DistanceBias`); 0 for all that
+            ``causal`` and ``blocked`` allow.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
@@ -48,9 +50,11 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         attention_dropout: float,
         causal: bool = False,
         activation: Callable[[Tensor], Tensor] = F.relu,
+        span: int = 0,
     ):
         super().__init__(size, n_heads, inner_size, dropout, activation, batch_first=True)
         self.causal = causal
+        self.distance_bias = DistanceBias(n_heads, span) if span else None
         prepare_layer(self, dropout, attention_dropout)
 
     def forward(  # type: ignore[override]  # takes other arguments than torch's
@@ -86,8 +90,11 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 
     attention_dropout: Dropout
 
-    def __init__(self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float):
+    def __init__(
+        self, size: int, n_heads: int, inner_size: int, dropout: float, attention_dropout: float, span: int = 0
+    ):
         super().__init__(size, n_heads, inner_size, dropout, batch_first=True)
+        self.distance_bias = DistanceBias(n_heads, span) if span else None
         prepare_layer(self, dropout, attention_dropout)
 
     def forward(  # type: ignore[override]  # takes other arguments than torch's
@@ -118,6 +125,10 @@ def _self_attention(
 ) -> Tensor:
     attention = layer.self_attn
     query, key, value = by_head(attention, packing.unpack(project(attention, events, ALL)))
+    if layer.distance_bias is not None:
+        # An event always reads itself.
+        bias, unread = layer.distance_bias(packing.mask.shape[1])
+        return attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, unread, bias)))
     attended = attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, blocked)))
     if blocked is None:
         return attended

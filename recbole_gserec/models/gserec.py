@@ -11,6 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS
 from recbole_gserec.errors import not_none
 from recbole_gserec.layers import (
     GRAPH_CONVS,
@@ -24,12 +25,14 @@ from recbole_gserec.layers import (
     Packing,
     PredictionMLP,
     QueryEmbedding,
+    Seen,
     SessionEmbedding,
     TargetAttention,
     Temperature,
     UserCodeGraph,
     nt_xent,
     pointwise_loss,
+    pooled,
     reset_embedding,
 )
 from recbole_gserec.models.search_recommender import SearchRecommender
@@ -39,22 +42,26 @@ SIDES = ("search", "recommendation")
 
 
 class SideState(NamedTuple):
-    """One side (search or recommendation) of a batch of B rows with T packed events.
+    """One side (search or recommendation) of a batch of B rows, or windows, with T packed events.
 
     Shapes:
         - **packing**: where the events lie in ``[B, N]``.
+        - **seen**: what the targets of each row may see, one of a row or T of a window.
         - **history**: ``[T, d]``, H, before fusion with codes.
         - **fused**: ``[B, N, d]``, W (Eq. 11).
         - **user**: ``[B, d]``, the user after message passing (Eq. 8).
         - **codes**: ``[B, L, d]``, the user's codes after message passing (Eq. 10); **code_mask**: ``[B, L]``.
+        - **layers**: the result of message passing for all users and codes.
     """
 
     packing: Packing
+    seen: Seen
     history: Tensor
     fused: Tensor
     user: Tensor | None = None
     codes: Tensor | None = None
     code_mask: Tensor | None = None
+    layers: CodeLayers | None = None
 
 
 class GSERec(SearchRecommender):
@@ -81,6 +88,7 @@ class GSERec(SearchRecommender):
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
         self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
+        self.cl_extra_users = config["u_cl_extra_users"] if self.reads_windows(config) else 0
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
@@ -88,8 +96,13 @@ class GSERec(SearchRecommender):
         shape = (config["n_layers"], config["n_heads"], config["inner_size"])
         transformer = (*shape, config["hidden_dropout_prob"], config["attn_dropout_prob"])
         lengths = {"search": config["MAX_SEARCH_LIST_LENGTH"], "recommendation": config["MAX_ITEM_LIST_LENGTH"]}
-        self.encoder = ModuleDict({side: HistoryEncoder(size, lengths[side], *transformer) for side in SIDES})
-        self.attention = ModuleDict({side: TargetAttention(size) for side in SIDES})
+        # In windows, an event has no fixed position, so attention tells positions by distance.
+        self.lengths, trains_windows = lengths, self.reads_windows(config)
+        spans = {side: lengths[side] if trains_windows else 0 for side in SIDES}
+        self.encoder = ModuleDict(
+            {side: HistoryEncoder(size, lengths[side], *transformer, span=spans[side]) for side in SIDES}
+        )
+        self.attention = ModuleDict({side: TargetAttention(size, spans[side]) for side in SIDES})
         if self.use_graph:
             codes = dataset.codes
             self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
@@ -101,7 +114,7 @@ class GSERec(SearchRecommender):
                 {side: graph(codes[side].codes, codes[side].n_codes, config["n_graph_layers"]) for side in SIDES}
             )
             if self.use_fusion:
-                self.fusion = ModuleDict({side: CodeFusion(size, *transformer) for side in SIDES})
+                self.fusion = ModuleDict({side: CodeFusion(size, *transformer, span=spans[side]) for side in SIDES})
 
             def similarity() -> BilinearSimilarity | CosineSimilarity:
                 return BilinearSimilarity(size) if config["cl_similarity"] == "bilinear" else CosineSimilarity()
@@ -142,6 +155,7 @@ class GSERec(SearchRecommender):
             "search": Packing(self.search_mask(interaction)),
             "recommendation": Packing(items > 0),
         }
+        seen = self.seen(interaction)
         searches = (packing["search"].pack(part) for part in (queries, interaction["search_item_ids_list"]))
         events = {
             "search": self.session_embedding(*searches),
@@ -150,7 +164,8 @@ class GSERec(SearchRecommender):
         histories = {side: self.encoder[side](events[side], packing[side]) for side in SIDES}
         if not self.use_graph:
             return {
-                side: SideState(packing[side], histories[side], packing[side].unpack(histories[side])) for side in SIDES
+                side: SideState(packing[side], seen[side], histories[side], packing[side].unpack(histories[side]))
+                for side in SIDES
             }
         users, code_layers = interaction[self.USER_ID], self.propagate()
         user_embeddings = self.user_embedding(users)
@@ -164,25 +179,77 @@ class GSERec(SearchRecommender):
                 fused = self.fusion[side](fused, packing[side], codes, code_mask)
             user = graph.users_at(users, user_embeddings, layers)
             states[side] = SideState(
-                packing[side], histories[side], packing[side].unpack(fused), user, codes, code_mask
+                packing[side], seen[side], histories[side], packing[side].unpack(fused), user, codes, code_mask, layers
             )
         return states
 
+    def seen(self, interaction: Interaction) -> dict[str, Seen]:
+        """Return which events each target may see: all of its row's, or those of a window that lie before it."""
+        fields = {"search": SEEN_SEARCHES, "recommendation": SEEN_ITEMS}
+        if TARGETS not in interaction:
+            counts = {"search": interaction["search_length"], "recommendation": interaction[self.ITEM_SEQ_LEN]}
+            return {side: Seen(counts[side].unsqueeze(1), self.lengths[side]) for side in SIDES}
+        return {side: Seen(interaction[field], self.lengths[side]) for side, field in fields.items()}
+
     def score(self, state: dict[str, SideState], candidates: Tensor) -> Tensor:
         """Compute Eq. 14 and 15."""
+        items = self.item_embedding(candidates).unsqueeze(1)
+        attention = self.attend(state, items)
+        # With many candidates, it is cheaper to apply the MLP's first layer to the events than to pooled histories.
+        if items.shape[2] < 2 * max(state[side].fused.shape[1] for side in SIDES):
+            return self.mlp(self.users(state), self.pool(state, attention, items).squeeze(1))
+        size, start = items.shape[-1], self.mlp.user_size
+        hidden = self.mlp.first_layer(start + len(SIDES) * size, items) + self.mlp.first_layer(
+            0, self.users(state), bias=False
+        ).view(-1, 1, 1, len(self.mlp.layers[0].bias))
+        for number, side in enumerate(SIDES):
+            values = self.mlp.first_layer(start + number * size, state[side].fused, bias=False)
+            hidden = hidden + pooled(attention[side], values)
+        return self.mlp.finish(hidden).squeeze(1)
+
+    def score_targets(self, state: dict[str, SideState], candidates: Tensor, targets: Packing) -> Tensor:
+        """Compute Eq. 14 and 15 for the targets of windows.
+
+        Args:
+            state: Result of :meth:`encode` for B windows.
+            candidates: ``[B, T, C]``.
+            targets: The real ones of the targets ``[B, T]``.
+
+        Returns:
+            ``[n_targets, C]``.
+        """
         items = self.item_embedding(candidates)
-        pooled = [self.attention[side](state[side].fused, state[side].packing.mask, items) for side in SIDES]
-        n_rows = len(pooled[0])
-        pairs = torch.cat([*pooled, items.expand(n_rows, -1, -1)], dim=-1)
-        users = [not_none(state[side].user) for side in SIDES] if self.use_graph else [items.new_zeros(n_rows, 0)]
-        return self.mlp(torch.cat(users, dim=-1), pairs)
+        pairs = targets.pack(self.pool(state, self.attend(state, items), items))
+        return self.mlp(self.users(state), pairs, targets.rows)
+
+    def attend(self, state: dict[str, SideState], items: Tensor) -> dict[str, Tensor]:
+        """Compute how candidates ``[B, T, C, d]`` attend to both histories."""
+        return {side: self.attention[side].weights(state[side].fused, state[side].seen, items) for side in SIDES}
+
+    def pool(self, state: dict[str, SideState], attention: dict[str, Tensor], items: Tensor) -> Tensor:
+        """Return w_s, w_r and the candidate side by side, ``[B, T, C, 3d]`` (Eq. 14)."""
+        histories = [pooled(attention[side], state[side].fused) for side in SIDES]
+        return torch.cat([*histories, items.expand_as(histories[0])], dim=-1)
+
+    def users(self, state: dict[str, SideState]) -> Tensor:
+        """Return the user's two vectors side by side, ``[B, 2d]``; ``[B, 0]`` without the graph."""
+        if not self.use_graph:
+            return state["search"].fused.new_zeros(len(state["search"].fused), 0)
+        return torch.cat([not_none(state[side].user) for side in SIDES], dim=-1)
 
     # ---- training (Section 4.3.2) -------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute L_rec, L_U-CL and L_His-CL of Eq. 17, weighted; the optimiser applies the last term, L2."""
         state = self.encode(interaction)
-        logits = self.score(state, self.training_candidates(interaction))
+        candidates = self.training_candidates(interaction)
+        if TARGETS in interaction:
+            targets = Packing(interaction[TARGETS] > 0)
+            logits = self.score_targets(state, candidates, targets)
+            if targets.is_dense:
+                logits = logits[targets.mask.flatten()]
+        else:
+            logits = self.score(state, candidates)
         losses = {"rec": pointwise_loss(logits)}
         if self.use_graph and self.lambda_u_cl > 0:
             losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)
@@ -194,7 +261,14 @@ class GSERec(SearchRecommender):
     def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
         """Compute L_U-CL (Eq. 9): the two vectors of one user against those of other users."""
         search, recommendation = (not_none(state[side].user) for side in SIDES)
-        if self.cl_dedup:
+        if self.cl_extra_users:
+            drawn = torch.randint(1, self.user_embedding.num_embeddings, (self.cl_extra_users,), device=users.device)
+            users = torch.cat([users, drawn]).unique()
+            vectors = self.user_embedding(users)
+            search, recommendation = (
+                self.graph[side].users_at(users, vectors, not_none(state[side].layers)) for side in SIDES
+            )
+        elif self.cl_dedup:
             rows = _first_rows(users)
             search, recommendation = search[rows], recommendation[rows]
         return nt_xent(

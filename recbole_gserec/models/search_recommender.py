@@ -11,6 +11,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_gserec.data import TARGETS
 from recbole_gserec.errors import SettingError
 
 MAX_PAIRS = 1 << 16
@@ -47,6 +48,12 @@ class SearchRecommender(SequentialRecommender):
     def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
         """Whether training batches contain rows of the search task: :class:`JointInteraction`."""
         return False
+
+    @classmethod
+    def reads_windows(cls, config: Mapping[str, Any]) -> bool:
+        """Whether training batches hold windows of users' events, with a target at every position."""
+        # Settings of models in users' files, and checkpoints of earlier versions, may not have it.
+        return "train_rows" in config and config["train_rows"] == "users"
 
     @property
     def is_evaluated(self) -> bool:
@@ -131,8 +138,10 @@ class SearchRecommender(SequentialRecommender):
         return scores
 
     def training_candidates(self, interaction: Interaction) -> Tensor:
-        """Return the positive and the negatives of each row, ``[B, 1 + n_negatives]``."""
+        """Return the positive and the negatives of each row, ``[B, 1 + n_negatives]``; of windows, ``[B, T, ...]``."""
         negatives = interaction[self.NEG_ITEM_ID]
+        if TARGETS in interaction:
+            return torch.cat([interaction[TARGETS].unsqueeze(2), negatives], dim=2)
         return torch.cat([interaction[self.ITEM_ID].unsqueeze(1), negatives.view(len(interaction), -1)], dim=1)
 
 

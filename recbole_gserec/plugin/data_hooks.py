@@ -18,6 +18,7 @@ from recbole_gserec.data import (
     JointTrainDataLoader,
     SearchDataset,
     SearchTrainDataLoader,
+    WindowTrainDataLoader,
     align_features,
     check_files,
     check_interactions,
@@ -182,6 +183,8 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
     if phase == "train":
         if not is_ours:
             return stock(config, phase)
+        if config.model_class.reads_windows(config):
+            return WindowTrainDataLoader
         return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE

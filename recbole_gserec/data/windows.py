@@ -1,0 +1,120 @@
+"""Windows of users' events, in which every training row is the target of exactly one window.
+
+A row of the usual form holds the history of one target. Rows of one user share nearly all of it, so encoding a window
+once for all of its targets saves most of the work.
+
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_gserec.data.dataset import SearchDataset
+from recbole_gserec.data.events import EventLog, Ragged
+
+TARGETS, SEEN_ITEMS, SEEN_SEARCHES = "window_targets", "window_seen_items", "window_seen_searches"
+"""Fields of a batch of windows: targets, and how many of the window's interactions and searches each may see."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Ranges of users' interactions and searches with the targets in them.
+
+    A window begins with the context of its first target: the last interactions and searches that this target may see,
+    as many as a history holds. It has at most twice as many interactions and searches as a history.
+
+    Shapes:
+        - **users**: ``[n]``.
+        - **item_starts**, **search_starts**: ``[n]`` index of the first event in :attr:`EventLog.items` and
+          :attr:`EventLog.queries`.
+        - **targets**: one row per window, indices of its targets in :attr:`EventLog.items`, ascending.
+    """
+
+    users: Tensor
+    item_starts: Tensor
+    search_starts: Tensor
+    targets: Ragged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @classmethod
+    def of_targets(cls, events: EventLog, users: Tensor, targets: Tensor, n_items: int, n_searches: int) -> Windows:
+        """Divide targets into windows.
+
+        Args:
+            events: All events.
+            users: ``[n_targets]`` user of each target.
+            targets: ``[n_targets]`` index of each target in :attr:`EventLog.items`, in any order.
+            n_items: Number of interactions in a history, L.
+            n_searches: Number of searches in a history, S.
+        """
+        targets, order = targets.sort()
+        users = users[order]
+        first_item, first_search = events.item_offsets[users], events.search_offsets[users]
+        search_ends = events.search_ends[targets]
+        # The first window has no context before it, so it holds twice as many targets as the others.
+        group = torch.stack(
+            [
+                users,
+                ((targets - first_item) // n_items - 1).clamp_min(0),
+                ((search_ends - first_search) // n_searches - 1).clamp_min(0),
+            ]
+        )
+        is_first = torch.ones(len(targets), dtype=torch.bool)
+        is_first[1:] = (group[:, 1:] != group[:, :-1]).any(0)
+        firsts = is_first.nonzero().squeeze(1)
+        offsets = torch.cat([firsts, torch.tensor([len(targets)])])
+        return cls(
+            users[firsts],
+            torch.maximum(first_item[firsts], targets[firsts] - n_items),
+            torch.maximum(first_search[firsts], search_ends[firsts] - n_searches),
+            Ragged(targets, offsets),
+        )
+
+    def take(self, windows: Tensor) -> Windows:
+        """Return some windows, ``[m]``."""
+        return Windows(
+            self.users[windows], self.item_starts[windows], self.search_starts[windows], self.targets.take(windows)
+        )
+
+    def batch(self, dataset: SearchDataset) -> Interaction:
+        """Return all windows as a batch: the history fields of :class:`SearchDataset`, and three of each target.
+
+        The histories have at most ``2 L`` interactions and ``2 S`` searches. ``window_targets`` ``[B, T]`` are item ids,
+        0 where padded. ``window_seen_items`` and ``window_seen_searches`` ``[B, T]`` say how many of the window's
+        events each target may see.
+        """
+        events, indices = dataset.events, self.targets.values
+        rows = torch.arange(len(self)).repeat_interleave(self.targets.offsets.diff())
+        last = indices[self.targets.offsets[1:] - 1]
+        items, item_lengths = events.items_between(self.item_starts, last, 2 * dataset.max_item_list_len)
+        queries, clicks, search_lengths = events.searches_between(
+            self.search_starts, events.search_ends[last], 2 * dataset.max_search_list_len, dataset.max_click_list_len
+        )
+        suffix = dataset.config["LIST_SUFFIX"]
+        return Interaction(
+            {
+                dataset.uid_field: self.users,
+                dataset.iid_field + suffix: items,
+                dataset.item_list_length_field: item_lengths,
+                "search_query_id" + suffix: queries,
+                "search_item_ids" + suffix: clicks,
+                "search_length": search_lengths,
+                TARGETS: self.padded(events.items[indices].long()),
+                SEEN_ITEMS: self.padded(indices - self.item_starts[rows]),
+                SEEN_SEARCHES: self.padded(events.search_ends[indices] - self.search_starts[rows]),
+            }
+        )
+
+    def padded(self, values: Tensor) -> Tensor:
+        """Pad values of the targets ``[n_targets, ...]`` to ``[B, T, ...]``, with 0."""
+        lengths = self.targets.offsets.diff()
+        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+        padded = values.new_zeros(*mask.shape, *values.shape[1:])
+        padded[mask] = values
+        return padded
