@@ -72,13 +72,14 @@ def main() -> None:
     args = parser.parse_args()
     quiet_single_thread()
     from recbole_gserec.preprocess import build_rqvae, train_rqvae
-    from recbole_gserec.settings import RQVAESettings
+    from recbole_gserec.settings import PreprocessSettings
 
     rng = np.random.default_rng(0)
     vectors = [rng.standard_normal((args.users, args.dimensions), dtype=np.float32) for _ in range(2)]
     moments = [time.process_time()]
     # Without the last steps, which are not of the training; checks of collisions belong to it.
-    settings = RQVAESettings(epochs=4, warmup_epochs=1, kmeans_init=False, resolve_collisions=False)
+    changed = {"rq_epochs": 4, "rq_warmup_epochs": 1, "rq_kmeans_init": False, "rq_resolve_collisions": False}
+    settings = PreprocessSettings(**changed).rqvae_settings()
     train_rqvae(*vectors, settings, progress=lambda *_: moments.append(time.process_time()))
     epoch = statistics.median(np.diff(moments[1:]))
 

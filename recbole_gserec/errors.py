@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 _LONGEST_NAME = 100
+_LONGEST_VALUE = 200
 
 # What the operating system says of a disk, a user's share of it, or a file that has no room for more.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -93,6 +94,13 @@ class SettingError(GSERecError):
         if name in _OF_DEVICES and "use_gpu" in known:
             hint = "Set gpu_id to choose a GPU (--gpu_id=0), or use_gpu to use none (--use_gpu=False)."
         return cls(f"unknown setting '{name}'. {hint}")
+
+    @classmethod
+    def wrong(cls, name: str, value: object, allowed: str) -> SettingError:
+        """Return the error for a value that a setting does not take."""
+        shown = repr(value)
+        shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}\u2026"
+        return cls(f"{name} is {shown}; it takes {allowed}")
 
 
 class CheckpointError(GSERecError):

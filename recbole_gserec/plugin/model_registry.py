@@ -40,6 +40,7 @@ from recbole_gserec.settings import (
     model_file,
     properties_folder,
     reads_text_vectors,
+    recbole_model_file,
 )
 
 Model = TypeVar("Model", bound=type[AbstractRecommender])
@@ -332,8 +333,8 @@ def settings_file_of(model: type, path: Path | None) -> Path | None:
     if path is not None and (beside := path.with_name(f"{model.__name__}.yaml")).is_file():
         return beside
     for base in model.__mro__[1:]:
-        of_recbole = Path(recbole.__file__).parent / "properties" / "model" / f"{base.__name__}.yaml"
-        for file in (model_file(base.__name__), properties_folder() / "model" / f"{base.__name__}.yaml", of_recbole):
+        ours = properties_folder() / "model" / f"{base.__name__}.yaml"
+        for file in (model_file(base.__name__), ours, recbole_model_file(base.__name__)):
             if file is not None and file.is_file():
                 return file
     return None

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,7 +144,7 @@ def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
 
 def _default_settings() -> dict[str, Any]:
     """Return the defaults of the offline stage, as JSON returns them."""
-    return json.loads(json.dumps(asdict(PreprocessSettings())))
+    return PreprocessSettings().model_dump(mode="json")
 
 
 def other_codes(folder: Path, data_path: Path, dataset: str, deciding: Mapping[str, Any]) -> dict[str, str]:

@@ -1,14 +1,11 @@
 """Paths of a dataset's files."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import recbole
-
 from recbole_gserec.errors import DataError, nearest
-from recbole_gserec.files import read_yaml
+from recbole_gserec.settings.defaults import read_shipped, recbole_properties
 from recbole_gserec.settings.names import DEFAULT_DATASET
 
 SUFFIXES = ("inter", "search", "query", "item", "user", "kg", "link")
@@ -101,8 +98,7 @@ def no_such_dataset(folder: Path) -> DataError:
     return DataError(folder, "no such dataset", f"Did you mean '{near}'?" if near else _REMEDY)
 
 
-@cache
 def _downloads() -> frozenset[str]:
     """Return the datasets that RecBole can download."""
-    files = (Path(recbole.__file__).parent / "properties" / "dataset").glob("*url.yaml")
-    return frozenset(name for file in files for name in read_yaml(file.read_text(encoding="utf-8")))
+    files = (recbole_properties() / "dataset").glob("*url.yaml")
+    return frozenset(name for file in files for name in read_shipped(file))

@@ -10,18 +10,19 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import recbole
 from recbole.utils import argument_list
 
 from dataset_converters import ML_100K
 from recbole_gserec.errors import SettingError, nearest
-from recbole_gserec.files import is_plain_name, read_yaml
+from recbole_gserec.files import is_plain_name
 from recbole_gserec.settings.defaults import (
     dataset_settings,
     is_search_aware,
     model_settings,
     properties_folder,
     protocol_settings,
+    read_shipped,
+    recbole_properties,
     registered_models,
 )
 
@@ -130,11 +131,11 @@ def _settings_of_models() -> frozenset[str]:
 
 def _names_in_files(pattern: str) -> set[str]:
     """Return the names of the settings in files of RecBole."""
-    found = (Path(recbole.__file__).parent / "properties").glob(pattern)
+    found = recbole_properties().glob(pattern)
     files = [file for path in found for file in (path.rglob("*.yaml") if path.is_dir() else [path])]
     files = [file for file in files if not file.name.endswith("url.yaml")]  # They contain names of datasets.
     # RecBole reads these files with a full YAML loader; here, only the names of the settings are needed.
-    contents = [read_yaml(file.read_text(encoding="utf-8")) for file in files]
+    contents = [read_shipped(file) for file in files]
     return {name for content in contents if isinstance(content, dict) for name in content}
 
 
@@ -208,7 +209,7 @@ def known_models() -> frozenset[str]:
 
 @cache
 def _shipped_models() -> frozenset[str]:
-    folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
+    folders = (properties_folder(), recbole_properties())
     shipped = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")}
     # The first has no settings, and the files of the others have other names.
     return frozenset(shipped - {name.lower() for name in _LOWER_FILES} | {"Random", *_LOWER_FILES})

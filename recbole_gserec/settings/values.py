@@ -6,20 +6,22 @@ Most types follow from the defaults in the YAML files, and those of the offline 
 import codecs
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from functools import cache
 from math import isfinite
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
-import recbole
-
 from recbole_gserec.errors import SettingError, is_number
-from recbole_gserec.files import read_yaml
-from recbole_gserec.settings.defaults import is_search_aware, model_settings, protocol_settings, registered_models
-
-_LONGEST_VALUE = 200
+from recbole_gserec.settings.defaults import (
+    is_search_aware,
+    model_settings,
+    preprocess_settings,
+    protocol_settings,
+    read_shipped,
+    recbole_model_file,
+    recbole_properties,
+    registered_models,
+)
+from recbole_gserec.settings.offline import PreprocessSettings
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
@@ -53,7 +55,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         SettingError: With the setting and its allowed values.
     """
     ours = model_settings(model)
-    offline = _offline_readers() if ours else {}
+    offline = preprocess_settings().keys() if ours else ()
     shared = {**_recbole_defaults(), **protocol_settings()}
     if ours and model not in registered_models():
         defaults, of_others = {**shared, **ours}, set[str]()
@@ -70,8 +72,9 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         special["stopping_step"] = _whole
     for name, value in given.items():
         if name in offline:
-            wanted = _wanted_offline(value, *offline[name])
-        elif name in special:
+            PreprocessSettings.read_one(name, value)
+            continue
+        if name in special:
             wanted = special[name](value)
         elif defaults.get(name) is None or name in _OF_RECBOLE:
             continue
@@ -80,9 +83,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         else:
             wanted = _wanted(name, value, defaults[name])
         if wanted:
-            shown = repr(value)
-            shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}\u2026"
-            raise SettingError(f"{name} is {shown}; it takes {wanted}")
+            raise SettingError.wrong(name, value, wanted)
 
 
 def _wanted_kind(value: Any, default: Any) -> str | None:
@@ -126,38 +127,15 @@ def _is_finite(value: Any) -> bool:
     return is_number(value) and (isinstance(value, Integral) or isfinite(value))
 
 
-@cache
 def _recbole_defaults() -> dict[str, Any]:
     """Return RecBole's defaults for all models."""
-    path = Path(recbole.__file__).parent / "properties" / "overall.yaml"
-    return read_yaml(path.read_text(encoding="utf-8"))
+    return read_shipped(recbole_properties() / "overall.yaml")
 
 
-@cache
 def _defaults_of_recbole(model: str) -> dict[str, Any]:
     """Return RecBole's defaults for one of its models, if they show what a setting allows."""
-    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    content = read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
     # If RecBole's default is 0 for "none", or a list of one, it also accepts other types.
-    return {name: value for name, value in (content or {}).items() if is_number(value)}
-
-
-def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:
-    """Return the readers of the offline stage's settings, with a description of what they allow."""
-    # Imported here, because the command line's help must not load the offline stage.
-    from recbole_gserec.settings.offline import PreprocessSettings
-
-    return {field.name: (field.metadata["read"], field.metadata["allowed"]) for field in fields(PreprocessSettings)}
-
-
-def _wanted_offline(value: Any, read: Callable[[Any], Any], allowed: str) -> str | None:
-    if value is None:
-        return None  # Means the default.
-    try:
-        read(value)
-    except (ValueError, TypeError):
-        return allowed
-    return None
+    return {name: value for name, value in read_shipped(recbole_model_file(model)).items() if is_number(value)}
 
 
 # ---- settings whose default does not tell what they take -------------------------------------------------------------

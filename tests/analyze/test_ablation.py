@@ -1,7 +1,6 @@
 """Table 3: which runs are made, and what is made of them."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -38,7 +37,7 @@ def data(tmp_path):
 
 
 def write_code_record(data, **changes):
-    settings = {**asdict(PreprocessSettings()), **changes}
+    settings = {**PreprocessSettings().model_dump(), **changes}
     record = {"settings": settings, "summarizer": {"name": "template", "settings": {}}}
     (data / "toy" / "toy.code.json").write_text(json.dumps(record))
 

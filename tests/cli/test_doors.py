@@ -12,7 +12,7 @@ from recbole_gserec import __version__
 from recbole_gserec.cli.main import app
 
 NEVER = ("torch", "recbole", "ray")
-OF_WORK = (*NEVER, "matplotlib", "duckdb", "sklearn", "scipy", "pandas", "pyarrow", "numpy")
+OF_WORK = (*NEVER, "matplotlib", "duckdb", "sklearn", "scipy", "pandas", "pyarrow", "numpy", "pydantic")
 DOORS = [
     "--help",
     "--version",
