@@ -118,11 +118,8 @@ def _own_settings(model: str) -> dict[str, Any]:
         return read_shipped(properties_folder() / "model" / f"{model}.yaml")
     if model in _PLAIN:
         return read_shipped(_MODEL_FILES[model])
-    own = {
-        "additional_feat_suffix": ["search", "query"],
-        "reduce_lr_on_plateau": None,
-        **read_shipped(_MODEL_FILES[model]),
-    }
+    implied = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None}
+    own = {**implied, **read_shipped(_MODEL_FILES[model])}
     suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
     if "search" in suffixes:
