@@ -15,7 +15,7 @@ import duckdb
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.choices import AS_WORDS, FEEDBACK, KUAISAR, LANGUAGES, KuaiSARReading, Options
 from dataset_converters.conversion import convert
-from dataset_converters.kuaisar.kuaisar_csv import handle_bad_csv_rows, load_csv
+from dataset_converters.delimited import handle_bad_csv_rows, load_csv
 from dataset_converters.workspace import count, run
 from recbole_gserec.errors import DataError
 

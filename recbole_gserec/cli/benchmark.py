@@ -148,9 +148,17 @@ def benchmark(
     typer.echo(report)
     if outcome is not None:
         checkpoints = output.absolute() / "runs" / "DATASET" / "MODEL" / "SEED-KEY" / "checkpoint.pth"
-        steps = f"gserec recommend --checkpoint FILE; gserec analyze groups --runs {output}"
-        getLogger(__name__).info(f"Checkpoints: {checkpoints}\nNext: {steps}")
+        getLogger(__name__).info(f"Checkpoints: {checkpoints}\nNext: {_next_steps(output, models, reference)}")
     _report_unfinished_runs(outcome)
+
+
+def _next_steps(output: Path, models: list[str], reference: str | None) -> str:
+    steps = ["gserec recommend --checkpoint FILE"]
+    if len(models) > 1:
+        # The command compares GSERec with all others unless it is told another model.
+        compared = reference or ("GSERec" if "GSERec" in models else models[0])
+        steps.append(f"gserec analyze groups --runs {output}" + f" --model {compared}" * (compared != "GSERec"))
+    return "; ".join(steps)
 
 
 def _report_unfinished_runs(outcome: Outcome | None) -> None:

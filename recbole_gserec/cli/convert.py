@@ -235,6 +235,8 @@ def logs(
     if dry_run:
         folder = output if output.is_dir() else None
         typer.echo(explain_logs(*log_paths, items_path, settings=settings, options=options, folder=folder))
+        if folder and (folder / name).exists():
+            typer.echo(f"note: {folder / name} exists and is never overwritten. Give another dataset another --name.")
     else:
         typer.echo(convert_logs(output, name, *log_paths, items_path, settings=settings, options=options))
 

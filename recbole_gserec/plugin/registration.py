@@ -51,7 +51,7 @@ def register() -> None:
         return
     _restore_numpy_names()
     _restore_scipy_method()
-    _silence_pandas()
+    _silence_deprecations()
     _keep_anomaly_detection_off()
     _clean_worker_arguments()
     evaluate_nothing()
@@ -103,9 +103,13 @@ def _restore_scipy_method() -> None:
     dok_matrix._update = _update
 
 
-def _silence_pandas() -> None:
-    """RecBole's chained assignments work in the pandas versions this package allows; their warnings help no user."""
+def _silence_deprecations() -> None:
+    """What RecBole does in ways of its time works in the versions this package allows; the warnings help no user.
+
+    Chained assignments of pandas are meant, and the sparse matrices of LightGCN and other models of graphs.
+    """
     warnings.filterwarnings("ignore", category=FutureWarning, module="recbole")
+    warnings.filterwarnings("ignore", message=r"torch\.sparse\.SparseTensor\(", module="recbole")
 
 
 def _keep_anomaly_detection_off() -> None:

@@ -73,6 +73,7 @@ def test_skipped_rows_are_counted_and_told(connection, caplog):
     ]
     assert users_left(connection) == ["u3", "u6"]
     assert [record.message for record in caplog.records] == list(map(str, found))
+    assert str(BadRows("c.csv", "item is missing", 1, (4,))) == "c.csv: 1 row left out: item is missing (line 4)"
     assert str(found[3]) == "b.csv: 10 rows left out: user is missing (line 21, 22, 23, 24, 25, ...)"
 
 

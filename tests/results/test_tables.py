@@ -261,7 +261,8 @@ def test_characters_that_mean_something_to_latex_are_escaped():
 
 
 def test_characters_that_mean_something_to_markdown_are_escaped():
-    assert report.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
+    assert report.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e>"
+    assert report.escape_markdown(">3") == r"\>3" and report.escape_markdown("1>0") == "1>0"
     assert report.escape_markdown("[x](y) `z` &amp; #1") == r"\[x\](y) \`z\` \&amp; \#1"
 
 

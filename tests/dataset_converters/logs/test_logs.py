@@ -95,6 +95,8 @@ def test_the_documented_example(tmp_path):
     }  # fmt: skip
     # A second time there is nothing to do.
     assert run(*arguments).exit_code == 0
+    assert "note:" not in told.stdout
+    assert run(*arguments, "--dry-run").stdout.splitlines()[-1].startswith(f"note: {folder} exists")
 
 
 def test_the_documented_columns(tmp_path):
