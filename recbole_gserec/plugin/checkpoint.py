@@ -172,7 +172,10 @@ def _check_model(config: Config) -> None:
 
 def allow_config_in_checkpoints() -> None:
     """Let ``torch.load(..., weights_only=True)`` call our functions that restore plain data."""
-    torch.serialization.add_safe_globals([restore_config, restore_array, restore_matrix])
+    functions = (restore_config, restore_array, restore_matrix)
+    # The module had another name in checkpoints of earlier versions.
+    earlier = [(function, f"recbole_gserec.checkpoint.{function.__name__}") for function in functions]
+    torch.serialization.add_safe_globals([*functions, *earlier])
 
 
 def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:

@@ -242,6 +242,17 @@ def repacked(path, target, change):
             new.writestr(name, change(data) if name.endswith("data.pkl") else data)
 
 
+def test_checkpoints_from_before_the_module_moved_are_loaded(readers, tmp_path):
+    path, (check, load, *_) = readers
+    old, present, earlier = tmp_path / "old.pth", b"recbole_gserec.plugin.checkpoint\n", b"recbole_gserec.checkpoint\n"
+    repacked(path, old, lambda data: data.replace(present, earlier))
+    with zipfile.ZipFile(old) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("data.pkl"))
+        assert earlier in file.read(name) and present not in file.read(name)
+    check(old)
+    assert torch.equal(*(load(str(each))[1].item_embedding.weight for each in (path, old)))
+
+
 def test_damaged_files_are_refused(readers, tmp_path, trained):
     path, ways = readers
     whole = Path(path).read_bytes()
