@@ -69,8 +69,8 @@ def check_filtered(path: str | Path, users: pd.Series, short_users: str) -> None
         DataError: If no interactions remain, or users have too few interactions and the setting does not allow it.
     """
     if len(users) == 0:
-        remedy = "Check the file, and settings such as user_inter_num_interval and val_interval."
-        raise DataError(path, "no interaction in it passes the filters", remedy)
+        advice = "Check the file, and settings such as user_inter_num_interval and val_interval."
+        raise DataError(path, "no interaction in it passes the filters", advice)
     if short_users == "error":
         check_short_users(path, users)
 

@@ -103,14 +103,14 @@ def _check_given(path: str | Path, field: str, column: pa.ChunkedArray, encoding
     """Raise DataError if a value is missing, or a number is missing or infinite."""
     if pa.types.is_floating(column.type):
         bad = pc.invert(pc.fill_null(pc.is_finite(column), False))
-        problem, remedy = f"{field} is missing or not a finite number", "Give every row a number."
+        problem, advice = f"{field} is missing or not a finite number", "Give every row a number."
     else:
         bad = pc.equal(column, "")
-        problem, remedy = f"{field} is empty", "Give every row a value."
+        problem, advice = f"{field} is empty", "Give every row a value."
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
         more = f" ({len(rows):,} rows in all)" if len(rows) > 1 else ""
-        raise DataError(path, problem + more, remedy, line=line_of_row(path, int(rows[0]), encoding))
+        raise DataError(path, problem + more, advice, line=line_of_row(path, int(rows[0]), encoding))
 
 
 def line_of_row(path: str | Path, row: int, encoding: str = "utf-8") -> int:

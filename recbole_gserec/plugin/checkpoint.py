@@ -96,7 +96,7 @@ READING = 2
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _SHOWN = 5
-_REMEDY = "Train again, or bring back a copy"
+_ADVICE = "Train again, or bring back a copy"
 _PRETRAINED = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up")
 """Settings of RecBole's models that name checkpoints."""
 _PARTS = (
@@ -250,7 +250,7 @@ def check_pretrained(settings: Mapping[str, Any]) -> None:
 def _read_weights(path: str | Path) -> dict[str, Any]:
     try:
         # Memory-mapped, so that the optimiser's state, twice as large as the weights, is not loaded.
-        checkpoint = load_tensors(path, _REMEDY, mmap=True)
+        checkpoint = load_tensors(path, _ADVICE, mmap=True)
     except DataError as error:
         raise CheckpointError(str(error)) from error
     except pickle.UnpicklingError as error:
@@ -261,7 +261,7 @@ def _read_weights(path: str | Path) -> dict[str, Any]:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # Damaged bytes can raise almost any error in torch.
-        raise CheckpointError(f"{path}: truncated or not a checkpoint. {_REMEDY}") from error
+        raise CheckpointError(f"{path}: truncated or not a checkpoint. {_ADVICE}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
     for part in ("state_dict", "other_parameter"):

@@ -166,7 +166,7 @@ def _add_module(name: str, model: type) -> None:
 
 # ---- models in files -------------------------------------------------------------------------------------------------
 
-_REMEDY = "Correct it; it has to load as a Python module does"
+_ADVICE = "Correct it; it has to load as a Python module does"
 
 _named: dict[str, str] = {}
 """Name of a model -> its file and class as they are given to ``--model``, with the whole path."""
@@ -288,7 +288,7 @@ def _load(path: Path) -> ModuleType:
         if isinstance(error, (GSERecError, KeyboardInterrupt)):
             raise
         problem = f"it cannot be loaded: {type(error).__name__}: {one_line(error)}"
-        raise DataError(path, problem, f"{_REMEDY}.", _line_in(path, error)) from error
+        raise DataError(path, problem, f"{_ADVICE}.", _line_in(path, error)) from error
     _modules[path] = digest, module
     return module
 

@@ -76,8 +76,8 @@ def evaluate_nothing() -> None:
         try:
             return np.load(path, allow_pickle=False)
         except ValueError as error:
-            remedy = "Save the items' vectors as an array of numbers, with numpy.save."
-            raise DataError(path, "not an array of numbers", remedy) from error
+            advice = "Save the items' vectors as an array of numbers, with numpy.save."
+            raise DataError(path, "not an array of numbers", advice) from error
 
     Config._convert_config_dict = _convert_config_dict
     Config._load_config_files = lambda self, files: read_config_files(files or [])

@@ -161,8 +161,8 @@ def train_rqvae(
         order = torch.randperm(n_users, generator=run.generator).to(device)
         losses = _train_epoch(run, vectors, order.tensor_split(n_batches), settings)
         if not math.isfinite(losses["total"]):
-            remedy = f"Lower its learning rate, which is {settings.learning_rate}."
-            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {remedy}")
+            advice = f"Lower its learning rate, which is {settings.learning_rate}."
+            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {advice}")
         run.epoch, run.losses = epoch, losses
         is_last = epoch == settings.epochs
         if epoch % settings.check_every == 0 or is_last:

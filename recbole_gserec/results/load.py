@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.results.metrics import Metric, parse_metric
 from recbole_gserec.runs import (
+    ADVICE,
     FAILED,
     FINISHED,
     RANKS_FILE,
-    REMEDY,
     RUN_FILE,
     TestRanks,
     read_record,
@@ -112,7 +112,7 @@ def _one_line(text: Any) -> str:
 def _check_place(path: Path, record: Mapping[str, Any], run: StoredRun) -> None:
     for name in ("dataset", "model", "seed"):
         if record[name] != getattr(run, name):
-            raise DataError(path, f"is of the {name} {record[name]!r}, unlike its folder", REMEDY)
+            raise DataError(path, f"is of the {name} {record[name]!r}, unlike its folder", ADVICE)
 
 
 def _with_shared_ids(ranks: TestRanks, shared: list[TestRanks]) -> TestRanks:
@@ -135,7 +135,7 @@ def _check_means(path: Path, record: Mapping[str, Any], ranks: TestRanks) -> Non
             continue  # A metric that needs more than the target's rank.
         mean = float(metric.of_ranks(ranks.ranks).mean())
         if not (isinstance(stored, int | float) and abs(mean - stored) <= 0.5 * 10**-decimals + 1e-9):
-            raise DataError(path, f"has {name} = {stored}, but the ranks beside it give {mean:.6f}", REMEDY)
+            raise DataError(path, f"has {name} = {stored}, but the ranks beside it give {mean:.6f}", ADVICE)
 
 
 def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:

@@ -92,12 +92,12 @@ def check_negatives_left(datasets: Sequence[Dataset]) -> None:
         )
 
 
-def check_writable(folder: str | Path, remedy: str) -> None:
+def check_writable(folder: str | Path, advice: str) -> None:
     """Refuse a folder that cannot be created or is not writable.
 
     Args:
         folder: The folder, which may be missing.
-        remedy: Advice on what the user can do.
+        advice: Advice on what the user can do.
 
     Raises:
         SettingError: With the full path.
@@ -106,9 +106,9 @@ def check_writable(folder: str | Path, remedy: str) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         what = "is a file, not a folder" if there == folder else f"cannot be made, because {there} is a file"
-        raise SettingError(f"{folder}: {what}; {remedy}")
+        raise SettingError(f"{folder}: {what}; {advice}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingError(f"{folder}: no permission to write there; {remedy}")
+        raise SettingError(f"{folder}: no permission to write there; {advice}")
 
 
 def _check_files(config: Config) -> None:
@@ -120,8 +120,8 @@ def _check_files(config: Config) -> None:
         path = dataset_path(config, suffix)
         if not path.is_file():
             why = "a knowledge graph" if is_of_knowledge else "additional_feat_suffix"
-            remedy = "Put it there as one of RecBole's atomic files, or choose another model."
-            raise DataError(path.absolute(), f"file not found; {config['model']} reads it ({why})", remedy)
+            advice = "Put it there as one of RecBole's atomic files, or choose another model."
+            raise DataError(path.absolute(), f"file not found; {config['model']} reads it ({why})", advice)
 
 
 def _check_columns(config: Config) -> None:

@@ -185,10 +185,10 @@ def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dic
     code_file = data_path / dataset / f"{dataset}.code"
     if not code_file.is_file():
         return {}
-    remedy = (
+    advice = (
         "Make the codes with gserec preprocess, or do not tune the offline stage: set its settings, or change --space"
     )
-    made = read_code_record(code_file, remedy).non_default_settings(dataset)
+    made = read_code_record(code_file, advice).non_default_settings(dataset)
     # Trials work in their own folders.
     return absolute_folders({name: value for name, value in made.items() if name not in decided})
 

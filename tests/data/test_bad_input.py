@@ -377,10 +377,10 @@ def test_missing_files(attempt, small_files, write_rows, suffix):
     (folder / f"toy.{suffix}").unlink()
     with pytest.raises(DataError) as error:
         attempt()
-    remedy = (
+    advice = (
         "Make it: gserec preprocess --dataset toy" if suffix == "code" else "Check the dataset's name and data_path."
     )
-    assert one_line(error) == f"{folder / f'toy.{suffix}'}: file not found. {remedy}"
+    assert one_line(error) == f"{folder / f'toy.{suffix}'}: file not found. {advice}"
 
 
 @pytest.mark.parametrize("model", ["GSERec", "SASRec"])
