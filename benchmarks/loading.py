@@ -41,11 +41,11 @@ class Loaded:
         """RecBole's loader of a part, or of its first rows."""
         from recbole.data.utils import get_dataloader
 
-        place = ("train", "valid", "test").index(phase)
-        part = self.parts[place]
+        index = ("train", "valid", "test").index(phase)
+        part = self.parts[index]
         if n_rows is not None:
             part = part.copy(part.inter_feat[:n_rows])
-        return get_dataloader(self.config, phase)(self.config, part, self.samplers[place], shuffle=phase == "train")
+        return get_dataloader(self.config, phase)(self.config, part, self.samplers[index], shuffle=phase == "train")
 
     def model(self) -> Any:
         """A new, untrained model."""

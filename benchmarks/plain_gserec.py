@@ -62,8 +62,8 @@ class PlainGSERec(nn.Module):
     def _adjacency(self, side: str) -> Tensor:
         """The symmetrically normalised graph of users and codes as one sparse matrix."""
         codes = self.user_codes[side]
-        rows, places = (codes > 0).nonzero(as_tuple=True)
-        columns, size = codes[rows, places] + len(codes), len(codes) + self.codes[side].num_embeddings
+        rows, positions = (codes > 0).nonzero(as_tuple=True)
+        columns, size = codes[rows, positions] + len(codes), len(codes) + self.codes[side].num_embeddings
         edges = torch.cat([torch.stack([rows, columns]), torch.stack([columns, rows])], dim=1)
         degrees = torch.bincount(edges[0], minlength=size).clamp_min(1).float()
         values = degrees[edges[0]].rsqrt() * degrees[edges[1]].rsqrt()
@@ -116,8 +116,8 @@ class PlainGSERec(nn.Module):
             weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1) * mask
             parts.append((weights.unsqueeze(1) @ fused).squeeze(1))
         hidden = torch.cat([*parts, targets], dim=1)
-        for place, layer in enumerate(self.mlp):
-            hidden = layer(F.dropout(hidden.relu(), self.dropout, self.training) if place else hidden)
+        for index, layer in enumerate(self.mlp):
+            hidden = layer(F.dropout(hidden.relu(), self.dropout, self.training) if index else hidden)
         return hidden.squeeze(1)
 
     def propagate(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -139,8 +139,8 @@ def main() -> None:
             **count_rows(args.data, SIZES[size].dataset),
             "history": SIZES[size].history,
         }
-        made_with = provenance()
-        own["machine"] = {"cpu": made_with["machine"]["cpu"], "python": made_with["python"], **made_with["versions"]}
+        origin = provenance()
+        own["machine"] = {"cpu": origin["machine"]["cpu"], "python": origin["python"], **origin["versions"]}
         if "rqvae" not in own:
             own["rqvae"] = in_own_process("rqvae.py", "--users", str(own["data"]["users"]))
         _save(store, measured)

@@ -178,7 +178,7 @@ def test_a_class_need_not_be_registered():
 
 
 @pytest.mark.parametrize(
-    ("model", "check", "told"),
+    ("model", "check", "reported"),
     [
         (UnusedPart, "gradients", "'unused.weight' had no gradient in an epoch, nor had 1 more"),
         (InfiniteLoss, "gradients|training", "NaN or inf"),
@@ -199,8 +199,8 @@ def test_a_class_need_not_be_registered():
         (UnsavedTensor, "checkpoint", "neither parameters nor buffers"),
     ],
 )
-def test_a_defect_fails_its_check(model, check, told):
-    with pytest.raises(ModelCheckError, match=told) as caught:
+def test_a_defect_fails_its_check(model, check, reported):
+    with pytest.raises(ModelCheckError, match=reported) as caught:
         check_model(model)
     assert caught.value.check in check.split("|")
     assert isinstance(caught.value, AssertionError) and str(caught.value).startswith(
@@ -210,11 +210,11 @@ def test_a_defect_fails_its_check(model, check, told):
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "reported"),
     [("KGAT", "cannot be checked"), ("GSERek", "Did you mean 'GSERec'"), (object, "no subclass of SearchRecommender")],
 )
-def test_what_cannot_be_checked_is_told(model, told):
-    with pytest.raises(SettingError, match=told):
+def test_what_cannot_be_checked_is_reported(model, reported):
+    with pytest.raises(SettingError, match=reported):
         check_model(model)
 
 

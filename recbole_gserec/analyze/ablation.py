@@ -73,7 +73,7 @@ def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
     known = [variant.name for variant in VARIANTS]
     for name in names:
         if name not in known:
-            raise SettingError(f"--without is '{name}'; it takes {', '.join(known)}")
+            raise SettingError(f"--without is '{name}'; it must be one of {', '.join(known)}")
     return tuple(variant for variant in VARIANTS if not names or variant.name in names)
 
 

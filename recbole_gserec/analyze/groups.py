@@ -144,7 +144,7 @@ class Grouping:
     def __post_init__(self) -> None:
         # Checked before runs are made.
         if self.by not in KINDS:
-            raise SettingError(f"--by is '{self.by}'; it takes {' or '.join(KINDS)}")
+            raise SettingError(f"--by is '{self.by}'; it must be {' or '.join(KINDS)}")
 
 
 def analyze_groups(

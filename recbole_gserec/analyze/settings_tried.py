@@ -126,8 +126,8 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
         raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _ADVICE)
     newest = max(runs, key=_time_of)
     same = [run for run in runs if _data_of(run) == _data_of(newest)]
-    given = [requested_settings(run.record) for run in same]
-    known = sorted({name for one in given for name in one if name not in _NOT_TRIED})
+    requested = [requested_settings(run.record) for run in same]
+    known = sorted({name for one in requested for name in one if name not in _NOT_TRIED})
     names = tuple(name for name in known if len({_key(_value(run, name)) for run in same}) > 1)
     if not names:
         raise DataError(folder, f"all runs of {model} have the same settings", _ADVICE)
@@ -161,8 +161,8 @@ def _data_of(run: StoredRun) -> str:
 
 def _value(run: StoredRun, name: str) -> Any:
     """Return the value of a setting in a run: the requested value, or the default at that time."""
-    given = run.record["given"]
-    return given[name] if name in given else run.record["settings"].get(name)
+    requested = run.record["given"]
+    return requested[name] if name in requested else run.record["settings"].get(name)
 
 
 def _average(runs: Sequence[StoredRun], names: Sequence[str], metric: Metric) -> Tried:

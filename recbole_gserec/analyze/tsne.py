@@ -242,13 +242,13 @@ def analyze_tsne(
         SettingError: For too few users to draw.
     """
     if n_users < _FEWEST_USERS:
-        raise SettingError(f"--users is {n_users}; it takes at least {_FEWEST_USERS}")
+        raise SettingError(f"--users is {n_users}; it must be at least {_FEWEST_USERS}")
     panels, numbers = [], []
     for path in checkpoints:
         vectors = read_user_vectors(path, data_path)
         n_all = len(vectors.users[SIDES[0]].values)
         if n_all < _FEWEST_USERS:
-            raise CheckpointError(f"{path}: has {n_all} users; a picture takes at least {_FEWEST_USERS}")
+            raise CheckpointError(f"{path}: has {n_all} users; the figure needs at least {_FEWEST_USERS}")
         logger.info(f"{path}: measuring {n_all:,} users")
         numbers.append((vectors, n_all, side_geometry(*(vectors.users[side].values for side in SIDES))))
         logger.info(f"{path}: t-SNE of {min(n_all, n_users):,} users")
@@ -298,7 +298,7 @@ def _distinct(checkpoints: Sequence[UserVectors]) -> list[str]:
         f"{vectors.label}, seed {vectors.seed}" if labels.count(vectors.label) > 1 else vectors.label
         for vectors in checkpoints
     ]
-    return [f"{label} ({place})" if named.count(label) > 1 else label for place, label in enumerate(named, start=1)]
+    return [f"{label} ({number})" if named.count(label) > 1 else label for number, label in enumerate(named, start=1)]
 
 
 def _table(

@@ -195,8 +195,8 @@ def _handle(handler: _Handler) -> dict[int, Any]:
 
 def _is_command() -> bool:
     """Whether this process is a command of this package; a module that is run is imported before it has a name."""
-    given = sys.orig_argv
-    if "-m" in given[:-1] and given[given.index("-m") + 1].startswith("recbole_gserec."):
+    arguments = sys.orig_argv
+    if "-m" in arguments[:-1] and arguments[arguments.index("-m") + 1].startswith("recbole_gserec."):
         return True
     name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
     return name.removesuffix(".exe").removesuffix("-script.py") in COMMANDS

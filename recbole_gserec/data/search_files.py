@@ -102,9 +102,9 @@ def split_sequences(column: pa.ChunkedArray, field: str, separator: str) -> Flat
     cells = column.combine_chunks()
     lists = pc.split_pattern(cells, separator)
     owners, tokens = pc.list_parent_indices(lists), lists.flatten()
-    given = pc.not_equal(tokens, "")
-    counts = np.bincount(owners.filter(given).to_numpy(), minlength=len(cells))
-    frame = pd.DataFrame({field: to_pandas(pa.chunked_array([tokens.filter(given)]))})
+    is_token = pc.not_equal(tokens, "")
+    counts = np.bincount(owners.filter(is_token).to_numpy(), minlength=len(cells))
+    frame = pd.DataFrame({field: to_pandas(pa.chunked_array([tokens.filter(is_token)]))})
     return FlatSequences(frame, np.concatenate([[0], counts.cumsum()]))
 
 

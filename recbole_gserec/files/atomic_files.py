@@ -95,11 +95,11 @@ def read_columns(
             return pa.table({field: pa.array([], schema[field]) for field in fields})
         raise _located(path, types, separator, encoding, error) from error
     for field in required:
-        _check_given(path, field, table[field], encoding)
+        _check_complete(path, field, table[field], encoding)
     return table
 
 
-def _check_given(path: str | Path, field: str, column: pa.ChunkedArray, encoding: str) -> None:
+def _check_complete(path: str | Path, field: str, column: pa.ChunkedArray, encoding: str) -> None:
     """Raise DataError if a value is missing, or a number is missing or infinite."""
     if pa.types.is_floating(column.type):
         bad = pc.invert(pc.fill_null(pc.is_finite(column), False))

@@ -163,11 +163,11 @@ class _PartnerCrossEntropy(torch.autograd.Function):
         ctx: Any, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool
     ) -> Tensor:
         n_rows = len(left)
-        places = torch.arange(n_rows, device=left.device)
-        partners, is_first = places.roll(n_rows // 2), places < n_rows // 2
+        positions = torch.arange(n_rows, device=left.device)
+        partners, is_first = positions.roll(n_rows // 2), positions < n_rows // 2
         total = left.new_zeros(())
         left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)
-        for rows in places.split(_ROWS):
+        for rows in positions.split(_ROWS):
             partner = partners[rows].unsqueeze(1)
             excluded = groups[rows].unsqueeze(1) == groups
             if opposite:

@@ -150,10 +150,10 @@ class LGConvUserCodeGraph(UserCodeGraph):
         from torch_geometric.data import HeteroData
         from torch_geometric.transforms import ToUndirected
 
-        users, places = (codes > 0).nonzero(as_tuple=True)
+        users, positions = (codes > 0).nonzero(as_tuple=True)
         graph = HeteroData()
         graph["user"].num_nodes, graph["code"].num_nodes = len(codes), n_codes + 1
-        graph["user", "has", "code"].edge_index = torch.stack([users, codes[users, places]])
+        graph["user", "has", "code"].edge_index = torch.stack([users, codes[users, positions]])
         joint = ToUndirected()(graph).to_homogeneous()
         self.conv = LightGraphConv(joint.edge_index, joint.num_nodes)
 

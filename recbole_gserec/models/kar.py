@@ -52,7 +52,7 @@ class KAR(SearchRecommender):
         super().__init__(config, dataset)
         check_choice("attention_activation", config["attention_activation"], ("dice", "prelu"))
         if not config["expert_hidden_size"]:
-            raise SettingError("expert_hidden_size is []; it takes one layer or more")
+            raise SettingError("expert_hidden_size is []; it must have at least one layer")
         size, dropout = config["embedding_size"], config["hidden_dropout_prob"]
         for task in TASKS:
             self.register_buffer(f"{task}_vectors", dataset.text_vectors[task], persistent=False)

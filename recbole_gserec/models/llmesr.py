@@ -166,8 +166,8 @@ class LLMESR(SearchRecommender):
             following = torch.where(is_last, candidates[:, :1], following)[rows, columns]
             # A row's negatives are outside of the user's training part, so they are also negatives at its earlier
             # positions.
-            at_places = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
-            losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], at_places))}
+            compared = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
+            losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], compared))}
             ends = (histories > 0).sum(1) - 1
             last = states[torch.arange(len(states), device=states.device), ends.clamp_min(0)]
         if self.teaches:

@@ -62,7 +62,7 @@ class UnifiedSSR(JointRecommender):
         )
         if config["lambda_corr"] > 0 and config["n_windows"] < 2:
             raise SettingError(
-                f"n_windows is {config['n_windows']}; it takes at least 2: lambda_corr weights correlations of "
+                f"n_windows is {config['n_windows']}; it must be at least 2: lambda_corr weights correlations of "
                 "neighbouring windows. Set lambda_corr to 0 for none"
             )
         self.windows = SessionWindows(size, config["n_windows"], config["window_softness"])

@@ -124,8 +124,8 @@ class CheckpointConfig:
         config = self._config
         plain = {part: _encode(without_login(getattr(config, part))) for part in _PARTS}
         names = {"model": config.model, "dataset": config.dataset}
-        told = {"dataset_files": file_record(config), "reading": READING, "model_file": file_of_model(config.model)}
-        return restore_config, ({**plain, **names, **told},)
+        origin = {"dataset_files": file_record(config), "reading": READING, "model_file": file_of_model(config.model)}
+        return restore_config, ({**plain, **names, **origin},)
 
 
 def restore_config(plain: Mapping[str, Any]) -> Config:

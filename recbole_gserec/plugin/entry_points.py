@@ -47,8 +47,8 @@ def run(*args: Any, **kwargs: Any) -> Any:
         SettingError: If more than one process is asked for, and they would not have a GPU each.
     """
     # Five arguments stand before them.
-    places = zip(("nproc", "world_size"), (1, -1), range(5, 7), strict=True)
-    n, world = (kwargs.get(name, args[at] if len(args) > at else default) for name, default, at in places)
+    parameters = zip(("nproc", "world_size"), (1, -1), range(5, 7), strict=True)
+    n, world = (kwargs.get(name, args[at] if len(args) > at else default) for name, default, at in parameters)
     n_gpus = torch.cuda.device_count()
     if n > n_gpus and max(n, world) > 1:
         if n_gpus or world not in (-1, n):

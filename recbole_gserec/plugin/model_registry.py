@@ -148,11 +148,11 @@ def _add_search_aware(name: str, model: type) -> None:
 def _add_plain(name: str, model: type) -> None:
     """Put a recommender of RecBole's kind where RecBole looks for it, with what it goes by the name of a base for."""
     _add_module(name, model)
-    for place, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
-        of_bases = (getattr(place, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
+    for module, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
+        of_bases = (getattr(module, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
         found = next((one for one in of_bases if one is not None), None)
         if found is not None:
-            setattr(place, f"{name}{what}", found)
+            setattr(module, f"{name}{what}", found)
 
 
 def _add_module(name: str, model: type) -> None:
@@ -230,13 +230,13 @@ def load_model_file(text: str, settings: str | Path | None = None) -> type:
     if registered_module(name) != model.__module__ or settings is not None:
         register_model(model, settings or settings_file_of(model, path))
     _named[name] = f"{path}:{name}"
-    _tell_children(_named[name], settings)
+    _pass_to_children(_named[name], settings)
     return model
 
 
 def load_named_files() -> None:
     """Load what the user has named in the process that has started this one; one that fails stops nothing else."""
-    for text, settings in _told():
+    for text, settings in _passed_models():
         try:
             load_model_file(text, settings)
         except Exception as error:
@@ -340,7 +340,7 @@ def settings_file_of(model: type, path: Path | None) -> Path | None:
     return None
 
 
-def _told() -> list[list[Any]]:
+def _passed_models() -> list[list[Any]]:
     try:
         return [[str(text), settings] for text, settings in json.loads(os.environ.get(MODEL_FILES_VARIABLE) or "[]")]
     except (ValueError, TypeError):
@@ -348,7 +348,7 @@ def _told() -> list[list[Any]]:
         return []
 
 
-def _tell_children(text: str, settings: str | Path | None) -> None:
+def _pass_to_children(text: str, settings: str | Path | None) -> None:
     whole = None if settings is None else str(Path(settings).absolute())
-    told = [entry for entry in _told() if entry[0] != text]
-    os.environ[MODEL_FILES_VARIABLE] = json.dumps([*told, [text, whole]])
+    others = [entry for entry in _passed_models() if entry[0] != text]
+    os.environ[MODEL_FILES_VARIABLE] = json.dumps([*others, [text, whole]])

@@ -187,8 +187,8 @@ def _seal(key: bytes, pickled: bytes) -> bytes:
 
 def _key_file() -> Path:
     """Return the path of the user's key, outside of folders that are shared with others."""
-    given = os.environ.get("XDG_DATA_HOME", "")
-    folder = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
+    data_home = os.environ.get("XDG_DATA_HOME", "")
+    folder = Path(data_home) if os.path.isabs(data_home) else Path.home() / ".local" / "share"
     return folder / "recbole-gserec" / "pickles.key"
 
 

@@ -19,11 +19,11 @@ from recbole_gserec.errors import VersionError
 from recbole_gserec.plugin.data_hooks import add_dataset_downloads, check_search_data, replace_evaluation
 from recbole_gserec.plugin.model_registry import add_models, add_models_of_others, load_named_files
 from recbole_gserec.plugin.run_hooks import (
+    explain_failed_training,
     keep_runs_apart,
     let_exhaustive_search_draw,
     replace_checkpoints,
     replace_entry_points,
-    tell_why_training_fails,
     unpickle_only_when_asked,
 )
 from recbole_gserec.plugin.settings_hooks import (
@@ -64,7 +64,7 @@ def register() -> None:
     keep_runs_apart()
     replace_evaluation()
     replace_checkpoints()
-    tell_why_training_fails()
+    explain_failed_training()
     replace_entry_points()
     let_exhaustive_search_draw()
     find_models_in_files()

@@ -114,8 +114,8 @@ def replace_checkpoints() -> None:
     Trainer.evaluate = evaluate
 
 
-def tell_why_training_fails() -> None:
-    """A diverging loss, and a user without negatives, are told with what to do; RecBole does not say who or when."""
+def explain_failed_training() -> None:
+    """Explain a diverging loss and a user without negatives, with advice; RecBole says neither who nor when."""
     draw_stock = Sampler.get_used_ids
 
     def _check_nan(self: Any, loss: Any) -> None:
@@ -134,12 +134,12 @@ def tell_why_training_fails() -> None:
 
 
 def replace_entry_points() -> None:
-    """RecBole's entry points by way of functions of ours.
+    """Replace RecBole's entry points by functions of this package.
 
-    They are what spawned processes and Ray workers unpickle first; being ours, they bring this package, and with it
-    the registration, into the new process.
+    Spawned processes and Ray workers unpickle them first. That imports this package, and so registers it in the new
+    process.
     """
-    # What is wrong is told before two hundred lines of settings.
+    # Errors are reported before two hundred lines of settings.
     recbole.quick_start.quick_start.init_logger = begin_run
     for name in entry_points.__all__:
         entry_points.STOCK[name] = getattr(recbole.quick_start.quick_start, name)

@@ -57,8 +57,8 @@ def evaluate_nothing() -> None:
     with the name of KD_DAGFM's teacher; and LDiffRec reads vectors that may be pickled.
     """
 
-    def _convert_config_dict(self: Any, given: Any) -> dict[str, Any]:
-        return {name: read_value(name, value) if isinstance(value, str) else value for name, value in given.items()}
+    def _convert_config_dict(self: Any, requested: Any) -> dict[str, Any]:
+        return {name: read_value(name, value) if isinstance(value, str) else value for name, value in requested.items()}
 
     def choices(text: str) -> Any:
         try:
@@ -98,38 +98,38 @@ def add_settings() -> None:
 
     def _load_internal_config_dict(self: Any, model: str, model_class: Any, dataset: str) -> None:
         load_stock(self, model, model_class, dataset)
-        given, internal = self.external_config_dict, self.internal_config_dict
-        if "gpu_id" in given:
+        requested, internal = self.external_config_dict, self.internal_config_dict
+        if "gpu_id" in requested:
             # RecBole joins a tuple alone.
-            given["gpu_id"] = gpu_ids(given["gpu_id"])
+            requested["gpu_id"] = gpu_ids(requested["gpu_id"])
         # The command line may be that of a user's own program, with flags of its own: those are only warned of.
-        check_names(given, model, lenient=self.cmd_config_dict)
-        warn_of_unread(given, model)
-        check_values(given, model)
-        check_pretrained(given)
-        if given.get("use_gpu") is False and "local_rank" not in given:
+        check_names(requested, model, lenient=self.cmd_config_dict)
+        warn_of_unread(requested, model)
+        check_values(requested, model)
+        check_pretrained(requested)
+        if requested.get("use_gpu") is False and "local_rank" not in requested:
             # RecBole asks for the number of a GPU alone, and would use the first.
-            given["gpu_id"] = ""
-        data_path = given.get("data_path", internal["data_path"])
+            requested["gpu_id"] = ""
+        data_path = requested.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)
         internal.update(defaults)
         follows_protocol = "eval_args" in defaults
-        if follows_protocol and isinstance(given.get("eval_args"), dict):
+        if follows_protocol and isinstance(requested.get("eval_args"), dict):
             # Changing one part of the protocol, such as the mode, leaves the others as they are.
-            given["eval_args"] = {**defaults["eval_args"], **given["eval_args"]}
-        loss_type = None if hasattr(model_class, "input_type") else {**internal, **given}.get("loss_type")
+            requested["eval_args"] = {**defaults["eval_args"], **requested["eval_args"]}
+        loss_type = None if hasattr(model_class, "input_type") else {**internal, **requested}.get("loss_type")
         if is_sequential and loss_type == "CE":
             # RecBole refuses to run with its own default here: cross entropy takes no sampled negatives.
             internal["train_neg_sample_args"] = None
         if is_sequential and loss_type not in (None, "CE", "BPR"):
             # RecBole knows what these two take. A model without another loss says so itself.
             internal["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
-        if follows_protocol and model_class.type == ModelType.CONTEXT and not given.get("threshold"):
+        if follows_protocol and model_class.type == ModelType.CONTEXT and not requested.get("threshold"):
             # RecBole's default is to read labels; a search-extended dataset has none.
             internal["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
         if follows_protocol:
-            check_evaluation({**internal, **given}, is_ours=model in MODELS)
+            check_evaluation({**internal, **requested}, is_ours=model in MODELS)
 
     Config._load_internal_config_dict = _load_internal_config_dict
     show_stock = Config.__str__

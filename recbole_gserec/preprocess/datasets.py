@@ -128,7 +128,7 @@ class CodedSearchDataset(SearchDataset):
         advice = advice_to_make_again(self.config)
         try:
             made = read_json(record, advice)
-            made_with, code_hash = Provenance.from_description(made), made["code_sha256"]
+            provenance, code_hash = Provenance.from_description(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(record, "damaged: it does not say what the codes were made from", advice) from error
         if code_hash != self._code_hash:
@@ -137,7 +137,7 @@ class CodedSearchDataset(SearchDataset):
                 sleep(_SECONDS_BETWEEN_FILES)
                 return self._read_record(again=True)
             raise DataError(path, f"not the codes described in {record.name}", advice)
-        return made_with
+        return provenance
 
     def _check_record(self, record: Provenance) -> None:
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
@@ -219,8 +219,8 @@ class VectoredSearchDataset(SearchDataset):
         """Refuse to make other summaries and vectors than those that the dataset's codes come from."""
         path = append_suffix(self._prefix, ".code.json")
         try:
-            made_with = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
-            other = {name: made_with[name] for name, value in _MADE_HERE.items() if made_with[name] != value}
+            provenance = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
+            other = {name: provenance[name] for name, value in _MADE_HERE.items() if provenance[name] != value}
         except (FileNotFoundError, KeyError, TypeError):
             return
         other = {name: value for name, value in other.items() if name not in self.config.external_config_dict}
@@ -254,8 +254,8 @@ class VectoredSearchDataset(SearchDataset):
 
     def _check_description(self, path: Path, description: dict[str, Any], advice: str) -> None:
         try:
-            made_with = Provenance.from_description(description)
+            provenance = Provenance.from_description(description)
         except (ValueError, KeyError, TypeError):
             self.logger.warning(f"{path} does not say from which data its vectors were made, and for which split.")
             return
-        made_with.check(self._fingerprint, self.config, path, advice)
+        provenance.check(self._fingerprint, self.config, path, advice)

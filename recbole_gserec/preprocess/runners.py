@@ -73,7 +73,7 @@ class RayRunner:
         import ray
 
         # Rows that are Python objects use Ray's object store. A row's batch must not be split or joined with another.
-        rows = [{"place": index, "batch": [batch]} for index, batch in enumerate(batches)]
+        rows = [{"index": index, "batch": [batch]} for index, batch in enumerate(batches)]
         with warnings.catch_warnings():
             # Ray is about to rename the last two arguments.
             warnings.simplefilter("ignore")
@@ -91,7 +91,7 @@ class RayRunner:
             for row in dataset.iter_rows():
                 if row["error"]:
                     raise _WORKER_ERRORS[row["error"][0]](row["error"][1])
-                yield row["place"], row["result"][0]
+                yield row["index"], row["result"][0]
         except ray.exceptions.RayError as error:
             reason = str(error).strip().split("\n")[0][:300]
             raise InterruptedWorkError(
@@ -120,7 +120,7 @@ class _Worker:
                 result = self._work(row["batch"][0])
             except Exception as raised:
                 error = _as_data(raised)
-        return {"place": row["place"], "result": [result], "error": error}
+        return {"index": row["index"], "result": [result], "error": error}
 
 
 _WORKER_ERRORS = {"setting": SettingError, "other": InterruptedWorkError}

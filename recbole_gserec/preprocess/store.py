@@ -198,8 +198,8 @@ class Store:
         with self._watched():
             for start in range(0, len(inputs), _KEYS_PER_QUERY):
                 keys = inputs[start : start + _KEYS_PER_QUERY]
-                places = ", ".join("?" * len(keys))
-                query = f"SELECT {columns} FROM {table} WHERE maker = ? AND input IN ({places})"
+                placeholders = ", ".join("?" * len(keys))
+                query = f"SELECT {columns} FROM {table} WHERE maker = ? AND input IN ({placeholders})"
                 yield from self._open.execute(query, (maker, *keys))
 
 

@@ -267,7 +267,7 @@ class Recommender:
             GSERecError: If the scores of a user are NaN or infinite.
         """
         if k < 1:
-            raise SettingError(f"k is {k}; it takes a whole number of at least 1")
+            raise SettingError(f"k is {k}; it must be a whole number of at least 1")
         if len(users) == 0:
             return
         candidates = torch.from_numpy(self._candidates)

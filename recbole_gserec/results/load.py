@@ -94,7 +94,7 @@ def _load_run(root: Path, folder: Path, shared: list[TestRanks]) -> StoredRun:
         return run
     try:
         record = read_record(path)
-        _check_place(path, record, run)
+        _check_folder(path, record, run)
         run = replace(run, record=record)
         if record["status"] == FAILED:
             return replace(run, state=FAILED, problem=_one_line(record.get("error")) or "failed, and left no error")
@@ -109,7 +109,7 @@ def _one_line(text: Any) -> str:
     return " ".join(str(text or "").split())
 
 
-def _check_place(path: Path, record: Mapping[str, Any], run: StoredRun) -> None:
+def _check_folder(path: Path, record: Mapping[str, Any], run: StoredRun) -> None:
     for name in ("dataset", "model", "seed"):
         if record[name] != getattr(run, name):
             raise DataError(path, f"is of the {name} {record[name]!r}, unlike its folder", ADVICE)

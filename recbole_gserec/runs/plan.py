@@ -178,7 +178,7 @@ class Entry(NamedTuple):
 
     dataset: str
     model: str
-    given: dict[str, Any]
+    requested: dict[str, Any]
     machine: dict[str, Any]
 
 

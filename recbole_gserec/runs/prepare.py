@@ -145,9 +145,9 @@ def prepare(dataset: str, models: Mapping[str, Any]) -> None:
 def _config(entry: Entry, data_path: Path, file: Path) -> Any:
     from recbole_gserec.settings import make_config
 
-    here = {**entry.machine, "data_path": str(data_path)}
+    machine = {**entry.machine, "data_path": str(data_path)}
     try:
-        return make_config(entry.model, entry.dataset, entry.given, here, file)
+        return make_config(entry.model, entry.dataset, entry.requested, machine, file)
     except Exception as error:
         # Config only reads settings.
         raise SettingError(f"{entry.model} on {entry.dataset}: {error}") from error

@@ -111,8 +111,8 @@ class Run:
         dataset_digest: Digest of the dataset's files; see :mod:`dataset_files`.
         model: Name of the model.
         seed: RecBole's ``seed``.
-        given: Requested settings on top of the defaults, as JSON values, without those that only say where or how to
-            run.
+        requested: Settings on top of the defaults, as JSON values. Those that only say where or how to run are not part
+            of it.
         derived: Name -> SHA-256 of the files that the offline stage made and the model reads.
     """
 
@@ -120,13 +120,13 @@ class Run:
     dataset_digest: str
     model: str
     seed: int
-    given: Mapping[str, Any]
+    requested: Mapping[str, Any]
     derived: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Ten hexadecimal digits that change if anything about the run changes."""
-        parts = {name: value for name, value in asdict(self).items() if name != "derived" or value}
+        parts = {name: value for name, value in self.as_json().items() if name != "derived" or value}
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
@@ -134,6 +134,15 @@ class Run:
     def title(self) -> str:
         """The name of the run in messages."""
         return f"{self.model} on {self.dataset}, seed {self.seed}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the attributes as files and keys have them, where the requested settings are ``given``."""
+        return {"given" if name == "requested" else name: value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Run:
+        """Return the run that :meth:`as_json` describes."""
+        return cls(**{"requested" if name == "given" else name: value for name, value in content.items()})
 
     def folder(self, output: Path) -> Path:
         """Return the folder of the run."""
@@ -163,7 +172,7 @@ class Spec:
             DataError: If the folder is a link or contains one.
         """
         refuse_links(self.folder)
-        content = {"run": asdict(self.run), "data_path": str(self.data_path), "machine": dict(self.machine)}
+        content = {"run": self.run.as_json(), "data_path": str(self.data_path), "machine": dict(self.machine)}
         write_json(self.folder / SPEC_FILE, content)
         return self.folder / SPEC_FILE
 
@@ -171,7 +180,7 @@ class Spec:
     def read(cls, path: Path) -> Spec:
         """Read a file written by :meth:`write`."""
         content = read_json(path, "Start it again")
-        return cls(Run(**content["run"]), path.parent, Path(content["data_path"]), content["machine"])
+        return cls(Run.from_json(content["run"]), path.parent, Path(content["data_path"]), content["machine"])
 
 
 def refuse_links(folder: Path) -> None:

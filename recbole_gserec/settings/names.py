@@ -139,14 +139,14 @@ def _names_in_files(pattern: str) -> set[str]:
     return {name for content in contents if isinstance(content, dict) for name in content}
 
 
-def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
+def check_names(requested: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
     """Refuse an unknown setting, which is usually a typing error.
 
     For RecBole's own models and users' models of its kind, which may read further settings, this only warns.
     :func:`warn_of_unread` covers settings that other models read.
 
     Args:
-        given: Names of the requested settings.
+        requested: Names of the requested settings.
         model: Name of the model.
         lenient: Names for which this only warns.
 
@@ -155,7 +155,7 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
     """
     ours, known = model_settings(model), known_settings(model)
     of_others = settings_of_others(model)
-    unknown = [name for name in given if name not in known and name not in of_others]
+    unknown = [name for name in requested if name not in known and name not in of_others]
     refused = [name for name in unknown if ours and name not in lenient]
     problems = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
     if refused:
@@ -166,9 +166,9 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         getLogger().warning(f"{len(unknown) - len(problems):,} more settings are unknown")
 
 
-def warn_of_unread(given: Iterable[str], model: str) -> None:
+def warn_of_unread(requested: Iterable[str], model: str) -> None:
     """Warn about settings that only other models read, because config files may serve several models."""
-    for name in sorted(set(given) & settings_of_others(model)):
+    for name in sorted(set(requested) & settings_of_others(model)):
         getLogger().warning(unread(name, model))
 
 

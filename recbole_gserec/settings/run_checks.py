@@ -128,7 +128,7 @@ def _check_columns(config: Config) -> None:
     """Refuse missing columns that every run reads, or that a setting of the model names."""
     if not isinstance(config["load_col"] or {}, Mapping):
         form = "{inter: [user_id, item_id, timestamp]}"
-        raise SettingError(f"load_col is {config['load_col']!r}; it takes lists of columns by file, such as {form}")
+        raise SettingError(f"load_col is {config['load_col']!r}; it must list columns by file, such as {form}")
     in_time_order = config["eval_args"].get("order") == "TO" or config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     names = _OF_EVENTS if in_time_order else _OF_EVENTS[:2]
     parts = [f"{part}.inter" for part in config["benchmark_filename"] or ()] or ["inter"]
@@ -138,8 +138,8 @@ def _check_columns(config: Config) -> None:
             _check_column(config, "inter", header, config[name], name)
     # Config files serve several models: what this model does not read may be missing.
     for name in listed_settings(config["model"]).intersection(_FEATURES):
-        given = config[name] or []
-        for column in [given] if isinstance(given, str) else given:
+        columns = config[name] or []
+        for column in [columns] if isinstance(columns, str) else columns:
             _check_column(config, "item", _header(config, "item"), column, name)
 
 
@@ -195,11 +195,13 @@ def warn_without_gpu(config: Config) -> None:
     if config["device"].type != "cpu":
         return
     # In RecBole's form: a list of numbers is a text.
-    given = {name: config[name] for name in _OF_GPUS if name in config.external_config_dict}
+    requested = {name: config[name] for name in _OF_GPUS if name in config.external_config_dict}
     asked = [
-        f"{name}={value}" for name, value in given.items() if value is not None and value is not False and value != ""
+        f"{name}={value}"
+        for name, value in requested.items()
+        if value is not None and value is not False and value != ""
     ]
     config["use_gpu"] = False
     if asked:
-        half = ", in bfloat16 because of enable_amp" if given.get("enable_amp") else ""
+        half = ", in bfloat16 because of enable_amp" if requested.get("enable_amp") else ""
         getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the CPU{half}")

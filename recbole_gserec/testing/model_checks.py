@@ -443,7 +443,7 @@ def _check_same_instant(subject: _Subject) -> None:
         "instant",
         "another search at the very moment of the validation target changed its scores",
         "a search is visible only if it is strictly earlier than the target",
-        "a comparison of times by <= in place of <; search_ends of dataset.events is where visible searches end",
+        "a comparison of times by <= instead of <; search_ends of dataset.events is where visible searches end",
     )
 
 
@@ -471,7 +471,7 @@ def _check_row_order(subject: _Subject) -> None:
     if _differ(found, subject.score(subject.rows, subject.candidates)[order]):
         raise _Finding(
             "rows in another order had other scores",
-            "a row has to have the same scores at any place of its batch",
+            "a row must have the same scores at any position in its batch",
             "a reduction over dimension 0, and a view() that mixes rows",
         )
 
@@ -495,8 +495,8 @@ def _check_candidate_order(subject: _Subject) -> None:
     if _differ(subject.score(rows, candidates.gather(1, order)), expected.gather(1, order)):
         raise _Finding(
             "candidates in another order had other scores",
-            "a candidate has to have the same score at any place of the list",
-            "the place of a candidate, or a reduction over dimension 1 of the scores",
+            "a candidate must have the same score at any position in the list",
+            "the position of a candidate, or a reduction over dimension 1 of the scores",
         )
     if _differ(subject.score(rows, candidates[:, :2]), expected[:, :2]):
         raise _Finding(
@@ -512,7 +512,7 @@ def _check_full_ranking(subject: _Subject) -> None:
     if not (expected.std(1) > 0).any():
         raise _Finding(
             "all candidates of each row had one score",
-            "scores have to tell items apart",
+            "scores must differ between items",
             "a candidate that is not used",
         )
     _forget_propagated(ready.model)
@@ -538,7 +538,7 @@ def _check_padding(subject: _Subject) -> None:
     model, rows = subject.ready.model, subject.rows
     expected = subject.score(rows, subject.candidates)
     done, must = "histories with more padding behind them had other {}", "padding must change nothing"
-    look_for = "a mean or softmax over padded places, places counted from the end, and sizes taken from the batch"
+    look_for = "a mean or softmax over padded positions, positions counted from the end, and sizes taken from the batch"
     if _differ(subject.score(widened(rows), subject.candidates), expected):
         raise _Finding(done.format("scores"), must, look_for)
     search = getattr(subject.batch, "search", None)

@@ -47,7 +47,7 @@ def random_files() -> dict[str, Rows]:
         moments = generator.integers(0, LAST_MOMENT, size=n_searches).tolist()
         rows = [_search(generator, user, time) for time in moments]
         if number % 10:
-            rows += [(user, f"q{place % _N_QUERIES}", times[place], f"i{items[place]}") for place in (n - 2, n - 1)]
+            rows += [(user, f"q{index % _N_QUERIES}", times[index], f"i{items[index]}") for index in (n - 2, n - 1)]
         search += sorted(rows, key=lambda row: row[2])
     words = [" ".join(f"w{word}" for word in generator.integers(20, size=3)) for _ in range(_N_QUERIES - 1)]
     sides = ("s", "r")
@@ -95,9 +95,9 @@ def with_other_targets(files: dict[str, Rows]) -> dict[str, Rows]:
     """Another item as each test target."""
     taken: dict[str, set[str]] = {}
     last: dict[str, int] = {}
-    for place, (user, item, _) in enumerate(files["inter"]):
+    for index, (user, item, _) in enumerate(files["inter"]):
         taken.setdefault(user, set()).add(item)
-        last[user] = place
+        last[user] = index
     inter = list(files["inter"])
     for user in taken.keys() - set(_FIRST):
         others = (f"i{item}" for item in range(_N_ITEMS) if f"i{item}" not in taken[user])

@@ -161,10 +161,10 @@ def _range(
             path, f"{name} has no range such as {{uniform: [0, 1]}}; the kinds are {kinds}", advice, line=line
         )
     if kind.lstrip("q").startswith("log") and values[0] <= 0:
-        raise DataError(path, f"{name}: {kind} begins at {values[0]}; it takes numbers above 0", advice, line=line)
+        raise DataError(path, f"{name}: {kind} begins at {values[0]}; its numbers must be above 0", advice, line=line)
     if kind.endswith("randint"):
         if not all(value.is_integer() for value in values):
-            raise DataError(path, f"{name}: {kind} takes whole numbers", advice, line=line)
+            raise DataError(path, f"{name}: {kind} needs whole numbers", advice, line=line)
         values = [int(value) for value in values]
     if len(values) == 3 and values[2] <= 0:
         raise DataError(path, f"{name}: the step of {kind} is {values[2]}, and not above 0", advice, line=line)

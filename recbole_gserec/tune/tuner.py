@@ -48,7 +48,7 @@ class Progress(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray Tune calls this when a trial has finished or was stopped."""
-        self._tell(trials, trial)
+        self._report(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray Tune calls this when a trial has failed. If its process was killed, this stores the failure."""
@@ -58,9 +58,9 @@ class Progress(Callback):
             reason = str(trial.get_error() or "").strip().splitlines() or ["perhaps killed because memory ran out"]
             record.status, record.error = FAILED, f"its process ended: {reason[0]}"
             record.write(folder)
-        self._tell(trials, trial)
+        self._report(trials, trial)
 
-    def _tell(self, trials: list[Any], trial: Any) -> None:
+    def _report(self, trials: list[Any], trial: Any) -> None:
         folder = trial_folder(self.folder, trial.trial_id)
         record = TrialRecord.read(folder)
         if record is None:

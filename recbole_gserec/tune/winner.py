@@ -53,13 +53,13 @@ def write_winner(folder: Path, winner: dict[str, Any]) -> None:
     write_json(folder / WINNER_FILE, winner)
 
 
-def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[str, Any]) -> Path:
+def write_best(folder: Path, sweep: Sweep, settings: dict[str, Any], winner: dict[str, Any]) -> Path:
     """Write the winner's settings; return the file.
 
     Args:
         folder: Folder of the sweep.
         sweep: The sweep.
-        given: All settings of the winner's trial.
+        settings: All settings of the winner's trial.
         winner: Its ``valid`` metrics, ``trial`` and ``score``.
     """
     lines = [
@@ -70,7 +70,7 @@ def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[s
         lines.append(
             "# A population changes settings while it trains: these are the final ones, and may be worse on their own."
         )
-    content = yaml.safe_dump({"model": sweep.model, "dataset": sweep.dataset, **given}, allow_unicode=True)
+    content = yaml.safe_dump({"model": sweep.model, "dataset": sweep.dataset, **settings}, allow_unicode=True)
     with written_aside(folder / BEST_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n" + content, encoding="utf-8")
     return folder / BEST_FILE

@@ -91,8 +91,8 @@ def test_points_are_named_as_in_the_files(checkpoint_of, tmp_path, monkeypatch):
             assert (x, y) == pytest.approx(table[user][:2])
         codes = own.loc["code"].set_index("id")
         assert set(codes.index) == {code for row in rows["code"] for code in row[column].split()}
-        place = users.index("u3") + 1
-        ids = model.graph[side].codes[place]
+        position = users.index("u3") + 1
+        ids = model.graph[side].codes[position]
         names = next(row[column] for row in rows["code"] if row[0] == "u3").split()
         expected = model.code_embedding[side].weight[ids, :2].detach().numpy()
         np.testing.assert_allclose(codes.loc[names, ["x", "y"]], expected, rtol=1e-6)

@@ -93,11 +93,11 @@ def test_error_is_one_line_and_status_2(stage, monkeypatch, capsys):
 def test_interruption_is_a_line_and_status_130(stage, monkeypatch, capfd):
     stage.error = KeyboardInterrupt()
     assert run_main(monkeypatch, "preprocess", "--dataset", "d") == 130
-    told = capfd.readouterr().err
-    assert told == "interrupted; finished summaries, vectors and epochs are kept. Repeat the command to resume\n"
+    printed = capfd.readouterr().err
+    assert printed == "interrupted; finished summaries, vectors and epochs are kept. Repeat the command to resume\n"
 
 
-def test_what_an_interrupted_command_has_kept_is_told_of_commands_that_there_are(monkeypatch):
+def test_what_an_interrupted_command_has_kept_is_reported_of_commands_that_there_are(monkeypatch):
     for command in main_of_gserec._KEPT:
         assert run_main(monkeypatch, *command.split(), "--help") == 0
     monkeypatch.setattr(sys, "argv", ["gserec", "analyze", "ablation", "--dataset=toy"])

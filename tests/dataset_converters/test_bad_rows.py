@@ -61,7 +61,7 @@ def test_a_single_bad_row_is_not_counted_and_has_general_advice(connection):
     assert str(error.value).endswith(expected)
 
 
-def test_skipped_rows_are_counted_and_told(connection, caplog):
+def test_skipped_rows_are_counted_and_reported(connection, caplog):
     make_rows(connection, ROWS)
     with caplog.at_level(logging.WARNING, "dataset_converters"):
         found = handle_bad_rows(connection, "read", PATHS, "skip")

@@ -47,10 +47,10 @@ def test_lists_are_new_to_the_user_and_hold_items_with_interactions(reference, r
     interacted, known = known_items(random_rows)
     catalogue = set().union(*interacted.values())
     assert any(items - catalogue for items in known.values()), "the dataset needs items of searches only"
-    for phase, place in (("test", -1), ("valid", -2)):
+    for phase, position in (("test", -1), ("valid", -2)):
         assert {user for user, _ in reference[phase]} == set(interacted)
         for (user, target), candidates in reference[phase].items():
-            assert target == interacted[user][place]
+            assert target == interacted[user][position]
             assert len(set(candidates)) == len(candidates) == 99
             assert set(candidates) <= catalogue - known[user]
 

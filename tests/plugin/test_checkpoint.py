@@ -345,8 +345,8 @@ def test_what_could_run_code_is_refused_and_does_not_run(readers, marker, tmp_pa
     state = torch.load(path, weights_only=True)
     files = {}
     for protocol in (2, 4):
-        for place in ("config", "state_dict", "optimizer", "extra"):
-            files[f"{place}-{protocol}.pth"] = ({**state, place: Hostile(marker)}, protocol)
+        for part in ("config", "state_dict", "optimizer", "extra"):
+            files[f"{part}-{protocol}.pth"] = ({**state, part: Hostile(marker)}, protocol)
     files["bare.pth"] = (Hostile(marker), 2)
     files["recbole.pth"] = (state, 4)  # As RecBole writes its own.
     for name, (value, protocol) in files.items():

@@ -53,9 +53,9 @@ import recbole_gserec.preprocess.vectors as vectors
 vectors.TEXTS_PER_BATCH = 5
 train = rqvae_training.train_rqvae
 def slow_train(*args, progress, **kwargs):
-    def slow(*told):
+    def slow(*reported):
         time.sleep(pause / 4)
-        progress(*told)
+        progress(*reported)
     return train(*args, progress=slow, save_every_s=0, **kwargs)
 rqvae_training.train_rqvae = slow_train
 

@@ -167,7 +167,7 @@ def without(*names):
         (changed(test={"ndcg@10": None}), "ndcg@10 = None, but the ranks beside it"),
     ],
 )
-def test_a_damaged_run_is_told_in_a_line_and_keeps_no_other_from_being_read(tmp_path, damage, problem):
+def test_a_damaged_run_is_reported_in_a_line_and_keeps_no_other_from_being_read(tmp_path, damage, problem):
     damage(store_run(tmp_path, "toys", "GSERec", 2020, RANKS))
     store_run(tmp_path, "toys", "SASRec", 2020, RANKS)
     damaged, other = load_runs(tmp_path)

@@ -67,13 +67,13 @@ def test_rounding_errors_are_no_differences():
 
 def plain_holm(p_values):
     """Reject one after the other: each p-value times how many are left, and never below the one before."""
-    left, corrected, before = sorted((p, place) for place, p in enumerate(p_values)), {}, 0.0
+    left, corrected, before = sorted((p, index) for index, p in enumerate(p_values)), {}, 0.0
     while left:
-        p, place = left[0]
+        p, index = left[0]
         before = max(before, min(1.0, p * len(left)))
-        corrected[place] = before
+        corrected[index] = before
         left = left[1:]
-    return [corrected[place] for place in range(len(p_values))]
+    return [corrected[index] for index in range(len(p_values))]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
@@ -420,7 +420,7 @@ def test_a_model_that_finds_nothing(tmp_path):
     assert "| SASRec | 0.0000 |" in significance_markdown([comparison])
 
 
-def test_tests_are_told_with_what_was_refused(tmp_path):
+def test_tests_are_reported_with_what_was_refused(tmp_path):
     cells = three_models(tmp_path)
     store_run(tmp_path, "toys", "KAR", 1)
     store_run(tmp_path, "toys", "LLMESR", 1)

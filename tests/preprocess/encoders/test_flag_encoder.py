@@ -275,7 +275,7 @@ def test_half_precision_where_asked_for_and_in_the_settings(tmp_path, monkeypatc
     assert (arguments["pooling_method"], arguments["name"]) == ("mean", str(tmp_path))
 
 
-def test_half_precision_vectors_have_length_one_and_nan_is_told(monkeypatch):
+def test_half_precision_vectors_have_length_one_and_nan_is_reported(monkeypatch):
     encoder = FlagEncoder("some/model", "cls")
     monkeypatch.setattr(encoder, "_encode", lambda texts, _: np.array([[0.6001, 0.8, 0.01]] * len(texts), np.float16))
     vectors = encoder.encode(["a", ""])

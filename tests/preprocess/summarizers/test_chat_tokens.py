@@ -57,9 +57,9 @@ def test_a_text_is_cut_to_its_beginning(tokens, tokenizer, text, length):
 
 
 def test_whole_tokens_are_kept(tokens, tokenizer):
-    places = tokenizer(SENTENCES[0], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    assert len(places) > 20
-    for length, (_, end) in enumerate(places, start=1):
+    indices = tokenizer(SENTENCES[0], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert len(indices) > 20
+    for length, (_, end) in enumerate(indices, start=1):
         assert tokens.shorten(SENTENCES[0], length) == SENTENCES[0][:end].rstrip()
 
 
