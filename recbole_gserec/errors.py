@@ -146,12 +146,12 @@ def one_line(error: BaseException) -> str:
     """Return the error's message in one line."""
     if is_missing_library(error):
         name = getattr(error, "name", "")
-        return f"the library '{name}' is needed for this and not installed: pip install {packages_to_install(name)}"
+        return f"this needs the library '{name}', which is not installed: pip install {packages_to_install(name)}"
     if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PERMISSION:
         path = os.path.abspath(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else error.filename
         return f"{path}: {error.strerror}. Choose a path that you can read and write, or change its permissions"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        advice = ". Make room there, then start again" if error.errno in NO_ROOM else ""
+        advice = ". Free some space there, then start again" if error.errno in NO_ROOM else ""
         return f"{error.filename}: {error.strerror}{advice}"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split())
@@ -212,7 +212,7 @@ def not_none(value: T | None) -> T:
         AssertionError: If it is None, which is a defect and not caused by input.
     """
     if value is None:
-        raise AssertionError("there is no value where there must be one")
+        raise AssertionError("a required value is None")
     return value
 
 

@@ -194,7 +194,7 @@ def test_a_class_need_not_be_registered():
         (MeanOfNothing, "empty histories", "rows with no interactions was NaN or infinite"),
         (RaisesForNoSearches, "other rows|empty histories", "it raised ValueError: nothing to encode"),
         (ItemsOfAllTimes, "future scores", "must not depend on what comes after its target"),
-        (LossOfAllTimes, "future training", "what comes later must not be trained on"),
+        (LossOfAllTimes, "future training", "later events must not be trained on"),
         (SearchAtTheTarget, "searches at the same instant", "strictly earlier"),
         (UnsavedTensor, "checkpoint", "neither parameters nor buffers"),
     ],
@@ -211,7 +211,11 @@ def test_a_defect_fails_its_check(model, check, reported):
 
 @pytest.mark.parametrize(
     ("model", "reported"),
-    [("KGAT", "cannot be checked"), ("GSERek", "Did you mean 'GSERec'"), (object, "no subclass of SearchRecommender")],
+    [
+        ("KGAT", "cannot be checked"),
+        ("GSERek", "Did you mean 'GSERec'"),
+        (object, "must be a subclass of SearchRecommender"),
+    ],
 )
 def test_what_cannot_be_checked_is_reported(model, reported):
     with pytest.raises(SettingError, match=reported):

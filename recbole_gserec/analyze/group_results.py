@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recbole_gserec.data import SETTINGS
+from recbole_gserec.data import SETTINGS, SearchDataset
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.figures import BLUE, ORANGE, POINTS, draw_tick_lines, new_panels, plain_text
+from recbole_gserec.files import has_no_rows
 from recbole_gserec.results import (
     TESTS,
     Metric,
@@ -29,7 +30,7 @@ from recbole_gserec.results import (
     why_not_comparable,
 )
 from recbole_gserec.runs import TestRanks, dataset_digest
-from recbole_gserec.settings import printed_name
+from recbole_gserec.settings import make_config, printed_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,9 @@ def parse_groups(text: str) -> tuple[Group, ...]:
         if most is not None and most < fewest:
             raise SettingError(f"--groups has '{part.strip()}', which ends before it begins")
         if groups and (groups[-1].most is None or groups[-1].most >= fewest):
-            raise SettingError(f"--groups: '{part.strip()}' does not come after '{groups[-1].label}'; groups ascend")
+            raise SettingError(
+                f"--groups: '{part.strip()}' does not come after '{groups[-1].label}'; give them in ascending order"
+            )
         groups.append(Group(fewest, most))
     return tuple(groups)
 
@@ -277,8 +280,6 @@ def training_counts(dataset: str, data_path: Path, requested: Mapping[str, Any],
     Raises:
         DataError: If the files are malformed, or there are no searches to count.
     """
-    from recbole_gserec.files import has_no_rows
-
     search_file = Path(data_path) / dataset / f"{dataset}.search"
     has_searches = search_file.is_file() and not has_no_rows(search_file, requested.get("encoding") or "utf-8")
     if kind == SEARCHES and not has_searches:
@@ -294,9 +295,6 @@ def training_counts(dataset: str, data_path: Path, requested: Mapping[str, Any],
 
 
 def _events_of(dataset: str, data_path: Path, requested: Mapping[str, Any], has_searches: bool) -> tuple[Any, Any]:
-    from recbole_gserec.data import SearchDataset
-    from recbole_gserec.settings import make_config
-
     settings = {name: requested[name] for name in _OF_FILES if name in requested}
     config = make_config("GSERec", dataset, settings, {"data_path": str(data_path), "use_gpu": False})
     # Queries and codes are not counted.

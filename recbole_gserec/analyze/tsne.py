@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_gserec.errors import CheckpointError, SettingError
@@ -57,9 +59,9 @@ def read_user_vectors(path: Path, data_path: Path | None = None) -> UserVectors:
     trained = load_trained(path, data_path)
     config = trained.config
     if config["model"] != "GSERec":
-        raise CheckpointError(f"{path}: a checkpoint of {config['model']}; these vectors are those of GSERec")
+        raise CheckpointError(f"{path}: a checkpoint of {config['model']}; only GSERec has these vectors")
     if not config["use_user_code_graph"]:
-        raise CheckpointError(f"{path}: trained with use_user_code_graph=False: there are no user vectors in it")
+        raise CheckpointError(f"{path}: trained with use_user_code_graph=False, so it has no user vectors")
     tables = {table.name: table for table in graph_vectors(trained)}
     users, codes = ({side: tables[f"{kind}_{side}"] for side in SIDES} for kind in ("users", "codes"))
     weight = float(config["lambda_u_cl"])
@@ -271,9 +273,6 @@ def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd
     Returns:
         ``kind`` (``user`` or ``code``), ``side``, ``id`` (of the user in the dataset, or of the code), ``x``, ``y``.
     """
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
     n_all = len(vectors.users[SIDES[0]].values)
     rows = np.sort(np.random.default_rng(seed).permutation(n_all)[:n_users])
     parts, points = [], []

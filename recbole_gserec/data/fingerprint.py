@@ -103,14 +103,14 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
     suffix = different[0]
     problem = f"not the file that {checkpoint} was trained on"
     if suffix not in now:
-        problem = f"file not found, and {checkpoint} was trained on it"
+        problem = f"file not found, but {checkpoint} was trained on it"
     elif suffix not in record:
-        problem = f"not there when {checkpoint} was trained"
-    advice = "Restore the files of that time, or train again."
+        problem = f"did not exist when {checkpoint} was trained"
+    advice = "Restore the old files, or train again."
     if suffix in _OPTIONS:
         advice = (
-            "To use new rows without training again, restore the file of that time and "
-            f"pass the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
+            "To use new rows without training again, restore the old file and "
+            f"pass the new rows in a separate file: {_OPTIONS[suffix]}. Or train again."
         )
     raise DataError(dataset_path(config, suffix), problem, advice)
 

@@ -154,7 +154,7 @@ def user_codes(
         raise DataError(path, f"no {side} codes in it", advice)
     ragged = np.flatnonzero((lengths != 0) & (lengths != n_levels))
     if len(ragged):
-        problem = f"a row with {lengths[ragged[0]]} {side} codes where others have {n_levels}"
+        problem = f"the row has {lengths[ragged[0]]} {side} codes, but others have {n_levels}"
         raise DataError(path, problem, advice, line=line_of_row(path, int(ragged[0])))
     rows = np.flatnonzero(lengths)
     tokens = sequences.frame.iloc[:, 0].astype("category").cat

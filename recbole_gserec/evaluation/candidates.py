@@ -273,9 +273,9 @@ class CandidateLists:
         indices = self._index_of_user[users.numpy()]
         if (indices < 0).any():
             raise SettingError(
-                f"{(indices < 0).sum():,} {self._phase} targets are of users with a single interaction, for whom no "
-                'candidates are drawn. Leave them out, --user_inter_num_interval="[2,inf)", or split each user\'s '
-                "interactions by time: group_by: user in eval_args"
+                f"{(indices < 0).sum():,} {self._phase} targets belong to users with a single interaction, for whom no "
+                'candidates are drawn. Leave these users out with --user_inter_num_interval="[2,inf)", or split the '
+                "interactions of each user by time (group_by: user in eval_args)"
             )
         order = np.argsort(indices, kind="stable")
         ordered = indices[order]
@@ -307,8 +307,8 @@ class CandidateLists:
                 fewer = {"mode": f"uni{max(1, len(self._items) // _FEW)}"}
                 whole = {"mode": "full"}
                 why = (
-                    f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
-                    f'--eval_args="{fewer}", or rank all items, --eval_args="{whole}"'
+                    f"the catalogue has only {len(self._items):,} items. Use fewer candidates, for instance "
+                    f'--eval_args="{fewer}", or rank all items with --eval_args="{whole}"'
                 )
             getLogger().warning(
                 f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: {why}"

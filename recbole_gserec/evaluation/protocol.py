@@ -71,7 +71,7 @@ def _check_metrics(metrics: Any, is_ours: bool) -> None:
         if kind is None:
             near = nearest(metric, [cls.__name__ for cls in metrics_dict.values()])
             hint = f" Did you mean '{near}'?" if near else ""
-            raise SettingError(f"metrics has '{metric}', and there is no metric of this name.{hint}")
+            raise SettingError(f"metrics has '{metric}', which is not a known metric.{hint}")
         if is_ours and kind == EvaluatorType.VALUE:
             raise SettingError(f"metrics has '{metric}': search-aware models are evaluated by ranking metrics")
 
@@ -95,6 +95,6 @@ def _check_shown_items(metrics: list[str], depth: int, mode: Any) -> None:
         n_candidates = int(value[3:]) + 1 if _SAMPLED.fullmatch(value) else depth
         if of_items and depth > n_candidates:
             raise SettingError(
-                f"topk has {depth}, and with the mode '{value}' a list has {n_candidates} items; '{of_items[0]}' takes "
-                "whole lists. Take a smaller topk, or more candidates"
+                f"topk has {depth}, but with the mode '{value}' a list has only {n_candidates} items, and "
+                f"'{of_items[0]}' needs complete lists. Use a smaller topk, or more candidates"
             )

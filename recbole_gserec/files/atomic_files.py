@@ -43,7 +43,7 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
                 line=1,
             )
         if name in types:
-            raise DataError(path, f"two columns are named '{name}'", "Give each column a name of its own.", line=1)
+            raise DataError(path, f"two columns are named '{name}'", "Give each column a unique name.", line=1)
         types[name] = kind
     return types
 

@@ -48,7 +48,7 @@ def written_with_checksum(path: str | Path) -> Iterator[Path]:
         with open(temporary, "r+b") as file:
             start, digits = _find(file)
             if digits != _EMPTY:
-                raise ValueError(f"{path} was written without a place for its checksum")
+                raise ValueError(f"{path} was written without space for its checksum")
             checksum = _checksum(file, start)
             file.seek(start)
             file.write(checksum)

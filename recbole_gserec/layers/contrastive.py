@@ -97,7 +97,7 @@ class Temperature(nn.Module):
     def __init__(self, initial: float, minimum: float = 0.01):
         super().__init__()
         if initial <= minimum:
-            raise ValueError(f"a temperature of {initial} is not above {minimum}")
+            raise ValueError(f"temperature {initial} must be above {minimum}")
         self.initial, self.minimum = initial, minimum
         self.log_tau = nn.Parameter(torch.tensor(math.log(initial - minimum)))
 

@@ -176,5 +176,5 @@ def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: 
     if codes is not None and not torch.equal(codes.cpu(), graph.codes.cpu()):
         raise CheckpointError(
             "the checkpoint was trained with other codes than the dataset has now. "
-            "Train again, or bring back the .code file it was trained with"
+            "Train again, or restore the .code file of the training"
         )

@@ -59,7 +59,7 @@ class KAR(SearchRecommender):
         sizes = {task: dataset.text_vectors[task].shape[1] for task in TASKS}
         if sizes["user"] != sizes["item"]:
             raise SettingError(
-                f"KAR's experts read vectors of one size, and the text vectors' sizes are {sizes}. Make both again"
+                f"KAR's experts need text vectors of one size, but the sizes are {sizes}. Make both again"
             )
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
@@ -78,7 +78,7 @@ class KAR(SearchRecommender):
         self.mlp = PredictionMLP(knowledge_size, 2 * size + knowledge_size, config["mlp_hidden_size"], dropout)
         reset_embedding(self.item_embedding)
 
-    # ---- what texts tell ----------------------------------------------------------------------------------------
+    # ---- knowledge from texts -----------------------------------------------------------------------------------
 
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
         """Compute the features from texts of users or items, ``[..., k]`` for ids ``[...]``; 0 without a text."""

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from recbole_gserec.errors import SettingError
@@ -205,9 +207,6 @@ def _loss_or_0(loss: Callable[..., Tensor], values: Tensor, *others: Tensor) -> 
 
 def principal_components(vectors: np.ndarray, n_components: int, seed: int) -> np.ndarray:
     """Return coordinates ``[n, n_components]`` of vectors ``[n, D]`` along their principal components."""
-    from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits
-
     # With several threads, the order of additions varies; equal vectors must have equal initial values.
     with threadpool_limits(limits=1):
         return PCA(n_components, random_state=seed).fit_transform(vectors).astype(np.float32)

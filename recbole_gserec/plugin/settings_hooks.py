@@ -51,10 +51,10 @@ DATASET_SETTINGS = (
 
 
 def evaluate_nothing() -> None:
-    """Settings are data, wherever they come from: RecBole hands texts of theirs to ``eval``.
+    """Treat settings as data and never as code.
 
-    It does so with every text on the command line and in a dictionary, with values in a file of ``HyperTuning``, and
-    with the name of KD_DAGFM's teacher; and LDiffRec reads vectors that may be pickled.
+    RecBole passes texts to ``eval``: all those on the command line and in dictionaries, values in a file for
+    ``HyperTuning``, and the name of KD_DAGFM's teacher. LDiffRec also reads vectors that may be pickled.
     """
 
     def _convert_config_dict(self: Any, requested: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def evaluate_nothing() -> None:
         try:
             return ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-            raise SettingError(f"'{text[:80]}' is no list of values such as [0.01, 0.001]") from error
+            raise SettingError(f"'{text[:80]}' is not a list of values such as [0.01, 0.001]") from error
 
     networks = {name: getattr(kd_dagfm, name) for name in ("CIN", "CrossNet", "DAGFM")}
 
@@ -88,9 +88,9 @@ def evaluate_nothing() -> None:
 
 
 def add_settings() -> None:
-    """Our YAML files under RecBole's rules of precedence, and a check for settings that nothing reads.
+    """Add our YAML files with RecBole's rules of precedence, and check for settings that nothing reads.
 
-    Config has no place for defaults from outside, and applies ``quick_start_config`` after the model's YAML.
+    Config cannot load defaults from other packages, and applies ``quick_start_config`` after the model's YAML.
     """
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
@@ -144,7 +144,7 @@ def add_settings() -> None:
 
 
 def find_models_in_files() -> None:
-    """RecBole knows models by their names; ours may be named by the file they are in, where a user names a model."""
+    """Allow users to name a model by its file. RecBole only knows models by their names."""
     find_stock = Config._get_model_and_dataset
 
     def _get_model_and_dataset(self: Any, model: Any, dataset: Any) -> Any:
@@ -157,9 +157,9 @@ def find_models_in_files() -> None:
 
 
 def name_missing_models() -> None:
-    """A model that there is none of is told with the name that it is a slip of.
+    """Report an unknown model with the nearest known name.
 
-    RecBole looks for it among the models of LightGBM and XGBoost last, and fails for want of these libraries.
+    RecBole looks for it last among the models of LightGBM and XGBoost, and fails if these libraries are missing.
     """
     find_stock = recbole.utils.utils.get_model
 

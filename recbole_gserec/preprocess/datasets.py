@@ -201,13 +201,13 @@ class VectoredSearchDataset(SearchDataset):
         advice = f"Make it: {self._command}"
         for name, value in _MADE_HERE.items():
             if self.config[name] != value:
-                problem = f"file not found, and with {name} '{self.config[name]}' it is only made on command"
+                problem = f"file not found, and not made automatically with {name} '{self.config[name]}'"
                 raise DataError(missing[0], problem, advice)
         # In distributed training, each process would make them.
         if not (self.config["preprocess_missing_vectors"] and self.config["single_spec"]):
             raise DataError(missing[0], "file not found", advice)
         if len(missing) < len(paths):
-            raise DataError(missing[0], "file not found, though others of its kind are there", advice)
+            raise DataError(missing[0], "file not found, although other vector files exist", advice)
         self._check_codes()
         self.logger.warning(
             f"{' and '.join(map(str, missing))} are missing. They are made now from interactions alone, with "

@@ -151,7 +151,7 @@ def train_rqvae(
     run = _new_run(vectors, settings, n_batches)
     file = None if checkpoint is None else RunFile(checkpoint, training_hash(settings, vectors), save_every_s)
     if file is not None and file.restore(run):
-        logger.info("Going on with the RQ-VAE's training after epoch %d of %d", run.epoch, settings.epochs)
+        logger.info("Resuming the RQ-VAE training after epoch %d of %d", run.epoch, settings.epochs)
         if progress is not None:
             progress(run.epoch, settings.epochs, run.losses)
     elif settings.kmeans_init:

@@ -80,7 +80,7 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
         config: RecBole's settings.
         only_missing: Whether to keep codes that another process made in the meantime, whatever their settings.
     """
-    check_writable(dataset_path(config, "code").parent, "name a file in another folder by code_path")
+    check_writable(dataset_path(config, "code").parent, "set code_path to a file in another folder")
     part = _training_part(config)
     path = append_suffix(part.code_prefix, ".code")
     with exclusive_lock(path):

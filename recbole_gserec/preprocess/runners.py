@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+import ray
+
 from recbole_gserec.compute import connect, count_parallel_tasks
 from recbole_gserec.errors import GSERecError, InterruptedWorkError, SettingError
 from recbole_gserec.settings import PreprocessSettings
@@ -70,8 +72,6 @@ class RayRunner:
 
     def run(self, make_worker: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :meth:`runners.Runner.run`."""
-        import ray
-
         # Rows that are Python objects use Ray's object store. A row's batch must not be split or joined with another.
         rows = [{"index": index, "batch": [batch]} for index, batch in enumerate(batches)]
         with warnings.catch_warnings():
@@ -140,8 +140,6 @@ def _as_data(error: Exception) -> list[str]:
 
 
 def _quieten() -> None:
-    import ray
-
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

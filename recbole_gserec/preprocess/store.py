@@ -100,9 +100,9 @@ class Store:
             self._open.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._open.execute(f"PRAGMA user_version = {VERSION}")
         elif self._pragma("application_id") != _APPLICATION:
-            raise DataError(self.path, "not a store of summaries and vectors", "Name another file in preprocess_store.")
+            raise DataError(self.path, "not a store of summaries and vectors", "Set preprocess_store to another file.")
         elif version != VERSION:
-            raise DataError(self.path, f"a store of version {version}; this version reads {VERSION}", _ADVICE)
+            raise DataError(self.path, f"store format {version}; this version reads format {VERSION}", _ADVICE)
         self._open.execute("COMMIT")
 
     def _pragma(self, name: str) -> int:

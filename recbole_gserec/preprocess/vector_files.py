@@ -110,7 +110,7 @@ def _check_schema(path: Path, schema: pa.Schema) -> dict[str, Any]:
         raise DataError(path, "has no column of vectors", _ADVICE)
     for name, kind in types.items():
         if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
-            raise DataError(path, f"column '{name}' is {kind}, where a fixed_size_list of float is needed", _ADVICE)
+            raise DataError(path, f"column '{name}' is {kind}; it must be a fixed_size_list of float", _ADVICE)
     try:
         description = json.loads((schema.metadata or {})[_KEY])
     except (KeyError, ValueError) as error:

@@ -59,7 +59,7 @@ def check_ranks(path: Path) -> None:
     except FileNotFoundError as error:
         raise DataError(path, "the file is missing", ADVICE) from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(path, "truncated, or no Parquet file of ranks", ADVICE) from error
+        raise DataError(path, "truncated, or not a Parquet file of ranks", ADVICE) from error
 
 
 def read_test_ranks(path: Path) -> TestRanks:
@@ -72,7 +72,7 @@ def read_test_ranks(path: Path) -> TestRanks:
     try:
         table = pq.read_table(path, columns=list(_COLUMNS), filters=pc.field("part") == "test")
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(path, "truncated, or no Parquet file of ranks", ADVICE) from error
+        raise DataError(path, "truncated, or not a Parquet file of ranks", ADVICE) from error
     # PyArrow silently leaves out missing columns.
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
         raise DataError(path, f"has no column '{missing[0]}'", ADVICE)
@@ -191,7 +191,7 @@ def refuse_links(folder: Path) -> None:
     """
     for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
         if path.is_symlink():
-            raise DataError(path, "a link, and nothing outside of its folder may be changed", "Delete the link")
+            raise DataError(path, "a link; files outside the run's folder must not change", "Delete the link")
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

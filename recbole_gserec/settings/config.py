@@ -59,9 +59,9 @@ def make_config(
     Args:
         model: Name of the model.
         dataset: Name of the dataset.
-        requested: Settings of the run. They go by way of a file: a text in a dictionary would be read as a value.
-        machine: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to its ``gpu_id``, 0 by
-            default: unless one is given here, it is that of this process.
+        requested: Settings of the run. They are passed in a file, because texts in a dictionary would be parsed.
+        machine: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to ``gpu_id``, which by
+            default is that of this process and not RecBole's 0.
         file: Where to write the file; None for one that is not kept.
     """
     if file is None:
@@ -73,6 +73,6 @@ def make_config(
     with without_arguments():
         config = Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **machine})
     if "gpu_id" not in {**requested, **machine}:
-        # Nobody asked for it, and nobody is to be told that it is not there.
+        # It was not requested, so a missing GPU needs no warning.
         config.external_config_dict.pop("gpu_id", None)
     return config

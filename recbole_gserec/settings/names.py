@@ -176,7 +176,7 @@ def unread(name: str, model: str) -> str:
     """Describe a setting that other models read and this one does not."""
     readers = models_reading(name)
     whose = f"a setting of {', '.join(readers)}" if len(readers) <= _MOST_NAMED else "a setting of other models"
-    why = "it has no default for it" if model in registered_models() else "it changes nothing"
+    why = "it has no default" if model in registered_models() else "it has no effect"
     return f"{model} does not read '{name}', {whose}: {why}"
 
 
@@ -224,14 +224,14 @@ def check_model(model: str) -> None:
     known = known_models()
     if is_model_file(model):
         raise SettingError(
-            f"'{model}' is a file of code, and code is run only if you name it yourself, by --model or in "
+            f"'{model}' is a Python file. Its code only runs if you name it yourself, with --model or "
             "run_recbole(model=...)"
         )
     if model not in known:
         if reason := why_not_loaded(model):
             raise SettingError(reason)
         near = nearest(model, sorted(known))
-        own = "One of your own has to be registered (register_model)."
+        own = "Register your own models with register_model."
         hint = f"Did you mean '{near}'?" if near else own
         raise SettingError(f"there is no model '{model}'. {hint}")
 

@@ -66,7 +66,7 @@ def check_run(config: Config) -> None:
         _check_columns(config)
     _check_pretraining(config)
     check_writable(config["checkpoint_dir"], "set checkpoint_dir to another folder")
-    check_writable("log", "RecBole writes its logs where it is started: start it in another folder")
+    check_writable("log", "RecBole writes its logs to the current folder: start it in another one")
 
 
 def check_negatives_left(datasets: Sequence[Dataset]) -> None:
@@ -87,8 +87,8 @@ def check_negatives_left(datasets: Sequence[Dataset]) -> None:
         user = whole.id2token(uid, full[0])
         who, what = plural("user", len(full)), plural("item", n_items)
         raise SettingError(
-            f"{len(full):,} {who} interacted with all {n_items} {what} (for one: '{user}'), so that no item is left to "
-            f'draw as a negative. Leave such users out, --user_inter_num_interval="[0,{n_items})", or add items'
+            f"{len(full):,} {who} interacted with all {n_items} {what} (such as '{user}'), so no item is left as a "
+            f'negative. Leave these users out with --user_inter_num_interval="[0,{n_items})", or add items'
         )
 
 
@@ -105,7 +105,7 @@ def check_writable(folder: str | Path, advice: str) -> None:
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
-        what = "is a file, not a folder" if there == folder else f"cannot be made, because {there} is a file"
+        what = "is a file, not a folder" if there == folder else f"cannot be created, because {there} is a file"
         raise SettingError(f"{folder}: {what}; {advice}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise SettingError(f"{folder}: no permission to write there; {advice}")

@@ -20,8 +20,8 @@ from recbole_gserec.settings import read_config_files, tune_file
 RANGES = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2, "lograndint": 2}
 """Kind of range -> how many numbers it takes: lowest, highest, and a step."""
 
-_YAML_ADVICE = "Write 'name: [value, value]', or 'name: {loguniform: [lowest, highest]}', one setting a line."
-_TEXT_ADVICE = "Write 'name choice [value, value]' or 'name uniform lowest,highest', one setting a line."
+_YAML_ADVICE = "Write 'name: [value, value]', or 'name: {loguniform: [lowest, highest]}', one setting per line."
+_TEXT_ADVICE = "Write 'name choice [value, value]' or 'name uniform lowest,highest', one setting per line."
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _range(
     if not fits or len(values) < len(numbers) or not values[0] < values[1]:
         kinds = ", ".join(["choice", *RANGES])
         raise DataError(
-            path, f"{name} has no range such as {{uniform: [0, 1]}}; the kinds are {kinds}", advice, line=line
+            path, f"{name} needs a range such as {{uniform: [0, 1]}}; the kinds are {kinds}", advice, line=line
         )
     if kind.lstrip("q").startswith("log") and values[0] <= 0:
         raise DataError(path, f"{name}: {kind} begins at {values[0]}; its numbers must be above 0", advice, line=line)
@@ -167,7 +167,7 @@ def _range(
             raise DataError(path, f"{name}: {kind} needs whole numbers", advice, line=line)
         values = [int(value) for value in values]
     if len(values) == 3 and values[2] <= 0:
-        raise DataError(path, f"{name}: the step of {kind} is {values[2]}, and not above 0", advice, line=line)
+        raise DataError(path, f"{name}: the step of {kind} is {values[2]}; it must be above 0", advice, line=line)
     return Range(kind, tuple(values))
 
 
@@ -187,7 +187,7 @@ def _from_hyper_test(path: Path) -> dict[str, Choice | Range]:
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", _TEXT_ADVICE) from error
     except UnicodeDecodeError as error:
-        raise DataError(path, "not a text in UTF-8", _TEXT_ADVICE) from error
+        raise DataError(path, "not UTF-8 text", _TEXT_ADVICE) from error
     space = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()

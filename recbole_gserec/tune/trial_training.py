@@ -144,7 +144,7 @@ def train_trial(
 
     trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
     if not trainer.valid_scores:
-        raise GSERecError("there was no validation, but trials are compared by it")
+        raise GSERecError("the trial was not validated, but trials are compared by validation")
     _note(record, trainer)
     record.status, record.error = FINISHED, None
     record.write(folder)
@@ -190,7 +190,7 @@ class PopulationTraining(ResumableTraining):
             if "state_dict" not in str(error):
                 raise
             raise GSERecError(
-                "with pbt, trials take over weights: settings that change their shapes cannot be tried"
+                "pbt passes weights between trials, so it cannot try settings that change their shapes"
             ) from error
         groups = [group for optimizer in self.optimizers().values() for group in optimizer.param_groups]
         for group, values in zip(groups, own, strict=True):

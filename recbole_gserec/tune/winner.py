@@ -24,13 +24,13 @@ def choose_winner(folder: Path, sweep: Sweep) -> TrialRecord:
     """
     trials = read_trials(folder)
     if not trials:
-        raise GSERecError(f"no trial of the sweep in {folder} began; see its folder 'ray'")
+        raise GSERecError(f"no trial of the sweep in {folder} started; see its folder 'ray'")
     if trials[0].best_score is None:
         reason = next((record.error for record in trials if record.error), "they were stopped before their first epoch")
         raise GSERecError(f"no trial of the sweep in {folder} has a score: {reason}")
     if trials[0].settings.keys() != sweep.space.keys():
         trial_path = trial_folder(folder, trials[0].trial)
-        raise DataError(trial_path / RECORD_FILE, "has other settings than the sweep tries", f"Delete {trial_path}")
+        raise DataError(trial_path / RECORD_FILE, "its settings do not belong to the sweep", f"Delete {trial_path}")
     return trials[0]
 
 

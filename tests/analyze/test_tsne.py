@@ -76,7 +76,7 @@ def test_points_are_named_as_in_the_files(checkpoint_of, tmp_path, monkeypatch):
         def fit_transform(self, vectors):
             return vectors[:, :2]
 
-    monkeypatch.setattr("sklearn.manifold.TSNE", Flat)
+    monkeypatch.setattr("recbole_gserec.analyze.tsne.TSNE", Flat)
     # Without message passing, vectors are those of the tables.
     path, model = checkpoint_of(n_graph_layers=0)
     points = pd.read_parquet(analyze_tsne([path], tmp_path / "out", n_users=9, with_codes=True).with_suffix(".parquet"))

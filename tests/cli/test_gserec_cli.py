@@ -135,7 +135,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, message, stage, monkeyp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "no settings in it. Write them as 'name: value', one a line."),
+        ("- a\n- b\n", "no settings in it. Write them as 'name: value', one per line."),
         ("just text\n", "no settings in it. Write them"),
         ("", "no settings in it. Write them"),
         ("[" * 3000, "not a file of settings (nested more than 50 deep)"),

@@ -19,11 +19,11 @@ from recbole_gserec.errors import SettingError
     ],
 )
 def test_why_there_is_no_ray_is_reported_in_a_line(monkeypatch, address, message):
-    def refuse(**given):
-        assert given["address"] == (address or "local")
+    def refuse(**arguments):
+        assert arguments["address"] == (address or "local")
         raise ConnectionError("wrong\ntoken")
 
-    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.setattr(ray_cluster, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
     with pytest.raises(SettingError, match=message):
         connect(address, 1)
 
@@ -96,6 +96,6 @@ def test_a_ray_that_does_not_start_is_reported_whatever_it_raises(monkeypatch, e
     def refuse(**_):
         raise error
 
-    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.setattr(ray_cluster, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
     with pytest.raises(SettingError, match=r"^Ray does not start on this machine \(.+\)$"):
         connect(None, 1)

@@ -230,13 +230,13 @@ CASES = {
         replace("code", "cat\ts1 s3", "cat\ts1"),
         "code",
         4,
-        rf"a row with 1 search codes where others have 2\. {AGAIN}",
+        rf"the row has 1 search codes, but others have 2\. {AGAIN}",
     ),
     "code: ragged below empty lines": (
         replace("code", "\nbob\t\tr1 r3", "\n\n\nbob\t\tr1"),
         "code",
         5,
-        rf"a row with 1 recommendation codes where others have 2\. {AGAIN}",
+        rf"the row has 1 recommendation codes, but others have 2\. {AGAIN}",
     ),
     "code: columns": (append("code", "dan", "s1 s2"), "code", 5, "2 columns instead of 3"),
 }

@@ -76,4 +76,4 @@ def test_what_is_claimed_of_three_seeds(reports):
 
 def test_one_seed_is_reported_on_the_page(reports):
     assert not any(each.counts_training for each in reports["amazon-toys"].comparisons)
-    assert "the luck of training is not counted" in " ".join(page_of("amazon-toys").split())
+    assert "variation between seeds is not counted" in " ".join(page_of("amazon-toys").split())

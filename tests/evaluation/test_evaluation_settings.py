@@ -105,7 +105,9 @@ def test_lists_shorter_than_metrics_of_their_items_need(is_ours):
     check(is_ours, **items, topk=[5, 100])
     check(is_ours, **items, topk=[5, 500], **with_mode("full"))
     check(is_ours, metrics=["NDCG"], valid_metric="NDCG@5", topk=[5, 500])
-    message = "^topk has 101, and with the mode 'uni99' a list has 100 items; 'itemcoverage' takes whole lists"
+    message = (
+        "^topk has 101, but with the mode 'uni99' a list has only 100 items, and 'itemcoverage' needs complete lists"
+    )
     for mode in ("uni99", {"valid": "full", "test": "uni99"}):
         with pytest.raises(SettingError, match=message):
             check(is_ours, **items, topk=[5, 101], **with_mode(mode))

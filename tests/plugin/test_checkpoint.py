@@ -255,7 +255,7 @@ def test_damaged_files_are_refused(readers, tmp_path, trained):
         (tmp_path / name).write_bytes(data)
         assert_refused(ways, tmp_path / name, "truncated or not a checkpoint")
     (tmp_path / "last-byte.pth").write_bytes(whole[:-1])
-    assert_refused(ways, tmp_path / "last-byte.pth", "damaged: its checksum does not match. Train again, or bring back")
+    assert_refused(ways, tmp_path / "last-byte.pth", "damaged: its checksum does not match. Train again, or restore")
     for missing in (tmp_path / "none.pth", tmp_path):
         os.utime(tmp_path / "half.pth", (2e9, 2e9))
         assert_refused(ways, missing, f"no such checkpoint. In {tmp_path} there is half.pth, ")

@@ -104,15 +104,15 @@ def test_code_that_changed_is_loaded_again_and_has_another_digest():
         (PLAIN, "mine.py:My BPR", "does not say which class"),
         (PLAIN, "mine.py:MyBRP", "no class 'MyBRP' in it. Did you mean 'MyBPR'?"),
         (PLAIN, "mine.py:Another", "Models in it: MyBPR"),
-        ("class Plain: pass\n", "mine.py:Plain", "'Plain' is no recommender"),
-        ("Plain = 1\n", "mine.py:Plain", "'Plain' is no recommender"),
+        ("class Plain: pass\n", "mine.py:Plain", "'Plain' is not a recommender"),
+        ("Plain = 1\n", "mine.py:Plain", "'Plain' is not a recommender"),
         ("x = 1\nclass (\n", "mine.py:MyBPR", "mine.py, line 2: it cannot be loaded: SyntaxError"),
         ("x = 1\n\ny = 1 / 0\n", "mine.py:MyBPR", "mine.py, line 3: it cannot be loaded: ZeroDivisionError"),
         ("import not_there\n", "mine.py:MyBPR", "line 1: it cannot be loaded: ModuleNotFoundError"),
         ("raise SystemExit(0)\n", "mine.py:MyBPR", "line 1: it cannot be loaded: SystemExit"),
         (SOURCE, "mine.py:MeanItems", "MeanItems.yaml: no such file"),
-        (f"{RAN}class GSERec: pass\n", "mine.py:GSERec", "there is a model 'GSERec' already"),
-        (f"{RAN}class sasrec: pass\n", "mine.py:sasrec", "there is a model 'SASRec' already"),
+        (f"{RAN}class GSERec: pass\n", "mine.py:GSERec", "there is already a model 'GSERec'"),
+        (f"{RAN}class sasrec: pass\n", "mine.py:sasrec", "there is already a model 'SASRec'"),
     ],
 )
 def test_what_is_no_model_is_reported_in_one_line(here, content, named, reported):
@@ -126,10 +126,10 @@ def test_what_is_no_model_is_reported_in_one_line(here, content, named, reported
 
 def test_a_class_that_is_only_imported_is_refused():
     write(PLAIN)
-    with pytest.raises(SettingError, match="there is a model 'BPR' already"):
+    with pytest.raises(SettingError, match="there is already a model 'BPR'"):
         register_model("mine.py:BPR")
     write("from recbole.model.abstract_recommender import GeneralRecommender\n", "other.py")
-    with pytest.raises(SettingError, match="'GeneralRecommender' is imported there"):
+    with pytest.raises(SettingError, match="'GeneralRecommender' is only imported there"):
         register_model("other.py:GeneralRecommender")
 
 
@@ -137,7 +137,7 @@ def test_two_files_with_one_name_of_a_model():
     write(PLAIN)
     write(PLAIN, "another/mine.py")
     register_model("mine.py:MyBPR")
-    with pytest.raises(SettingError, match="there is a model 'MyBPR' already"):
+    with pytest.raises(SettingError, match="there is already a model 'MyBPR'"):
         register_model("another/mine.py:MyBPR")
 
 

@@ -178,10 +178,10 @@ def test_registering_by_hand(registered):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (object, "is no subclass of SearchRecommender"),
-        ("GSERec", "is no subclass of SearchRecommender"),
-        (named("GSERec"), "there is a model 'GSERec' already"),
-        (named("SASREC"), "there is a model 'SASRec' already"),
+        (object, "must be a subclass of SearchRecommender"),
+        ("GSERec", "must be a subclass of SearchRecommender"),
+        (named("GSERec"), "there is already a model 'GSERec'"),
+        (named("SASREC"), "there is already a model 'SASRec'"),
         (named("New"), "New.yaml: no such file"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_foreign_pickle_is_not_read_and_made_anew(saving, kind, tmp_path, capl
         files[kind].write_bytes(content)
         caplog.clear()
         assert data_of(config()) == expected
-        assert f"the pickled {kind} there is not read" in caplog.text and "Made again" in caplog.text
+        assert f"the pickled {kind} is not read" in caplog.text and "It is made again" in caplog.text
         assert kind not in loaded(caplog)
         assert not (tmp_path / "made").exists()
         caplog.clear()

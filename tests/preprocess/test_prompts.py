@@ -117,7 +117,7 @@ def test_missing_template_is_named(tmp_path):
 
 def test_template_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "search.txt").write_bytes("\u5206\u6790 {history}".encode("gb18030"))
-    with pytest.raises(DataError, match=r"search\.txt: not a text in UTF-8"):
+    with pytest.raises(DataError, match=r"search\.txt: not UTF-8 text"):
         read_template(tmp_path / "search.txt")
 
 

@@ -195,9 +195,7 @@ def test_vectors_of_one_kind_are_not_overwritten(folder, prepare):
     prepare("KAR")
     vectors_file(folder, "user").unlink()
     before = vectors_file(folder, "item").read_bytes()
-    with pytest.raises(
-        DataError, match="toy.user.vectors.parquet: file not found, though others of its kind are there"
-    ):
+    with pytest.raises(DataError, match="toy.user.vectors.parquet: file not found, although other vector files exist"):
         prepare("KAR")
     assert vectors_file(folder, "item").read_bytes() == before
 

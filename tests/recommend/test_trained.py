@@ -122,7 +122,9 @@ def test_ids_of_an_earlier_reading_of_side_files_are_not_trusted(data):
     checkpoint = store_model(data, "BPR", load_col=columns)
     assert load_trained(checkpoint).dataset.item_feat is not None
     save_without(checkpoint, "reading")
-    with pytest.raises(CheckpointError, match=r"of an earlier version, which read \.item differently: .*Train again$"):
+    with pytest.raises(
+        CheckpointError, match=r"saved by an earlier version that read \.item differently, .*Train again$"
+    ):
         load_trained(checkpoint)
 
 
@@ -168,7 +170,7 @@ def test_a_model_that_nobody_knows_is_refused(data):
     config.model = "Mine"
     config.final_config_dict["model"] = "Mine"
     torch.save({**state, "config": CheckpointConfig(config)}, checkpoint)
-    with pytest.raises(SettingError, match="the model 'Mine', which neither RecBole nor this package has"):
+    with pytest.raises(SettingError, match="a checkpoint of 'Mine', which neither RecBole nor this package includes"):
         load_trained(checkpoint)
 
 

@@ -110,7 +110,7 @@ def test_damaged_runs_are_reported_with_the_others(tmp_path, no_figure):
     assert "UniSAR on toys: seed 1 damaged (runs/toys/UniSAR/" in (folder / "table.md").read_text()
     failed = (folder / "failed.md").read_text()
     assert "### UniSAR on toys, seed 1: damaged" in failed
-    assert "truncated, or no Parquet file of ranks" in failed
+    assert "truncated, or not a Parquet file of ranks" in failed
     assert "GSERec against the others" in (folder / "significance.md").read_text()
 
 
@@ -152,8 +152,8 @@ def test_runs_are_chosen_by_their_keys(tmp_path):
             "the reference 'GSERek' is not among the models. Did you mean 'GSERec'?",
         ),
         ({"metrics": ["recall@10"]}, SettingError, "unknown metric 'recall@10'"),
-        ({"datasets": ["cds"]}, DataError, "holds no runs of these models on these datasets"),
-        ({"models": ["BPR"]}, DataError, "holds no runs of these models on these datasets"),
+        ({"datasets": ["cds"]}, DataError, "has no runs of these models on these datasets"),
+        ({"models": ["BPR"]}, DataError, "has no runs of these models on these datasets"),
     ],
 )
 def test_wrong_wishes_are_reported(tmp_path, options, error, message):

@@ -147,8 +147,8 @@ def without(*names):
         (changed(status="done"), "has the status 'done'"),
         (changed(started="yesterday"), "'started' is 'yesterday'"),
         (changed(seed=True), "seed is True"),
-        (changed(seed=7), "is of the seed 7, unlike its folder"),
-        (changed(model="SASRec"), "is of the model 'SASRec', unlike its folder"),
+        (changed(seed=7), "has the seed 7, which is not that of its folder"),
+        (changed(model="SASRec"), "has the model 'SASRec', which is not that of its folder"),
         (changed(epochs={"best": 1, "seconds": [None], "cpu_seconds": [1.0]}), "the seconds in its epochs"),
         (changed(epochs={"best": 1, "seconds": [1.0]}), "the cpu_seconds in its epochs"),
         (changed(epochs={"seconds": []}), "the best epoch is None"),
@@ -188,7 +188,7 @@ def test_stored_means_may_be_of_other_metrics_and_digits(tmp_path):
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     (tmp_path / "runs" / "toys").mkdir(parents=True)
-    with pytest.raises(DataError, match="holds no runs"):
+    with pytest.raises(DataError, match="has no runs"):
         load_runs(tmp_path)
 
 

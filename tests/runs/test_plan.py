@@ -243,4 +243,4 @@ def test_a_setting_of_another_model_is_warned_of_and_makes_no_other_run(caplog):
         caplog.clear()
         (entry,) = entries(**arguments)
         assert entry == usual
-        assert f"{entry.model} does not read 'lambda_u_cl', a setting of GSERec: it changes nothing" in caplog.text
+        assert f"{entry.model} does not read 'lambda_u_cl', a setting of GSERec: it has no effect" in caplog.text

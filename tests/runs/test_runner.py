@@ -161,7 +161,7 @@ def test_a_link_is_no_folder_of_a_run(make, tmp_path):
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     run = Run("toy", "d1", "GSERec", 2, {})
-    with pytest.raises(DataError, match="2-.*: a link, and nothing outside of its folder may be changed. Delete"):
+    with pytest.raises(DataError, match="2-.*: a link; files outside the run's folder must not change. Delete"):
         Spec(run, folder, tmp_path / "dataset", {}).write()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "elsewhere" / "run.json")

@@ -182,7 +182,7 @@ def test_users_who_have_all_items_are_reported(write_files, tmp_path, prepare):
     inter = [("all", item, time) for time, item in enumerate(items)]
     inter += [(f"u{first}", item, time) for first in range(3) for time, item in enumerate(items[first : first + 3])]
     write_files(tmp_path / "dataset", "toy", inter=inter)
-    with pytest.raises(SettingError, match=r"^1 user interacted with all 5 items \(for one: 'all'\)") as raised:
+    with pytest.raises(SettingError, match=r"^1 user interacted with all 5 items \(such as 'all'\)") as raised:
         prepare("BPR", **LAST_OF_EACH)
     assert '--user_inter_num_interval="[0,5)"' in str(raised.value)
     prepare("BPR", **LAST_OF_EACH, user_inter_num_interval="[0,5)")
@@ -192,7 +192,7 @@ def test_users_who_have_all_items_are_reported(write_files, tmp_path, prepare):
 def test_a_single_item_leaves_no_negative(write_files, tmp_path, prepare, model):
     inter = [(f"u{user}", "i", time) for user in range(3) for time in range(4)]
     write_files(tmp_path / "dataset", "toy", inter=inter)
-    with pytest.raises(SettingError, match=r"^3 users interacted with all 1 item \(for one: 'u0'\)"):
+    with pytest.raises(SettingError, match=r"^3 users interacted with all 1 item \(such as 'u0'\)"):
         prepare(model, **LAST_OF_EACH)
 
 

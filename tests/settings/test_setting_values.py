@@ -84,7 +84,11 @@ def test_values_of_the_right_kind_pass(name, value):
         ),
         ("reduce_lr_on_plateau", [{"min_lr": -1}, {"min_lr": "low"}], "a dict whose min_lr is a number of at least 0"),
         ("encoding", ["latin9x", 8], "the name of an encoding, such as 'utf-8'"),
-        ("train_neg_sample_args", [{"sample_num": 0}, {"sample_num": "4"}], "a dict whose sample_num is a whole number"),
+        (
+            "train_neg_sample_args",
+            [{"sample_num": 0}, {"sample_num": "4"}],
+            "a dict whose sample_num is a whole number",
+        ),
         (
             "train_neg_sample_args",
             [{"samples": 4}],

@@ -152,8 +152,8 @@ def test_settings_of_other_models_are_warned_of(caplog):
     check_names(requested, "GSERec")
     warn_of_unread(requested, "GSERec")
     assert [record.getMessage() for record in caplog.records] == [
-        "GSERec does not read 'hidden_size', a setting of other models: it changes nothing",
-        "GSERec does not read 'loss_type', a setting of other models: it changes nothing",
+        "GSERec does not read 'hidden_size', a setting of other models: it has no effect",
+        "GSERec does not read 'loss_type', a setting of other models: it has no effect",
     ]
     assert read_settings("GSERec").isdisjoint(["hidden_size", "loss_type"])
     caplog.clear()
@@ -242,7 +242,7 @@ def settings_in_file(model):
 def test_whose_a_setting_is(caplog):
     check_names(["lambda_u_cl"], "NRHUB")
     warn_of_unread(["lambda_u_cl"], "NRHUB")
-    assert caplog.text.strip().endswith("NRHUB does not read 'lambda_u_cl', a setting of GSERec: it changes nothing")
+    assert caplog.text.strip().endswith("NRHUB does not read 'lambda_u_cl', a setting of GSERec: it has no effect")
 
 
 def test_what_recboles_models_read_unlisted_is_not_warned_of():

@@ -239,7 +239,7 @@ def test_links_in_a_sweep_are_refused_at_once(data, tmp_path, link):
     request = TuneRequest("SASRec", "toy", data, tmp_path)
     (request.folder / "trials").mkdir(parents=True)
     (request.folder / link).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=f"{link}: a link, and nothing outside of its folder may be changed"):
+    with pytest.raises(DataError, match=f"{link}: a link; files outside the run's folder must not change"):
         run_sweep(request, PLACE)
 
 

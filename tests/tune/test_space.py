@@ -87,7 +87,7 @@ def test_neither_values_nor_a_range(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["{uniform: [0, .inf]}", "{uniform: [true, 2]}", "{box: [0, 1]}", "{uniform: [2, 1]}"])
 def test_no_range(tmp_path, text):
-    with pytest.raises(DataError, match="a has no range such as"):
+    with pytest.raises(DataError, match="a needs a range such as"):
         read_space(write(tmp_path, f"a: {text}"))
 
 

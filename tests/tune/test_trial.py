@@ -136,7 +136,7 @@ def test_a_winner_has_settings_that_are_tried(trial, tmp_path):
     """Others, such as a path, would decide where files are written."""
     sweep = Sweep("SASRec", "toy", "", {"n_layers": Choice((1, 2))})
     TrialRecord("a", {"n_layers": 1, "code_path": f"{tmp_path}/x.code"}, STOPPED, best_score=0.5).write(trial)
-    with pytest.raises(GSERecError, match="trial.json: has other settings than the sweep tries. Delete"):
+    with pytest.raises(GSERecError, match="trial.json: its settings do not belong to the sweep. Delete"):
         choose_winner(trial.parents[1], sweep)
     TrialRecord("a", {"n_layers": 1}, STOPPED, best_score=0.5).write(trial)
     assert choose_winner(trial.parents[1], sweep).trial == "a"

@@ -93,8 +93,9 @@ class ChatTokens:
             fitted = self._without(prompt, bisect_left(range(most), True, lo=1, key=fits))
         if len(fitted.tokens) > limit:
             raise SettingError(
-                f"llm_context_length {self.context_length} is too short for a prompt of {len(fitted.tokens)} tokens "
-                f"with one record, and an answer. Lower prompt_item_length or take a model with a longer context"
+                f"llm_context_length {self.context_length} is too short for a prompt with one record "
+                f"({len(fitted.tokens)} tokens) and an answer. Lower prompt_item_length, or use a model with a longer "
+                "context"
             )
         return fitted
 

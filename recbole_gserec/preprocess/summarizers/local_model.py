@@ -133,7 +133,7 @@ class TransformersSummarizer(LocalModelSummarizer):
         super().__init__(settings)
         for name in ("llm_json_schema", "llm_engine_args"):
             if getattr(settings, name):
-                raise SettingError(f"{name} is for the summarizers vllm and openai; transformers has no use for it")
+                raise SettingError(f"{name} only applies to the summarizers vllm and openai")
 
     @cached_property
     def _model(self) -> Any:

@@ -64,7 +64,9 @@ class OpenAISummarizer:
 
     def __init__(self, settings: PreprocessSettings):
         if settings.llm_engine_args:
-            raise SettingError("llm_engine_args is for the summarizer vllm; a server is given its own when started")
+            raise SettingError(
+                "llm_engine_args only applies to the summarizer vllm. Set a server's arguments when starting it"
+            )
         check_address(not_none(settings.llm_base_url))
         self._settings = settings
         self.settings = answer_settings(settings)
