@@ -99,7 +99,7 @@ class UnifiedSSR(JointRecommender):
         return self.encoder(products, searched, packing=packing)
 
     def search_history(self, interaction: Interaction) -> tuple[Tensor, Tensor, Packing]:
-        """Clicked items and queries ``[B, S + 1]`` of earlier searches and the row's own, oldest first; 0: no click."""
+        """Clicked items and queries ``[B, S + 1]`` of earlier searches and of the row, oldest first; 0: no click."""
         lengths = interaction["search_length"].long().unsqueeze(1)
         clicked = interaction["search_item_ids_list"]
         if self.session_click == "last":

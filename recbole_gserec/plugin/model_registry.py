@@ -188,7 +188,7 @@ def how_to_name(model: str, file: object) -> str:
     """
     if not isinstance(file, str):
         return f"If it is in a file of yours, name it: --model FILE.py:{model}"
-    return f"Its code is run only if you name it: --model {shlex.quote(file)}"
+    return f"Its code only runs if you name it: --model {shlex.quote(file)}"
 
 
 def named_model(text: str) -> str:

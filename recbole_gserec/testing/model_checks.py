@@ -119,7 +119,7 @@ def _make(name: str, subject: _Subject) -> None:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ModelCheckError(f"{subject.name} fails the check '{name}', where it raised {what}", name) from error
+        raise ModelCheckError(f"{subject.name} fails the check '{name}', which raised {what}", name) from error
 
 
 class _Finding(Exception):

@@ -99,10 +99,10 @@ def test_code_that_changed_is_loaded_again_and_has_another_digest():
     ("content", "named", "reported"),
     [
         (None, "mine.py:MyBPR", "mine.py: no such file"),
-        (PLAIN, "mine.py", "does not say which class"),
-        (PLAIN, "mine.py:", "does not say which class"),
-        (PLAIN, "mine.py:My BPR", "does not say which class"),
-        (PLAIN, "mine.py:MyBRP", "no class 'MyBRP' in it. Did you mean 'MyBPR'?"),
+        (PLAIN, "mine.py", "does not name the model's class"),
+        (PLAIN, "mine.py:", "does not name the model's class"),
+        (PLAIN, "mine.py:My BPR", "does not name the model's class"),
+        (PLAIN, "mine.py:MyBRP", "it has no class 'MyBRP'. Did you mean 'MyBPR'?"),
         (PLAIN, "mine.py:Another", "Models in it: MyBPR"),
         ("class Plain: pass\n", "mine.py:Plain", "'Plain' is not a recommender"),
         ("Plain = 1\n", "mine.py:Plain", "'Plain' is not a recommender"),
@@ -161,7 +161,7 @@ def test_trained_and_loaded_again_only_if_it_is_named(random_dataset, here):
     model_registry._modules.clear()
     Path("ran").unlink()
     for load in (load_trained, lambda path: load_data_and_model(str(path))):
-        with pytest.raises(SettingError, match="is run only if you name it: --model .*mine.py:MyBPR"):
+        with pytest.raises(SettingError, match="only runs if you name it: --model .*mine.py:MyBPR"):
             load(checkpoint)
     assert not Path("ran").exists()
     register_model("mine.py:MyBPR")
@@ -174,10 +174,10 @@ def test_a_file_of_settings_runs_no_code(here):
 
     write(RAN + PLAIN)
     write("model: mine.py:MyBPR\n", "settings.yaml")
-    with pytest.raises(SettingError, match="code is run only if you name it"):
+    with pytest.raises(SettingError, match="code only runs if you name it"):
         run(["--config_files=settings.yaml"])
     with without_arguments():
-        with pytest.raises(SettingError, match="code is run only if you name it"):
+        with pytest.raises(SettingError, match="code only runs if you name it"):
             Config(dataset="ml-100k", config_file_list=["settings.yaml"])
         assert not Path("ran").exists()
         assert Config(dataset="ml-100k", config_dict={"model": "mine.py:MyBPR"})["model"] == "MyBPR"
