@@ -62,7 +62,7 @@ def test_names_of_other_programs_are_known(name, hint):
 )
 def test_a_missing_library_is_reported_with_what_to_install(library, install):
     error = ModuleNotFoundError(f"No module named '{library}'", name=library)
-    line = f"the library '{library}' is needed for this and not installed: pip install {install}"
+    line = f"this needs the library '{library}', which is not installed: pip install {install}"
     assert one_line(error) == failure_reason(error) == line
 
 

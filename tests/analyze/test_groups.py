@@ -118,13 +118,13 @@ def test_files_that_are_not_those_of_the_runs(tmp_path, data):
 def test_models_and_datasets_that_there_are_not(tmp_path, data):
     store(tmp_path / "out", data, "GSERec", 1)
     store(tmp_path / "out", data, "SASRec", 1)
-    with pytest.raises(SettingError, match="no finished run: did you mean 'GSERec'"):
+    with pytest.raises(SettingError, match="has no finished run of --model .*: did you mean 'GSERec'"):
         analyzed(tmp_path, data, model="GSERek")
-    with pytest.raises(SettingError, match="--baseline is 'UniSAR'"):
+    with pytest.raises(SettingError, match="no finished run of --baseline 'UniSAR'"):
         analyzed(tmp_path, data, baselines=["UniSAR"])
     with pytest.raises(SettingError, match="--baseline is 'GSERec', which is the model itself"):
         analyzed(tmp_path, data, baselines=["GSERec"])
-    with pytest.raises(SettingError, match="--dataset is 'shop'"):
+    with pytest.raises(SettingError, match="no finished run of GSERec on --dataset 'shop'"):
         analyzed(tmp_path, data, datasets=["shop"])
 
 

@@ -114,7 +114,7 @@ def test_the_dataset_names_the_users(checkpoint_of, tmp_path):
 
 
 def test_checkpoints_without_such_vectors(checkpoint_of, tmp_path):
-    with pytest.raises(CheckpointError, match="use_user_code_graph=False: there are no user vectors"):
+    with pytest.raises(CheckpointError, match="use_user_code_graph=False, so it has no user vectors"):
         read_user_vectors(checkpoint_of("a.pth", use_user_code_graph=False)[0])
     with pytest.raises(CheckpointError, match="a checkpoint of SASRec"):
         read_user_vectors(checkpoint_of("b.pth", "SASRec")[0])

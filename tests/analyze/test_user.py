@@ -115,7 +115,7 @@ def test_with_and_without_the_graph(checkpoint_of, tmp_path):
     assert "without graph" in text and "of 5 items are in both lists" in text
     with pytest.raises(CheckpointError, match=r"a\.pth: not a GSERec trained with use_user_code_graph=False"):
         analyze_user("u3", graph, tmp_path / "out", without=graph)
-    with pytest.raises(CheckpointError, match=r"b\.pth: not a GSERec with user-code graphs"):
+    with pytest.raises(CheckpointError, match=r"b\.pth: --without needs a GSERec with user-code graphs"):
         analyze_user("u3", plain, tmp_path / "out", without=plain)
 
 

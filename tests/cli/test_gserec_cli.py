@@ -166,7 +166,7 @@ def test_status_of_help(arguments, status, monkeypatch, capsys):
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "a/b"),
-            "a/b: No space left on device. Make room there, then",
+            "a/b: No space left on device. Free some space there, then",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/a/b"),

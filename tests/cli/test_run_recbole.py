@@ -328,7 +328,7 @@ def test_defaults_named_are_those_used():
             "a RecBole model fails on this data or with these settings: KeyError: ",
         ),
         ("NeuMF", "--mlp_hidden_size=12", "fails on this data or with these settings: TypeError: "),
-        ("NCL", "--epochs=1", "the library 'faiss' is needed for this and not installed: pip install faiss-cpu"),
+        ("NCL", "--epochs=1", "this needs the library 'faiss', which is not installed: pip install faiss-cpu"),
     ],
 )
 def test_recboles_models_tell_in_one_line(random_dataset, command, capsys, model, argument, message, monkeypatch):

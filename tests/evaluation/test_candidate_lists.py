@@ -193,7 +193,8 @@ def test_users_who_know_almost_all_items_have_shorter_lists(prepare, write_files
                 "2 test targets have fewer than 9 candidates: the catalogue has only 12 items. Use fewer" in caplog.text
             )
             assert (
-                "--eval_args=\"{'mode': 'uni6'}\", or rank all items, --eval_args=\"{'mode': 'full'}\"" in caplog.text
+                "--eval_args=\"{'mode': 'uni6'}\", or rank all items with --eval_args=\"{'mode': 'full'}\""
+                in caplog.text
             )
             lists = {user: items for (user, _), items in lists_of(loaders[2]).items()}
             for user, items in lists.items():

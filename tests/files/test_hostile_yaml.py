@@ -141,7 +141,7 @@ def test_a_search_space_of_recbole_holds_values_alone(tmp_path):
     path.write_text("learning_rate choice [0.01, 0.001]\nloss_type choice ['BPR', 'CE']\n")
     assert set(HyperTuning._build_space_from_file(path)) == {"learning_rate", "loss_type"}
     path.write_text(f"learning_rate choice [__import__('os').mkdir('{tmp_path / 'made'}')]\n")
-    with pytest.raises(GSERecError, match="no list of values"):
+    with pytest.raises(GSERecError, match="not a list of values"):
         HyperTuning._build_space_from_file(path)
     assert not (tmp_path / "made").exists()
 

@@ -120,7 +120,7 @@ def test_several_processes_without_a_gpu_are_one_with_a_warning(monkeypatch, cap
     with pytest.raises(SettingError, match="--nproc=1: RecBole needs one GPU per process"):
         entry_points.run("BPR", "toy", nproc=1, world_size=2)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(SettingError, match="PyTorch finds 2 here"):
+    with pytest.raises(SettingError, match="PyTorch finds 2. Use at most"):
         entry_points.run("BPR", "toy", nproc=3)
     entry_points.run("BPR", "toy", nproc=2)
     assert calls[-1] == (("BPR", "toy"), {"nproc": 2})

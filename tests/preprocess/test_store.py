@@ -257,7 +257,7 @@ def put_a_folder(path):
         (truncate, "damaged"),
         (zero_the_middle, "damaged"),
         (scramble_the_header, "damaged"),
-        (make_a_newer_version, f"a store of version {VERSION + 1}; this version reads {VERSION}"),
+        (make_a_newer_version, f"store format {VERSION + 1}; this version reads format {VERSION}"),
         (drop_a_table, "damaged (no such table: vectors)"),
         (partial(replace, old=b"CREATE TABLE vectors", new=b"CREATE T\xd6BLE vectors"), "damaged"),
         (partial(replace, old=b"vectors (", new=b"vectors '"), "damaged"),

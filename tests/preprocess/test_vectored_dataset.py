@@ -166,7 +166,7 @@ def test_models_are_run_by_command_only(folder, prepare, settings, name):
         prepare("LLMESR", **settings)
     requested = " ".join(f"--{setting}={value}" for setting, value in settings.items())
     assert one_line(error).startswith(
-        f"{vectors_file(folder, 'user')}: file not found, and with {name} it is only made on command. "
+        f"{vectors_file(folder, 'user')}: file not found, and not made automatically with {name}. "
         "Make it: gserec preprocess --dataset toy "
     )
     assert str(error.value).endswith("'--text_vectors=[user,item]'")

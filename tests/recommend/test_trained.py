@@ -74,13 +74,13 @@ def test_a_changed_dataset_is_refused(data, model, suffix):
         load_trained(checkpoint)
     option = {"inter": "--new-interactions FILE", "search": "--new-searches FILE"}.get(suffix)
     assert ("without training again" in str(raised.value)) == (option is not None)
-    assert (option or "Restore the files of that time, or train again") in str(raised.value)
+    assert (option or "Restore the old files, or train again") in str(raised.value)
 
 
 def test_a_lost_file_is_refused(data):
     checkpoint = store_model(data, "SASRec")
     (data / "toy" / "toy.query").unlink()
-    with pytest.raises(DataError, match=r"toy\.query: file not found, and .* was trained on it"):
+    with pytest.raises(DataError, match=r"toy\.query: file not found, but .* was trained on it"):
         load_trained(checkpoint)
 
 
@@ -159,7 +159,7 @@ def test_a_missing_checkpoint_is_refused(tmp_path):
 
 def test_a_checkpoint_without_settings_is_refused(tmp_path):
     torch.save({"config": {"model": "GSERec"}, "state_dict": {}}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match="holds no settings"):
+    with pytest.raises(CheckpointError, match="has no settings"):
         load_trained(tmp_path / "odd.pth")
 
 

@@ -155,7 +155,7 @@ def without(*names):
         (changed(wall_seconds=float("nan")), "wall_seconds is nan"),
         (without("candidates"), "has no candidates"),
         (without("dataset_digest"), "has no dataset_digest"),
-        (damage_parquet, "truncated, or no Parquet file"),
+        (damage_parquet, "truncated, or not a Parquet file"),
         (lambda folder: (folder / "ranks.parquet").unlink(), "the file is missing"),
         (lambda folder: write_ranks(folder / "ranks.parquet", [1, None, 7, 11]), "a rank is missing"),
         (ranks_of(("test", "u0", "i0", 1.0), ("test", "u1", "i1", float("nan"))), "are double and not whole numbers"),

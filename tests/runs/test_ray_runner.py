@@ -90,7 +90,9 @@ def test_an_interruption_ends_the_processes(make_spec):
 
 
 def test_more_than_there_is_is_refused(ray):
-    with pytest.raises(SettingError, match=r"a run needs 64 CPU \(--cpus-per-run, --gpus-per-run\), and no machine"):
+    with pytest.raises(
+        SettingError, match=r"a run needs 64 CPU \(--cpus-per-run, --gpus-per-run\), but no Ray machine has that much"
+    ):
         pool(cpus=64)
     with pytest.raises(SettingError, match="a run needs 1 CPU and 0.5 GPU"):
         pool(gpus=0.5)

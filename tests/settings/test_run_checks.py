@@ -130,7 +130,7 @@ def test_a_pretraining_that_would_leave_nothing(with_items, make_config, model):
 def test_folders_that_cannot_be_written_to(random_dataset, make_config, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     reported = refusal(make_config("BPR", checkpoint_dir="file/deep/saved"))
-    assert reported.startswith(f"{tmp_path}/file/deep/saved: cannot be made, because {tmp_path}/file is a file; set")
+    assert reported.startswith(f"{tmp_path}/file/deep/saved: cannot be created, because {tmp_path}/file is a file; set")
     check_writable(tmp_path / "new" / "folder", "")
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr("os.access", lambda *_: False)

@@ -63,9 +63,9 @@ def test_recboles_text(tmp_path):
     [
         ("a choice", 1, "not a setting, a kind and values"),
         ("\na choice 1", 2, "a has a single value instead of a list"),
-        ("a uniform 1", 1, "a has no range"),
-        ("a uniform 2,1", 1, "a has no range"),
-        ("a normal 0,1", 1, "a has no range"),
+        ("a uniform 1", 1, "a needs a range"),
+        ("a uniform 2,1", 1, "a needs a range"),
+        ("a normal 0,1", 1, "a needs a range"),
         ("a choice [__import__('os').system('touch opened')]", 1, "the values of a cannot be read"),
         ("", None, "no setting in it"),
     ],

@@ -204,7 +204,7 @@ def test_weights_of_another_shape(population):
     donor, train, valid = population()
     donor.fit(train, valid, verbose=False)
     trainer, train, valid = population(hidden_size=32)
-    with pytest.raises(GSERecError, match="settings that change their shapes cannot be tried"):
+    with pytest.raises(GSERecError, match="cannot try settings that change their shapes"):
         trainer.fit(train, valid, verbose=False)
 
 

@@ -196,7 +196,7 @@ def test_a_folder_without_weights_is_named(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"llm_json_schema": True}, {"llm_engine_args": {"seed": 1}}])
 def test_settings_of_other_summarizers_are_refused(folder, settings):
-    with pytest.raises(SettingError, match=f"{next(iter(settings))} is for the summarizers vllm and openai"):
+    with pytest.raises(SettingError, match=f"{next(iter(settings))} only applies to the summarizers vllm and openai"):
         make(folder, **settings)
 
 
