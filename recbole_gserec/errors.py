@@ -97,10 +97,10 @@ class SettingError(GSERecError):
 
     @classmethod
     def wrong(cls, name: str, value: object, allowed: str) -> SettingError:
-        """Return the error for a value that a setting does not take."""
+        """Return the error for a value that a setting does not allow."""
         shown = repr(value)
         shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}\u2026"
-        return cls(f"{name} is {shown}; it takes {allowed}")
+        return cls(f"{name} is {shown}; it must be {allowed}")
 
 
 class CheckpointError(GSERecError):

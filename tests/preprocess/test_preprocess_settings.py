@@ -255,7 +255,7 @@ def test_what_decides_can_be_kept_as_json():
 
 
 def test_warm_up_must_end_before_training():
-    with pytest.raises(SettingError, match="rq_warmup_epochs is 50; it must be less than rq_epochs, which is 50"):
+    with pytest.raises(SettingError, match="rq_warmup_epochs is 50; it takes less than rq_epochs, which is 50"):
         PreprocessSettings(rq_epochs=50, rq_warmup_epochs=50)
 
 

@@ -95,7 +95,7 @@ def test_the_documented_example(tmp_path):
     }  # fmt: skip
     # A second time there is nothing to do.
     assert run(*arguments).exit_code == 0
-    assert "note:" not in told.stdout
+    assert "note:" not in reported.stdout
     assert run(*arguments, "--dry-run").stdout.splitlines()[-1].startswith(f"note: {folder} exists")
 
 
