@@ -42,7 +42,7 @@ def make_spec(folder, data_path, model, **changes) -> Spec:
     requested = {**SMALL, **OWN[model]}
     folder.mkdir(parents=True, exist_ok=True)
     config = make_config(model, "toy", requested, {**HERE, "data_path": str(data_path)}, folder / "settings.yaml")
-    identity = {"dataset_digest": dataset_digest(config), "derived": derived_digests(config), "given": requested}
+    identity = {"dataset_digest": dataset_digest(config), "derived": derived_digests(config), "requested": requested}
     return Spec(Run(**{"dataset": "toy", "model": model, "seed": SEED, **identity, **changes}), folder, data_path, HERE)
 
 
