@@ -31,10 +31,10 @@ def convert_toyshop(output_dir: Path, source: Path, name: str = "toyshop", optio
             bad_rows += handle_bad_csv_rows(connection, path, f"raw_{table}", options.bad_rows, delimiter="\t")
         connection.execute(
             """
-            CREATE TABLE interactions AS SELECT user, item, time, rowid AS place FROM raw_clicks;
+            CREATE TABLE interactions AS SELECT user, item, time, rowid AS source_row FROM raw_clicks;
             CREATE TABLE searches AS
                 SELECT user, query, coalesce(last, time) AS time, coalesce(items, []) AS items,
-                    raw_searches.rowid AS place
+                    raw_searches.rowid AS source_row
                 FROM raw_searches LEFT JOIN (
                     SELECT search, list(item ORDER BY rowid) AS items, max(time) AS last FROM raw_clicks GROUP BY search
                 ) USING (search);

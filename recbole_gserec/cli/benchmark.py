@@ -96,7 +96,7 @@ def benchmark(
 
     Add any setting as --name=value, for example --epochs=50.
     """
-    given = parse_settings(context.args)
+    requested = parse_settings(context.args)
 
     with while_importing():
         from rich.console import Console
@@ -117,7 +117,7 @@ def benchmark(
     reference = None if reference is None else named_model(reference)
     if preset:
         models = [*read_preset(preset).models, *models]
-    settings = {**read_shared_settings(config_file or [], models, datasets), **given}
+    settings = {**read_shared_settings(config_file or [], models, datasets), **requested}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:

@@ -151,7 +151,7 @@ def train_rqvae(
     run = _new_run(vectors, settings, n_batches)
     file = None if checkpoint is None else RunFile(checkpoint, training_hash(settings, vectors), save_every_s)
     if file is not None and file.restore(run):
-        logger.info("Going on with the RQ-VAE's training after epoch %d of %d", run.epoch, settings.epochs)
+        logger.info("Resuming the RQ-VAE training after epoch %d of %d", run.epoch, settings.epochs)
         if progress is not None:
             progress(run.epoch, settings.epochs, run.losses)
     elif settings.kmeans_init:
@@ -161,8 +161,8 @@ def train_rqvae(
         order = torch.randperm(n_users, generator=run.generator).to(device)
         losses = _train_epoch(run, vectors, order.tensor_split(n_batches), settings)
         if not math.isfinite(losses["total"]):
-            remedy = f"Lower its learning rate, which is {settings.learning_rate}."
-            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {remedy}")
+            advice = f"Lower its learning rate, which is {settings.learning_rate}."
+            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {advice}")
         run.epoch, run.losses = epoch, losses
         is_last = epoch == settings.epochs
         if epoch % settings.check_every == 0 or is_last:

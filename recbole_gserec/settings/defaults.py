@@ -26,20 +26,20 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
             with open(file, encoding="utf-8") as opened:
                 content = read_yaml(opened)
         except FileNotFoundError as error:
-            raise DataError(file, "file not found", "Check the path; it counts from the current folder.") from error
+            raise DataError(file, "file not found", "Check the path; it is relative to the current folder.") from error
         except OSError as error:
             raise DataError(file, f"cannot be read ({error.strerror})", "Give a YAML file with settings.") from error
         except UnicodeDecodeError as error:
-            raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
+            raise DataError(file, "not UTF-8 text", "Give a YAML file with settings.") from error
         except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             line = mark.line + 1 if mark else None
             what = "not a file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
             raise DataError(
-                file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
+                file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one per line.", line=line
             ) from error
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
+            raise DataError(file, "no settings in it", "Write them as 'name: value', one per line.")
         settings.update(content)
     return settings
 
@@ -89,7 +89,7 @@ def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
     if path.is_file():
         read_config_files([path])
     elif not is_plain:
-        raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
+        raise SettingError(f"{path}: no such file. It must have the default settings of {model}")
     # In a notebook, the file may have changed since.
     read_shipped.cache_clear()
     _MODEL_FILES[model] = path

@@ -40,7 +40,7 @@ _OF_PLATEAUS = ("factor", "patience", "threshold", "cooldown", "min_lr")
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 
-def check_values(given: Mapping[str, Any], model: str) -> None:
+def check_values(requested: Mapping[str, Any], model: str) -> None:
     """Refuse values that a model cannot work with.
 
     This covers the settings of the protocol, RecBole's settings that every run reads, and the model's settings, with
@@ -48,7 +48,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     known: a number, True or False, a list or a dict.
 
     Args:
-        given: The requested settings.
+        requested: The requested settings.
         model: The model's name.
 
     Raises:
@@ -70,7 +70,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     if not ours:
         special["learner"] = _learner_of_recbole
         special["stopping_step"] = _whole
-    for name, value in given.items():
+    for name, value in requested.items():
         if name in offline:
             PreprocessSettings.read_one(name, value)
             continue
@@ -138,7 +138,7 @@ def _defaults_of_recbole(model: str) -> dict[str, Any]:
     return {name: value for name, value in read_shipped(recbole_model_file(model)).items() if is_number(value)}
 
 
-# ---- settings whose default does not tell what they take -------------------------------------------------------------
+# ---- settings whose default does not show what they allow ------------------------------------------------------------
 
 
 def _seed(value: Any) -> str | None:
@@ -153,7 +153,7 @@ def _whole(value: Any) -> str | None:
 
 def _loss_decimal_place(value: Any) -> str | None:
     # RecBole uses 4 if there is none.
-    return None if value is None or _is_whole(value, 0) else "nothing, or a whole number of at least 0"
+    return None if value is None or _is_whole(value, 0) else "None or a whole number of at least 0"
 
 
 def _learner(value: Any) -> str | None:
@@ -167,7 +167,7 @@ def _learner_of_recbole(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "a text; quote what would be read as a number"
+    return None if isinstance(value, str) else "a text. Quote it if it looks like a number"
 
 
 def _folder(value: Any) -> str | None:
@@ -178,21 +178,21 @@ def _folder(value: Any) -> str | None:
 def _clip_grad_norm(value: Any) -> str | None:
     names = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
     fits = isinstance(value, dict) and "max_norm" in value and set(value) <= names
-    return None if value is None or fits else "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"
+    return None if value is None or fits else "None or a dict such as {'max_norm': 5, 'norm_type': 2}"
 
 
 def _reduce_lr_on_plateau(value: Any) -> str | None:
-    example = "nothing, or a dict such as {'factor': 0.1, 'patience': 3, 'min_lr': 0.000001}"
+    example = "None or a dict such as {'factor': 0.1, 'patience': 3, 'min_lr': 0.000001}"
     if value is None:
         return None
     if not isinstance(value, dict) or not set(value) <= set(_OF_PLATEAUS):
-        return f"{example}; there are {', '.join(_OF_PLATEAUS)}"
+        return f"{example}, with keys from {', '.join(_OF_PLATEAUS)}"
     for name, part in value.items():
         whole = name in ("patience", "cooldown")
         if not (_is_whole(part, 0) if whole else _is_finite(part) and part >= 0):
-            return f"a {name} that is a {'whole ' * whole}number of at least 0"
+            return f"a dict whose {name} is a {'whole ' * whole}number of at least 0"
     # PyTorch refuses a factor that would not lower the rate; 0 would end the training without a message.
-    return None if 0 < value.get("factor", 0.1) < 1 else "a factor above 0 and below 1"
+    return None if 0 < value.get("factor", 0.1) < 1 else "a dict whose factor is above 0 and below 1"
 
 
 def _encoding(value: Any) -> str | None:
@@ -207,15 +207,15 @@ def _train_neg_sample_args(value: Any) -> str | None:
     if not isinstance(value, dict):
         return "a dict"
     if not set(value) <= set(_NEGATIVES):
-        return f"a dict of {', '.join(_NEGATIVES)}"
+        return f"a dict with keys from {', '.join(_NEGATIVES)}"
     if not _is_whole(value.get("sample_num", 1), 1):
-        return "a sample_num that is a whole number of at least 1"
+        return "a dict whose sample_num is a whole number of at least 1"
     alpha = value.get("alpha", 1)
-    return None if _is_finite(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
+    return None if _is_finite(alpha) and alpha >= 0 else "a dict whose alpha is a number of at least 0"
 
 
 def _train_neg_sample_args_or_none(value: Any) -> str | None:
-    """Also allow "none", which tells RecBole's own loaders that a loss needs no negatives."""
+    """Also allow "none", which means to RecBole's own loaders that a loss needs no negatives."""
     return None if value is None else _train_neg_sample_args(value)
 
 
@@ -237,7 +237,7 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
 def check_choice(name: str, value: object, choices: tuple) -> None:
     """Raise SettingError unless ``value`` is one of ``choices``."""
     if value not in choices:
-        raise SettingError(f"{name} is '{value}'; it takes {' or '.join(repr(choice) for choice in choices)}")
+        raise SettingError(f"{name} is '{value}'; it must be {' or '.join(repr(choice) for choice in choices)}")
 
 
 def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None:
@@ -249,16 +249,16 @@ def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None
 def check_positive(config: Mapping[str, Any], name: str) -> None:
     """Raise SettingError unless a number is above 0."""
     if config[name] <= 0:
-        raise SettingError(f"{name} is {config[name]}; it takes a number above 0")
+        raise SettingError(f"{name} is {config[name]}; it must be a number above 0")
 
 
 def check_some_layers(config: Mapping[str, Any]) -> None:
     """Raise SettingError if ``n_layers`` is below 1."""
     if config["n_layers"] < 1:
-        raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
+        raise SettingError(f"n_layers is {config['n_layers']}; it must be a whole number of at least 1")
 
 
 def check_negatives(config: Mapping[str, Any], loss: str) -> None:
     """Raise SettingError if a loss has no negatives."""
     if config["train_neg_sample_args"]["distribution"] == "none":
-        raise SettingError(f"train_neg_sample_args: the {loss} loss takes negatives; set distribution and sample_num")
+        raise SettingError(f"train_neg_sample_args: the {loss} loss needs negatives; set distribution and sample_num")

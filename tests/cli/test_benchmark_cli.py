@@ -121,16 +121,16 @@ def test_a_report_alone(called):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "told"),
+    ("outcome", "reported"),
     [
         (Outcome(1, 2, 0, frozenset()), "failed runs: 2; the report gives the reasons"),
         (Outcome(1, 0, 3, frozenset()), "unfinished runs: 3; another process is working on them"),
     ],
 )
-def test_an_incomplete_comparison_is_reported_and_told_by_the_exit_status(called, outcome, told):
+def test_an_incomplete_comparison_is_reported_and_shown_by_the_exit_status(called, outcome, reported):
     called.outcome = outcome
     result = run(*TOY)
-    assert result.exit_code == 1 and told in result.output
+    assert result.exit_code == 1 and reported in result.output
     assert len(called.reported) == 1
 
 

@@ -152,7 +152,7 @@ def test_wrong_values_are_named_with_what_is_allowed(name, value, allowed):
     with pytest.raises(SettingError) as caught:
         PreprocessSettings.from_config({name: value})
     message = str(caught.value)
-    assert message.startswith(f"{name} is {value!r}; it takes {allowed}")
+    assert message.startswith(f"{name} is {value!r}; it must be {allowed}")
     assert "\n" not in message
 
 

@@ -246,8 +246,8 @@ def test_file_of_another_version_is_overwritten(vectors, expected, path, monkeyp
 
 def flip_a_bit(content: bytes) -> bytes:
     weights = torch.load(io.BytesIO(content), weights_only=True)["model"]["search.encoder.0.weight"]
-    place = content.index(weights.numpy().tobytes()) + 100
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    position = content.index(weights.numpy().tobytes()) + 100
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_foreign_file_costs_only_time(vectors, expected, path, content):
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
-def test_full_disk_is_told_and_the_saved_state_kept(vectors, expected, path, monkeypatch, is_hidden):
+def test_full_disk_is_reported_and_the_saved_state_kept(vectors, expected, path, monkeypatch, is_hidden):
     def full(*_):
         try:
             raise OSError(28, "No space left on device")

@@ -254,7 +254,7 @@ def test_sides_may_differ_in_size(vectors):
     assert result.rec_codes.shape == (150, 3)
 
 
-def test_divergence_is_told(vectors):
+def test_divergence_is_reported(vectors):
     huge = vectors[0] * np.float32(1e25)
     with pytest.raises(SettingError, match=r"diverged: the loss of epoch 1 .*learning rate, which is 0.005"):
         train_rqvae(huge, vectors[1], replace(DEFAULTS, **SMALL | {"kmeans_init": False}))
