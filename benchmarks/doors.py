@@ -1,4 +1,4 @@
-"""Processor time of help, wrong uses and imports, beside that of importing the libraries of the command line.
+"""CPU time of the help, of mistyped commands and of imports, compared with importing the command line's libraries.
 
 python benchmarks/doors.py
 """
@@ -24,7 +24,7 @@ CODE = "import sys; from recbole_gserec.cli.main import main; sys.argv[0] = 'gse
 
 
 def seconds(code: str, *arguments: str, times: int) -> float:
-    """The least processor time of several runs; other programs can only add to it."""
+    """Minimum CPU time of several runs; other programs can only add to it."""
     taken = []
     for _ in range(times):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

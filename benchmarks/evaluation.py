@@ -1,7 +1,7 @@
 """Users per second of a model's evaluation: among 99 sampled items (uni99), or all items (full).
 
-CPU seconds of one thread, without those of drawing candidates, which happens once. The model is not trained, on which
-the time does not depend.
+CPU seconds of one thread. Drawing candidates is not included, because it happens once. The model is untrained, because
+training does not change the time.
 
 Example: python benchmarks/evaluation.py --data dataset --dataset ml-100k-search --model GSERec --mode full --users 500
 """

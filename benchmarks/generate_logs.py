@@ -1,4 +1,4 @@
-"""Write a search-extended dataset with given counts: Zipf-like items, unequal users, half of the users search little.
+"""Write a search-extended dataset of a given size: Zipf-like items, users of unequal activity, half with few searches.
 
 Example: python benchmarks/generate_logs.py --output /tmp/data --users 192403 --items 63001 --queries 982 \
     --interactions 1689188 --searches 1280465
@@ -14,13 +14,13 @@ import pandas as pd
 
 
 def activity(rng: np.random.Generator, n_users: int, total: int, minimum: int) -> np.ndarray:
-    """Events per user: ``minimum`` for all, the rest by log-normal weights."""
+    """Events per user: ``minimum`` for each, the rest distributed by log-normal weights."""
     weights = rng.lognormal(sigma=1.0, size=n_users)
     return minimum + rng.multinomial(total - minimum * n_users, weights / weights.sum())
 
 
 def draw(rng: np.random.Generator, n_values: int, size: int) -> np.ndarray:
-    """Values with odds that fall with their rank; every value occurs, where there is room for all."""
+    """Draw values with a probability that falls with their rank. Every value occurs if there are enough draws."""
     odds = 1 / (10 + np.arange(n_values))
     drawn = np.searchsorted(np.cumsum(odds / odds.sum()), rng.random(max(0, size - n_values)))
     return rng.permutation(np.concatenate([np.arange(n_values), drawn]))[:size]
@@ -31,7 +31,7 @@ def write(path: Path, columns: dict[str, np.ndarray]) -> None:
 
 
 def write_codes(prefix: Path, users: np.ndarray, rng: np.random.Generator) -> None:
-    """Write a ``.code`` file with random codes: four of 256 for each side and user."""
+    """Write a ``.code`` file with random codes: four levels of 256 codes for each side and user."""
     sides = {}
     for side, letter in (("search_codes", "s"), ("rec_codes", "r")):
         codes = rng.integers(256, size=(len(users), 4))

@@ -1,15 +1,15 @@
-"""Seconds of message passing on a user-code graph by each way to compute it, forward and backward.
+"""Seconds of message passing on a user-code graph, forward and backward, for several implementations.
 
-Codes are random: each user has one of each level. A step is what GSERec does with one side: final vectors of all codes
-and of a batch's users, and gradients of both tables.
+Each user has one random code per level. A step is what GSERec computes for one side: final vectors of all codes and of
+the users of a batch, and gradients of both tables.
 
 - package: the package's sparse products, the default (`graph_conv: spmm`)
-- lgconv: PyTorch Geometric's LGConv with weights made once (`graph_conv: lgconv`)
-- lgconv_each: LGConv as it is, which normalises in each step
-- lgconv_csr: LGConv on a sparse matrix in torch's CSR format in place of a list of edges
+- lgconv: PyTorch Geometric's LGConv with edge weights computed once (`graph_conv: lgconv`)
+- lgconv_each: LGConv unchanged, which normalises in each step
+- lgconv_csr: LGConv on a sparse matrix in torch's CSR format instead of a list of edges
 
-The least of several steps, the ways by turns. With one thread CPU seconds, as in the other scripts; with more, by the
-clock.
+Minimum of several steps; the implementations alternate. CPU seconds with one thread, as in the other scripts, and
+elapsed seconds with several.
 
 Example: python benchmarks/graph.py --users 198720 --levels 5 --threads 2
 """
@@ -29,7 +29,7 @@ Layers = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def by_graph(graph) -> Layers:
-    """By a graph of the package."""
+    """Use a graph of the package."""
 
     def layers(users: Tensor, codes: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         code_layers = graph.propagate(users, codes)
@@ -39,7 +39,7 @@ def by_graph(graph) -> Layers:
 
 
 def by_convolution(convolve: Callable[[Tensor], Tensor], n_layers: int) -> Layers:
-    """By a convolution on the joint graph."""
+    """Use a convolution on the joint graph."""
 
     def layers(users: Tensor, codes: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         nodes = [torch.cat([users, codes])]

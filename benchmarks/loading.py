@@ -1,4 +1,4 @@
-"""What the measuring scripts share: data and models as RecBole makes them, processor time, processes of their own."""
+"""Shared by the measuring scripts: RecBole's data and models, CPU time, and separate processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WITH_CROSS_ENTROPY = ("SASRec", "GRU4Rec", "BERT4Rec")
 
 @dataclass
 class Loaded:
-    """A model's settings and data.
+    """Settings and data of a model.
 
     Attributes:
         config: RecBole's settings.
-        dataset: All of the data.
-        parts: Its parts for training, validation and test.
-        samplers: RecBole's samplers of the three.
+        dataset: The whole dataset.
+        parts: Its training, validation and test part.
+        samplers: RecBole's samplers of the three parts.
     """
 
     config: Any
@@ -38,23 +38,23 @@ class Loaded:
     samplers: Any
 
     def loader(self, phase: str, n_rows: int | None = None) -> Any:
-        """RecBole's loader of a part, or of its first rows."""
+        """Return RecBole's dataloader for a part, or for its first rows."""
         from recbole.data.utils import get_dataloader
 
-        place = ("train", "valid", "test").index(phase)
-        part = self.parts[place]
+        index = ("train", "valid", "test").index(phase)
+        part = self.parts[index]
         if n_rows is not None:
             part = part.copy(part.inter_feat[:n_rows])
-        return get_dataloader(self.config, phase)(self.config, part, self.samplers[place], shuffle=phase == "train")
+        return get_dataloader(self.config, phase)(self.config, part, self.samplers[index], shuffle=phase == "train")
 
     def model(self) -> Any:
-        """A new, untrained model."""
+        """Create an untrained model."""
         from recbole.utils import get_model
 
         return get_model(self.config["model"])(self.config, self.parts[0])
 
     def trainer(self, model: Any) -> Any:
-        """A trainer of ``model`` that knows the number of items, as after a training."""
+        """Create a trainer of ``model`` that knows the number of items, as after training."""
         from recbole.utils import get_trainer
 
         trainer = get_trainer(self.config["MODEL_TYPE"], self.config["model"])(self.config, model)
@@ -69,9 +69,9 @@ def load(model: str, dataset: str, data: str, *, history: int = 20, stock: bool 
         model: Name of the model.
         dataset: Name of the dataset.
         data: Folder of all datasets.
-        history: Events kept of a history.
-        stock: RecBole alone, on the interactions; this package must not have been imported.
-        settings: More of RecBole's settings.
+        history: Maximum length of a history.
+        stock: Whether to use RecBole alone, on interactions; this package must not be imported before.
+        settings: Further settings of RecBole.
     """
     if stock:
         restore_removed_names()
@@ -96,7 +96,7 @@ def load(model: str, dataset: str, data: str, *, history: int = 20, stock: bool 
 
 
 def restore_removed_names() -> None:
-    """What RecBole 1.2 needs of NumPy and SciPy and newer versions lack."""
+    """Restore names that RecBole 1.2 needs and newer versions of NumPy and SciPy removed."""
     import numpy as np
     from scipy.sparse import dok_matrix
 
@@ -108,7 +108,7 @@ def restore_removed_names() -> None:
 
 
 def cpu_seconds(function: Callable[[], Any], repeat: int = 1) -> float:
-    """Median processor seconds of a call, which other programs on the machine hardly change."""
+    """Median CPU seconds of a call; other programs on the machine hardly change them."""
     seconds = []
     for _ in range(repeat):
         start = time.process_time()
@@ -118,14 +118,14 @@ def cpu_seconds(function: Callable[[], Any], repeat: int = 1) -> float:
 
 
 def peak_gib() -> float:
-    """Most physical memory that this process has held, by the operating system's account (Linux)."""
+    """Peak physical memory of this process in GiB, as reported by Linux."""
     # Not getrusage: it counts what the process held before it became another program.
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options of all measuring scripts."""
+    """Create a parser with the options that all measuring scripts share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="dataset", help="folder of all datasets")
     parser.add_argument("--dataset", default="ml-100k-search")
@@ -135,14 +135,14 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def quiet_single_thread() -> None:
-    """One thread, and no options of the script where RecBole looks for its own."""
+    """Use one thread, and hide the script's options from RecBole."""
     sys.argv = sys.argv[:1]
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
 
 
 def report(measured: dict[str, Any], as_json: bool) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     if as_json:
         print(json.dumps(measured), flush=True)
         return
@@ -151,7 +151,7 @@ def report(measured: dict[str, Any], as_json: bool) -> None:
 
 
 def in_own_process(script: str, *options: str) -> dict[str, Any]:
-    """Run a script of this folder with ``--json``; its last line."""
+    """Run a script of this folder with ``--json``; return its last line."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *options, "--json"]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(result.stdout.splitlines()[-1])

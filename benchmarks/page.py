@@ -1,4 +1,4 @@
-"""The page that ``run.py`` writes about what it measured."""
+"""The page of measurements that ``run.py`` writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recbole_gserec.report import markdown_table
 
 
 def page(measured: dict[str, dict[str, Any]], sizes: Sequence[str]) -> str:
-    """All that was measured at the given sizes, as Markdown."""
+    """Return all measurements of the given sizes as Markdown."""
 
     def of(name: str, key: str) -> list[Any]:
         return [measured[size].get(name, {}).get(key) for size in sizes]

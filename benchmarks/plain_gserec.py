@@ -1,13 +1,13 @@
-"""GSERec in the plainest form, to measure the package's against: same weights, same numbers, none of its savings.
+"""A plain implementation of GSERec, as a reference for speed: same weights and numbers, but no optimisation.
 
 A row's histories are repeated for each of its candidates and encoded with their padding by torch's own Transformer
-layers; the whole user-code graphs are propagated in each step as one sparse matrix; contrastive losses hold all pairs.
-Evaluation asks for pairs of user and item, 4,096 at a time, as RecBole does. Message passing, which happens once for
-all users, is measured apart.
+layers. Each step propagates both whole user-code graphs as one sparse matrix. Contrastive losses hold all pairs.
+Evaluation scores pairs of user and item, 4,096 at a time, as RecBole does. Message passing happens once for all users,
+and is measured separately.
 
 Example: python benchmarks/plain_gserec.py --data dataset --dataset ml-100k-search
-prints CPU seconds of one thread for a training step and users per second of evaluation of both, and how far their
-losses and scores lie apart without dropout.
+prints the CPU seconds of a training step and the users per second in evaluation of both implementations, with one
+thread, and the differences of their losses and scores without dropout.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SIDES = ("search", "recommendation")
 
 
 class PlainGSERec(nn.Module):
-    """Shares the tables and small layers of a :class:`recbole_gserec.models.gserec.GSERec`; see the module's text.
+    """Plain GSERec with the tables and small layers of a :class:`recbole_gserec.models.gserec.GSERec`.
 
     Args:
         model: The package's model, with its default choices in ``his_cl``, ``cl_similarity`` and ``cl_negatives``.
-        dropout: Of all Transformer layers and the MLP.
+        dropout: Dropout of all Transformer layers and of the MLP.
     """
 
     def __init__(self, model: nn.Module, dropout: float):
@@ -51,7 +51,7 @@ class PlainGSERec(nn.Module):
         self.training_candidates, self.item_field = model.training_candidates, model.ITEM_SEQ
 
     def _layers(self, layers: nn.ModuleList, kind: type[nn.Module]) -> nn.ModuleList:
-        """The same weights in torch's own layers."""
+        """Copy the weights into torch's own layers."""
         copies = nn.ModuleList()
         for layer in layers:
             sizes = (layer.linear2.out_features, layer.self_attn.num_heads, layer.linear1.out_features)
@@ -60,17 +60,17 @@ class PlainGSERec(nn.Module):
         return copies
 
     def _adjacency(self, side: str) -> Tensor:
-        """The symmetrically normalised graph of users and codes as one sparse matrix."""
+        """Return the symmetrically normalised graph of users and codes as one sparse matrix."""
         codes = self.user_codes[side]
-        rows, places = (codes > 0).nonzero(as_tuple=True)
-        columns, size = codes[rows, places] + len(codes), len(codes) + self.codes[side].num_embeddings
+        rows, positions = (codes > 0).nonzero(as_tuple=True)
+        columns, size = codes[rows, positions] + len(codes), len(codes) + self.codes[side].num_embeddings
         edges = torch.cat([torch.stack([rows, columns]), torch.stack([columns, rows])], dim=1)
         degrees = torch.bincount(edges[0], minlength=size).clamp_min(1).float()
         values = degrees[edges[0]].rsqrt() * degrees[edges[1]].rsqrt()
         return torch.sparse_coo_tensor(edges, values, (size, size)).coalesce()
 
     def calculate_loss(self, batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The three weighted terms of Eq. 17, as the package's model gives them."""
+        """Return the three weighted terms of Eq. 17, as the package's model does."""
         candidates = self.training_candidates(batch)
         n_rows, n_candidates = candidates.shape
         users, tables = batch["user_id"], self.propagate()
@@ -93,13 +93,13 @@ class PlainGSERec(nn.Module):
         return recommendation, self.weights["user"] * user_loss, self.weights["history"] * history_loss
 
     def predict(self, batch, candidates: Tensor, tables: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
-        """Logits ``[B, C]`` of candidates ``[B, C]``, with the tables of :meth:`propagate`."""
+        """Return logits ``[B, C]`` of candidates ``[B, C]``, with the tables from :meth:`propagate`."""
         states = {side: self._encode(batch, side, candidates.shape[1]) for side in SIDES}
         users = batch["user_id"].repeat_interleave(candidates.shape[1])
         return self._logits(users, candidates.flatten(), states, tables).view(candidates.shape)
 
     def _logits(self, users: Tensor, items: Tensor, states: dict, tables: dict) -> Tensor:
-        """Logits ``[P]`` of pairs of user and item, each with its own copy of the user's histories."""
+        """Return logits ``[P]`` of pairs of user and item, each with a copy of the user's histories."""
         targets, parts = self.items(items), [tables[side][0][users] for side in SIDES]
         for side in SIDES:
             history, mask = states[side]
@@ -116,12 +116,12 @@ class PlainGSERec(nn.Module):
             weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1) * mask
             parts.append((weights.unsqueeze(1) @ fused).squeeze(1))
         hidden = torch.cat([*parts, targets], dim=1)
-        for place, layer in enumerate(self.mlp):
-            hidden = layer(F.dropout(hidden.relu(), self.dropout, self.training) if place else hidden)
+        for index, layer in enumerate(self.mlp):
+            hidden = layer(F.dropout(hidden.relu(), self.dropout, self.training) if index else hidden)
         return hidden.squeeze(1)
 
     def propagate(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Users and codes after message passing on both graphs."""
+        """Return users and codes after message passing on both graphs."""
         return {side: self._propagate(side) for side in SIDES}
 
     def _propagate(self, side: str) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,7 @@ class PlainGSERec(nn.Module):
         return states, mask
 
     def _contrast(self, name: str, first: Tensor, second: Tensor, users: Tensor) -> Tensor:
-        """NT-Xent over both views, rows of one user left out."""
+        """NT-Xent over both views; rows of the same user are no negatives."""
         views, owners = torch.cat([first, second]), users.repeat(2)
         logits = (views @ self.similarity[name].weight @ views.T).tanh() / self.temperature[name]()
         n_rows = len(first)
@@ -162,7 +162,7 @@ def _mean(vectors: Tensor, mask: Tensor) -> Tensor:
 
 
 def _hidden(mask: Tensor) -> Tensor:
-    """Padding; torch gives NaN to rows with nothing else, so the first place of these is shown. It is not pooled."""
+    """Mask of padding. Empty rows show their first position, because torch would return NaN; it is not pooled."""
     hidden = ~mask
     hidden[:, 0] &= mask.any(1)
     return hidden
@@ -170,7 +170,7 @@ def _hidden(mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluate(plain: PlainGSERec, batch, candidates: Tensor, tables: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
-    """Scores ``[B, C]`` of rows, 4,096 pairs at a time."""
+    """Return scores ``[B, C]`` of rows, computed for 4,096 pairs at a time."""
     scores = []
     if candidates.shape[1] <= PAIRS:
         n_rows = PAIRS // candidates.shape[1]
@@ -185,12 +185,12 @@ def evaluate(plain: PlainGSERec, batch, candidates: Tensor, tables: dict[str, tu
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference, in units of the spread of the numbers."""
+    """Return the largest difference, relative to the standard deviation of the expected numbers."""
     return float((ours - theirs).abs().max() / ours.std())
 
 
 def compare_training(loaded: Loaded, steps: int) -> dict[str, float]:
-    """Both models' losses without dropout, and the seconds of their steps."""
+    """Compare the losses without dropout and the seconds of a step."""
     train, model = loaded.loader("train"), loaded.model()
     batches = list(islice(train, steps + 1))
     model.eval()
@@ -209,7 +209,7 @@ def compare_training(loaded: Loaded, steps: int) -> dict[str, float]:
 
 
 def compare_evaluation(loaded: Loaded, n_sampled: int, n_full: int) -> dict[str, float]:
-    """Users per second of both models, among sampled items and all, and how far their scores lie apart."""
+    """Compare users per second and scores, among sampled items and among all items."""
     model = loaded.model().eval()
     plain, tables = PlainGSERec(model, 0.0).eval(), {}
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Users per second of recommending the best ten of all items with GSERec, as ``gserec recommend`` does.
+"""Users per second when GSERec recommends the best ten of all items, as ``gserec recommend`` does.
 
 Example: python benchmarks/recommending.py --data dataset --dataset ml-100k-search --users 500
 """

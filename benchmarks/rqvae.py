@@ -1,6 +1,6 @@
-"""Users per second of the RQ-VAE's training, and of the same computation written in the plainest form.
+"""Users per second of training the RQ-VAE, and of a plain implementation of the same computation.
 
-Vectors are random: the time does not depend on what they mean. CPU seconds of one thread.
+The vectors are random, because their meaning does not change the time. CPU seconds of one thread.
 
 Example: python benchmarks/rqvae.py --users 20000
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class PlainRQVAE(torch.nn.Module):
-    """Shares the weights of a :class:`recbole_gserec.preprocess.rqvae.RQVAE`: same numbers, none of its savings.
+    """Plain RQ-VAE with the weights of a :class:`recbole_gserec.preprocess.rqvae.RQVAE`: same numbers, no optimisation.
 
     Distances to codes are sums over differences, the transport plan is scaled entry by entry, and the contrastive loss
     holds all pairs.
@@ -29,7 +29,7 @@ class PlainRQVAE(torch.nn.Module):
         self.sides, self.settings = torch.nn.ModuleList([model.search, model.rec]), settings
 
     def forward(self, *vectors: Tensor) -> Tensor:
-        """The total loss (Eq. 6)."""
+        """Return the total loss (Eq. 6)."""
         latents = [side.encoder(rows) for side, rows in zip(self.sides, vectors, strict=True)]
         reconstruction, quantization = 0.0, []
         for side, rows, latent in zip(self.sides, vectors, latents, strict=True):
@@ -72,13 +72,14 @@ def main() -> None:
     args = parser.parse_args()
     quiet_single_thread()
     from recbole_gserec.preprocess import build_rqvae, train_rqvae
-    from recbole_gserec.settings import RQVAESettings
+    from recbole_gserec.settings import PreprocessSettings
 
     rng = np.random.default_rng(0)
     vectors = [rng.standard_normal((args.users, args.dimensions), dtype=np.float32) for _ in range(2)]
     moments = [time.process_time()]
     # Without the last steps, which are not of the training; checks of collisions belong to it.
-    settings = RQVAESettings(epochs=4, warmup_epochs=1, kmeans_init=False, resolve_collisions=False)
+    changed = {"rq_epochs": 4, "rq_warmup_epochs": 1, "rq_kmeans_init": False, "rq_resolve_collisions": False}
+    settings = PreprocessSettings(**changed).rqvae_settings()
     train_rqvae(*vectors, settings, progress=lambda *_: moments.append(time.process_time()))
     epoch = statistics.median(np.diff(moments[1:]))
 

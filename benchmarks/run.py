@@ -1,9 +1,8 @@
-"""Measure everything in this folder side by side at sizes of data far apart, and write one page about it.
+"""Run the measurements of this folder on datasets of very different sizes, and write one page with the results.
 
-The sizes are ml-100k-search; reviews of Amazon, where --amazon names a folder that `gserec convert amazon` reads;
-generated logs with the counts of Table 1's Electronics row, and such with two million items, on which only GSERec is
-measured. Datasets are made where they are missing.
-What was measured before is kept: the same command goes on after an interruption.
+The datasets are ml-100k-search; Amazon reviews, if --amazon names a folder that `gserec convert amazon` can read;
+generated logs with the counts of Electronics in Table 1; and generated logs with two million items, for GSERec only.
+Missing datasets are made. Finished measurements are kept, so repeating the command resumes an interrupted run.
 
 Example: python benchmarks/run.py --data data --output measured
 """
@@ -42,9 +41,9 @@ class Size:
     """A dataset to measure on.
 
     Attributes:
-        dataset: Its name.
-        history: Events kept of a history.
-        full_users: Users of whom the plain form evaluates all items; with 0 it is not measured.
+        dataset: Name of the dataset.
+        history: Maximum length of a history.
+        full_users: Number of users for whom the plain implementation ranks all items; 0 skips it.
     """
 
     dataset: str
@@ -61,7 +60,7 @@ SIZES = {
 
 
 def make_dataset(size: str, data: Path, amazon: Path | None) -> None:
-    """Make the dataset of a size where it is missing; ml-100k-search makes itself. Codes are random."""
+    """Make a missing dataset, with random codes; RecBole makes ml-100k-search by itself."""
     name = SIZES[size].dataset
     prefix = data / name / name
     if size == "small" or prefix.with_suffix(".code").exists():
@@ -79,13 +78,13 @@ def make_dataset(size: str, data: Path, amazon: Path | None) -> None:
 
 
 def column(path: Path, name: str) -> pa.ChunkedArray:
-    """A column of an atomic file, as text."""
+    """Return a column of an atomic file as text."""
     convert = csv.ConvertOptions(include_columns=[name], column_types={name: pa.string()})
     return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter="\t"), convert_options=convert)[name]
 
 
 def measurements(size: str, data: Path, models: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Name, and script with options, of everything that is measured at a size."""
+    """Yield the name of each measurement of a dataset, with its script and options."""
     chosen = SIZES[size]
     common = ["--data", str(data), "--dataset", chosen.dataset, "--history", str(chosen.history)]
     yield "first batch, GSERec", ["first_batch.py", *common]
@@ -105,7 +104,7 @@ def measurements(size: str, data: Path, models: Sequence[str]) -> Iterator[tuple
 
 
 def count_rows(data: Path, dataset: str) -> dict[str, int]:
-    """Users, interactions and searches of a dataset."""
+    """Count the users, interactions and searches of a dataset."""
     prefix = data / dataset / dataset
     users = column(prefix.with_suffix(".inter"), "user_id:token")
     searches = column(prefix.with_suffix(".search"), "search_user_id:token")
@@ -139,8 +138,8 @@ def main() -> None:
             **count_rows(args.data, SIZES[size].dataset),
             "history": SIZES[size].history,
         }
-        made_with = provenance()
-        own["machine"] = {"cpu": made_with["machine"]["cpu"], "python": made_with["python"], **made_with["versions"]}
+        origin = provenance()
+        own["machine"] = {"cpu": origin["machine"]["cpu"], "python": origin["python"], **origin["versions"]}
         if "rqvae" not in own:
             own["rqvae"] = in_own_process("rqvae.py", "--users", str(own["data"]["users"]))
         _save(store, measured)

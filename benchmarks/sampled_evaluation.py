@@ -1,8 +1,8 @@
-"""Time of one evaluation among 99 sampled items of RecBole's own models: by RecBole alone, and through this package.
+"""Time to evaluate RecBole's own models among 99 sampled items, by RecBole alone and with this package.
 
-CPU seconds of one thread, which other programs on the machine hardly change. Each measurement has a process of its own;
-that of RecBole alone never imports this package. The models are not trained, on which the time does not depend. RecBole
-draws negatives anew in each evaluation, this package once, before the first.
+CPU seconds of one thread, which other programs on the machine hardly change. Each measurement has its own process; that
+of RecBole alone never imports this package. The models are untrained, because training does not change the time.
+RecBole draws new negatives in each evaluation. This package draws them once, before the first.
 
 Example: python benchmarks/sampled_evaluation.py --data dataset --dataset ml-100k-search --model LightGCN SASRec
 """
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(way: str, model_name: str, args) -> dict[str, float]:
-    """Seconds to make the loader, and the median of an evaluation's."""
+    """Seconds to make the dataloader, and median seconds of an evaluation."""
     quiet_single_thread()
     loaded = load(model_name, args.dataset, args.data, history=args.history, stock=way == "stock", **PROTOCOL)
     loaders = []

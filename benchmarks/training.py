@@ -1,7 +1,7 @@
-"""Training rows per second of a model, and the share of the machine's arithmetic that it reaches.
+"""Training rows per second of a model, and its share of the machine's peak arithmetic.
 
-CPU seconds of one thread. The arithmetic is what torch counts for the matrix products of a step, forward and backward;
-the most that the machine can do is taken from the product of two matrices of 2,048 rows and columns.
+CPU seconds of one thread. Arithmetic is what torch counts for the matrix products of a step, forward and backward. The
+machine's peak is measured with the product of two matrices of 2,048 rows and columns.
 
 Example: python benchmarks/training.py --data dataset --dataset ml-100k-search --model UniSAR
 """
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> None:
-    """A step of training, as RecBole's trainer makes it."""
+    """Make a training step, as RecBole's trainer does."""
     optimizer.zero_grad()
     losses = model.calculate_loss(batch)
     (sum(losses) if isinstance(losses, tuple) else losses).backward()
@@ -26,14 +26,14 @@ def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -
 
 
 def seconds_of_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> float:
-    """Median CPU seconds of a step, after a first one."""
+    """Median CPU seconds of a step, after one warm-up step."""
     model.train()
     seconds = [cpu_seconds(lambda batch=batch: step(model, optimizer, batch)) for batch in batches]
     return statistics.median(seconds[1:])
 
 
 def _mm_flop(left: torch.Tensor, right: torch.Tensor, *_, **__) -> int:
-    """Of two matrices, none of which is sparse: a product with the graph takes next to nothing."""
+    """Count a product of two dense matrices; products with the sparse graph cost almost nothing."""
     if torch.strided not in {left.layout} & {right.layout}:
         return 0
     return 2 * left.shape[0] * left.shape[1] * right.shape[1]
@@ -43,7 +43,7 @@ _mm_flop._get_raw = True
 
 
 def products_of_step(model: torch.nn.Module, batch: Any) -> int:
-    """Floating point operations in the dense matrix products of a step."""
+    """Number of floating point operations in the dense matrix products of a step."""
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _mm_flop}) as counter:
         losses = model.calculate_loss(batch)
         (sum(losses) if isinstance(losses, tuple) else losses).backward()
@@ -51,7 +51,7 @@ def products_of_step(model: torch.nn.Module, batch: Any) -> int:
 
 
 def most_products_per_second(size: int = 2048) -> float:
-    """Floating point operations a second in one large matrix product."""
+    """Floating point operations per second in one large matrix product."""
     left, right = torch.randn(size, size), torch.randn(size, size)
     torch.mm(left, right)
     return 2 * size**3 / cpu_seconds(lambda: torch.mm(left, right), repeat=5)

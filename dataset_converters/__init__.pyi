@@ -1,3 +1,5 @@
+from .bad_rows import BadRows as BadRows
+from .bad_rows import handle_bad_rows as handle_bad_rows
 from .choices import ACTIONS as ACTIONS
 from .choices import AS_PUBLISHED as AS_PUBLISHED
 from .choices import AS_WORDS as AS_WORDS
@@ -20,4 +22,7 @@ from .choices import KuaiSARReading as KuaiSARReading
 from .choices import Options as Options
 from .choices import QilinReading as QilinReading
 from .choices import Recipe as Recipe
+from .conversion import convert as convert
+from .delimited import handle_bad_csv_rows as handle_bad_csv_rows
+from .delimited import load_csv as load_csv
 from .ml_100k import convert_ml_100k as convert_ml_100k

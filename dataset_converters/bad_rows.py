@@ -13,6 +13,7 @@ import duckdb
 from dataset_converters.choices import ACTIONS
 from dataset_converters.workspace import count
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.report import plural
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,7 +43,7 @@ class BadRows:
     def __str__(self) -> str:
         more = ", ..." if self.rows > len(self.lines) else ""
         where = f" (line {', '.join(map(str, self.lines))}{more})" if self.lines else ""
-        return f"{self.file}: {self.rows:,} rows left out: {self.problem}{where}"
+        return f"{self.file}: {self.rows:,} {plural('row', self.rows)} left out: {self.problem}{where}"
 
 
 def check_bad_rows_action(action: str) -> None:

@@ -3,11 +3,11 @@
 A converter reads its source into three database tables. This module filters them, splits queries into words, computes
 statistics and writes the atomic files.
 
-``interactions``: ``user VARCHAR, item VARCHAR, time DOUBLE, place BIGINT``, and optional columns, which are written to
-``.inter`` too. ``place`` is the row's position in the source. It orders interactions of equal time.
+``interactions``: ``user VARCHAR, item VARCHAR, time DOUBLE, source_row BIGINT``, and optional columns, which are
+written to ``.inter`` too. ``source_row`` is the row's position in the source. It orders interactions of equal time.
 
-``searches``: ``user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT``. ``query`` is the text of the
-query. ``items`` are the clicked items in order, or empty.
+``searches``: ``user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], source_row BIGINT``. ``query`` is the text of
+the query. ``items`` are the clicked items in order, or empty.
 
 ``items``: ``item VARCHAR``, and text columns such as ``title`` and ``categories``. Each item has one row.
 """
@@ -155,13 +155,13 @@ def _tables(connection: duckdb.DuckDBPyConnection, all_items: bool) -> dict[str,
     """The rows of each atomic file, as streams that are read during writing."""
     mentioned = "(SELECT item FROM interactions UNION SELECT unnest(items) FROM searches)"
     more = [(name, kind) for name, kind, *_ in connection.execute("DESCRIBE interactions").fetchall()]
-    more = [(name, kind) for name, kind in more if name not in ("user", "item", "time", "place")]
+    more = [(name, kind) for name, kind in more if name not in ("user", "item", "time", "source_row")]
     texts = [name for name, *_ in connection.execute("DESCRIBE items").fetchall() if name != "item"]
     selects = {
         "inter": f"""
             SELECT user AS "user_id:token", item AS "item_id:token", {"".join(map(_extra, more))}
                 time AS "timestamp:float"
-            FROM interactions ORDER BY {_BY_ID.format("user")}, time, place
+            FROM interactions ORDER BY {_BY_ID.format("user")}, time, source_row
         """,
         "item": f"""
             SELECT item AS "item_id:token"{"".join(map(_text, texts))}
@@ -172,7 +172,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, all_items: bool) -> dict[str,
                 time AS "search_timestamp:float",
                 array_to_string(coalesce(items, []), ' ') AS "search_item_ids:token_seq"
             FROM searches JOIN query_ids ON coalesce(searches.query, '') = query_ids.query
-            ORDER BY {_BY_ID.format("user")}, time, place
+            ORDER BY {_BY_ID.format("user")}, time, source_row
         """,
         "query": """
             SELECT query_id::VARCHAR AS "query_id:token", words AS "query_words:token_seq" FROM queries

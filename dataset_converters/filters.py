@@ -97,8 +97,8 @@ def apply_filters(
 
 
 _DELETE_SEARCHES_OF_REMOVED_INTERACTIONS = """
-    DELETE FROM searches WHERE place IN (
-        SELECT place FROM (SELECT "user", items[1] AS item, time, place FROM searches)
+    DELETE FROM searches WHERE source_row IN (
+        SELECT source_row FROM (SELECT "user", items[1] AS item, time, source_row FROM searches)
         ANTI JOIN interactions USING ("user", item, time)
     )
 """
@@ -109,8 +109,8 @@ def _delete_removed_users() -> list[str]:
 
 
 def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str, words: str | None) -> str:
-    """SQL statement that keeps the first of several rows that are equal in everything but their ``place``."""
-    columns = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall() if name != "place"]
+    """SQL statement that keeps the first of several rows that are equal in everything but their ``source_row``."""
+    columns = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall() if name != "source_row"]
     same = ", ".join(f'"{column}"' for column in columns)
     rows = f"(SELECT *, rowid AS row FROM {table})"
     if table == "searches" and words is not None:
@@ -118,7 +118,7 @@ def _without_duplicates(connection: duckdb.DuckDBPyConnection, table: str, words
             (SELECT searches.* REPLACE (words AS query), searches.rowid AS row
             FROM searches JOIN query_texts ON coalesce(searches.query, '') = query_texts.query)
         """
-    return f"DELETE FROM {table} WHERE rowid NOT IN (SELECT arg_min(row, place) FROM {rows} GROUP BY {same})"
+    return f"DELETE FROM {table} WHERE rowid NOT IN (SELECT arg_min(row, source_row) FROM {rows} GROUP BY {same})"
 
 
 def _k_core(connection: duckdb.DuckDBPyConnection, k: int, k_users: int) -> None:

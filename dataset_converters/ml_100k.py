@@ -129,9 +129,9 @@ def _fill_tables(
     connection.register("films", texts)
     connection.execute(
         """
-        CREATE TABLE events AS SELECT *, row_number() OVER () AS place FROM ratings;
-        CREATE TABLE interactions AS SELECT user, item, rating, time, place FROM events;
-        CREATE TABLE searches AS SELECT user, query, time, [item] AS items, place FROM events WHERE searched;
+        CREATE TABLE events AS SELECT *, row_number() OVER () AS source_row FROM ratings;
+        CREATE TABLE interactions AS SELECT user, item, rating, time, source_row FROM events;
+        CREATE TABLE searches AS SELECT user, query, time, [item] AS items, source_row FROM events WHERE searched;
         CREATE TABLE items AS
         SELECT item_id AS item, movie_title AS title, "class" AS categories, release_year AS "release_year:token"
         FROM films;

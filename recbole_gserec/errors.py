@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 _LONGEST_NAME = 100
+_LONGEST_VALUE = 200
 
 # What the operating system says of a disk, a user's share of it, or a file that has no room for more.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -45,18 +46,18 @@ class DataError(GSERecError):
     Args:
         path: The file.
         problem: What is wrong with it.
-        remedy: Advice on what the user can do about it.
+        advice: Advice on what the user can do about it.
         line: The 1-based line in the file, if a single line is wrong.
     """
 
-    def __init__(self, path: str | Path, problem: str, remedy: str, line: int | None = None):
-        self.path, self.line, self.problem, self._remedy = Path(path), line, problem, remedy
+    def __init__(self, path: str | Path, problem: str, advice: str, line: int | None = None):
+        self.path, self.line, self.problem, self._advice = Path(path), line, problem, advice
         where = f"{path}, line {line}" if line is not None else f"{path}"
-        super().__init__(f"{where}: {problem}. {remedy}")
+        super().__init__(f"{where}: {problem}. {advice}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Support pickling, which by default would pass only the message as an argument."""
-        return type(self), (self.path, self.problem, self._remedy, self.line)
+        return type(self), (self.path, self.problem, self._advice, self.line)
 
 
 _OF_DEVICES = ("device", "cuda", "gpu", "gpus", "cpu")
@@ -93,6 +94,13 @@ class SettingError(GSERecError):
         if name in _OF_DEVICES and "use_gpu" in known:
             hint = "Set gpu_id to choose a GPU (--gpu_id=0), or use_gpu to use none (--use_gpu=False)."
         return cls(f"unknown setting '{name}'. {hint}")
+
+    @classmethod
+    def wrong(cls, name: str, value: object, allowed: str) -> SettingError:
+        """Return the error for a value that a setting does not allow."""
+        shown = repr(value)
+        shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}\u2026"
+        return cls(f"{name} is {shown}; it must be {allowed}")
 
 
 class CheckpointError(GSERecError):
@@ -138,13 +146,13 @@ def one_line(error: BaseException) -> str:
     """Return the error's message in one line."""
     if is_missing_library(error):
         name = getattr(error, "name", "")
-        return f"the library '{name}' is needed for this and not installed: pip install {packages_to_install(name)}"
+        return f"this needs the library '{name}', which is not installed: pip install {packages_to_install(name)}"
     if isinstance(error, OSError) and error.filename is not None and error.errno in _NO_PERMISSION:
         path = os.path.abspath(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else error.filename
         return f"{path}: {error.strerror}. Choose a path that you can read and write, or change its permissions"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        remedy = ". Make room there, then start again" if error.errno in NO_ROOM else ""
-        return f"{error.filename}: {error.strerror}{remedy}"
+        advice = ". Free some space there, then start again" if error.errno in NO_ROOM else ""
+        return f"{error.filename}: {error.strerror}{advice}"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split())
 
@@ -204,7 +212,7 @@ def not_none(value: T | None) -> T:
         AssertionError: If it is None, which is a defect and not caused by input.
     """
     if value is None:
-        raise AssertionError("there is no value where there must be one")
+        raise AssertionError("a required value is None")
     return value
 
 

@@ -26,7 +26,8 @@ def name_by_numbers(noun: str, numbers: Collection[int]) -> str:
     return f"{plural(noun, len(numbers))} {', '.join(map(str, numbers))}"
 
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~&#])")
+# A closing angle bracket means something only at the start of a line.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<|~&#]|^>)")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",

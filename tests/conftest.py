@@ -80,14 +80,14 @@ def make_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     def make(model: str = "GSERec", dataset: str = "toy", **settings: Any):
         from recbole.config import Config
 
-        given = {
+        requested = {
             "data_path": str(tmp_path / "dataset"),
             "checkpoint_dir": str(tmp_path / "saved"),
             "show_progress": False,
             "use_gpu": False,
         }
         with without_arguments():
-            return Config(model, dataset, config_dict={**given, **settings})
+            return Config(model, dataset, config_dict={**requested, **settings})
 
     return make
 
@@ -202,8 +202,8 @@ def rows_in_tokens(dataset) -> list[tuple]:
     for row in range(len(dataset)):
         history = batch["item_id_list"][row, : batch["item_length"][row]].numpy()
         searches = [
-            (str(queries[batch["search_query_id_list"][row, place]]), tuple(items[clicks[clicks > 0]].tolist()))
-            for place, clicks in enumerate(batch["search_item_ids_list"][row, : batch["search_length"][row]].numpy())
+            (str(queries[batch["search_query_id_list"][row, position]]), tuple(items[clicks[clicks > 0]].tolist()))
+            for position, clicks in enumerate(batch["search_item_ids_list"][row, : batch["search_length"][row]].numpy())
         ]
         target = (str(users[batch["user_id"][row]]), str(items[batch["item_id"][row]]))
         rows.append((*target, tuple(items[history].tolist()), tuple(searches)))

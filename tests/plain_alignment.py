@@ -36,7 +36,7 @@ def plain_alignment(
 def pairs_of(batch, row: int) -> list[tuple[int, int]]:
     """The (query, clicked item) pairs of one row's visible searches."""
     pairs = []
-    for place in range(int(batch["search_length"][row])):
-        query = int(batch["search_query_id_list"][row, place])
-        pairs += [(query, item) for item in batch["search_item_ids_list"][row, place].tolist() if item]
+    for index in range(int(batch["search_length"][row])):
+        query = int(batch["search_query_id_list"][row, index])
+        pairs += [(query, item) for item in batch["search_item_ids_list"][row, index].tolist() if item]
     return pairs

@@ -36,7 +36,7 @@ def test_only_a_name_that_is_really_near_is_suggested(name, known, meant):
 
 
 @pytest.mark.parametrize(
-    ("given", "hint"),
+    ("name", "hint"),
     [
         ("device", "Set gpu_id to choose a GPU"),
         ("cuda", "Set gpu_id to choose a GPU"),
@@ -46,8 +46,8 @@ def test_only_a_name_that_is_really_near_is_suggested(name, known, meant):
         ("xyzzy", "See the model's YAML"),
     ],
 )
-def test_names_of_other_programs_are_known(given, hint):
-    assert hint in str(SettingError.unknown(given, known_settings("BPR")))
+def test_names_of_other_programs_are_known(name, hint):
+    assert hint in str(SettingError.unknown(name, known_settings("BPR")))
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_names_of_other_programs_are_known(given, hint):
         ("vllm", "vllm"),
     ],
 )
-def test_a_missing_library_is_told_with_what_to_install(library, install):
+def test_a_missing_library_is_reported_with_what_to_install(library, install):
     error = ModuleNotFoundError(f"No module named '{library}'", name=library)
-    line = f"the library '{library}' is needed for this and not installed: pip install {install}"
+    line = f"this needs the library '{library}', which is not installed: pip install {install}"
     assert one_line(error) == failure_reason(error) == line
 
 
@@ -72,7 +72,7 @@ def test_a_missing_part_of_our_own_is_a_defect(module):
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
-def test_a_place_without_permission_is_told_in_full(tmp_path, monkeypatch, number):
+def test_a_place_without_permission_is_reported_in_full(tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     error = OSError(number, os.strerror(number), "saved/model.pth")
     assert one_line(error).startswith(f"{tmp_path}/saved/model.pth: {os.strerror(number)}. Choose a path")

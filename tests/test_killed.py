@@ -60,7 +60,7 @@ def kill_now_and_then(arguments, folder, seconds):
 
 
 @pytest.fixture
-def places(tmp_path, write_files, random_rows):
+def folders(tmp_path, write_files, random_rows):
     """Two folders with a copy of the toy dataset each, without codes."""
     rows = {suffix: random_rows[suffix] for suffix in ("inter", "search", "query", "item")}
     for name in ("whole", "killed"):
@@ -68,25 +68,25 @@ def places(tmp_path, write_files, random_rows):
     return tmp_path / "whole", tmp_path / "killed"
 
 
-def test_training(places):
-    whole, killed = places
+def test_training(folders):
+    whole, killed = folders
     arguments = command("run_recbole", "--model=GSERec", "--dataset=toy", "--epochs=4")
     started = time.monotonic()
     expected = finish(arguments, whole).splitlines()[-7:]
     kill_now_and_then(arguments, killed, time.monotonic() - started)
     assert finish(arguments, killed).splitlines()[-7:] == expected
     assert any("ndcg@10" in line for line in expected)
-    codes = [(place / "dataset" / "toy" / "toy.code").read_bytes() for place in places]
+    codes = [(folder / "dataset" / "toy" / "toy.code").read_bytes() for folder in folders]
     assert codes[0] == codes[1]
     # What a killed training left under a checkpoint's name is a whole one.
     for file in (killed / "saved").glob("[!.]*.pth"):
         torch.load(file, weights_only=True)
 
 
-def results(place: Path) -> dict:
+def results(folder: Path) -> dict:
     """Of each finished run its metrics and the rank of each user's target."""
     found = {}
-    for file in (place / "benchmark" / "runs").glob("*/*/*/run.json"):
+    for file in (folder / "benchmark" / "runs").glob("*/*/*/run.json"):
         record = read_run(file.parent)
         assert record["status"] == "finished", record["error"]
         ranks = pq.read_table(file.parent / "ranks.parquet").to_pydict()
@@ -95,8 +95,8 @@ def results(place: Path) -> dict:
     return found
 
 
-def test_benchmark(places):
-    whole, killed = places
+def test_benchmark(folders):
+    whole, killed = folders
     arguments = command("main", "benchmark", "--dataset=toy", "--model=GSERec,LightGCN", "--seeds=1", "--epochs=4")
     started = time.monotonic()
     finish(arguments, whole)

@@ -56,7 +56,7 @@ def as_files(users):
     }
 
 
-def change_future(users, places, seed=1):
+def change_future(users, positions, seed=1):
     """Other items, queries, clicks and later moments for all events at or after the user's event at this place.
 
     The target's own moment is what the row asks about and stays.
@@ -64,11 +64,11 @@ def change_future(users, places, seed=1):
     rng = np.random.default_rng(seed)
     changed = {}
     for user, rows in users.items():
-        target, now = places[user], rows.inter[places[user]][2]
+        target, now = positions[user], rows.inter[positions[user]][2]
         inter = rows.inter[:target]
-        for place, (_, item, time) in enumerate(rows.inter[target:]):
+        for position, (_, item, time) in enumerate(rows.inter[target:]):
             other = (int(item[1:]) + 1 + rng.integers(N_ITEMS - 1)) % N_ITEMS
-            inter.append((user, f"i{other}", time if place == 0 else time + 5))
+            inter.append((user, f"i{other}", time if position == 0 else time + 5))
         earlier = [row for row in rows.search if row[2] < now]
         later = [now, now, *(now + rng.integers(0, 40, size=4))]
         changed[user] = Rows(inter, earlier + [search_at(rng, user, int(time)) for time in sorted(later)])
@@ -80,7 +80,7 @@ def scores(make_model, write_rows):
     """Scores of all items for each user's row with this target, by a model with fixed weights."""
     weights, ids = {}, {}
 
-    def score(name, users, places):
+    def score(name, users, positions):
         write_rows(name, **as_files(users))
         model, _, dataset, loaders = make_model(dataset=name, **TINY)
         if not weights:
@@ -93,7 +93,7 @@ def scores(make_model, write_rows):
         model.load_state_dict(weights)
         model.eval()
         starts = dataset.events.item_offsets[dataset.token2id("user_id", list(users))]
-        wanted = starts + torch.tensor(list(places.values()))
+        wanted = starts + torch.tensor(list(positions.values()))
         found = {}
         for loader in loaders:
             split = loader._dataset
@@ -111,7 +111,7 @@ def scores(make_model, write_rows):
     return score
 
 
-def places_of(users, kind):
+def positions_of(users, kind):
     rng = np.random.default_rng(3)
     return {
         user: {"test": len(rows.inter) - 1, "valid": len(rows.inter) - 2}.get(kind)
@@ -123,12 +123,12 @@ def places_of(users, kind):
 @pytest.mark.parametrize("kind", ["test", "valid", "any"])
 def test_scores_know_nothing_of_the_target_and_what_follows(scores, kind):
     users = histories()
-    places = places_of(users, kind)
-    changed = change_future(users, places)
-    expected = scores("before", users, places)
-    found = scores("after", changed, places)
+    positions = positions_of(users, kind)
+    changed = change_future(users, positions)
+    expected = scores("before", users, positions)
+    found = scores("after", changed, positions)
     for user in users:
-        assert changed[user].inter[places[user]] != users[user].inter[places[user]]
+        assert changed[user].inter[positions[user]] != users[user].inter[positions[user]]
         assert torch.equal(found[user], expected[user])
     # The same rows of two users are not alike, so that equal scores mean something.
     assert not torch.equal(expected["u0"], expected["u1"])
@@ -136,9 +136,9 @@ def test_scores_know_nothing_of_the_target_and_what_follows(scores, kind):
 
 def test_validation_knows_nothing_of_the_test_target(scores):
     users = histories()
-    changed = change_future(users, places_of(users, "test"))
-    expected = scores("before", users, places_of(users, "valid"))
-    found = scores("after", changed, places_of(users, "valid"))
+    changed = change_future(users, positions_of(users, "test"))
+    expected = scores("before", users, positions_of(users, "valid"))
+    found = scores("after", changed, positions_of(users, "valid"))
     assert all(torch.equal(found[user], expected[user]) for user in users)
 
 
@@ -147,42 +147,42 @@ def edit_item(rows, target):
 
 
 def last_visible(rows, target):
-    return max(place for place, row in enumerate(rows.search) if row[2] < rows.inter[target][2])
+    return max(position for position, row in enumerate(rows.search) if row[2] < rows.inter[target][2])
 
 
 def edit_query(rows, target):
-    place = last_visible(rows, target)
-    user, query, time, clicks = rows.search[place]
-    rows.search[place] = (user, f"q{(int(query[1:]) + 1) % N_QUERIES}", time, clicks)
+    position = last_visible(rows, target)
+    user, query, time, clicks = rows.search[position]
+    rows.search[position] = (user, f"q{(int(query[1:]) + 1) % N_QUERIES}", time, clicks)
 
 
 def edit_clicks(rows, target):
-    place = last_visible(rows, target)
-    user, query, time, clicks = rows.search[place]
-    rows.search[place] = (user, query, time, f"{clicks} i59".strip())
+    position = last_visible(rows, target)
+    user, query, time, clicks = rows.search[position]
+    rows.search[position] = (user, query, time, f"{clicks} i59".strip())
 
 
 def hide_search(rows, target):
-    place = last_visible(rows, target)
-    user, query, _, clicks = rows.search[place]
-    rows.search[place] = (user, query, rows.inter[target][2], clicks)
+    position = last_visible(rows, target)
+    user, query, _, clicks = rows.search[position]
+    rows.search[position] = (user, query, rows.inter[target][2], clicks)
 
 
 def show_search(rows, target):
-    place = last_visible(rows, target) + 1
-    user, query, time, clicks = rows.search[place]
+    position = last_visible(rows, target) + 1
+    user, query, time, clicks = rows.search[position]
     assert time == rows.inter[target][2]
-    rows.search[place] = (user, query, time - 1, clicks)
+    rows.search[position] = (user, query, time - 1, clicks)
 
 
 @pytest.mark.parametrize("edit", [edit_item, edit_query, edit_clicks, hide_search, show_search])
 def test_scores_know_what_came_before(scores, edit):
     users = histories()
-    places = places_of(users, "test")
-    expected = scores("before", users, places)
+    positions = positions_of(users, "test")
+    expected = scores("before", users, positions)
     for user in ("u2", "u5", "u9"):
-        edit(users[user], places[user])
-    found = scores("after", users, places)
+        edit(users[user], positions[user])
+    found = scores("after", users, positions)
     for user in users:
         if user in ("u2", "u5", "u9"):
             assert (found[user] - expected[user]).abs().max() > 1e-4
@@ -197,7 +197,7 @@ def test_training_knows_nothing_of_held_out_events(prepare, write_rows, distribu
     before, after = {}, {}
     for name, rows, batches in (
         ("before", users, before),
-        ("after", change_future(users, places_of(users, "valid")), after),
+        ("after", change_future(users, positions_of(users, "valid")), after),
     ):
         write_rows(name, **as_files(rows))
         _, _, (train, _, _) = prepare(dataset=name, train_batch_size=32, train_neg_sample_args=arguments)
@@ -223,7 +223,7 @@ def test_codes_know_nothing_of_held_out_events(write_rows):
     users = histories()
     variants = {
         "before": users,
-        "future": change_future(users, places_of(users, "valid")),
+        "future": change_future(users, positions_of(users, "valid")),
         "past": change_future(users, {user: 1 for user in users}),
     }
     codes = {}

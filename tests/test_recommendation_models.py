@@ -97,7 +97,7 @@ def test_the_protocol_holds_on_searchable_data(random_dataset, make_config, name
 def test_wrong_settings_are_refused_on_any_data(random_dataset, plain, make_config, name, dataset, caplog):
     with pytest.raises(SettingError, match="unknown setting 'lamda_cl'. Did you mean 'lambda_cl'?"):
         make_config(name, dataset, lamda_cl=0.1)
-    with pytest.raises(SettingError, match="lambda_cl is -1; it takes a number of at least 0"):
+    with pytest.raises(SettingError, match="lambda_cl is -1; it must be a number of at least 0"):
         make_config(name, dataset, lambda_cl=-1)
     make_config(name, dataset, codebook_size=4)
     assert f"{name} does not read 'codebook_size', a setting of " in caplog.text
@@ -113,7 +113,7 @@ def test_losses_say_what_negatives_they_take(random_dataset, plain, make_config,
         config = make_config("CL4SRec", dataset, loss_type=loss_type)
         kinds[loss_type] = config["MODEL_INPUT_TYPE"].name, config["train_neg_sample_args"]["sample_num"]
     assert kinds == {"CE": ("POINTWISE", "none"), "BPR": ("PAIRWISE", 1), "BCE": ("PAIRWISE", 1)}
-    with pytest.raises(SettingError, match="train_neg_sample_args is None; it takes a dict"):
+    with pytest.raises(SettingError, match="train_neg_sample_args is None; it must be a dict"):
         make_config("NRHUB", train_neg_sample_args=None)
 
 
@@ -128,9 +128,9 @@ def test_the_default_dataset_is_recboles(name, monkeypatch, tmp_path):
 # ---- data and training -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dataset", "given"), [("toy", {}), ("plain", PLAIN)])
-def test_datasets_loaders_and_trainer_are_recboles(random_dataset, plain, make_model, name, dataset, given):
-    model, config, built, loaders = make_model(name, dataset, **SMALL[name], **given)
+@pytest.mark.parametrize(("dataset", "requested"), [("toy", {}), ("plain", PLAIN)])
+def test_datasets_loaders_and_trainer_are_recboles(random_dataset, plain, make_model, name, dataset, requested):
+    model, config, built, loaders = make_model(name, dataset, **SMALL[name], **requested)
     assert type(built) is DATASETS[name]
     assert type(get_trainer(config["MODEL_TYPE"], name)(config, model)) is Trainer
     evaluated = CandidateEvalDataLoader if dataset == "toy" else FullSortEvalDataLoader
@@ -152,10 +152,12 @@ def start(model, dataset, folder, **settings):
         return run_recbole(model, dataset, config_dict={**QUIET, "checkpoint_dir": str(folder), **settings})
 
 
-@pytest.mark.parametrize(("dataset", "given"), [("toy", {}), ("plain", PLAIN)])
-def test_two_epochs_twice_and_from_the_checkpoint(random_dataset, plain, tmp_path, monkeypatch, name, dataset, given):
+@pytest.mark.parametrize(("dataset", "requested"), [("toy", {}), ("plain", PLAIN)])
+def test_two_epochs_twice_and_from_the_checkpoint(
+    random_dataset, plain, tmp_path, monkeypatch, name, dataset, requested
+):
     monkeypatch.chdir(tmp_path)
-    settings = {**SMALL[name], **given, "data_path": str(plain), "epochs": 2}
+    settings = {**SMALL[name], **requested, "data_path": str(plain), "epochs": 2}
     first, second = (start(name, dataset, tmp_path / part, **settings) for part in ("first", "second"))
     assert first == second
     assert all(0 <= value <= 1 for value in first["test_result"].values())

@@ -178,29 +178,29 @@ def test_a_class_need_not_be_registered():
 
 
 @pytest.mark.parametrize(
-    ("model", "check", "told"),
+    ("model", "check", "reported"),
     [
         (UnusedPart, "gradients", "'unused.weight' had no gradient in an epoch, nor had 1 more"),
         (InfiniteLoss, "gradients|training", "NaN or inf"),
         (OwnRandomness, "same seed", "two trainings with the same seed"),
         (RandomScores, "deterministic scores", "Look for dropout"),
-        (PlaceInBatch, "order of rows", "rows in another order"),
+        (PlaceInBatch, "order of rows", "order of the rows"),
         (CentredBatch, "other rows", "the first row alone"),
-        (PlaceInList, "order of candidates", "candidates in another order"),
-        (SoftmaxOfCandidates, "order of candidates", "fewer candidates"),
-        (OtherPredict, "full ranking", "predict gave items other scores"),
+        (PlaceInList, "order of candidates", "order of the candidates"),
+        (SoftmaxOfCandidates, "order of candidates", "there were fewer candidates"),
+        (OtherPredict, "full ranking", "predict gave other scores"),
         (OtherFullRanking, "full ranking", "other scores"),
         (PaddedMean, "other rows|padding", "rows|padding"),
         (MeanOfNothing, "empty histories", "rows with no interactions was NaN or infinite"),
-        (RaisesForNoSearches, "other rows|empty histories", "it raised ValueError: nothing to encode"),
+        (RaisesForNoSearches, "other rows|empty histories", "which raised ValueError: nothing to encode"),
         (ItemsOfAllTimes, "future scores", "must not depend on what comes after its target"),
-        (LossOfAllTimes, "future training", "what comes later must not be trained on"),
+        (LossOfAllTimes, "future training", "later events must not be trained on"),
         (SearchAtTheTarget, "searches at the same instant", "strictly earlier"),
         (UnsavedTensor, "checkpoint", "neither parameters nor buffers"),
     ],
 )
-def test_a_defect_fails_its_check(model, check, told):
-    with pytest.raises(ModelCheckError, match=told) as caught:
+def test_a_defect_fails_its_check(model, check, reported):
+    with pytest.raises(ModelCheckError, match=reported) as caught:
         check_model(model)
     assert caught.value.check in check.split("|")
     assert isinstance(caught.value, AssertionError) and str(caught.value).startswith(
@@ -210,11 +210,15 @@ def test_a_defect_fails_its_check(model, check, told):
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
-    [("KGAT", "cannot be checked"), ("GSERek", "Did you mean 'GSERec'"), (object, "no subclass of SearchRecommender")],
+    ("model", "reported"),
+    [
+        ("KGAT", "cannot be checked"),
+        ("GSERek", "Did you mean 'GSERec'"),
+        (object, "must be a subclass of SearchRecommender"),
+    ],
 )
-def test_what_cannot_be_checked_is_told(model, told):
-    with pytest.raises(SettingError, match=told):
+def test_what_cannot_be_checked_is_reported(model, reported):
+    with pytest.raises(SettingError, match=reported):
         check_model(model)
 
 

@@ -49,9 +49,9 @@ def make_searches(
         f"""
         CREATE TABLE searches AS
         SELECT "user", unnest(chosen) AS query, time, [item] AS items,
-            place * {longest} + generate_subscripts(chosen, 1) - 1 AS place
+            source_row * {longest} + generate_subscripts(chosen, 1) - 1 AS source_row
         FROM (
-            SELECT "user", item, time, place, {chosen} AS chosen
+            SELECT "user", item, time, source_row, {chosen} AS chosen
             FROM interactions JOIN candidate_queries USING ({keys}) {drawn}
         )
         """,
@@ -174,9 +174,11 @@ def _leave_out_items_without_text(connection: duckdb.DuckDBPyConnection, reviews
         FROM interactions ANTI JOIN
             (SELECT item FROM item_texts WHERE title <> '' OR description <> '') described USING (item)
     """
-    connection.execute(f"CREATE TEMP TABLE without_text AS SELECT place {without}")
-    rows, lines = only_row(connection, "SELECT count(*), list_slice(list_sort(list(place)), 1, 5) FROM without_text")
-    connection.execute("DELETE FROM interactions WHERE place IN (SELECT place FROM without_text)")
+    connection.execute(f"CREATE TEMP TABLE without_text AS SELECT source_row {without}")
+    rows, lines = only_row(
+        connection, "SELECT count(*), list_slice(list_sort(list(source_row)), 1, 5) FROM without_text"
+    )
+    connection.execute("DELETE FROM interactions WHERE source_row IN (SELECT source_row FROM without_text)")
     return [BadRows(reviews.name, "the item has neither title nor description", rows, tuple(lines))] if rows else []
 
 

@@ -23,7 +23,7 @@ _HALF_CHARACTER = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 
 
 def read_reviews(connection: duckdb.DuckDBPyConnection, path: Path, edition: Edition, bad_rows: str) -> list[BadRows]:
-    """Fill the table ``interactions``. ``place`` is the line number.
+    """Fill the table ``interactions``. ``source_row`` is the line number.
 
     Args:
         connection: Connection to the workspace.
@@ -53,7 +53,7 @@ def read_reviews(connection: duckdb.DuckDBPyConnection, path: Path, edition: Edi
     rating = "rating, " if edition.rating else ""
     run(
         connection,
-        f'CREATE TABLE interactions AS SELECT "user", item, {rating}time, line AS place FROM reviews',
+        f'CREATE TABLE interactions AS SELECT "user", item, {rating}time, line AS source_row FROM reviews',
         label="Storing interactions",
     )
     connection.execute("DROP TABLE reviews")

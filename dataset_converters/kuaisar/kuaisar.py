@@ -15,7 +15,7 @@ import duckdb
 from dataset_converters.bad_rows import BadRows
 from dataset_converters.choices import AS_WORDS, FEEDBACK, KUAISAR, LANGUAGES, KuaiSARReading, Options
 from dataset_converters.conversion import convert
-from dataset_converters.kuaisar.kuaisar_csv import handle_bad_csv_rows, load_csv
+from dataset_converters.delimited import handle_bad_csv_rows, load_csv
 from dataset_converters.workspace import count, run
 from recbole_gserec.errors import DataError
 
@@ -114,7 +114,7 @@ def _read_interactions(
         connection,
         """
         CREATE TABLE interactions AS
-        SELECT user, item, time, rowid AS place FROM recommendations WHERE positive
+        SELECT user, item, time, rowid AS source_row FROM recommendations WHERE positive
         """,
         label="Interactions",
     )
@@ -161,7 +161,7 @@ def _read_searches(
         connection,
         """
         CREATE TABLE sessions AS
-        SELECT user, session, time, words, min(rowid) AS place,
+        SELECT user, session, time, words, min(rowid) AS source_row,
             list(item ORDER BY rowid) FILTER (WHERE clicked AND kept_type) AS items
         FROM results GROUP BY user, session, time, words
         """,
@@ -169,7 +169,8 @@ def _read_searches(
     )
     connection.execute(
         """
-        CREATE TABLE searches AS SELECT user, words AS query, time, coalesce(items, []) AS items, place FROM sessions
+        CREATE TABLE searches AS
+        SELECT user, words AS query, time, coalesce(items, []) AS items, source_row FROM sessions
         """
     )
     _log_split_sessions(connection)

@@ -257,13 +257,14 @@ def _counts(connection: duckdb.DuckDBPyConnection, log: LogInterpretation, longe
 def _sample(connection: duckdb.DuckDBPyConnection, log: LogInterpretation) -> list[str]:
     if log.role == "items":
         items = connection.execute(
-            f"SELECT * EXCLUDE (place, file, line, problem) FROM read_items ORDER BY place LIMIT {_ROWS_SHOWN}"
+            "SELECT * EXCLUDE (source_row, file, line, problem) FROM read_items "
+            f"ORDER BY source_row LIMIT {_ROWS_SHOWN}"
         )
         names = [name for name, *_ in items.description or []]
         events = [dict(zip(names, row, strict=True)) for row in items.fetchall()]
     elif log.role == "searches":
         rows = connection.execute(
-            f"SELECT user, query, time, items FROM searches ORDER BY place LIMIT {_ROWS_SHOWN}"
+            f"SELECT user, query, time, items FROM searches ORDER BY source_row LIMIT {_ROWS_SHOWN}"
         ).fetchall()
         events = [
             {"user": user, "query": query, "time": format_time(when, log.clock), "items": " ".join(clicked)}
@@ -271,7 +272,7 @@ def _sample(connection: duckdb.DuckDBPyConnection, log: LogInterpretation) -> li
         ]
     else:
         rows = connection.execute(
-            f"SELECT user, item, seconds FROM read_interactions ORDER BY place LIMIT {_ROWS_SHOWN}"
+            f"SELECT user, item, seconds FROM read_interactions ORDER BY source_row LIMIT {_ROWS_SHOWN}"
         ).fetchall()
         events = [{"user": user, "item": item, "time": format_time(when, log.clock)} for user, item, when in rows]
     return [f"  row {number}: {_format_event(event)}" for number, event in enumerate(events, 1)]

@@ -346,7 +346,7 @@ def check_rows_are_clicks(name: str, found: Sequence[str], path: Path) -> None:
     kinds = [] if is_clicked_items_name(name) else row_kind_columns(found)
     if kinds:
         problem = f"rows with an item may be shown results or clicks, and column '{printable(kinds[0])}' may decide it"
-        raise DataError(path, problem, _click_remedy(name))
+        raise DataError(path, problem, _click_advice(name))
 
 
 def check_simultaneous_items(connection: duckdb.DuckDBPyConnection, name: str, is_position: bool, path: Path) -> None:
@@ -382,10 +382,10 @@ def check_simultaneous_items(connection: duckdb.DuckDBPyConnection, name: str, i
             f"items at the same time of one search may be shown or clicked: {_short(first)} and {_short(last)} of user "
             f"{_short(user)} and query {_short(query)}"
         )
-        raise DataError(path, problem, _click_remedy(name))
+        raise DataError(path, problem, _click_advice(name))
 
 
-def _click_remedy(name: str) -> str:
+def _click_advice(name: str) -> str:
     return (
         f"Set {_OPTION} item={printable(name)} if each row is a click, click=COLUMN for the column with click flags, "
         "or item=- if clicked items are unknown."

@@ -80,7 +80,7 @@ class CellSettings:
 
 
 def read_interactions(connection: duckdb.DuckDBPyConnection, settings: CellSettings) -> Clock | None:
-    """Create ``read_interactions`` (``place, file, line, problem, user, item, seconds``) from ``text_interactions``.
+    """Create ``read_interactions`` (``source_row, file, line, problem, user, item, seconds``).
 
     Returns:
         The kind of the times; None if there are no times.
@@ -91,7 +91,7 @@ def read_interactions(connection: duckdb.DuckDBPyConnection, settings: CellSetti
         connection,
         f"""
         CREATE TABLE read_interactions AS
-        SELECT place, file, line, user, item, seconds, coalesce(
+        SELECT source_row, file, line, user, item, seconds, coalesce(
             form, {user_problem_sql("user")}, {item_problem_sql("item", settings.replace_spaces)}, time_problem
         ) AS problem
         FROM ({seconds_sql(texts, clock, settings.time)})
@@ -103,20 +103,20 @@ def read_interactions(connection: duckdb.DuckDBPyConnection, settings: CellSetti
 
 
 def read_items(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], settings: CellSettings) -> None:
-    """Create ``read_items`` (``place, file, line, problem, item``, then texts) from ``text_items``."""
+    """Create ``read_items`` (``source_row, file, line, problem, item``, then texts) from ``text_items``."""
     names = ", ".join(name for name in columns if name != "item")
     run(
         connection,
         f"""
         CREATE TABLE read_items AS
-        SELECT place, file, line, item{", " + names if names else ""}, CASE
-            WHEN problem IS NULL AND place <> min(place) FILTER (problem IS NULL) OVER (PARTITION BY item)
+        SELECT source_row, file, line, item{", " + names if names else ""}, CASE
+            WHEN problem IS NULL AND source_row <> min(source_row) FILTER (problem IS NULL) OVER (PARTITION BY item)
             THEN 'duplicate item' ELSE problem END AS problem
         FROM (
             SELECT *, coalesce(form, {item_problem_sql("item", settings.replace_spaces)}) AS problem
             FROM {_trimmed_columns("text_items", columns)}
         )
-        ORDER BY place
+        ORDER BY source_row
         """,
         label="Checking items",
     )
@@ -215,7 +215,7 @@ def detect_search_form(
 def read_searches(
     connection: duckdb.DuckDBPyConnection, columns: Columns, form: SearchForm, settings: CellSettings
 ) -> Clock | None:
-    """Create ``read_searches`` (``place, file, line, problem, user, query, seconds, items, search``).
+    """Create ``read_searches`` (``source_row, file, line, problem, user, query, seconds, items, search``).
 
     Each row is a row of ``text_searches``. :func:`group_searches` later combines rows to searches.
 
@@ -247,10 +247,10 @@ def read_searches(
         connection,
         f"""
         CREATE TABLE read_searches AS
-        SELECT place, file, line, user, query, seconds, items, search,
+        SELECT source_row, file, line, user, query, seconds, items, search,
             coalesce(problem, {items_problem_sql("items", settings.replace_spaces)}) AS problem
         FROM (
-            SELECT place, file, line, user, {query_sql("query", settings.no_query)} AS query, seconds,
+            SELECT source_row, file, line, user, {query_sql("query", settings.no_query)} AS query, seconds,
                 {search} AS search, coalesce({", ".join(problems)}) AS problem,
                 CASE WHEN problem IS NULL THEN {items} END AS items
             FROM ({seconds_sql(texts, clock, settings.time)})
@@ -263,9 +263,9 @@ def read_searches(
 
 
 def _trimmed_columns(table: str, columns: Sequence[str]) -> str:
-    """Subquery of a text table's rows with trimmed cells, ``place``, and ``form``, the problem with their format."""
+    """Subquery of a text table: trimmed cells, ``source_row``, and ``form``, the problem with a row's format."""
     cells = ", ".join(f"{trimmed_sql(name)} AS {name}" for name in columns)
-    return f"(SELECT rowid AS place, file, line, problem AS form, {cells} FROM {table})"
+    return f"(SELECT rowid AS source_row, file, line, problem AS form, {cells} FROM {table})"
 
 
 def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item: str) -> float | None:
@@ -282,11 +282,12 @@ def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item
     items = f"list_transform(items, lambda entry: {item})" if item != "entry" else "items"
     label = "Combining searches"
     if not form.grouped_by:
-        select = f"SELECT user, query, seconds AS time, {items} AS items, place FROM read_searches"
+        select = f"SELECT user, query, seconds AS time, {items} AS items, source_row FROM read_searches"
         run(connection, f"CREATE TABLE searches AS {select}", label=label)
         return None
     connection.execute(
-        "CREATE TABLE searches (user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], place BIGINT, span DOUBLE)"
+        "CREATE TABLE searches "
+        "(user VARCHAR, query VARCHAR, time DOUBLE, items VARCHAR[], source_row BIGINT, span DOUBLE)"
     )
     # The rows of a search may write its query in a different case or with different marks. Without an id, their times
     # must be equal.
@@ -299,9 +300,9 @@ def group_searches(connection: duckdb.DuckDBPyConnection, form: SearchForm, item
             connection,
             f"""
             INSERT INTO searches
-            SELECT user, arg_min(query, row(seconds, place)),
+            SELECT user, arg_min(query, row(seconds, source_row)),
                 coalesce(max(seconds) FILTER (len(items) > 0), min(seconds)),
-                flatten(list({items} ORDER BY seconds, place)), min(place), max(seconds) - min(seconds)
+                flatten(list({items} ORDER BY seconds, source_row)), min(source_row), max(seconds) - min(seconds)
             FROM read_searches JOIN query_texts USING (query)
             WHERE hash({shared}) % {parts} = {part} GROUP BY {shared}
             """,

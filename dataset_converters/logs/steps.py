@@ -64,7 +64,7 @@ def read_logs(
     """
     settings.cell_settings({}).time.check(connection)
     connection.execute(
-        "CREATE TABLE read_items (place BIGINT, file VARCHAR, line BIGINT, item VARCHAR, problem VARCHAR)"
+        "CREATE TABLE read_items (source_row BIGINT, file VARCHAR, line BIGINT, item VARCHAR, problem VARCHAR)"
     )
     interpretations: dict[str, LogInterpretation] = {}
     # Searches come last, because the known items decide what their cells mean.
@@ -239,7 +239,7 @@ def fill_tables(
     run(
         connection,
         f"""
-        CREATE TABLE interactions AS SELECT user, {item} AS item, seconds AS time, place FROM read_interactions
+        CREATE TABLE interactions AS SELECT user, {item} AS item, seconds AS time, source_row FROM read_interactions
         """,
     )
     longest = group_searches(connection, form, id_without_spaces_sql("entry", settings.replace_spaces))
@@ -247,7 +247,7 @@ def fill_tables(
         connection,
         f"""
         CREATE TABLE items AS
-        SELECT {item} AS item, * EXCLUDE (place, file, line, item, problem) FROM read_items ORDER BY place
+        SELECT {item} AS item, * EXCLUDE (source_row, file, line, item, problem) FROM read_items ORDER BY source_row
         """,
     )
     return longest

@@ -37,7 +37,7 @@ def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Qi
     left_out = []
     if not reading.as_listed:
         same = "user, request, query, item, position, time"
-        copies = f"place NOT IN (SELECT min(place) FROM {side.clicks} GROUP BY {same})"
+        copies = f"source_row NOT IN (SELECT min(source_row) FROM {side.clicks} GROUP BY {same})"
         left_out += _remove(connection, side.clicks, copies, "duplicate click")
     if side is RECOMMENDATIONS:
         left_out += _grouped(connection, side.table, "NOT clicked", "recommended note that was not clicked")
@@ -47,7 +47,7 @@ def choose_clicks(connection: duckdb.DuckDBPyConnection, side: Side, reading: Qi
             INSERT INTO {side.clicks}
             SELECT * FROM {side.table}
             QUALIFY NOT bool_or(clicked) OVER (PARTITION BY user, request, query)
-                AND row_number() OVER (PARTITION BY user, request, query ORDER BY time, place) = 1
+                AND row_number() OVER (PARTITION BY user, request, query ORDER BY time, source_row) = 1
             """
         )
     return left_out
@@ -72,7 +72,7 @@ def fill_events(connection: duckdb.DuckDBPyConnection, reading: QilinReading) ->
         The shown notes of queries that do not become a search.
     """
     connection.execute(
-        f"CREATE TABLE interactions AS SELECT user, item, time, place FROM {RECOMMENDATIONS.clicks}",
+        f"CREATE TABLE interactions AS SELECT user, item, time, source_row FROM {RECOMMENDATIONS.clicks}",
     )
     # Searches without clicks are kept, unless every search must have an item.
     join = "JOIN" if reading.keep_unclicked else "LEFT JOIN"
@@ -80,14 +80,14 @@ def fill_events(connection: duckdb.DuckDBPyConnection, reading: QilinReading) ->
         connection,
         f"""
         CREATE TABLE queries_issued AS
-        SELECT user, request, query, coalesce(clicked_at, shown_at) AS time, coalesce(items, []) AS items, place
+        SELECT user, request, query, coalesce(clicked_at, shown_at) AS time, coalesce(items, []) AS items, source_row
         FROM (
-            SELECT user, request, query, min(time) AS shown_at, min(place) AS place
+            SELECT user, request, query, min(time) AS shown_at, min(source_row) AS source_row
             FROM {SEARCHES.table} GROUP BY user, request, query
         )
         {join} (
             SELECT user, request, query, {SEARCH_TIMES[reading.search_time]}(time) AS clicked_at,
-                list(item ORDER BY time, place) AS items
+                list(item ORDER BY time, source_row) AS items
             FROM {SEARCHES.clicks} GROUP BY user, request, query
         ) USING (user, request, query)
         """,
@@ -97,13 +97,13 @@ def fill_events(connection: duckdb.DuckDBPyConnection, reading: QilinReading) ->
     connection.execute(
         f"""
         CREATE TABLE searches AS
-        SELECT user, query, time, items, place FROM queries_issued {first if reading.first_query_only else ""}
+        SELECT user, query, time, items, source_row FROM queries_issued {first if reading.first_query_only else ""}
         """
     )
-    lost = "NOT EXISTS (SELECT 1 FROM searches WHERE searches.place = first_place)"
+    lost = "NOT EXISTS (SELECT 1 FROM searches WHERE searches.source_row = first_row)"
     return _grouped(
         connection,
-        f"(SELECT *, min(place) OVER (PARTITION BY user, request, query) AS first_place FROM {SEARCHES.table})",
+        f"(SELECT *, min(source_row) OVER (PARTITION BY user, request, query) AS first_row FROM {SEARCHES.table})",
         lost,
         "result of a query that is not kept",
     )

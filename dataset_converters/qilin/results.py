@@ -108,7 +108,7 @@ def read_results(
     raw_times: bool = False,
     as_listed: bool = False,
 ) -> list[BadRows]:
-    """Fill a side's table: ``file, line, user, request, query, item, position, clicked, time, place``.
+    """Fill a side's table: ``file, line, user, request, query, item, position, clicked, time, source_row``.
 
     Args:
         connection: Connection to the workspace.
@@ -142,7 +142,7 @@ def read_results(
         f"""
         CREATE TABLE {side.table} AS
         SELECT file, line, user, request, query, item, position, clicked, time,
-            row_number() OVER (ORDER BY file_number, line, {order}) AS place
+            row_number() OVER (ORDER BY file_number, line, {order}) AS source_row
         FROM shown;
         DROP TABLE shown
         """

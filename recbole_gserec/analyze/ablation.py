@@ -73,7 +73,7 @@ def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
     known = [variant.name for variant in VARIANTS]
     for name in names:
         if name not in known:
-            raise SettingError(f"--without is '{name}'; it takes {', '.join(known)}")
+            raise SettingError(f"--without is '{name}'; it must be one of {', '.join(known)}")
     return tuple(variant for variant in VARIANTS if not names or variant.name in names)
 
 
@@ -109,11 +109,11 @@ def variant_code_settings(variant: Variant, dataset: str, data_path: Path, outpu
     """
     prefix = Path(data_path).absolute() / dataset / dataset
     code_file = prefix.with_name(f"{dataset}.code")
-    remedy = "Make the codes by gserec preprocess, or leave out this variant (--without)"
-    record = read_code_record(code_file, remedy)
+    advice = "Make the codes by gserec preprocess, or leave out this variant (--without)"
+    record = read_code_record(code_file, advice)
     for name, value in variant.settings.items():
         if record.settings.get(name) == value:
-            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' would be the same", remedy)
+            raise DataError(code_file, f"made with {name}={value}: '{variant.label}' would be the same", advice)
     deciding = json.loads(json.dumps({**record.non_default_settings(dataset), **variant.settings}))
     return {**other_codes(Path(output).absolute(), prefix.parents[1], dataset, deciding), **deciding}
 

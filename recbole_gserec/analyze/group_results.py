@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recbole_gserec.data import SETTINGS
+from recbole_gserec.data import SETTINGS, SearchDataset
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.figures import BLUE, ORANGE, POINTS, draw_tick_lines, new_panels, plain_text
+from recbole_gserec.files import has_no_rows
 from recbole_gserec.results import (
     TESTS,
     Metric,
@@ -29,7 +30,7 @@ from recbole_gserec.results import (
     why_not_comparable,
 )
 from recbole_gserec.runs import TestRanks, dataset_digest
-from recbole_gserec.settings import printed_name
+from recbole_gserec.settings import make_config, printed_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,9 @@ def parse_groups(text: str) -> tuple[Group, ...]:
         if most is not None and most < fewest:
             raise SettingError(f"--groups has '{part.strip()}', which ends before it begins")
         if groups and (groups[-1].most is None or groups[-1].most >= fewest):
-            raise SettingError(f"--groups: '{part.strip()}' does not come after '{groups[-1].label}'; groups ascend")
+            raise SettingError(
+                f"--groups: '{part.strip()}' does not come after '{groups[-1].label}'; give them in ascending order"
+            )
         groups.append(Group(fewest, most))
     return tuple(groups)
 
@@ -262,13 +265,13 @@ def check_files(dataset: str, data_path: Path, digest: str) -> None:
         )
 
 
-def training_counts(dataset: str, data_path: Path, given: Mapping[str, Any], kind: str) -> pd.Series:
+def training_counts(dataset: str, data_path: Path, requested: Mapping[str, Any], kind: str) -> pd.Series:
     """Count each user's events before the user's first evaluation target.
 
     Args:
         dataset: Name of the dataset.
         data_path: Parent folder of all datasets.
-        given: Settings of a run; only those that say how files are read and split are used.
+        requested: Settings of a run; only those that say how files are read and split are used.
         kind: ``searches`` or ``interactions``.
 
     Returns:
@@ -277,13 +280,11 @@ def training_counts(dataset: str, data_path: Path, given: Mapping[str, Any], kin
     Raises:
         DataError: If the files are malformed, or there are no searches to count.
     """
-    from recbole_gserec.files import has_no_rows
-
     search_file = Path(data_path) / dataset / f"{dataset}.search"
-    has_searches = search_file.is_file() and not has_no_rows(search_file, given.get("encoding") or "utf-8")
+    has_searches = search_file.is_file() and not has_no_rows(search_file, requested.get("encoding") or "utf-8")
     if kind == SEARCHES and not has_searches:
         raise DataError(search_file, "there are no searches", "Group the users by interactions: --by interactions")
-    events, users = _events_of(dataset, data_path, given, has_searches)
+    events, users = _events_of(dataset, data_path, requested, has_searches)
     starts, ends = (
         (events.search_offsets, events.train_search_ends)
         if kind == SEARCHES
@@ -293,11 +294,8 @@ def training_counts(dataset: str, data_path: Path, given: Mapping[str, Any], kin
     return pd.Series(counts[1:], index=users[1:].astype(object), name=kind)
 
 
-def _events_of(dataset: str, data_path: Path, given: Mapping[str, Any], has_searches: bool) -> tuple[Any, Any]:
-    from recbole_gserec.data import SearchDataset
-    from recbole_gserec.settings import make_config
-
-    settings = {name: given[name] for name in _OF_FILES if name in given}
+def _events_of(dataset: str, data_path: Path, requested: Mapping[str, Any], has_searches: bool) -> tuple[Any, Any]:
+    settings = {name: requested[name] for name in _OF_FILES if name in requested}
     config = make_config("GSERec", dataset, settings, {"data_path": str(data_path), "use_gpu": False})
     # Queries and codes are not counted.
     config.final_config_dict["additional_feat_suffix"] = ["search"] if has_searches else []

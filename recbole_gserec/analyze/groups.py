@@ -144,7 +144,7 @@ class Grouping:
     def __post_init__(self) -> None:
         # Checked before runs are made.
         if self.by not in KINDS:
-            raise SettingError(f"--by is '{self.by}'; it takes {' or '.join(KINDS)}")
+            raise SettingError(f"--by is '{self.by}'; it must be {' or '.join(KINDS)}")
 
 
 def analyze_groups(
@@ -253,10 +253,10 @@ def _datasets(cells: Mapping[tuple[str, str], ModelRuns], model: str, wanted: Se
         known = sorted({name for (_, name), cell in cells.items() if cell.finished})
         near = nearest(model, known)
         hint = f"did you mean '{near}'?" if near else f"there are finished runs of {', '.join(known) or 'none'}"
-        raise SettingError(f"--model is '{model}', of which {runs} has no finished run: {hint}")
+        raise SettingError(f"{runs} has no finished run of --model '{model}': {hint}")
     for dataset in wanted:
         if dataset not in there:
-            raise SettingError(f"--dataset is '{dataset}', on which {model} has no finished run in {runs}")
+            raise SettingError(f"{runs} has no finished run of {model} on --dataset '{dataset}'")
     return list(dict.fromkeys(wanted)) or there
 
 
@@ -267,6 +267,6 @@ def _others(
         if name == model:
             raise SettingError(f"--baseline is '{name}', which is the model itself")
         if (dataset, name) not in cells or not cells[dataset, name].finished:
-            raise SettingError(f"--baseline is '{name}', of which {runs} has no finished run on {dataset}")
+            raise SettingError(f"{runs} has no finished run of --baseline '{name}' on {dataset}")
     every = [name for own, name in cells if own == dataset and name != model and cells[own, name].finished]
     return [cells[dataset, name] for name in list(dict.fromkeys(baselines)) or in_paper_order(every)]

@@ -139,7 +139,7 @@ def write_html_report(folders: Sequence[Path], output: Path | None = None) -> Pa
         if not found:
             raise DataError(
                 folder,
-                "there are no results in it",
+                "has no results",
                 "Name a folder of gserec benchmark, analyze or tune, with a report",
             )
         for path in found:
@@ -160,7 +160,7 @@ def _section(path: Path) -> Section:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, "cannot be read as a text", "Make it again by the command that wrote it") from error
+        raise DataError(path, "not readable as text", "Make it again by the command that wrote it") from error
     title = next(filter(None, map(_TITLE.match, text.splitlines())), None)
     name = _ESCAPED.sub(r"\1", title[1]) if title else path.stem
     return Section(name, path.as_posix(), text, path.parent)

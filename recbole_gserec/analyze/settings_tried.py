@@ -68,15 +68,15 @@ def read_sweep(folder: Path) -> TriedSettings:
         DataError: If there is no sweep, its file is damaged, or no trial has a score.
     """
     path = Path(folder) / SWEEP_FILE
-    remedy = "Name a folder <output>/<dataset>/<model> of gserec tune"
+    advice = "Name a folder <output>/<dataset>/<model> of gserec tune"
     try:
-        sweep = read_json(path, remedy)
+        sweep = read_json(path, advice)
         title, names = f"{sweep['model']} on {sweep['dataset']}", tuple(sweep["space"])
         scheduler = str(sweep["scheduler"])
     except FileNotFoundError as error:
-        raise DataError(path, "file not found: there is no sweep here", remedy) from error
+        raise DataError(path, "file not found: there is no sweep here", advice) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(path, "damaged", remedy) from error
+        raise DataError(path, "damaged", advice) from error
     records = read_trials(Path(folder))
     trials = [
         Tried(record.trial, record.settings, float(record.best_score))
@@ -123,14 +123,14 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
         raise DataError(folder, f"has runs of {model} on {', '.join(datasets)}", "Name one of them with --dataset")
     runs = [run for run in runs if run.dataset == (dataset or run.dataset)]
     if not runs:
-        raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _REMEDY)
+        raise DataError(folder, f"has no finished runs of {model}{f' on {dataset}' if dataset else ''}", _ADVICE)
     newest = max(runs, key=_time_of)
     same = [run for run in runs if _data_of(run) == _data_of(newest)]
-    given = [requested_settings(run.record) for run in same]
-    known = sorted({name for one in given for name in one if name not in _NOT_TRIED})
+    requested = [requested_settings(run.record) for run in same]
+    known = sorted({name for one in requested for name in one if name not in _NOT_TRIED})
     names = tuple(name for name in known if len({_key(_value(run, name)) for run in same}) > 1)
     if not names:
-        raise DataError(folder, f"all runs of {model} have the same settings", _REMEDY)
+        raise DataError(folder, f"all runs of {model} have the same settings", _ADVICE)
     by_settings: dict[str, dict[int, StoredRun]] = {}
     for run in sorted(same, key=_time_of):
         by_settings.setdefault(_key([_value(run, name) for name in names]), {})[run.seed] = run
@@ -147,7 +147,7 @@ def read_benchmark(folder: Path, model: str, dataset: str | None, metric: Metric
     return TriedSettings(title, f"{metric.label} (test)", True, names, trials, tuple(remarks))
 
 
-_REMEDY = "Run gserec benchmark with several values of a setting, or name a sweep by --sweep"
+_ADVICE = "Run gserec benchmark with several values of a setting, or name a sweep by --sweep"
 
 
 def _time_of(run: StoredRun) -> tuple[Any, ...]:
@@ -161,8 +161,8 @@ def _data_of(run: StoredRun) -> str:
 
 def _value(run: StoredRun, name: str) -> Any:
     """Return the value of a setting in a run: the requested value, or the default at that time."""
-    given = run.record["given"]
-    return given[name] if name in given else run.record["settings"].get(name)
+    requested = run.record["given"]
+    return requested[name] if name in requested else run.record["settings"].get(name)
 
 
 def _average(runs: Sequence[StoredRun], names: Sequence[str], metric: Metric) -> Tried:

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from recbole_gserec.errors import CheckpointError, SettingError
@@ -57,9 +59,9 @@ def read_user_vectors(path: Path, data_path: Path | None = None) -> UserVectors:
     trained = load_trained(path, data_path)
     config = trained.config
     if config["model"] != "GSERec":
-        raise CheckpointError(f"{path}: a checkpoint of {config['model']}; these vectors are those of GSERec")
+        raise CheckpointError(f"{path}: a checkpoint of {config['model']}; only GSERec has these vectors")
     if not config["use_user_code_graph"]:
-        raise CheckpointError(f"{path}: trained with use_user_code_graph=False: there are no user vectors in it")
+        raise CheckpointError(f"{path}: trained with use_user_code_graph=False, so it has no user vectors")
     tables = {table.name: table for table in graph_vectors(trained)}
     users, codes = ({side: tables[f"{kind}_{side}"] for side in SIDES} for kind in ("users", "codes"))
     weight = float(config["lambda_u_cl"])
@@ -242,13 +244,13 @@ def analyze_tsne(
         SettingError: For too few users to draw.
     """
     if n_users < _FEWEST_USERS:
-        raise SettingError(f"--users is {n_users}; it takes at least {_FEWEST_USERS}")
+        raise SettingError(f"--users is {n_users}; it must be at least {_FEWEST_USERS}")
     panels, numbers = [], []
     for path in checkpoints:
         vectors = read_user_vectors(path, data_path)
         n_all = len(vectors.users[SIDES[0]].values)
         if n_all < _FEWEST_USERS:
-            raise CheckpointError(f"{path}: has {n_all} users; a picture takes at least {_FEWEST_USERS}")
+            raise CheckpointError(f"{path}: has {n_all} users; the figure needs at least {_FEWEST_USERS}")
         logger.info(f"{path}: measuring {n_all:,} users")
         numbers.append((vectors, n_all, side_geometry(*(vectors.users[side].values for side in SIDES))))
         logger.info(f"{path}: t-SNE of {min(n_all, n_users):,} users")
@@ -271,9 +273,6 @@ def embed(vectors: UserVectors, n_users: int, seed: int, with_codes: bool) -> pd
     Returns:
         ``kind`` (``user`` or ``code``), ``side``, ``id`` (of the user in the dataset, or of the code), ``x``, ``y``.
     """
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
     n_all = len(vectors.users[SIDES[0]].values)
     rows = np.sort(np.random.default_rng(seed).permutation(n_all)[:n_users])
     parts, points = [], []
@@ -298,7 +297,7 @@ def _distinct(checkpoints: Sequence[UserVectors]) -> list[str]:
         f"{vectors.label}, seed {vectors.seed}" if labels.count(vectors.label) > 1 else vectors.label
         for vectors in checkpoints
     ]
-    return [f"{label} ({place})" if named.count(label) > 1 else label for place, label in enumerate(named, start=1)]
+    return [f"{label} ({number})" if named.count(label) > 1 else label for number, label in enumerate(named, start=1)]
 
 
 def _table(

@@ -60,11 +60,11 @@ def _check_without(trained: Trained, other: Trained) -> None:
     if other.config["model"] != "GSERec" or other.config["use_user_code_graph"]:
         raise CheckpointError(f"{other.checkpoint}: not a GSERec trained with use_user_code_graph=False")
     if trained.config["model"] != "GSERec" or not trained.config["use_user_code_graph"]:
-        raise CheckpointError(f"{trained.checkpoint}: not a GSERec with user-code graphs to compare --without with")
-    if trained.config["dataset"] != other.config["dataset"]:
-        raise SettingError(
-            f"{other.checkpoint} is of the dataset {other.config['dataset']}, unlike the other checkpoint"
+        raise CheckpointError(
+            f"{trained.checkpoint}: --without needs a GSERec with user-code graphs, and this is not one"
         )
+    if trained.config["dataset"] != other.config["dataset"]:
+        raise SettingError(f"{other.checkpoint} and the other checkpoint have different datasets")
 
 
 def _file_name(user: str) -> str:

@@ -135,14 +135,14 @@ def ablation(
     As in `gserec benchmark`, finished runs are skipped, so repeating the command resumes an interrupted ablation. Add
     any setting as --name=value, for example --epochs=50.
     """
-    given = parse_settings(context.args)
+    requested = parse_settings(context.args)
 
     with while_importing():
         from recbole_gserec.analyze import AblationRequest, analyze_ablation, chosen_variants
         from recbole_gserec.results import parse_metric
         from recbole_gserec.runs import read_shared_settings
 
-    settings = {**read_shared_settings(config_file or [], ["GSERec"], [dataset]), **given}
+    settings = {**read_shared_settings(config_file or [], ["GSERec"], [dataset]), **requested}
     request = AblationRequest(
         dataset,
         seeds_in(seeds),

@@ -96,7 +96,7 @@ def benchmark(
 
     Add any setting as --name=value, for example --epochs=50.
     """
-    given = parse_settings(context.args)
+    requested = parse_settings(context.args)
 
     with while_importing():
         from rich.console import Console
@@ -117,7 +117,7 @@ def benchmark(
     reference = None if reference is None else named_model(reference)
     if preset:
         models = [*read_preset(preset).models, *models]
-    settings = {**read_shared_settings(config_file or [], models, datasets), **given}
+    settings = {**read_shared_settings(config_file or [], models, datasets), **requested}
     outcome = None
     if report_only:
         if settings or model_settings or tune or seeds is not None:
@@ -148,9 +148,17 @@ def benchmark(
     typer.echo(report)
     if outcome is not None:
         checkpoints = output.absolute() / "runs" / "DATASET" / "MODEL" / "SEED-KEY" / "checkpoint.pth"
-        steps = f"gserec recommend --checkpoint FILE; gserec analyze groups --runs {output}"
-        getLogger(__name__).info(f"Checkpoints: {checkpoints}\nNext: {steps}")
+        getLogger(__name__).info(f"Checkpoints: {checkpoints}\nNext: {_next_steps(output, models, reference)}")
     _report_unfinished_runs(outcome)
+
+
+def _next_steps(output: Path, models: list[str], reference: str | None) -> str:
+    steps = ["gserec recommend --checkpoint FILE"]
+    if len(models) > 1:
+        # The command compares GSERec with all others unless it is told another model.
+        compared = reference or ("GSERec" if "GSERec" in models else models[0])
+        steps.append(f"gserec analyze groups --runs {output}" + f" --model {compared}" * (compared != "GSERec"))
+    return "; ".join(steps)
 
 
 def _report_unfinished_runs(outcome: Outcome | None) -> None:

@@ -122,17 +122,17 @@ def _seconds(name: str, text: str | float | None) -> float | None:
     """Convert a date or a number to seconds since 1970."""
     if text is None:
         return None
-    remedy = "Give a date like 2024-01-31, or seconds since 1970."
+    advice = "Give a date like 2024-01-31, or seconds since 1970."
     with suppress(ValueError):
         seconds = float(text)
         if _DATE_IN_DIGITS.fullmatch(str(text)):
-            raise SettingError(f"{name} {text} can be a date or a number of seconds. {remedy}")
+            raise SettingError(f"{name} {text} can be a date or a number of seconds. {advice}")
         return seconds
     try:
         # fromisoformat does not accept a lower-case z.
         moment = datetime.fromisoformat(re.sub(r"(?<=\d)z$", "Z", str(text).strip()))
     except ValueError:
-        raise SettingError(f"{name} '{text}' is not a date. {remedy}") from None
+        raise SettingError(f"{name} '{text}' is not a date. {advice}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
@@ -235,6 +235,8 @@ def logs(
     if dry_run:
         folder = output if output.is_dir() else None
         typer.echo(explain_logs(*log_paths, items_path, settings=settings, options=options, folder=folder))
+        if folder and (folder / name).exists():
+            typer.echo(f"note: {folder / name} exists and is never overwritten. Give another dataset another --name.")
     else:
         typer.echo(convert_logs(output, name, *log_paths, items_path, settings=settings, options=options))
 

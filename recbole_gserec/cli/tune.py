@@ -72,7 +72,7 @@ def tune(
 
     Add any setting as --name=value, for example --epochs=50. A setting fixed this way is not searched.
     """
-    given = parse_settings(context.args)
+    requested = parse_settings(context.args)
 
     with while_importing():
         from recbole_gserec.plugin import named_model
@@ -80,7 +80,7 @@ def tune(
         from recbole_gserec.tune import ComputeResources, TuneRequest
         from recbole_gserec.tune import run_sweep as run_search
 
-    settings = {**read_config_files(config_file or []), **given}
+    settings = {**read_config_files(config_file or []), **requested}
     request = TuneRequest(
         named_model(model), dataset, data_path, output, space, settings, seed, search, scheduler, samples, grace_period
     )

@@ -1,8 +1,8 @@
-"""How a command ends that is interrupted: by Ctrl-C, SIGTERM, or a terminal that is closed.
+"""How a command ends when it is interrupted by Ctrl-C, SIGTERM or a closed terminal.
 
-All of them raise KeyboardInterrupt, so that everything is cleaned up; then a line is printed, and the exit status is
-128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM. Before that, while the package is still imported and
-there is nothing to clean up, the process just ends. This module is imported before all others: it needs none of them.
+Each of these raises KeyboardInterrupt, so that everything is cleaned up. Then a line is printed, and the exit status is
+128 plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM. While the package is still being imported, there is
+nothing to clean up, and the process just ends. This module is imported before all others and needs none of them.
 """
 
 import os
@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 COMMANDS = ("gserec", "run_recbole")
 PARENT = "RECBOLE_GSEREC_PARENT"
-"""Environment variable by which a process of this package knows the one that has started it."""
+"""Environment variable that tells a process of this package the id of the process that started it."""
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit status of an interruption that no signal tells of."""
+"""Exit status of an interruption without a signal."""
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _NOT_BEGUN = "interrupted before it began"
@@ -31,9 +31,9 @@ _Handler = Callable[[int, FrameType | None], None]
 
 
 def heed_while_importing() -> None:
-    """Let this process end without a traceback if it is a command, or a process of one; for the package's first line.
+    """Let this process end without a traceback if it is a command or a child of one. The package calls this first.
 
-    A process that :func:`child_process.run_module` started ends with the one that started it, from now on.
+    From now on, a process started by :func:`processes.run_module` also ends when its parent ends.
     """
     # Not for processes that this one starts by other means.
     parent = os.environ.pop(PARENT, "")
@@ -46,13 +46,13 @@ def heed_while_importing() -> None:
 
 @contextmanager
 def heeded(remark: Callable[[], str] | None = None) -> Iterator[None]:
-    """Let signals raise KeyboardInterrupt, and an interruption end this process.
+    """Let signals raise KeyboardInterrupt, and let an interruption end this process.
 
-    While it is cleaned up after the first signal, others are taken for the same one: a terminal, and ``timeout``, send
-    more than one. Only after some seconds does another end the process at once.
+    Further signals during the clean-up are ignored, because a terminal and ``timeout`` send more than one. After some
+    seconds, another signal ends the process at once.
 
     Args:
-        remark: What the line says after "interrupted; "; None for a process whose parent says it.
+        remark: Text of the line after "interrupted; "; None for a process whose parent prints the line.
 
     Raises:
         SystemExit: If it was interrupted.
@@ -75,16 +75,16 @@ def heeded(remark: Callable[[], str] | None = None) -> Iterator[None]:
         with suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()
         for number, handler in before.items():
-            # From now on the interpreter ends, and there is nothing to be lost any more.
+            # The interpreter is about to end, and nothing can be lost any more.
             signal.signal(number, _Leave(over) if isinstance(handler, _Leave) else handler)
 
 
 @contextmanager
 def while_importing() -> Iterator[None]:
-    """Let an interruption end a command at once while it imports what it works with.
+    """Let an interruption end a command at once while it imports its libraries.
 
-    For what a command imports where it is called and not at its top, so that help, refusals and wrong uses are there
-    without it. It has begun nothing then, and a library that is interrupted in its midst may hide that it was.
+    Commands import them when they are called and not at the top of the module, so that help and error messages appear
+    without them. At that moment the command has not started any work. An interrupted library may hide the interruption.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -106,13 +106,13 @@ def raise_from_now_on() -> None:
 
 
 def is_heeded(number: int) -> bool:
-    """Whether a signal is one that a command ends by already."""
+    """Return whether a handler of this module already handles a signal."""
     return isinstance(signal.getsignal(number), (_Interrupt, _Leave))
 
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Take back the signals of a command that a library takes for itself."""
+    """Restore a command's signal handlers if a library replaces them."""
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in _SIGNALS if is_main and is_heeded(number)}
     try:
@@ -123,9 +123,9 @@ def kept() -> Iterator[None]:
 
 
 def end_with(parent: int) -> None:
-    """End this process within a second when its parent is gone, however that was ended.
+    """End this process within a second after its parent has ended in any way.
 
-    For a process that stores nothing by halves: it has no time to clean up.
+    There is no time to clean up, so the process must store everything atomically.
     """
 
     def watch() -> None:
@@ -151,7 +151,7 @@ class _Interrupt:
     """Raises KeyboardInterrupt, once.
 
     Attributes:
-        number: Of the signal that came first; None before.
+        number: Number of the first signal; None before.
     """
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ def _leave_interrupted(interrupt: _Interrupt, remark: Callable[[], str] | None) 
 
 
 def _handle(handler: _Handler) -> dict[int, Any]:
-    """Take the signals that nobody else handles, and that are not ignored, as after ``nohup``; returns what was."""
+    """Handle signals that have no other handler and are not ignored (as by ``nohup``); return the former handlers."""
     before: dict[int, Any] = {}
     # Elsewhere signals cannot be handled.
     if threading.current_thread() is threading.main_thread():
@@ -194,9 +194,9 @@ def _handle(handler: _Handler) -> dict[int, Any]:
 
 
 def _is_command() -> bool:
-    """Whether this process is a command of this package; a module that is run is imported before it has a name."""
-    given = sys.orig_argv
-    if "-m" in given[:-1] and given[given.index("-m") + 1].startswith("recbole_gserec."):
+    """Return whether this process is a command of this package, also while a module run by ``-m`` has no name yet."""
+    arguments = sys.orig_argv
+    if "-m" in arguments[:-1] and arguments[arguments.index("-m") + 1].startswith("recbole_gserec."):
         return True
     name = os.path.basename((getattr(sys, "argv", None) or [""])[0])
     return name.removesuffix(".exe").removesuffix("-script.py") in COMMANDS
@@ -213,5 +213,5 @@ def _say(line: str) -> None:
         with suppress(OSError):
             # A terminal shows ^C, or a bar, on the line.
             start = "\n" if os.isatty(2) else ""
-            # Not by way of Python's streams, in whose midst the signal may have come.
+            # Without Python's streams, because the signal may have interrupted one of them.
             os.write(2, f"{start}{line}\n".encode())

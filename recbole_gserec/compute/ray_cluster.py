@@ -3,6 +3,7 @@
 import logging
 import os
 
+import ray
 import torch
 
 from recbole_gserec.compute.interruptions import kept
@@ -24,8 +25,6 @@ def connect(address: str | None, n_cpus: int | None, *, option: str = "--address
     Raises:
         SettingError: If that fails.
     """
-    import ray
-
     if ray.is_initialized():
         return
     # At Ray's default niceness of 15, its workers hardly run while any other program does.
@@ -81,8 +80,6 @@ def _tasks_on_gpus(gpus: float | None) -> int:
 
 def machines() -> list[dict[str, float]]:
     """Return the resources of each machine in the cluster."""
-    import ray
-
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -103,5 +100,5 @@ def count_parallel_tasks(
     tasks = sum(min((int(has.get(kind, 0) // wanted[kind]) for kind in kinds), default=1) for has in machines())
     if tasks < 1:
         needs = " and ".join(f"{wanted[kind]:g} {kind}" for kind in kinds)
-        raise SettingError(f"{task} needs {needs} ({options}), and no machine of Ray has as much")
+        raise SettingError(f"{task} needs {needs} ({options}), but no Ray machine has that much")
     return tasks

@@ -69,8 +69,8 @@ def check_filtered(path: str | Path, users: pd.Series, short_users: str) -> None
         DataError: If no interactions remain, or users have too few interactions and the setting does not allow it.
     """
     if len(users) == 0:
-        remedy = "Check the file, and settings such as user_inter_num_interval and val_interval."
-        raise DataError(path, "no interaction in it passes the filters", remedy)
+        advice = "Check the file, and settings such as user_inter_num_interval and val_interval."
+        raise DataError(path, "no interaction in it passes the filters", advice)
     if short_users == "error":
         check_short_users(path, users)
 
@@ -133,7 +133,7 @@ def preprocess_command(config: Config) -> str:
     Args:
         config: The settings; its ``external_config_dict`` shows which ones were requested.
     """
-    given = config.external_config_dict
+    requested = config.external_config_dict
     words = ["gserec", "preprocess", "--dataset", config["dataset"]]
     # RecBole has appended the dataset's own name.
     data_path = Path(config["data_path"]).parent
@@ -141,10 +141,10 @@ def preprocess_command(config: Config) -> str:
         words += ["--data-path", str(data_path)]
     # An address may contain a login, which must not appear in an error.
     names = [*SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
-    words += [f"--{name}={_as_argument(name, given[name])}" for name in names if name in given]
-    if isinstance(given.get("eval_args"), dict):
+    words += [f"--{name}={_as_argument(name, requested[name])}" for name in names if name in requested]
+    if isinstance(requested.get("eval_args"), dict):
         usual = protocol_settings()["eval_args"]
-        parts = {part: given["eval_args"].get(part, usual[part]) for part in SPLIT_PARTS}
+        parts = {part: requested["eval_args"].get(part, usual[part]) for part in SPLIT_PARTS}
         parts = {part: value for part, value in parts.items() if value != usual[part]}
         if parts:
             words.append(f"--eval_args={_as_argument('eval_args', parts)}")

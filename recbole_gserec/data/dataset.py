@@ -199,10 +199,10 @@ class SearchDataset(SequentialDataset):
             users = self.code_feat["code_user_id"].to_numpy()
             coded = np.bincount(users, minlength=self.user_num) > 0
             events = (self.events.item_offsets.diff() + self.events.search_offsets.diff()) > 0
-            path, remedy = self.file_path("code"), advice_to_make_again(self.config)
-            check_users(path, coded, events.numpy(), self.field2id_token[self.uid_field], remedy)
+            path, advice = self.file_path("code"), advice_to_make_again(self.config)
+            check_users(path, coded, events.numpy(), self.field2id_token[self.uid_field], advice)
             self.codes = {
-                side: user_codes(path, users, self.user_num, self._code_sequences[field], side, remedy)
+                side: user_codes(path, users, self.user_num, self._code_sequences[field], side, advice)
                 for side, field in CODES_OF_SIDE.items()
             }
             del self.code_feat, self._code_sequences

@@ -237,9 +237,9 @@ def build_event_log(
         search_offsets=_offsets(search_users, n_users),
         clicks=ragged_clicks.take(torch.from_numpy(search_order)),
         search_ends=torch.from_numpy(np.searchsorted(search_keys, keys, side="left")),
-        item_ends=_places(np.searchsorted(keys, search_keys, side="left")),
-        earlier_ends=_places(np.searchsorted(search_keys, search_keys, side="left")),
-        item_bounds=_places(np.searchsorted(keys, search_keys, side="right")),
+        item_ends=_as_indices(np.searchsorted(keys, search_keys, side="left")),
+        earlier_ends=_as_indices(np.searchsorted(search_keys, search_keys, side="left")),
+        item_bounds=_as_indices(np.searchsorted(keys, search_keys, side="right")),
     )
     return log, order
 
@@ -248,9 +248,9 @@ def _offsets(users: np.ndarray, n_users: int) -> Tensor:
     return torch.from_numpy(np.concatenate([[0], np.bincount(users, minlength=n_users).cumsum()]))
 
 
-def _places(places: np.ndarray) -> Tensor:
+def _as_indices(indices: np.ndarray) -> Tensor:
     """Use 32-bit integers, which halve the memory, for fewer than two billion events."""
-    return torch.from_numpy(places.astype(np.int32 if places.max(initial=0) < 2**31 else np.int64))
+    return torch.from_numpy(indices.astype(np.int32 if indices.max(initial=0) < 2**31 else np.int64))
 
 
 def _moment_keys(users: np.ndarray, times: np.ndarray, moments: np.ndarray) -> np.ndarray:

@@ -45,14 +45,14 @@ def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str
     }
 
 
-def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path: str | Path, remedy: str) -> None:
+def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path: str | Path, advice: str) -> None:
     """Refuse a derived file that was made from other data or another split.
 
     Args:
         made_from: The fingerprint stored with the derived file.
         now: The current fingerprint of the dataset.
         path: The derived file.
-        remedy: Advice on how to make it again.
+        advice: Advice on how to make it again.
 
     Raises:
         DataError: With the file or the setting that differs, because the derived file could contain data hidden from
@@ -64,7 +64,7 @@ def check_fingerprint(made_from: Mapping[str, Any], now: Mapping[str, Any], path
         recorded = [key for key in {**old, **new} if key in old or key not in _FORMAT]
         different = [key for key in recorded if old.get(key) != new.get(key)]
         if different:
-            raise DataError(path, f"made from other data: the {what} '{different[0]}' has changed since", remedy)
+            raise DataError(path, f"made from other data: the {what} '{different[0]}' has changed since", advice)
 
 
 def file_record(config: Mapping[str, Any]) -> dict[str, str]:
@@ -103,16 +103,16 @@ def check_file_record(record: Mapping[str, str], config: Mapping[str, Any], chec
     suffix = different[0]
     problem = f"not the file that {checkpoint} was trained on"
     if suffix not in now:
-        problem = f"file not found, and {checkpoint} was trained on it"
+        problem = f"file not found, but {checkpoint} was trained on it"
     elif suffix not in record:
-        problem = f"not there when {checkpoint} was trained"
-    remedy = "Restore the files of that time, or train again."
+        problem = f"did not exist when {checkpoint} was trained"
+    advice = "Restore the old files, or train again."
     if suffix in _OPTIONS:
-        remedy = (
-            "To use new rows without training again, restore the file of that time and "
-            f"pass the new rows in a file of their own, {_OPTIONS[suffix]}. Or train again."
+        advice = (
+            "To use new rows without training again, restore the old file and "
+            f"pass the new rows in a separate file: {_OPTIONS[suffix]}. Or train again."
         )
-    raise DataError(dataset_path(config, suffix), problem, remedy)
+    raise DataError(dataset_path(config, suffix), problem, advice)
 
 
 _OPTIONS = {

@@ -102,9 +102,9 @@ def split_sequences(column: pa.ChunkedArray, field: str, separator: str) -> Flat
     cells = column.combine_chunks()
     lists = pc.split_pattern(cells, separator)
     owners, tokens = pc.list_parent_indices(lists), lists.flatten()
-    given = pc.not_equal(tokens, "")
-    counts = np.bincount(owners.filter(given).to_numpy(), minlength=len(cells))
-    frame = pd.DataFrame({field: to_pandas(pa.chunked_array([tokens.filter(given)]))})
+    is_token = pc.not_equal(tokens, "")
+    counts = np.bincount(owners.filter(is_token).to_numpy(), minlength=len(cells))
+    frame = pd.DataFrame({field: to_pandas(pa.chunked_array([tokens.filter(is_token)]))})
     return FlatSequences(frame, np.concatenate([[0], counts.cumsum()]))
 
 
@@ -133,7 +133,7 @@ class UserCodes:
 
 
 def user_codes(
-    path: str | Path, users: np.ndarray, n_users: int, sequences: FlatSequences, side: str, remedy: str
+    path: str | Path, users: np.ndarray, n_users: int, sequences: FlatSequences, side: str, advice: str
 ) -> UserCodes:
     """Arrange one side's codes by user.
 
@@ -143,7 +143,7 @@ def user_codes(
         n_users: Number of user ids, including padding.
         sequences: The codes, flat; ``sequences.frame`` has one column of tokens.
         side: ``search`` or ``recommendation``, for error messages.
-        remedy: Advice on how to make the codes again.
+        advice: Advice on how to make the codes again.
 
     Raises:
         DataError: If a row's number of codes is neither 0 nor that of the others.
@@ -151,11 +151,11 @@ def user_codes(
     lengths = np.diff(sequences.offsets)
     n_levels = int(lengths.max()) if len(lengths) else 0
     if n_levels == 0:
-        raise DataError(path, f"no {side} codes in it", remedy)
+        raise DataError(path, f"no {side} codes in it", advice)
     ragged = np.flatnonzero((lengths != 0) & (lengths != n_levels))
     if len(ragged):
-        problem = f"a row with {lengths[ragged[0]]} {side} codes where others have {n_levels}"
-        raise DataError(path, problem, remedy, line=line_of_row(path, int(ragged[0])))
+        problem = f"the row has {lengths[ragged[0]]} {side} codes, but others have {n_levels}"
+        raise DataError(path, problem, advice, line=line_of_row(path, int(ragged[0])))
     rows = np.flatnonzero(lengths)
     tokens = sequences.frame.iloc[:, 0].astype("category").cat
     levels = np.tile(np.arange(n_levels), len(rows))
@@ -165,7 +165,7 @@ def user_codes(
     return UserCodes(torch.from_numpy(codes), len(distinct))
 
 
-def check_users(path: str | Path, coded: np.ndarray, known: np.ndarray, names: np.ndarray, remedy: str) -> None:
+def check_users(path: str | Path, coded: np.ndarray, known: np.ndarray, names: np.ndarray, advice: str) -> None:
     """Refuse a ``.code`` file whose users differ from those of the dataset.
 
     Args:
@@ -173,7 +173,7 @@ def check_users(path: str | Path, coded: np.ndarray, known: np.ndarray, names: n
         coded: ``[n_users]`` bool, whether the user is in the file.
         known: ``[n_users]`` bool, whether the user has an interaction or a search.
         names: ``[n_users]`` original ids.
-        remedy: Advice on how to make the codes again.
+        advice: Advice on how to make the codes again.
 
     Raises:
         DataError: If the two sets differ, ignoring the padding user 0.
@@ -186,4 +186,4 @@ def check_users(path: str | Path, coded: np.ndarray, known: np.ndarray, names: n
         problem = f"{len(unknown):,} users are in neither .inter nor .search (first: '{names[unknown[0]]}')"
     else:
         return
-    raise DataError(path, problem, remedy)
+    raise DataError(path, problem, advice)

@@ -28,7 +28,7 @@ class SearchRows:
     """One row per clicked item of a search.
 
     Shapes:
-        - **users**, **searches**, **items**: ``[n]`` user, place of the search in :attr:`EventLog.queries`, and clicked
+        - **users**, **searches**, **items**: ``[n]`` user, index of the search in :attr:`EventLog.queries`, and clicked
           item.
     """
 

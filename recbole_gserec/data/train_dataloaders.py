@@ -94,8 +94,10 @@ class SearchTrainDataLoader(TrainDataLoader):
         if neg_sample_args["dynamic"]:
             raise SettingError("train_neg_sample_args: search-aware models only support dynamic: False")
         if neg_sample_args["distribution"] not in ("uniform", "popularity"):
-            given = neg_sample_args["distribution"]
-            raise SettingError(f"train_neg_sample_args: distribution is '{given}'; it takes 'uniform' or 'popularity'")
+            distribution = neg_sample_args["distribution"]
+            raise SettingError(
+                f"train_neg_sample_args: distribution is '{distribution}'; it must be 'uniform' or 'popularity'"
+            )
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.neg_item_id = config["NEG_PREFIX"] + self.iid_field
         self.neg_sample_args, self.times = neg_sample_args, 1

@@ -166,10 +166,10 @@ def _draw_by_rejection(
             more = np.minimum(np.searchsorted(cumulative, rng.random(shape), side="right"), n_items - 1)
         drawn = np.concatenate([drawn, more], axis=1)
         good = ~_contains(pairs, users[waiting, None] * n_items + drawn) & _first_of_its_kind(drawn)
-        place = good.cumsum(axis=1)
-        rows, columns = np.nonzero(good & (place <= n_candidates))
-        chosen[waiting[rows], place[rows, columns] - 1] = drawn[rows, columns]
-        lacking = place[:, -1] < n_candidates
+        position = good.cumsum(axis=1)
+        rows, columns = np.nonzero(good & (position <= n_candidates))
+        chosen[waiting[rows], position[rows, columns] - 1] = drawn[rows, columns]
+        lacking = position[:, -1] < n_candidates
         waiting, drawn = waiting[lacking], drawn[lacking]
     return chosen
 
@@ -241,15 +241,15 @@ class CandidateLists:
         self._items = self._items[np.argsort(order_of_tokens(tokens[dataset.iid_field][self._items]))]
         self._users = np.unique(users)
         self._users = self._users[np.argsort(order_of_tokens(tokens[dataset.uid_field][self._users]))]
-        place_of_item = self._indices(self._items, dataset.item_num)
+        index_of_item = self._indices(self._items, dataset.item_num)
         self._index_of_user = self._indices(self._users, dataset.user_num)
-        user_places = self._index_of_user[np.concatenate([users, clickers])]
-        item_places = place_of_item[np.concatenate([items, clicked])]
-        known = (user_places >= 0) & (item_places >= 0)
-        self._interacted = np.unique(user_places[known] * len(self._items) + item_places[known])
+        user_indices = self._index_of_user[np.concatenate([users, clickers])]
+        item_indices = index_of_item[np.concatenate([items, clicked])]
+        known = (user_indices >= 0) & (item_indices >= 0)
+        self._interacted = np.unique(user_indices[known] * len(self._items) + item_indices[known])
         self._weights = None
         if distribution == "popularity":
-            self._weights = np.bincount(place_of_item[items], minlength=len(self._items)).astype(float)
+            self._weights = np.bincount(index_of_item[items], minlength=len(self._items)).astype(float)
         self._n_candidates, self._seed, self._phase = n_candidates, seed, sampler.phase
 
     @staticmethod
@@ -273,9 +273,9 @@ class CandidateLists:
         indices = self._index_of_user[users.numpy()]
         if (indices < 0).any():
             raise SettingError(
-                f"{(indices < 0).sum():,} {self._phase} targets are of users with a single interaction, for whom no "
-                'candidates are drawn. Leave them out, --user_inter_num_interval="[2,inf)", or split each user\'s '
-                "interactions by time: group_by: user in eval_args"
+                f"{(indices < 0).sum():,} {self._phase} targets belong to users with a single interaction, for whom no "
+                'candidates are drawn. Leave these users out with --user_inter_num_interval="[2,inf)", or split the '
+                "interactions of each user by time (group_by: user in eval_args)"
             )
         order = np.argsort(indices, kind="stable")
         ordered = indices[order]
@@ -307,8 +307,8 @@ class CandidateLists:
                 fewer = {"mode": f"uni{max(1, len(self._items) // _FEW)}"}
                 whole = {"mode": "full"}
                 why = (
-                    f"the catalogue is small, {len(self._items):,} items. Take fewer candidates, for instance "
-                    f'--eval_args="{fewer}", or rank all items, --eval_args="{whole}"'
+                    f"the catalogue has only {len(self._items):,} items. Use fewer candidates, for instance "
+                    f'--eval_args="{fewer}", or rank all items with --eval_args="{whole}"'
                 )
             getLogger().warning(
                 f"{short:,} {self._phase} targets have fewer than {self._n_candidates} candidates: {why}"

@@ -49,10 +49,10 @@ def ranks_against_ties(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         counts.append(ahead.sum(1))
     counted = torch.cat(counts) if counts else rows.new_zeros(0)
     # If each row has one target, the target has been compared with itself.
-    return counted if one_each else counted + 1 + _places_in_row(rows, target_scores)
+    return counted if one_each else counted + 1 + _positions_in_row(rows, target_scores)
 
 
-def _places_in_row(rows: Tensor, target_scores: Tensor) -> Tensor:
+def _positions_in_row(rows: Tensor, target_scores: Tensor) -> Tensor:
     """Return the 0-based position of each target among those of its row, by descending score, then by order."""
     # Sorting would put NaN first.
     target_scores = target_scores.masked_fill(target_scores.isnan(), -torch.inf)

@@ -107,15 +107,15 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         neg_sample_args = config[f"{sampler.phase}_neg_sample_args"]
-        given = config["eval_candidate_seed"]
-        if given is not None and not (type(given) is int and given >= 0):
-            raise SettingError(f"eval_candidate_seed is {given!r}; it takes a whole number of at least 0")
+        candidate_seed = config["eval_candidate_seed"]
+        if candidate_seed is not None and not (type(candidate_seed) is int and candidate_seed >= 0):
+            raise SettingError(f"eval_candidate_seed is {candidate_seed!r}; it must be a whole number of at least 0")
         lists = CandidateLists(
             dataset,
             sampler,
             neg_sample_args["sample_num"],
             neg_sample_args["distribution"],
-            config["seed"] if given is None else given,
+            config["seed"] if candidate_seed is None else candidate_seed,
         )
         self.candidates = torch.cat(
             [

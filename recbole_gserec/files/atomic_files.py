@@ -43,7 +43,7 @@ def field_types(path: str | Path, *, separator: str = "\t", encoding: str = "utf
                 line=1,
             )
         if name in types:
-            raise DataError(path, f"two columns are named '{name}'", "Give each column a name of its own.", line=1)
+            raise DataError(path, f"two columns are named '{name}'", "Give each column a unique name.", line=1)
         types[name] = kind
     return types
 
@@ -95,22 +95,22 @@ def read_columns(
             return pa.table({field: pa.array([], schema[field]) for field in fields})
         raise _located(path, types, separator, encoding, error) from error
     for field in required:
-        _check_given(path, field, table[field], encoding)
+        _check_complete(path, field, table[field], encoding)
     return table
 
 
-def _check_given(path: str | Path, field: str, column: pa.ChunkedArray, encoding: str) -> None:
+def _check_complete(path: str | Path, field: str, column: pa.ChunkedArray, encoding: str) -> None:
     """Raise DataError if a value is missing, or a number is missing or infinite."""
     if pa.types.is_floating(column.type):
         bad = pc.invert(pc.fill_null(pc.is_finite(column), False))
-        problem, remedy = f"{field} is missing or not a finite number", "Give every row a number."
+        problem, advice = f"{field} is missing or not a finite number", "Give every row a number."
     else:
         bad = pc.equal(column, "")
-        problem, remedy = f"{field} is empty", "Give every row a value."
+        problem, advice = f"{field} is empty", "Give every row a value."
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
         more = f" ({len(rows):,} rows in all)" if len(rows) > 1 else ""
-        raise DataError(path, problem + more, remedy, line=line_of_row(path, int(rows[0]), encoding))
+        raise DataError(path, problem + more, advice, line=line_of_row(path, int(rows[0]), encoding))
 
 
 def line_of_row(path: str | Path, row: int, encoding: str = "utf-8") -> int:

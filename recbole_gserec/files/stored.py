@@ -48,18 +48,18 @@ def written_with_checksum(path: str | Path) -> Iterator[Path]:
         with open(temporary, "r+b") as file:
             start, digits = _find(file)
             if digits != _EMPTY:
-                raise ValueError(f"{path} was written without a place for its checksum")
+                raise ValueError(f"{path} was written without space for its checksum")
             checksum = _checksum(file, start)
             file.seek(start)
             file.write(checksum)
 
 
-def verify(path: str | Path, remedy: str) -> bool:
+def verify(path: str | Path, advice: str) -> bool:
     """Compare a file with its checksum before anything reads it.
 
     Args:
         path: The file.
-        remedy: Advice on what to do about a damaged file.
+        advice: Advice on what to do about a damaged file.
 
     Returns:
         Whether it has a checksum; files of earlier versions and other programs have none.
@@ -73,7 +73,7 @@ def verify(path: str | Path, remedy: str) -> bool:
         if digits is None:
             return False
         if digits != _checksum(file, start):
-            raise DataError(path, CHANGED, remedy)
+            raise DataError(path, CHANGED, advice)
     return True
 
 
@@ -132,12 +132,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, advice: str) -> dict[str, Any]:
     """Read a file of :func:`write_json`, or one without a checksum, from an earlier version or made by hand.
 
     Args:
         path: The file.
-        remedy: Advice on what to do about a file that cannot be used.
+        advice: Advice on what to do about a file that cannot be used.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -148,19 +148,19 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", remedy) from error
+        raise DataError(path, f"cannot be read ({error.strerror})", advice) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(path, "damaged: truncated, or not JSON", remedy) from error
+        raise DataError(path, "damaged: truncated, or not JSON", advice) from error
     if not isinstance(content, dict):
-        raise DataError(path, "damaged: not a JSON object", remedy)
+        raise DataError(path, "damaged: not a JSON object", advice)
     if _CHECKSUM in content:
         if content.pop(_CHECKSUM) != _checksum_of(content):
-            raise DataError(path, CHANGED, remedy)
+            raise DataError(path, CHANGED, advice)
     elif content:
         # If the key of the checksum itself is damaged, its value still identifies it.
         *others, (_, last) = content.items()
         if last == _checksum_of(dict(others)):
-            raise DataError(path, CHANGED, remedy)
+            raise DataError(path, CHANGED, advice)
     return content
 
 
@@ -191,7 +191,7 @@ def save_tensors(state: Any, path: str | Path) -> None:
         file.write(len(PLACE).to_bytes(2, "little") + PLACE)
 
 
-def load_tensors(path: str | Path, remedy: str, *, mmap: bool = False) -> Any:
+def load_tensors(path: str | Path, advice: str, *, mmap: bool = False) -> Any:
     """Load onto the CPU as ``torch.load``, without running code, if the file is unchanged since :func:`save`.
 
     Without a checksum, as in files of earlier versions and of torch alone, each part is compared with its own checksum
@@ -199,7 +199,7 @@ def load_tensors(path: str | Path, remedy: str, *, mmap: bool = False) -> Any:
 
     Args:
         path: The file.
-        remedy: Advice on what to do about a damaged file.
+        advice: Advice on what to do about a damaged file.
         mmap: Read tensors on access.
 
     Raises:
@@ -207,18 +207,18 @@ def load_tensors(path: str | Path, remedy: str, *, mmap: bool = False) -> Any:
         OSError: If it cannot be read.
         Exception: Almost any error of torch, for a file without a checksum that torch did not write.
     """
-    if not verify(path, remedy) and zipfile.is_zipfile(path):
-        _check_parts(path, remedy)
+    if not verify(path, advice) and zipfile.is_zipfile(path):
+        _check_parts(path, advice)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
-def _check_parts(path: str | Path, remedy: str) -> None:
+def _check_parts(path: str | Path, advice: str) -> None:
     with open(path, "rb") as file:
         file.seek(-2, os.SEEK_END)
         # The length of a comment, which torch never writes: a nonzero value is the remainder of a checksum.
         if file.read() != b"\0\0":
-            raise DataError(path, CHANGED, remedy)
+            raise DataError(path, CHANGED, advice)
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise DataError(path, f"damaged: '{damaged}' in it does not match its checksum", remedy)
+        raise DataError(path, f"damaged: '{damaged}' in it does not match its checksum", advice)

@@ -107,7 +107,7 @@ class Loader(yaml.SafeLoader):
             value = None if is_huge else super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # Such as '!!int x' or '0x_': PyYAML only checks the form.
-            problem = f"'{str(node.value)[:_SHOWN]}' is no value"
+            problem = f"'{str(node.value)[:_SHOWN]}' is not a value"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
         if is_huge or (isinstance(value, int) and not -_LARGEST <= value < _LARGEST):
             raise YAMLLimitError(problem="a number of more than 64 bits", problem_mark=node.start_mark)
@@ -194,7 +194,7 @@ def _plain(node: ast.expr, depth: int = 1) -> Any:
         names = [_plain(name, depth + 1) for name in node.keys if isinstance(name, (ast.Constant, ast.UnaryOp))]
         values = dict(zip(names, (_plain(value, depth + 1) for value in node.values), strict=False))
         if len(values) < len(node.keys):
-            raise ValueError("a name stands twice, or is a list")
+            raise ValueError("a repeated name, or a list as a name")
         return values
     if not isinstance(node, (ast.Constant, ast.UnaryOp)):
         raise ValueError("no such value")

@@ -62,7 +62,7 @@ def by_head(attention: nn.MultiheadAttention, joint: Tensor) -> tuple[Tensor, ..
     return parts.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
 
-def later_places(n_positions: int, device: torch.device) -> Tensor:
+def later_positions(n_positions: int, device: torch.device) -> Tensor:
     """Return ``[1, N, N]``, True for keys after the query, which causal attention must not read."""
     position = torch.arange(n_positions, device=device)
     return (position > position.unsqueeze(1)).unsqueeze(0)

@@ -97,7 +97,7 @@ class Temperature(nn.Module):
     def __init__(self, initial: float, minimum: float = 0.01):
         super().__init__()
         if initial <= minimum:
-            raise ValueError(f"a temperature of {initial} is not above {minimum}")
+            raise ValueError(f"temperature {initial} must be above {minimum}")
         self.initial, self.minimum = initial, minimum
         self.log_tau = nn.Parameter(torch.tensor(math.log(initial - minimum)))
 
@@ -163,11 +163,11 @@ class _PartnerCrossEntropy(torch.autograd.Function):
         ctx: Any, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool
     ) -> Tensor:
         n_rows = len(left)
-        places = torch.arange(n_rows, device=left.device)
-        partners, is_first = places.roll(n_rows // 2), places < n_rows // 2
+        positions = torch.arange(n_rows, device=left.device)
+        partners, is_first = positions.roll(n_rows // 2), positions < n_rows // 2
         total = left.new_zeros(())
         left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)
-        for rows in places.split(_ROWS):
+        for rows in positions.split(_ROWS):
             partner = partners[rows].unsqueeze(1)
             excluded = groups[rows].unsqueeze(1) == groups
             if opposite:

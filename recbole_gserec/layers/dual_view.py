@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_gserec.layers.attention import KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
+from recbole_gserec.layers.attention import KEYS_AND_VALUES, QUERIES, attend, by_head, later_positions, project
 from recbole_gserec.layers.dropout import Dropout, ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import prepare_layer
@@ -143,7 +143,7 @@ class CausalAttention(nn.MultiheadAttention):
     """Torch's multi-head attention of events to another stream, at their own and earlier positions.
 
     Shapes:
-        - **queries**, **keys**: packed ``[T, d]``, at the same places; result ``[T, d]``.
+        - **queries**, **keys**: packed ``[T, d]``, at the same positions; result ``[T, d]``.
     """
 
     attention_dropout: Dropout
@@ -155,7 +155,7 @@ class CausalAttention(nn.MultiheadAttention):
     def forward(  # type: ignore[override]  # takes other arguments than torch's
         self, queries: Tensor, keys: Tensor, packing: Packing
     ) -> Tensor:
-        later = later_places(packing.mask.shape[1], keys.device)
+        later = later_positions(packing.mask.shape[1], keys.device)
         (query,) = by_head(self, packing.unpack(project(self, queries, QUERIES)))
         return self.out_proj(packing.pack(self._attend(query, keys, packing, later)))
 

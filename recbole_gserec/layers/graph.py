@@ -72,7 +72,7 @@ class CodeLayers(NamedTuple):
     Shapes:
         - **final**: ``[n_codes + 1, d]`` mean over layers 0 to K (Eq. 8); row 0 is padding.
         - **messages**: ``[n_codes + 1, d]`` sum of layers 0 to K - 1: what users receive.
-        - **users**: ``[n_users, d]`` mean over layers 0 to K of all users, where it was worked out.
+        - **users**: ``[n_users, d]`` mean over layers 0 to K of all users, if computed.
     """
 
     final: Tensor
@@ -146,19 +146,19 @@ class LGConvUserCodeGraph(UserCodeGraph):
     """The same numbers, up to rounding, by PyTorch Geometric's ``LGConv`` on the joint graph of users and codes."""
 
     def _build(self, codes: Tensor, n_codes: int) -> None:
-        # Imported here: it takes seconds, which the default is not to wait for.
+        # Imported here, because it takes seconds and the default does not need it.
         from torch_geometric.data import HeteroData
         from torch_geometric.transforms import ToUndirected
 
-        users, places = (codes > 0).nonzero(as_tuple=True)
+        users, positions = (codes > 0).nonzero(as_tuple=True)
         graph = HeteroData()
         graph["user"].num_nodes, graph["code"].num_nodes = len(codes), n_codes + 1
-        graph["user", "has", "code"].edge_index = torch.stack([users, codes[users, places]])
+        graph["user", "has", "code"].edge_index = torch.stack([users, codes[users, positions]])
         joint = ToUndirected()(graph).to_homogeneous()
         self.conv = LightGraphConv(joint.edge_index, joint.num_nodes)
 
     def propagate(self, users: Tensor, codes: Tensor) -> CodeLayers:
-        """As of the parent; final vectors of all users are among the result."""
+        """As in the parent class; the result includes the final vectors of all users."""
         layers = [torch.cat([users, codes])]
         for _ in range(self.n_layers):
             layers.append(self.conv(layers[-1]))
@@ -176,5 +176,5 @@ def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: 
     if codes is not None and not torch.equal(codes.cpu(), graph.codes.cpu()):
         raise CheckpointError(
             "the checkpoint was trained with other codes than the dataset has now. "
-            "Train again, or bring back the .code file it was trained with"
+            "Train again, or restore the .code file of the training"
         )

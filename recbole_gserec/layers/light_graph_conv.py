@@ -20,7 +20,7 @@ class LightGraphConv(nn.Module):
 
     def __init__(self, edge_index: Tensor, n_nodes: int):
         super().__init__()
-        # Imported here: it takes seconds, which only models with this convolution are to wait for.
+        # Imported here, because it takes seconds and only models with this convolution need it.
         from torch_geometric.nn import LGConv
         from torch_geometric.nn.conv.gcn_conv import gcn_norm
 

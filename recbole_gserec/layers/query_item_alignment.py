@@ -76,12 +76,12 @@ class QueryItemAlignment(nn.Module):
             partners: The same for the side of the partner.
         """
         scale = 1 / self.temperature()
-        (first, first_places, _), (second, second_places, random) = anchors, partners
+        (first, first_indices, _), (second, second_indices, random) = anchors, partners
         left, right, _ = self.similarity.factors(first, random)
-        positives = scale * (left[first_places] * second[second_places]).sum(1).tanh()
+        positives = scale * (left[first_indices] * second[second_indices]).sum(1).tanh()
         # The sum over random vectors is the same for all pairs of an anchor. It has no mixed precision.
         with torch.autocast(left.device.type, enabled=False):
-            others = _LogSumExp.apply(left.to(scale.dtype), right.to(scale.dtype), scale)[first_places]
+            others = _LogSumExp.apply(left.to(scale.dtype), right.to(scale.dtype), scale)[first_indices]
         return torch.logaddexp(positives, others) - positives
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, attend, by_head, later_places, project
+from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, attend, by_head, later_positions, project
 from recbole_gserec.layers.dropout import Dropout, ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import prepare_layer
@@ -17,7 +17,7 @@ class SiameseLayer(nn.TransformerDecoderLayer):
     Parameters and results are those of ``nn.TransformerDecoderLayer`` with ``norm_first``, computed without padding.
 
     Shapes:
-        - **events**, **other**: packed ``[T, d]``, result ``[T, d]``. Both streams lie at the same places.
+        - **events**, **other**: packed ``[T, d]``, result ``[T, d]``. Both streams have the same positions.
         - **blocked**: ``[1, N, N]``, True where an event may not attend to another's place, in both attentions.
     """
 
@@ -91,7 +91,7 @@ class SiameseEncoder(nn.Module):
         n_positions = packing.mask.shape[1]
         positions = sinusoids(n_positions, streams[0])[packing.columns]
         streams = tuple(self.dropout(stream + positions) for stream in streams)
-        blocked = later_places(n_positions, positions.device) if self.causal else None
+        blocked = later_positions(n_positions, positions.device) if self.causal else None
         for layer in self.layers if self.stacked else self.layers[-1:]:
             pairs = zip(streams, reversed(streams), strict=True)
             streams = tuple(layer(own, other, packing, blocked) for own, other in pairs)
@@ -99,8 +99,8 @@ class SiameseEncoder(nn.Module):
 
 
 def sinusoids(n_positions: int, like: Tensor) -> Tensor:
-    r"""Positions ``[n_places, d]`` for vectors ``[..., d]``: sin and cos by turns of :math:`t / 10000^{2k/d}`."""
+    r"""Positions ``[n_positions, d]`` for vectors ``[..., d]``: sin and cos by turns of :math:`t / 10000^{2k/d}`."""
     size = like.shape[-1]
-    places = torch.arange(n_positions, device=like.device, dtype=like.dtype).unsqueeze(1)
+    indices = torch.arange(n_positions, device=like.device, dtype=like.dtype).unsqueeze(1)
     rates = torch.exp(torch.arange(0, size, 2, device=like.device, dtype=like.dtype) * (-math.log(10000) / size))
-    return torch.stack([(places * rates).sin(), (places * rates).cos()], dim=-1).flatten(1)[:, :size]
+    return torch.stack([(indices * rates).sin(), (indices * rates).cos()], dim=-1).flatten(1)[:, :size]

@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from recbole.model.layers import MultiHeadAttention, TransformerEncoder
 from torch import Tensor, nn
 
-from recbole_gserec.layers.attention import ALL, KEYS_AND_VALUES, QUERIES, DistanceBias, attend, by_head, later_places, project
+from recbole_gserec.layers.attention import (
+    ALL,
+    KEYS_AND_VALUES,
+    QUERIES,
+    DistanceBias,
+    attend,
+    by_head,
+    later_positions,
+    project,
+)
 from recbole_gserec.layers.dropout import Dropout
 from recbole_gserec.layers.packing import Packing
 
@@ -61,7 +70,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         self, events: Tensor, packing: Packing, blocked: Tensor | None = None
     ) -> Tensor:
         if self.causal:
-            later = later_places(packing.mask.shape[1], events.device)
+            later = later_positions(packing.mask.shape[1], events.device)
             blocked = later if blocked is None else blocked | later
         return self.feed_forward(events, _self_attention(self, events, packing, blocked))
 
@@ -85,7 +94,7 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.
-        - **memory**: ``[B, L, d]``, **memory_mask**: ``[B, L]``, True on real places.
+        - **memory**: ``[B, L, d]``, **memory_mask**: ``[B, L]``, True at real positions.
     """
 
     attention_dropout: Dropout
@@ -185,7 +194,7 @@ class QueryNormLayer(nn.Module):
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
         padded = packing.unpack(events)
         # Padding comes last: no real event attends to it, and every event can attend to itself.
-        later = later_places(padded.shape[1], events.device)[0]
+        later = later_positions(padded.shape[1], events.device)[0]
         attended, _ = self.attention(self.attention_norm(padded), padded, padded, attn_mask=later, need_weights=False)
         attended = self.forward_norm(packing.pack(attended))
         return self.dropout(self.outer(self.dropout(self.inner(attended)).relu())) + 2 * attended

@@ -71,7 +71,7 @@ class CL4SRec(SASRec):
         check_positive(config, "tau")
         for name in ("eta", "gamma", "beta"):
             if config[name] > 1:
-                raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")
+                raise SettingError(f"{name} is {config[name]}; it must be a number from 0 to 1")
 
     @property
     def item_weights(self) -> Tensor:

@@ -137,7 +137,7 @@ def item_texts(dataset: Dataset, field: str) -> Ragged:
         raise SettingError(f"item_text_field is '{field}', which is not loaded; add it to load_col: item")
     words = dataset.item_feat[field]
     if words.is_floating_point():
-        raise SettingError(f"item_text_field is '{field}', which holds numbers; it takes a token or token_seq column")
+        raise SettingError(f"item_text_field is '{field}', which holds numbers; it must be a token or token_seq column")
     words = words.view(len(words), -1)
     lengths = (words > 0).sum(1)
     return Ragged(words[words > 0], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))

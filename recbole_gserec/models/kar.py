@@ -52,14 +52,14 @@ class KAR(SearchRecommender):
         super().__init__(config, dataset)
         check_choice("attention_activation", config["attention_activation"], ("dice", "prelu"))
         if not config["expert_hidden_size"]:
-            raise SettingError("expert_hidden_size is []; it takes one layer or more")
+            raise SettingError("expert_hidden_size is []; it must have at least one layer")
         size, dropout = config["embedding_size"], config["hidden_dropout_prob"]
         for task in TASKS:
             self.register_buffer(f"{task}_vectors", dataset.text_vectors[task], persistent=False)
         sizes = {task: dataset.text_vectors[task].shape[1] for task in TASKS}
         if sizes["user"] != sizes["item"]:
             raise SettingError(
-                f"KAR's experts read vectors of one size, and the text vectors' sizes are {sizes}. Make both again"
+                f"KAR's experts need text vectors of one size, but the sizes are {sizes}. Make both again"
             )
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
@@ -78,7 +78,7 @@ class KAR(SearchRecommender):
         self.mlp = PredictionMLP(knowledge_size, 2 * size + knowledge_size, config["mlp_hidden_size"], dropout)
         reset_embedding(self.item_embedding)
 
-    # ---- what texts tell ----------------------------------------------------------------------------------------
+    # ---- knowledge from texts -----------------------------------------------------------------------------------
 
     def knowledge(self, task: str, ids: Tensor) -> Tensor:
         """Compute the features from texts of users or items, ``[..., k]`` for ids ``[...]``; 0 without a text."""

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from recbole_gserec.errors import SettingError
@@ -166,8 +168,8 @@ class LLMESR(SearchRecommender):
             following = torch.where(is_last, candidates[:, :1], following)[rows, columns]
             # A row's negatives are outside of the user's training part, so they are also negatives at its earlier
             # positions.
-            at_places = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
-            losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], at_places))}
+            compared = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
+            losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], compared))}
             ends = (histories > 0).sum(1) - 1
             last = states[torch.arange(len(states), device=states.device), ends.clamp_min(0)]
         if self.teaches:
@@ -205,9 +207,6 @@ def _loss_or_0(loss: Callable[..., Tensor], values: Tensor, *others: Tensor) -> 
 
 def principal_components(vectors: np.ndarray, n_components: int, seed: int) -> np.ndarray:
     """Return coordinates ``[n, n_components]`` of vectors ``[n, D]`` along their principal components."""
-    from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits
-
     # With several threads, the order of additions varies; equal vectors must have equal initial values.
     with threadpool_limits(limits=1):
         return PCA(n_components, random_state=seed).fit_transform(vectors).astype(np.float32)

@@ -75,7 +75,7 @@ class QuerySeqRec(SearchRecommender):
         check_heads(config)
         for name in ("replace_prob", "graph_replace_prob"):
             if config[name] > 1:
-                raise SettingError(f"{name} is {config[name]}; it takes a number from 0 to 1")
+                raise SettingError(f"{name} is {config[name]}; it must be a number from 0 to 1")
 
     def reset_parameters(self) -> None:
         """Reset tables to Xavier-normal rows with a zero padding row; layers reset themselves."""

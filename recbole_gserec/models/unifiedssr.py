@@ -62,7 +62,7 @@ class UnifiedSSR(JointRecommender):
         )
         if config["lambda_corr"] > 0 and config["n_windows"] < 2:
             raise SettingError(
-                f"n_windows is {config['n_windows']}; it takes at least 2: lambda_corr weights correlations of "
+                f"n_windows is {config['n_windows']}; it must be at least 2: lambda_corr weights correlations of "
                 "neighbouring windows. Set lambda_corr to 0 for none"
             )
         self.windows = SessionWindows(size, config["n_windows"], config["window_softness"])
@@ -99,7 +99,7 @@ class UnifiedSSR(JointRecommender):
         return self.encoder(products, searched, packing=packing)
 
     def search_history(self, interaction: Interaction) -> tuple[Tensor, Tensor, Packing]:
-        """Clicked items and queries ``[B, S + 1]`` of earlier searches and the row's own, oldest first; 0: no click."""
+        """Clicked items and queries ``[B, S + 1]`` of earlier searches and of the row, oldest first; 0: no click."""
         lengths = interaction["search_length"].long().unsqueeze(1)
         clicked = interaction["search_item_ids_list"]
         if self.session_click == "last":

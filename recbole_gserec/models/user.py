@@ -79,8 +79,8 @@ class USER(JointRecommender):
         self.type_embedding = nn.Embedding(len(KINDS), size)
         longest = config["MAX_ITEM_LIST_LENGTH"] + config["MAX_SEARCH_LIST_LENGTH"]
         n_past = max(1, -(-longest // length) - 1)
-        places = {"session": length, "history": n_past * length} if config["use_positions"] else {}
-        self.positions = ModuleDict({level: nn.Embedding(n, size) for level, n in places.items()})
+        n_positions = {"session": length, "history": n_past * length} if config["use_positions"] else {}
+        self.positions = ModuleDict({level: nn.Embedding(n, size) for level, n in n_positions.items()})
         shape = (config["n_heads"], config["inner_size"], config["hidden_dropout_prob"], config["attn_dropout_prob"])
         self.session_layers = ModuleList(EncoderLayer(size, *shape) for _ in range(config["n_layers"]))
         self.history_encoder = AppendedEncoder(size, config["n_layers"], *shape)

@@ -51,7 +51,7 @@ class PortableMatrix:
 
 
 def restore_array(values: torch.Tensor, is_matrix: bool) -> np.ndarray:
-    """The array that :class:`PortableArray` was made from."""
+    """Return the array that a :class:`PortableArray` was made from."""
     array = values.numpy()
     return np.asmatrix(array) if is_matrix else array
 
@@ -59,9 +59,9 @@ def restore_array(values: torch.Tensor, is_matrix: bool) -> np.ndarray:
 def restore_matrix(
     kind: str, shape: tuple[int, int], values: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 ) -> Any:
-    """The matrix that :class:`PortableMatrix` was made from."""
+    """Return the matrix that a :class:`PortableMatrix` was made from."""
     if kind not in _FORMATS:
-        raise ValueError(f"no sparse matrix is of the kind {kind}")
+        raise ValueError(f"unknown kind of sparse matrix: {kind}")
     return sp.coo_matrix((values.numpy(), (rows.numpy(), columns.numpy())), shape=shape).asformat(kind)
 
 
@@ -96,7 +96,7 @@ READING = 2
 
 _ENUMS = {kind.__name__: kind for kind in (EvaluatorType, InputType, ModelType)}
 _SHOWN = 5
-_REMEDY = "Train again, or bring back a copy"
+_ADVICE = "Train again, or restore a copy"
 _PRETRAINED = ("pre_model_path", "pretrain_path", "mf_pretrain_path", "mlp_pretrain_path", "warm_up")
 """Settings of RecBole's models that name checkpoints."""
 _PARTS = (
@@ -124,8 +124,8 @@ class CheckpointConfig:
         config = self._config
         plain = {part: _encode(without_login(getattr(config, part))) for part in _PARTS}
         names = {"model": config.model, "dataset": config.dataset}
-        told = {"dataset_files": file_record(config), "reading": READING, "model_file": file_of_model(config.model)}
-        return restore_config, ({**plain, **names, **told},)
+        origin = {"dataset_files": file_record(config), "reading": READING, "model_file": file_of_model(config.model)}
+        return restore_config, ({**plain, **names, **origin},)
 
 
 def restore_config(plain: Mapping[str, Any]) -> Config:
@@ -172,7 +172,10 @@ def _check_model(config: Config) -> None:
 
 def allow_config_in_checkpoints() -> None:
     """Let ``torch.load(..., weights_only=True)`` call our functions that restore plain data."""
-    torch.serialization.add_safe_globals([restore_config, restore_array, restore_matrix])
+    functions = (restore_config, restore_array, restore_matrix)
+    # The module had another name in checkpoints of earlier versions.
+    earlier = [(function, f"recbole_gserec.checkpoint.{function.__name__}") for function in functions]
+    torch.serialization.add_safe_globals([*functions, *earlier])
 
 
 def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
@@ -195,10 +198,10 @@ def save_checkpoint(trainer: Any, epoch: int, verbose: bool = True, **kwargs: An
 
 
 def check_model_of(config: Config, path: str | Path) -> None:
-    """Raise SettingError if the model of a checkpoint is none that this process knows."""
+    """Raise SettingError if this process does not know the model of a checkpoint."""
     if config.model_class is None:
         raise SettingError(
-            f"{path} is of the model '{config['model']}', which neither RecBole nor this package has. "
+            f"{path} is a checkpoint of '{config['model']}', which neither RecBole nor this package includes. "
             f"{how_to_name(config['model'], config.model_file)}"
         )
 
@@ -229,7 +232,7 @@ def _check_reading(path: str | Path, config: Any) -> None:
     described = [suffix for suffix in ("item", "user", "kg") if suffix in (columns or ())]
     if described and config.reading != READING:
         raise CheckpointError(
-            f"{path}: of an earlier version, which read .{described[0]} differently: its ids may now be those of "
+            f"{path}: saved by an earlier version that read .{described[0]} differently, so its ids may now mean "
             "other items or users. Train again"
         )
 
@@ -250,18 +253,18 @@ def check_pretrained(settings: Mapping[str, Any]) -> None:
 def _read_weights(path: str | Path) -> dict[str, Any]:
     try:
         # Memory-mapped, so that the optimiser's state, twice as large as the weights, is not loaded.
-        checkpoint = load_tensors(path, _REMEDY, mmap=True)
+        checkpoint = load_tensors(path, _ADVICE, mmap=True)
     except DataError as error:
         raise CheckpointError(str(error)) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: not loaded, because it holds more than weights and settings and could run code. "
+            f"{path}: not loaded, because it contains more than weights and settings and could run code. "
             "Only checkpoints saved with recbole-gserec imported can be loaded"
         ) from error
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # Damaged bytes can raise almost any error in torch.
-        raise CheckpointError(f"{path}: truncated or not a checkpoint. {_REMEDY}") from error
+        raise CheckpointError(f"{path}: truncated or not a checkpoint. {_ADVICE}") from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: not a RecBole checkpoint: it has no 'config' and 'state_dict'")
     for part in ("state_dict", "other_parameter"):

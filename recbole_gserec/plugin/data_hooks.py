@@ -42,7 +42,7 @@ from recbole_gserec.settings import DEFAULT_DATASET, MODELS, has_searches, no_su
 
 
 def add_dataset_downloads() -> None:
-    """RecBole downloads a known dataset whose folder is missing; the default dataset is made at that moment."""
+    """Make the default dataset when RecBole would download a missing dataset."""
     download_stock = Dataset._download
 
     def _download(self: Any) -> None:
@@ -57,11 +57,11 @@ def add_dataset_downloads() -> None:
 
 
 def check_search_data() -> None:
-    """Search-extended data is read, refused, sorted and split alike for every model, whatever files it loads.
+    """Read, check, sort and split search-extended data in the same way for every model, whatever files it loads.
 
-    RecBole's reader takes missing and unordered times, empty ids and users too few to split in silence, reads quoted
-    text and missing values where there are none, and drops interactions whose user, item or entity has no row in a file
-    that only some models load. Our models' dataset makes the same checks while it reads.
+    RecBole's reader silently accepts missing and unordered times, empty ids, and users with too few events to split. It
+    misreads some texts as quoted or as missing values. It drops interactions whose user, item or entity has no row in a
+    file that only some models load. The dataset class of our models makes the same checks while it reads.
     """
     stock = SimpleNamespace(
         load_data=Dataset._load_data,
@@ -145,10 +145,10 @@ def check_search_data() -> None:
 
 
 def replace_evaluation() -> None:
-    """Sampled evaluation on candidates drawn once, one scoring pass per target, ties against the target.
+    """Evaluate on candidates that are drawn once, with one scoring pass per target and ties against the target.
 
-    RecBole's draws new candidates at every pass, some of them the user's own items, encodes a history once per
-    candidate, and counts ties at random.
+    RecBole draws new candidates in every pass, including the user's own items. It encodes a history once per candidate
+    and breaks ties at random.
     """
     get_stock = recbole.data.utils.get_dataloader
 

@@ -1,4 +1,4 @@
-"""RecBole's entry points, unchanged in what they do; see :func:`registration._replace_entry_points`."""
+"""RecBole's entry points with unchanged behaviour; see :func:`run_hooks.replace_entry_points`."""
 
 import multiprocessing
 import shlex
@@ -26,7 +26,7 @@ STOCK: dict[str, Callable[..., Any]] = {}
 
 @dataclass
 class Evaluated:
-    """What the trainer of this process has evaluated last.
+    """The last evaluation of this process's trainer.
 
     Attributes:
         checkpoint: The file of the best weights.
@@ -41,24 +41,24 @@ evaluated = Evaluated()
 
 
 def run(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run``; the processes that it starts end with it.
+    """See ``recbole.quick_start.run``. The processes that it starts end when it ends.
 
     Raises:
-        SettingError: If more than one process is asked for, and they would not have a GPU each.
+        SettingError: If several processes are requested and there is not one GPU for each.
     """
     # Five arguments stand before them.
-    places = zip(("nproc", "world_size"), (1, -1), range(5, 7), strict=True)
-    n, world = (kwargs.get(name, args[at] if len(args) > at else default) for name, default, at in places)
+    parameters = zip(("nproc", "world_size"), (1, -1), range(5, 7), strict=True)
+    n, world = (kwargs.get(name, args[at] if len(args) > at else default) for name, default, at in parameters)
     n_gpus = torch.cuda.device_count()
     if n > n_gpus and max(n, world) > 1:
         if n_gpus or world not in (-1, n):
             raise SettingError(
-                f"--nproc={n}: RecBole trains in several processes on GPUs alone, one each, and PyTorch finds {n_gpus} "
-                "here. Give no more processes than that"
+                f"--nproc={n}: RecBole needs one GPU per process, and PyTorch finds {n_gpus}. Use at most as many "
+                "processes"
             )
         getLogger().warning(
-            f"--nproc={n}: PyTorch finds no GPU, and RecBole trains in several processes on GPUs alone, so this run is "
-            "one process on the processor"
+            f"--nproc={n}: PyTorch finds no GPU, and RecBole needs one per process, so this run uses a single process "
+            "on the CPU"
         )
         args, kwargs = args[:5], {**kwargs, "nproc": 1, "world_size": -1}
     before = set(multiprocessing.active_children())
@@ -77,7 +77,7 @@ def run(*args: Any, **kwargs: Any) -> Any:
 
 
 def run_recbole(*args: Any, **kwargs: Any) -> Any:
-    """See ``recbole.quick_start.run_recbole``. The log ends with the checkpoint, and what can be done with it."""
+    """See ``recbole.quick_start.run_recbole``. The log ends with the checkpoint and the commands that use it."""
     evaluated.checkpoint = None
     result = STOCK["run_recbole"](*args, **kwargs)
     if evaluated.checkpoint and Path(evaluated.checkpoint).is_file():
@@ -86,7 +86,7 @@ def run_recbole(*args: Any, **kwargs: Any) -> Any:
 
 
 def next_steps(checkpoint: str | Path, model: str) -> str:
-    """Where the checkpoint of a model is, and the commands that take it."""
+    """Return the path of a model's checkpoint, and the commands that use it."""
     file = file_of_model(model)
     name = shlex.quote(str(checkpoint)) + (f" --model {shlex.quote(file)}" if file else "")
     steps = [
@@ -117,8 +117,8 @@ def load_data_and_model(model_file: str) -> Any:
     """See ``recbole.quick_start.load_data_and_model``.
 
     Raises:
-        CheckpointError: If the file is not a whole checkpoint.
-        SettingError: If its model is not known: one in a file has to be registered first, ``register_model``.
+        CheckpointError: If the file is not a complete checkpoint.
+        SettingError: If its model is unknown. Register a model in a file with ``register_model`` first.
     """
     config = read_checkpoint(model_file)["config"]
     if isinstance(config, Config):

@@ -1,7 +1,7 @@
-"""Models that RecBole does not know by itself: this package's, other packages', and those in a file of the user's.
+"""Models that RecBole does not know by itself: those of this package, of other packages, and in the user's files.
 
-Only code in files that the user names is run. A checkpoint or a settings file may mention where its model was, but the
-user has to name that file again. Child processes learn of the files by an environment variable.
+Only code in files that the user names is run. A checkpoint or a settings file may mention the file of its model, but
+the user must name that file again. Child processes receive the names in an environment variable.
 """
 
 import hashlib
@@ -40,6 +40,7 @@ from recbole_gserec.settings import (
     model_file,
     properties_folder,
     reads_text_vectors,
+    recbole_model_file,
 )
 
 Model = TypeVar("Model", bound=type[AbstractRecommender])
@@ -57,15 +58,15 @@ def register_model(model: str, settings: str | Path | None = None) -> type[Abstr
 
 
 def register_model(model: Any, settings: str | Path | None = None) -> Any:
-    """Make a model of another package, of a script or of a file known by the name of its class.
+    """Register a model of another package, a script or a file by the name of its class.
 
-    From then on it is a model like those of this package, in this process. A package that names it as an entry point of
-    the group ``recbole_gserec.models`` has it registered wherever it is installed: for the command line, for child
-    processes and for Ray workers too.
+    In this process, it can then be used like the models of this package. A package may also list its models as entry
+    points in the group ``recbole_gserec.models``. They are registered wherever the package is installed, also for the
+    command line, child processes and Ray workers.
 
     Args:
-        model: A subclass of :class:`SearchRecommender`, or of a recommender of RecBole's; or the file and the class of
-            one, ``"my_model.py:MyModel"``, which processes that are started from this one know as well.
+        model: A subclass of :class:`SearchRecommender` or of one of RecBole's recommenders; or the file and class of
+            one, ``"my_model.py:MyModel"``, which is also registered in processes started from this one.
         settings: YAML file with all its settings and their defaults; ``<name of the class>.yaml`` beside its module by
             default. A recommender of RecBole's kind may do without.
 
@@ -80,17 +81,17 @@ def register_model(model: Any, settings: str | Path | None = None) -> Any:
         return load_model_file(model, settings)
     if not (isinstance(model, type) and issubclass(model, AbstractRecommender)):
         raise SettingError(
-            f"{model!r} is no subclass of SearchRecommender, which a search-aware model has to be, or of a recommender "
-            "of RecBole's"
+            f"{model!r} must be a subclass of SearchRecommender, for a search-aware model, or of one of RecBole's "
+            "recommenders"
         )
     name, module = model.__name__, model.__module__
     is_plain = not issubclass(model, SearchRecommender)
     if registered_module(name) != module and (other := _model_named(name)):
-        raise SettingError(f"{module}.{name}: there is a model '{other}' already. Choose another name")
+        raise SettingError(f"{module}.{name}: there is already a model '{other}'. Choose another name")
     source = getattr(sys.modules[module], "__file__", None)
     if settings is None:
         if source is None:
-            raise SettingError(f"{module}.{name} is not from a file: say which one has its settings")
+            raise SettingError(f"{module}.{name} is not defined in a file: name the file of its settings")
         settings = Path(source).with_name(f"{name}.yaml")
     add_model_file(name, Path(settings), is_plain=is_plain)
     (RECOMMENDATION_MODELS if is_plain else MODELS)[name] = module
@@ -99,7 +100,7 @@ def register_model(model: Any, settings: str | Path | None = None) -> Any:
 
 
 def forget_model(name: str) -> None:
-    """Undo :func:`register_model`: for models that are wanted for a while, such as while they are checked."""
+    """Undo :func:`register_model`, for models that are only used for a while, such as during checks."""
     forget_model_file(name)
     MODELS.pop(name, None)
     RECOMMENDATION_MODELS.pop(name, None)
@@ -109,17 +110,17 @@ def forget_model(name: str) -> None:
 
 
 def registered_module(model: str) -> str | None:
-    """Name of the module of a model of this package, or of a registered one; None for others."""
+    """Return the module of a model of this package or of a registered model; None for others."""
     return MODELS.get(model) or RECOMMENDATION_MODELS.get(model)
 
 
 def _model_named(name: str) -> str | None:
-    """The known model with this name, in upper or lower case; None if there is none."""
+    """Return the known model with this name, ignoring case; None if there is none."""
     return next((known for known in known_models() if known.lower() == name.lower()), None)
 
 
 def add_models_of_others() -> None:
-    """Register the models that installed packages name as entry points; one that fails stops nothing else."""
+    """Register the models that installed packages list as entry points. A failing one does not affect the others."""
     for entry in entry_points(group=MODELS_OF_OTHERS):
         try:
             register_model(entry.load())
@@ -129,7 +130,7 @@ def add_models_of_others() -> None:
 
 
 def add_models() -> None:
-    """RecBole finds models as modules of its own package, and datasets and trainers as attributes by model name."""
+    """Add models, datasets and trainers where RecBole looks for them: in its own modules, by the model's name."""
     for name, module in RECOMMENDATION_MODELS.items():
         sys.modules[f"recbole.model.general_recommender.{name.lower()}"] = importlib.import_module(module)
     for name, module in MODELS.items():
@@ -137,7 +138,7 @@ def add_models() -> None:
 
 
 def _add_search_aware(name: str, model: type) -> None:
-    """Put a search-aware model, its dataset and its trainer where RecBole looks for them."""
+    """Add a search-aware model, its dataset and its trainer where RecBole looks for them."""
     _add_module(name, model)
     dataset = VectoredSearchDataset if reads_text_vectors(name) else CodedSearchDataset
     setattr(recbole.data.dataset, f"{name}Dataset", dataset)
@@ -145,13 +146,13 @@ def _add_search_aware(name: str, model: type) -> None:
 
 
 def _add_plain(name: str, model: type) -> None:
-    """Put a recommender of RecBole's kind where RecBole looks for it, with what it goes by the name of a base for."""
+    """Add a recommender of RecBole's kind where RecBole looks for it, with the dataset and trainer of its base."""
     _add_module(name, model)
-    for place, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
-        of_bases = (getattr(place, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
+    for module, what in ((recbole.data.dataset, "Dataset"), (recbole.trainer, "Trainer")):
+        of_bases = (getattr(module, f"{base.__name__}{what}", None) for base in model.__mro__[1:])
         found = next((one for one in of_bases if one is not None), None)
         if found is not None:
-            setattr(place, f"{name}{what}", found)
+            setattr(module, f"{name}{what}", found)
 
 
 def _add_module(name: str, model: type) -> None:
@@ -165,55 +166,55 @@ def _add_module(name: str, model: type) -> None:
 
 # ---- models in files -------------------------------------------------------------------------------------------------
 
-_REMEDY = "Correct it; it has to load as a Python module does"
+_ADVICE = "Correct it: Python must be able to import it"
 
 _named: dict[str, str] = {}
-"""Name of a model -> its file and class as they are given to ``--model``, with the whole path."""
+"""Name of a model -> its file and class as in ``--model``, with the full path."""
 _modules: dict[Path, tuple[str, ModuleType]] = {}
 """What was loaded, with the digest that the file had."""
 
 
 def file_of_model(model: str) -> str | None:
-    """The file and class that a model of this process was loaded from, for ``--model``; None for other models."""
+    """Return the file and class that a model was loaded from, as in ``--model``; None for other models."""
     return _named.get(model)
 
 
 def how_to_name(model: str, file: object) -> str:
-    """What to do about a checkpoint whose model is not known here.
+    """Return advice on a checkpoint with an unknown model.
 
     Args:
-        model: Its name.
-        file: Where the model was at the training, as the checkpoint tells; None where it does not.
+        model: Name of the model.
+        file: File of the model at the time of the training, from the checkpoint; None if it has none.
     """
     if not isinstance(file, str):
         return f"If it is in a file of yours, name it: --model FILE.py:{model}"
-    return f"Its code is run only if you name it: --model {shlex.quote(file)}"
+    return f"Its code only runs if you name it: --model {shlex.quote(file)}"
 
 
 def named_model(text: str) -> str:
-    """The name of a model, loaded first where it is one in a file.
+    """Return the name of a model. A model in a file is loaded first.
 
     Raises:
-        GSERecError: If it is in a file and cannot be loaded.
+        GSERecError: If a model in a file cannot be loaded.
     """
     return load_model_file(text).__name__ if is_model_file(text) else text
 
 
 def load_model_file(text: str, settings: str | Path | None = None) -> type:
-    """Load a model from a file and register it, here and in all processes that are started from now on.
+    """Load a model from a file and register it, in this process and in those started later.
 
-    A file is loaded once, and again where its content has changed.
+    A file is only loaded again if its content has changed.
 
     Args:
         text: File and class, ``my_model.py:MyModel``.
-        settings: YAML file with its settings; ``MyModel.yaml`` beside the file by default, or else the file of the
-            nearest class that it is made from.
+        settings: YAML file with its settings. The default is ``MyModel.yaml`` beside the file, or else the file of the
+            nearest base class.
 
     Returns:
         The class.
 
     Raises:
-        SettingError: If the file or the class is missing, it is no recommender, or another model has its name.
+        SettingError: If the file or the class is missing, the class is not a recommender, or its name is taken.
         DataError: If the file fails to load, or its settings are malformed.
     """
     path, name = _parts(text)
@@ -229,13 +230,13 @@ def load_model_file(text: str, settings: str | Path | None = None) -> type:
     if registered_module(name) != model.__module__ or settings is not None:
         register_model(model, settings or settings_file_of(model, path))
     _named[name] = f"{path}:{name}"
-    _tell_children(_named[name], settings)
+    _pass_to_children(_named[name], settings)
     return model
 
 
 def load_named_files() -> None:
-    """Load what the user has named in the process that has started this one; one that fails stops nothing else."""
-    for text, settings in _told():
+    """Load the models that the user named in the parent process. A failing one does not affect the others."""
+    for text, settings in _passed_models():
         try:
             load_model_file(text, settings)
         except Exception as error:
@@ -247,19 +248,17 @@ def _parts(text: str) -> tuple[Path, str]:
     found = MODEL_FILE_FORM.fullmatch(text)
     if found is None or not (found[2] or "").isidentifier():
         file = found[1] if found else text
-        raise SettingError(f"'{text}' does not say which class of the file is the model: {file}:MyModel")
+        raise SettingError(f"'{text}' does not name the model's class. Write {file}:MyModel")
     path = Path(os.path.abspath(found[1]))
     if not path.is_file():
-        raise SettingError(f"{path}: no such file. A model in a file is given as path/to/file.py:{found[2]}")
+        raise SettingError(f"{path}: no such file. Name a model in a file as path/to/file.py:{found[2]}")
     return path.resolve(), found[2]
 
 
 def _check_free(path: Path, name: str) -> None:
-    """Refuse a name that another model has, before any code is run."""
+    """Raise an error for a name that another model has, before any code is run."""
     if other := _model_named(name):
-        raise SettingError(
-            f"{path}: '{name}' cannot be its model's name, for there is a model '{other}' already. Choose another name"
-        )
+        raise SettingError(f"{path}: there is already a model '{other}'. Choose another name than '{name}'")
 
 
 def _source(module: str) -> Path | None:
@@ -287,13 +286,13 @@ def _load(path: Path) -> ModuleType:
         if isinstance(error, (GSERecError, KeyboardInterrupt)):
             raise
         problem = f"it cannot be loaded: {type(error).__name__}: {one_line(error)}"
-        raise DataError(path, problem, f"{_REMEDY}.", _line_in(path, error)) from error
+        raise DataError(path, problem, f"{_ADVICE}.", _line_in(path, error)) from error
     _modules[path] = digest, module
     return module
 
 
 def _line_in(path: Path, error: BaseException) -> int | None:
-    """The line of a file where an error comes from."""
+    """Return the line of a file that caused an error."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -309,45 +308,45 @@ def _class_in(module: ModuleType, path: Path, name: str) -> type:
         own = [key for key, value in vars(module).items() if is_model(value) and value.__module__ == module.__name__]
         near = nearest(name, own)
         hint = f"Did you mean '{near}'?" if near else f"Models in it: {', '.join(own) or 'none'}"
-        raise SettingError(f"{path}: there is no class '{name}' in it. {hint}")
+        raise SettingError(f"{path}: it has no class '{name}'. {hint}")
     if not is_model(model):
         raise SettingError(
-            f"{path}: '{name}' is no recommender. A model is a subclass of SearchRecommender, or of one of RecBole's"
+            f"{path}: '{name}' is not a recommender. It must be a subclass of SearchRecommender or of a RecBole model"
         )
     if model.__module__ != module.__name__:
-        raise SettingError(f"{path}: '{name}' is imported there. Name the file it is written in, or a subclass")
+        raise SettingError(f"{path}: '{name}' is only imported there. Name the file that defines it, or a subclass")
     return model
 
 
 def settings_file_of(model: type, path: Path | None) -> Path | None:
-    """The file with the settings of a model.
+    """Return the file with the settings of a model.
 
     Args:
         model: The class.
-        path: The file it is written in.
+        path: The file that defines it.
 
     Returns:
-        The file beside it, or that of the nearest class it is made from; None for neither.
+        The file beside it, or that of the nearest base class; None if both are missing.
     """
     if path is not None and (beside := path.with_name(f"{model.__name__}.yaml")).is_file():
         return beside
     for base in model.__mro__[1:]:
-        of_recbole = Path(recbole.__file__).parent / "properties" / "model" / f"{base.__name__}.yaml"
-        for file in (model_file(base.__name__), properties_folder() / "model" / f"{base.__name__}.yaml", of_recbole):
+        ours = properties_folder() / "model" / f"{base.__name__}.yaml"
+        for file in (model_file(base.__name__), ours, recbole_model_file(base.__name__)):
             if file is not None and file.is_file():
                 return file
     return None
 
 
-def _told() -> list[list[Any]]:
+def _passed_models() -> list[list[Any]]:
     try:
         return [[str(text), settings] for text, settings in json.loads(os.environ.get(MODEL_FILES_VARIABLE) or "[]")]
     except (ValueError, TypeError):
-        getLogger(__name__).warning(f"{MODEL_FILES_VARIABLE} is not what this package writes, and is not read")
+        getLogger(__name__).warning(f"{MODEL_FILES_VARIABLE} is malformed and is ignored")
         return []
 
 
-def _tell_children(text: str, settings: str | Path | None) -> None:
+def _pass_to_children(text: str, settings: str | Path | None) -> None:
     whole = None if settings is None else str(Path(settings).absolute())
-    told = [entry for entry in _told() if entry[0] != text]
-    os.environ[MODEL_FILES_VARIABLE] = json.dumps([*told, [text, whole]])
+    others = [entry for entry in _passed_models() if entry[0] != text]
+    os.environ[MODEL_FILES_VARIABLE] = json.dumps([*others, [text, whole]])

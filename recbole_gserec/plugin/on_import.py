@@ -1,7 +1,7 @@
-"""Registration when RecBole is imported, so that importing this package alone takes no time.
+"""Registration at the moment RecBole is imported, so that importing this package alone is fast.
 
-RecBole, and torch with it, take seconds to import. Help, refusals and conversions need neither, and all that uses
-RecBole imports it: that is early enough.
+RecBole and torch take seconds to import. Help, error messages and conversions need neither. Code that uses RecBole
+imports it anyway, which is early enough for the registration.
 """
 
 import importlib
@@ -19,7 +19,7 @@ _Execute = Callable[[ModuleType], None]
 
 
 def register_with_recbole() -> None:
-    """Make RecBole know this package: at once if it is imported already, else as soon as it is.
+    """Register this package with RecBole: now if RecBole is already imported, otherwise when it is.
 
     Raises:
         VersionError: For a RecBole version this package does not know; later, the import of RecBole raises it.
@@ -38,15 +38,15 @@ def _register() -> None:
 
 
 class _RegisterFirst(BaseException):
-    """RecBole is imported by a module of ours that is itself being imported. Never leaves :class:`_Finder`."""
+    """A module of this package imports RecBole while being imported itself. :class:`_Finder` always catches this."""
 
 
 class _State(threading.local):
-    """What this thread is importing.
+    """What the current thread is importing.
 
     Attributes:
-        within_ours: A module of this package, which does not come from the registration.
-        registering: All that the registration needs.
+        within_ours: Whether it imports a module of this package outside the registration.
+        registering: Whether it imports modules for the registration.
     """
 
     within_ours = False
@@ -54,14 +54,14 @@ class _State(threading.local):
 
 
 class _Finder:
-    """Finds RecBole and this package as others do, and registers once RecBole's package is there.
+    """Finds RecBole and this package as usual, and registers this package after RecBole's is imported.
 
-    The registration imports most modules of this package, each of them complete. A module that is the first to import
-    RecBole, or imports another that does, is not: it is dropped where it stands, and imported again after the
-    registration, unless that has imported it by then.
+    The registration imports most modules of this package, and needs each of them complete. A module is incomplete if it
+    is the first to import RecBole, directly or through another module. Its import is dropped, and repeated after the
+    registration unless the registration has imported it.
 
-    Where several threads are the first to import different modules of RecBole at once, Python raises an error of
-    deadlock in one of them, as with any package that imports its own modules.
+    If several threads are the first to import different modules of RecBole, Python raises a deadlock error in one of
+    them, as with any package that imports its own modules.
     """
 
     def __init__(self) -> None:

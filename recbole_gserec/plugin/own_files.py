@@ -167,14 +167,14 @@ def only_when_asked(load: Callable[[Any], Any], save: str, path: str) -> Callabl
                 if named:
                     raise DataError(named, problem, f"Leave {path} out: its content is then made again.") from error
                 getLogger().warning(
-                    f"{folder}: the pickled {save.removeprefix('save_')} there is {problem}. Made again"
+                    f"{folder}: the pickled {save.removeprefix('save_')} is {problem}. It is made again"
                 )
                 return load_none(config)
         if not any(Path(folder).glob(f"{glob.escape(str(config['dataset']))}-*.pth")):
             return load(config)
         getLogger().warning(
-            f"{folder}: there are pickled datasets or dataloaders, which can run code when they are "
-            f"read. They are not read: {save} is False, and {path} names none"
+            f"{folder} has pickled datasets or dataloaders. Reading them can run code, so they are "
+            f"ignored: {save} is False, and {path} is not set"
         )
         return load_none(config)
 
@@ -187,8 +187,8 @@ def _seal(key: bytes, pickled: bytes) -> bytes:
 
 def _key_file() -> Path:
     """Return the path of the user's key, outside of folders that are shared with others."""
-    given = os.environ.get("XDG_DATA_HOME", "")
-    folder = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
+    data_home = os.environ.get("XDG_DATA_HOME", "")
+    folder = Path(data_home) if os.path.isabs(data_home) else Path.home() / ".local" / "share"
     return folder / "recbole-gserec" / "pickles.key"
 
 
@@ -217,6 +217,6 @@ def _new_key() -> bytes | None:
     except FileExistsError:
         pass
     except (OSError, RuntimeError) as error:
-        getLogger().warning(f"what is saved now cannot be read again: there is no place for a key ({error})")
+        getLogger().warning(f"what is saved now cannot be read later, because its key cannot be stored ({error})")
         return None
     return _key()

@@ -1,7 +1,7 @@
-"""Registration with RecBole: all hooks into it, in their order, and those into the libraries that it uses.
+"""Registration with RecBole: calls all hooks in order, and adapts the libraries that RecBole uses.
 
-The other hooks are in the modules ``*_hooks`` of this package; nothing else changes RecBole. Written for RecBole 1.2.0
-and 1.2.1, whose code is the same in all places touched here.
+The hooks are in the modules ``*_hooks`` of this package. Nothing else changes RecBole. Written for RecBole 1.2.0 and
+1.2.1, which have the same code wherever the hooks change it.
 """
 
 import importlib
@@ -19,11 +19,11 @@ from recbole_gserec.errors import VersionError
 from recbole_gserec.plugin.data_hooks import add_dataset_downloads, check_search_data, replace_evaluation
 from recbole_gserec.plugin.model_registry import add_models, add_models_of_others, load_named_files
 from recbole_gserec.plugin.run_hooks import (
+    explain_failed_training,
     keep_runs_apart,
     let_exhaustive_search_draw,
     replace_checkpoints,
     replace_entry_points,
-    tell_why_training_fails,
     unpickle_only_when_asked,
 )
 from recbole_gserec.plugin.settings_hooks import (
@@ -37,7 +37,7 @@ SUPPORTED_VERSIONS = ("1.2.0", "1.2.1")
 
 
 def register() -> None:
-    """Make RecBole know this package. Safe to call more than once.
+    """Register this package with RecBole. Safe to call more than once.
 
     Raises:
         VersionError: For a RecBole version this module was not written for.
@@ -51,7 +51,7 @@ def register() -> None:
         return
     _restore_numpy_names()
     _restore_scipy_method()
-    _silence_pandas()
+    _silence_deprecations()
     _keep_anomaly_detection_off()
     _clean_worker_arguments()
     evaluate_nothing()
@@ -64,7 +64,7 @@ def register() -> None:
     keep_runs_apart()
     replace_evaluation()
     replace_checkpoints()
-    tell_why_training_fails()
+    explain_failed_training()
     replace_entry_points()
     let_exhaustive_search_draw()
     find_models_in_files()
@@ -74,7 +74,7 @@ def register() -> None:
 
 
 def _restore_numpy_names() -> None:
-    """NumPy 2 removed names that RecBole reads, some of them before it builds the Config that would define them."""
+    """Restore names that NumPy 2 removed. RecBole reads some of them before its Config would define them."""
     names = {
         "float_": np.float64,
         "complex_": np.complex128,
@@ -93,7 +93,7 @@ def _restore_numpy_names() -> None:
 
 
 def _restore_scipy_method() -> None:
-    """SciPy 1.13 removed ``dok_matrix._update``, with which LightGCN, NGCF, NCL, ... build their graphs."""
+    """Restore ``dok_matrix._update``, removed in SciPy 1.13. LightGCN, NGCF, NCL, ... build their graphs with it."""
     if hasattr(dok_matrix, "_update"):
         return
 
@@ -103,15 +103,20 @@ def _restore_scipy_method() -> None:
     dok_matrix._update = _update
 
 
-def _silence_pandas() -> None:
-    """RecBole's chained assignments work in the pandas versions this package allows; their warnings help no user."""
+def _silence_deprecations() -> None:
+    """Silence deprecation warnings about RecBole's code, which works in the supported versions.
+
+    They are about chained assignments of pandas, and the sparse matrices of LightGCN and other graph models.
+    """
     warnings.filterwarnings("ignore", category=FutureWarning, module="recbole")
+    warnings.filterwarnings("ignore", message=r"torch\.sparse\.SparseTensor\(", module="recbole")
 
 
 def _keep_anomaly_detection_off() -> None:
-    """RecBole's SINE turns on autograd's anomaly detection when it is imported, and with it all sequential models are.
+    """Turn off autograd's anomaly detection, which slows down every training step.
 
-    It makes every training step of every model slower; imported now, it can be undone once for all.
+    RecBole's SINE turns it on when it is imported, which happens with all sequential models. So SINE is imported now,
+    and the change is undone.
     """
     enabled = torch.is_anomaly_enabled()
     importlib.import_module("recbole.model.sequential_recommender.sine")
@@ -119,6 +124,6 @@ def _keep_anomaly_detection_off() -> None:
 
 
 def _clean_worker_arguments() -> None:
-    """Config reads ``sys.argv``; in a Ray worker it holds Ray's own arguments, which would outrank the user's."""
+    """Hide Ray's own arguments in its workers. Config reads ``sys.argv``, so they would override settings."""
     if Path(sys.argv[0]).name == "default_worker.py":
         sys.argv = sys.argv[:1]

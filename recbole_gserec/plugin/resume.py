@@ -324,6 +324,8 @@ def read_state(path: Path, training_identity: Mapping[str, Any] | None) -> dict[
         logger.warning(f"{path} comes from another version, or is not a stored training. {_ANEW}")
         return None
     if state["made_by"] != dict(training_identity or {}):
-        logger.warning(f"{path} belongs to a training with other settings, data or versions: this one starts again")
+        logger.warning(
+            f"{path} belongs to a training with other settings, data or versions: training starts from the beginning"
+        )
         return None
     return state

@@ -1,4 +1,4 @@
-"""Hooks into how RecBole trains, and how it names, writes and loads what a run leaves, each with its reason."""
+"""Hooks into how RecBole trains, and how it names, writes and loads the files of a run, each with its reason."""
 
 import sys
 from types import FunctionType, SimpleNamespace
@@ -33,7 +33,7 @@ from recbole_gserec.settings import begin_run, check_negatives_left
 
 
 def unpickle_only_when_asked() -> None:
-    """RecBole unpickles datasets and dataloaders that lie beside checkpoints, whoever made them; they can run code."""
+    """Unpickle datasets and dataloaders only on request. RecBole loads any beside a checkpoint, which can run code."""
     sealed = SimpleNamespace(dump=dump, load=load)
     recbole.data.utils.pickle = recbole.data.dataset.dataset.pickle = sealed
     modules = (recbole.data.utils, recbole.data, recbole.quick_start.quick_start)
@@ -46,9 +46,10 @@ def unpickle_only_when_asked() -> None:
 
 
 def keep_runs_apart() -> None:
-    """RecBole names checkpoints and logs by the second, and opens files where another process may be reading them.
+    """Give each run its own files, and write them atomically.
 
-    Two trainings of one model that start together would test each other's weights.
+    RecBole names checkpoints and logs by the second, and overwrites files that another process may be reading. Two
+    trainings of a model that start in the same second would test each other's weights.
     """
     local_time = with_own_digits(get_local_time)
     replaced = {
@@ -77,9 +78,9 @@ def keep_runs_apart() -> None:
 
 
 def replace_checkpoints() -> None:
-    """Checkpoints that ``torch.load`` reads with ``weights_only=True``, complete or absent.
+    """Write checkpoints atomically, and so that ``torch.load`` reads them with ``weights_only=True``.
 
-    RecBole pickles its Config with a protocol that the safe unpickler refuses, over the last good checkpoint.
+    RecBole overwrites the last good checkpoint, and pickles its Config with a protocol that the safe unpickler refuses.
     """
     allow_config_in_checkpoints()
     resume_stock, evaluate_stock = Trainer.resume_checkpoint, Trainer.evaluate
@@ -114,8 +115,8 @@ def replace_checkpoints() -> None:
     Trainer.evaluate = evaluate
 
 
-def tell_why_training_fails() -> None:
-    """A diverging loss, and a user without negatives, are told with what to do; RecBole does not say who or when."""
+def explain_failed_training() -> None:
+    """Explain a diverging loss and a user without negatives, with advice; RecBole says neither who nor when."""
     draw_stock = Sampler.get_used_ids
 
     def _check_nan(self: Any, loss: Any) -> None:
@@ -134,12 +135,12 @@ def tell_why_training_fails() -> None:
 
 
 def replace_entry_points() -> None:
-    """RecBole's entry points by way of functions of ours.
+    """Replace RecBole's entry points by functions of this package.
 
-    They are what spawned processes and Ray workers unpickle first; being ours, they bring this package, and with it
-    the registration, into the new process.
+    Spawned processes and Ray workers unpickle them first. That imports this package, and so registers it in the new
+    process.
     """
-    # What is wrong is told before two hundred lines of settings.
+    # Errors are reported before two hundred lines of settings.
     recbole.quick_start.quick_start.init_logger = begin_run
     for name in entry_points.__all__:
         entry_points.STOCK[name] = getattr(recbole.quick_start.quick_start, name)
@@ -149,7 +150,7 @@ def replace_entry_points() -> None:
 
 
 def let_exhaustive_search_draw() -> None:
-    """HyperTuning's exhaustive search hands hyperopt a ``RandomState``, which it takes no more since it is 0.2.6."""
+    """Adapt the exhaustive search of HyperTuning, which passes a ``RandomState``, to hyperopt since 0.2.6."""
     stock = hyper_tuning.exhaustive_search
     numpy = SimpleNamespace(random=SimpleNamespace(RandomState=np.random.default_rng))
     hyper_tuning.exhaustive_search = FunctionType(

@@ -51,20 +51,20 @@ DATASET_SETTINGS = (
 
 
 def evaluate_nothing() -> None:
-    """Settings are data, wherever they come from: RecBole hands texts of theirs to ``eval``.
+    """Treat settings as data and never as code.
 
-    It does so with every text on the command line and in a dictionary, with values in a file of ``HyperTuning``, and
-    with the name of KD_DAGFM's teacher; and LDiffRec reads vectors that may be pickled.
+    RecBole passes texts to ``eval``: all those on the command line and in dictionaries, values in a file for
+    ``HyperTuning``, and the name of KD_DAGFM's teacher. LDiffRec also reads vectors that may be pickled.
     """
 
-    def _convert_config_dict(self: Any, given: Any) -> dict[str, Any]:
-        return {name: read_value(name, value) if isinstance(value, str) else value for name, value in given.items()}
+    def _convert_config_dict(self: Any, requested: Any) -> dict[str, Any]:
+        return {name: read_value(name, value) if isinstance(value, str) else value for name, value in requested.items()}
 
     def choices(text: str) -> Any:
         try:
             return ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-            raise SettingError(f"'{text[:80]}' is no list of values such as [0.01, 0.001]") from error
+            raise SettingError(f"'{text[:80]}' is not a list of values such as [0.01, 0.001]") from error
 
     networks = {name: getattr(kd_dagfm, name) for name in ("CIN", "CrossNet", "DAGFM")}
 
@@ -76,8 +76,8 @@ def evaluate_nothing() -> None:
         try:
             return np.load(path, allow_pickle=False)
         except ValueError as error:
-            remedy = "Save the items' vectors as an array of numbers, with numpy.save."
-            raise DataError(path, "not an array of numbers", remedy) from error
+            advice = "Save the items' vectors as an array of numbers, with numpy.save."
+            raise DataError(path, "not an array of numbers", advice) from error
 
     Config._convert_config_dict = _convert_config_dict
     Config._load_config_files = lambda self, files: read_config_files(files or [])
@@ -88,9 +88,9 @@ def evaluate_nothing() -> None:
 
 
 def add_settings() -> None:
-    """Our YAML files under RecBole's rules of precedence, and a check for settings that nothing reads.
+    """Add our YAML files with RecBole's rules of precedence, and check for settings that nothing reads.
 
-    Config has no place for defaults from outside, and applies ``quick_start_config`` after the model's YAML.
+    Config cannot load defaults from other packages, and applies ``quick_start_config`` after the model's YAML.
     """
     # A dataset cached under other values of these would otherwise be taken for the right one.
     dataset_arguments.extend(name for name in DATASET_SETTINGS if name not in dataset_arguments)
@@ -98,38 +98,38 @@ def add_settings() -> None:
 
     def _load_internal_config_dict(self: Any, model: str, model_class: Any, dataset: str) -> None:
         load_stock(self, model, model_class, dataset)
-        given, internal = self.external_config_dict, self.internal_config_dict
-        if "gpu_id" in given:
+        requested, internal = self.external_config_dict, self.internal_config_dict
+        if "gpu_id" in requested:
             # RecBole joins a tuple alone.
-            given["gpu_id"] = gpu_ids(given["gpu_id"])
+            requested["gpu_id"] = gpu_ids(requested["gpu_id"])
         # The command line may be that of a user's own program, with flags of its own: those are only warned of.
-        check_names(given, model, lenient=self.cmd_config_dict)
-        warn_of_unread(given, model)
-        check_values(given, model)
-        check_pretrained(given)
-        if given.get("use_gpu") is False and "local_rank" not in given:
+        check_names(requested, model, lenient=self.cmd_config_dict)
+        warn_of_unread(requested, model)
+        check_values(requested, model)
+        check_pretrained(requested)
+        if requested.get("use_gpu") is False and "local_rank" not in requested:
             # RecBole asks for the number of a GPU alone, and would use the first.
-            given["gpu_id"] = ""
-        data_path = given.get("data_path", internal["data_path"])
+            requested["gpu_id"] = ""
+        data_path = requested.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
         defaults = plugin_defaults(model, dataset, data_path, is_sequential)
         internal.update(defaults)
         follows_protocol = "eval_args" in defaults
-        if follows_protocol and isinstance(given.get("eval_args"), dict):
+        if follows_protocol and isinstance(requested.get("eval_args"), dict):
             # Changing one part of the protocol, such as the mode, leaves the others as they are.
-            given["eval_args"] = {**defaults["eval_args"], **given["eval_args"]}
-        loss_type = None if hasattr(model_class, "input_type") else {**internal, **given}.get("loss_type")
+            requested["eval_args"] = {**defaults["eval_args"], **requested["eval_args"]}
+        loss_type = None if hasattr(model_class, "input_type") else {**internal, **requested}.get("loss_type")
         if is_sequential and loss_type == "CE":
             # RecBole refuses to run with its own default here: cross entropy takes no sampled negatives.
             internal["train_neg_sample_args"] = None
         if is_sequential and loss_type not in (None, "CE", "BPR"):
             # RecBole knows what these two take. A model without another loss says so itself.
             internal["MODEL_INPUT_TYPE"] = InputType.PAIRWISE
-        if follows_protocol and model_class.type == ModelType.CONTEXT and not given.get("threshold"):
+        if follows_protocol and model_class.type == ModelType.CONTEXT and not requested.get("threshold"):
             # RecBole's default is to read labels; a search-extended dataset has none.
             internal["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
         if follows_protocol:
-            check_evaluation({**internal, **given}, is_ours=model in MODELS)
+            check_evaluation({**internal, **requested}, is_ours=model in MODELS)
 
     Config._load_internal_config_dict = _load_internal_config_dict
     show_stock = Config.__str__
@@ -144,7 +144,7 @@ def add_settings() -> None:
 
 
 def find_models_in_files() -> None:
-    """RecBole knows models by their names; ours may be named by the file they are in, where a user names a model."""
+    """Allow users to name a model by its file. RecBole only knows models by their names."""
     find_stock = Config._get_model_and_dataset
 
     def _get_model_and_dataset(self: Any, model: Any, dataset: Any) -> Any:
@@ -157,9 +157,9 @@ def find_models_in_files() -> None:
 
 
 def name_missing_models() -> None:
-    """A model that there is none of is told with the name that it is a slip of.
+    """Report an unknown model with the nearest known name.
 
-    RecBole looks for it among the models of LightGBM and XGBoost last, and fails for want of these libraries.
+    RecBole looks for it last among the models of LightGBM and XGBoost, and fails if these libraries are missing.
     """
     find_stock = recbole.utils.utils.get_model
 

@@ -38,7 +38,7 @@ class SearchTrainer(Trainer):
         return score, result
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Train as RecBole does, but tell the model the number of the epoch."""
+        """Train as RecBole does, but pass the number of the epoch to the model."""
         self.model.epoch = epoch_idx
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 

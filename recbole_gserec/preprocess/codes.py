@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,35 +116,35 @@ class CodeRecord(NamedTuple):
         return {name: value for name, value in self.settings.items() if usual[name] != value}
 
 
-def read_code_record(code_file: Path, remedy: str) -> CodeRecord:
+def read_code_record(code_file: Path, advice: str) -> CodeRecord:
     """Read ``<D>.code.json``.
 
     Args:
         code_file: The codes next to the record.
-        remedy: Advice if the record cannot be read.
+        advice: Advice if the record cannot be read.
 
     Raises:
         DataError: If it is missing, damaged, or from a version with other settings.
     """
     path = code_file.with_name(code_file.name + ".json")
     try:
-        made = read_json(path, remedy)
+        made = read_json(path, advice)
         summarizer = {"name": str(made["summarizer"]["name"]), "settings": dict(made["summarizer"]["settings"])}
         # A file may not decide which server is asked or where files are written.
         deciding = {name: value for name, value in made["settings"].items() if name not in OPERATIONAL}
         record = CodeRecord(deciding, summarizer)
     except FileNotFoundError as error:
-        raise DataError(path, "file not found: it is not known how the codes were made", remedy) from error
+        raise DataError(path, "file not found: it is not known how the codes were made", advice) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(path, "damaged: it does not say how the codes were made", remedy) from error
+        raise DataError(path, "damaged: it does not say how the codes were made", advice) from error
     if unknown := sorted(record.settings.keys() - _default_settings().keys()):
-        raise DataError(path, f"the codes were made by another version, with the setting '{unknown[0]}'", remedy)
+        raise DataError(path, f"the codes were made by another version, with the setting '{unknown[0]}'", advice)
     return record
 
 
 def _default_settings() -> dict[str, Any]:
     """Return the defaults of the offline stage, as JSON returns them."""
-    return json.loads(json.dumps(asdict(PreprocessSettings())))
+    return PreprocessSettings().model_dump(mode="json")
 
 
 def other_codes(folder: Path, data_path: Path, dataset: str, deciding: Mapping[str, Any]) -> dict[str, str]:

@@ -52,19 +52,19 @@ class Provenance(NamedTuple):
         parts = {part: dict(description["fingerprint"][part]) for part in ("files", "settings")}
         return cls(parts, dict(description["settings"]))
 
-    def check(self, now: Mapping[str, Any], config: Config, path: str | Path, remedy: str) -> None:
+    def check(self, now: Mapping[str, Any], config: Config, path: str | Path, advice: str) -> None:
         """Refuse a file from other data, or made with settings other than the requested ones.
 
         Args:
             now: Fingerprint of the current dataset.
             config: RecBole's settings; its ``external_config_dict`` shows which ones were requested.
             path: The file.
-            remedy: Advice on how to make it again.
+            advice: Advice on how to make it again.
 
         Raises:
             DataError: With what differs.
         """
-        check_fingerprint(self.fingerprint, now, path, remedy)
+        check_fingerprint(self.fingerprint, now, path, advice)
         known = preprocess_settings().keys() & self.settings.keys()
         for name, value in config.external_config_dict.items():
             if name not in known:
@@ -73,7 +73,7 @@ class Provenance(NamedTuple):
             asked = json.loads(json.dumps(PreprocessSettings.read_one(name, value)))
             if self.settings[name] != asked:
                 problem = f"made with {name}={self.settings[name]}, but {name}={asked} was requested"
-                raise DataError(path, problem, remedy)
+                raise DataError(path, problem, advice)
 
 
 _SECONDS_BETWEEN_FILES = 0.5
@@ -125,19 +125,19 @@ class CodedSearchDataset(SearchDataset):
                 f"{record} is missing: it is not known what the codes were made from, and for which split."
             )
             return None
-        remedy = advice_to_make_again(self.config)
+        advice = advice_to_make_again(self.config)
         try:
-            made = read_json(record, remedy)
-            made_with, code_hash = Provenance.from_description(made), made["code_sha256"]
+            made = read_json(record, advice)
+            provenance, code_hash = Provenance.from_description(made), made["code_sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(record, "damaged: it does not say what the codes were made from", remedy) from error
+            raise DataError(record, "damaged: it does not say what the codes were made from", advice) from error
         if code_hash != self._code_hash:
             if not again:
                 # Another process may be replacing both files.
                 sleep(_SECONDS_BETWEEN_FILES)
                 return self._read_record(again=True)
-            raise DataError(path, f"not the codes described in {record.name}", remedy)
-        return made_with
+            raise DataError(path, f"not the codes described in {record.name}", advice)
+        return provenance
 
     def _check_record(self, record: Provenance) -> None:
         now = dataset_fingerprint(self.dataset_path, self.dataset_name, self.config)
@@ -198,16 +198,16 @@ class VectoredSearchDataset(SearchDataset):
                 self._make_vectors(paths, missing)
 
     def _make_vectors(self, paths: list[Path], missing: list[Path]) -> None:
-        remedy = f"Make it: {self._command}"
+        advice = f"Make it: {self._command}"
         for name, value in _MADE_HERE.items():
             if self.config[name] != value:
-                problem = f"file not found, and with {name} '{self.config[name]}' it is only made on command"
-                raise DataError(missing[0], problem, remedy)
+                problem = f"file not found, and not made automatically with {name} '{self.config[name]}'"
+                raise DataError(missing[0], problem, advice)
         # In distributed training, each process would make them.
         if not (self.config["preprocess_missing_vectors"] and self.config["single_spec"]):
-            raise DataError(missing[0], "file not found", remedy)
+            raise DataError(missing[0], "file not found", advice)
         if len(missing) < len(paths):
-            raise DataError(missing[0], "file not found, though others of its kind are there", remedy)
+            raise DataError(missing[0], "file not found, although other vector files exist", advice)
         self._check_codes()
         self.logger.warning(
             f"{' and '.join(map(str, missing))} are missing. They are made now from interactions alone, with "
@@ -219,43 +219,43 @@ class VectoredSearchDataset(SearchDataset):
         """Refuse to make other summaries and vectors than those that the dataset's codes come from."""
         path = append_suffix(self._prefix, ".code.json")
         try:
-            made_with = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
-            other = {name: made_with[name] for name, value in _MADE_HERE.items() if made_with[name] != value}
+            provenance = read_json(path, f"Make the codes again, or delete it: {self._command}")["settings"]
+            other = {name: provenance[name] for name, value in _MADE_HERE.items() if provenance[name] != value}
         except (FileNotFoundError, KeyError, TypeError):
             return
         other = {name: value for name, value in other.items() if name not in self.config.external_config_dict}
         if other:
             name, value = next(iter(other.items()))
-            remedy = (
+            advice = (
                 f"Make vectors as the codes were made, with the same command and {_OPTION}, "
                 f"or request others with --{name}={_MADE_HERE[name]}"
             )
-            raise DataError(path, f"the codes were made with {name} '{value}', and there are no vectors yet", remedy)
+            raise DataError(path, f"the codes were made with {name} '{value}', and there are no vectors yet", advice)
 
     def _read(self, kind: str) -> Tensor:
         """Read the vectors of a kind, in the order of ids."""
-        path, remedy = vectors_path(self._prefix, kind), f"Make it again: {self._command}"
+        path, advice = vectors_path(self._prefix, kind), f"Make it again: {self._command}"
         ids, columns, description = read_vectors(path)
         column = COLUMNS[kind]
         if column not in columns:
-            raise DataError(path, f"has no column '{column}'", remedy)
-        self._check_description(path, description, remedy)
+            raise DataError(path, f"has no column '{column}'", advice)
+        self._check_description(path, description, advice)
         tokens = self.field2id_token[{"user": self.uid_field, "item": self.iid_field}[kind]]
         indices = pd.Index(ids).get_indexer(tokens[1:])
         if (indices < 0).any():
             first = tokens[1:][indices < 0][0]
-            raise DataError(path, f"{(indices < 0).sum():,} {kind}s have no row (first: '{first}')", remedy)
+            raise DataError(path, f"{(indices < 0).sum():,} {kind}s have no row (first: '{first}')", advice)
         vectors = np.concatenate([np.zeros((1, columns[column].shape[1]), np.float32), columns[column][indices]])
         if not vectors.any():
             if kind == "user":
-                raise DataError(path, "no user has a summary", remedy)
+                raise DataError(path, "no user has a summary", advice)
             raise DataError(path, "no item has a text", "Give items texts: columns of words in the .item file.")
         return torch.from_numpy(vectors)
 
-    def _check_description(self, path: Path, description: dict[str, Any], remedy: str) -> None:
+    def _check_description(self, path: Path, description: dict[str, Any], advice: str) -> None:
         try:
-            made_with = Provenance.from_description(description)
+            provenance = Provenance.from_description(description)
         except (ValueError, KeyError, TypeError):
             self.logger.warning(f"{path} does not say from which data its vectors were made, and for which split.")
             return
-        made_with.check(self._fingerprint, self.config, path, remedy)
+        provenance.check(self._fingerprint, self.config, path, advice)

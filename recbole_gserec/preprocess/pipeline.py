@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -32,17 +32,13 @@ from recbole_gserec.preprocess.prompts import (
     template_path,
 )
 from recbole_gserec.preprocess.report import SideReport, save_report
-from recbole_gserec.preprocess.runners import Runner
+from recbole_gserec.preprocess.rqvae_training import RQVAEResult, train_rqvae
+from recbole_gserec.preprocess.runners import RayRunner, Runner
 from recbole_gserec.preprocess.store import Store
 from recbole_gserec.preprocess.summaries import make_summaries
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS, TemplateSummarizer
 from recbole_gserec.preprocess.vectors import make_vectors, write_text_vectors
 from recbole_gserec.settings import PreprocessSettings, append_suffix
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from recbole_gserec.preprocess.rqvae_training import RQVAEResult
 
 
 def fill_missing(
@@ -238,8 +234,6 @@ def _up_to_date(path: Path, checkpoint: Path) -> Path:
 def _runner(settings: PreprocessSettings) -> Runner | None:
     if not settings.preprocess_ray:
         return None
-    from recbole_gserec.preprocess.runners import RayRunner
-
     return RayRunner(settings)
 
 
@@ -298,9 +292,6 @@ def _quantize(
     device: str,
     show_progress: bool,
 ) -> RQVAEResult:
-    # Imported here, since it loads torch.
-    from recbole_gserec.preprocess.rqvae_training import train_rqvae
-
     with tqdm(total=settings.rq_epochs, desc="RQ-VAE", unit="epoch", disable=not show_progress) as bar:
 
         def progress(epoch: int, total: int, losses: dict[str, float]) -> None:

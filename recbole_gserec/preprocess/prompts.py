@@ -154,11 +154,11 @@ def read_template(path: Path) -> str:
         DataError: If the file is missing, or the slot for the history is not at its end exactly once.
     """
     if not path.is_file():
-        raise DataError(path, "file not found", f"Write the prompt there; it ends with '{SLOT}'.")
+        raise DataError(path, "file not found", f"Write the prompt there, ending with '{SLOT}'.")
     try:
         template = path.read_text(encoding="utf-8").rstrip()
     except UnicodeDecodeError as error:
-        raise DataError(path, "not a text in UTF-8", "Save it in this encoding.") from error
+        raise DataError(path, "not UTF-8 text", "Save it in this encoding.") from error
     if template.count(SLOT) != 1 or not template.endswith(SLOT):
         raise DataError(
             path, f"it must contain '{SLOT}' exactly once, at its end", "Put the instruction before the slot."

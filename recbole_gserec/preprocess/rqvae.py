@@ -287,7 +287,7 @@ class RunFile:
             save_tensors({"run_hash": self.run_hash, **run.state_dict()}, self.path)
         except OSError as error:
             reason = f"the RQ-VAE's training cannot be saved to {self.path} ({error.strerror or error})"
-            raise InterruptedWorkError(f"{reason}. Make room for it, then start again") from error
+            raise InterruptedWorkError(f"{reason}. Free some space, then start again") from error
         self._saved_at = time.monotonic()
 
     def _read(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def learning_rate_factor(step: int, n_warmup: int, n_steps: int) -> float:
 def train_rqvae(
     search_vectors: np.ndarray,
     rec_vectors: np.ndarray,
-    settings: RQVAESettings | None = None,
+    settings: RQVAESettings,
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -130,7 +130,7 @@ def train_rqvae(
     Args:
         search_vectors: Embedded search preferences, float32 ``[U, d_e]``.
         rec_vectors: Embedded recommendation preferences of the same users, float32 ``[U, d_e]``.
-        settings: Settings of the training; the defaults if None.
+        settings: Settings of the training.
         device: Device for training.
         progress: Called after every epoch with its number from 1 on, the number of epochs, and its mean losses by name.
             A resumed training first calls it with the last saved epoch.
@@ -142,7 +142,6 @@ def train_rqvae(
         InterruptedWorkError: If the state cannot be saved.
         ValueError: If the vectors are not two finite matrices with equally many rows.
     """
-    settings = settings or RQVAESettings()
     vectors = {"search": _as_tensor(search_vectors, device), "rec": _as_tensor(rec_vectors, device)}
     n_users = len(vectors["search"])
     if n_users == 0 or n_users != len(vectors["rec"]):
@@ -152,7 +151,7 @@ def train_rqvae(
     run = _new_run(vectors, settings, n_batches)
     file = None if checkpoint is None else RunFile(checkpoint, training_hash(settings, vectors), save_every_s)
     if file is not None and file.restore(run):
-        logger.info("Going on with the RQ-VAE's training after epoch %d of %d", run.epoch, settings.epochs)
+        logger.info("Resuming the RQ-VAE training after epoch %d of %d", run.epoch, settings.epochs)
         if progress is not None:
             progress(run.epoch, settings.epochs, run.losses)
     elif settings.kmeans_init:
@@ -162,8 +161,8 @@ def train_rqvae(
         order = torch.randperm(n_users, generator=run.generator).to(device)
         losses = _train_epoch(run, vectors, order.tensor_split(n_batches), settings)
         if not math.isfinite(losses["total"]):
-            remedy = f"Lower its learning rate, which is {settings.learning_rate}."
-            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {remedy}")
+            advice = f"Lower its learning rate, which is {settings.learning_rate}."
+            raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {advice}")
         run.epoch, run.losses = epoch, losses
         is_last = epoch == settings.epochs
         if epoch % settings.check_every == 0 or is_last:

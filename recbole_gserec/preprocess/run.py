@@ -68,9 +68,9 @@ def preprocess_dataset(dataset: str, settings: Mapping[str, Any]) -> Path:
     Raises:
         GSERecError: For settings, files or data that cannot be used.
     """
-    given, here = split_machine({"show_progress": True, **settings})
-    check_dataset(given.get("data_path") or DEFAULT_DATA_PATH, dataset, given.get("benchmark_filename"))
-    return make_codes_from_config(make_config("GSERec", dataset, given, here))
+    requested, machine = split_machine({"show_progress": True, **settings})
+    check_dataset(requested.get("data_path") or DEFAULT_DATA_PATH, dataset, requested.get("benchmark_filename"))
+    return make_codes_from_config(make_config("GSERec", dataset, requested, machine))
 
 
 def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Path:
@@ -80,7 +80,7 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
         config: RecBole's settings.
         only_missing: Whether to keep codes that another process made in the meantime, whatever their settings.
     """
-    check_writable(dataset_path(config, "code").parent, "name a file in another folder by code_path")
+    check_writable(dataset_path(config, "code").parent, "set code_path to a file in another folder")
     part = _training_part(config)
     path = append_suffix(part.code_prefix, ".code")
     with exclusive_lock(path):

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+import ray
+
 from recbole_gserec.compute import connect, count_parallel_tasks
 from recbole_gserec.errors import GSERecError, InterruptedWorkError, SettingError
 from recbole_gserec.settings import PreprocessSettings
@@ -70,10 +72,8 @@ class RayRunner:
 
     def run(self, make_worker: Callable[[], Callable[[Any], Any]], batches: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """See :meth:`runners.Runner.run`."""
-        import ray
-
         # Rows that are Python objects use Ray's object store. A row's batch must not be split or joined with another.
-        rows = [{"place": index, "batch": [batch]} for index, batch in enumerate(batches)]
+        rows = [{"index": index, "batch": [batch]} for index, batch in enumerate(batches)]
         with warnings.catch_warnings():
             # Ray is about to rename the last two arguments.
             warnings.simplefilter("ignore")
@@ -91,7 +91,7 @@ class RayRunner:
             for row in dataset.iter_rows():
                 if row["error"]:
                     raise _WORKER_ERRORS[row["error"][0]](row["error"][1])
-                yield row["place"], row["result"][0]
+                yield row["index"], row["result"][0]
         except ray.exceptions.RayError as error:
             reason = str(error).strip().split("\n")[0][:300]
             raise InterruptedWorkError(
@@ -120,7 +120,7 @@ class _Worker:
                 result = self._work(row["batch"][0])
             except Exception as raised:
                 error = _as_data(raised)
-        return {"place": row["place"], "result": [result], "error": error}
+        return {"index": row["index"], "result": [result], "error": error}
 
 
 _WORKER_ERRORS = {"setting": SettingError, "other": InterruptedWorkError}
@@ -140,8 +140,6 @@ def _as_data(error: Exception) -> list[str]:
 
 
 def _quieten() -> None:
-    import ray
-
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

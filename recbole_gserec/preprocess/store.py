@@ -24,7 +24,7 @@ from recbole_gserec.preprocess.answers import Summary
 
 VERSION = 1
 _APPLICATION = 0x47534552
-_REMEDY = "Restore the file, or delete it: its summaries and vectors are then made again."
+_ADVICE = "Restore the file, or delete it: its summaries and vectors are then made again."
 _KEYS_PER_QUERY = 500
 _SCHEMA = """
 CREATE TABLE makers (hash TEXT PRIMARY KEY, kind TEXT NOT NULL, description TEXT NOT NULL) WITHOUT ROWID;
@@ -100,9 +100,9 @@ class Store:
             self._open.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._open.execute(f"PRAGMA user_version = {VERSION}")
         elif self._pragma("application_id") != _APPLICATION:
-            raise DataError(self.path, "not a store of summaries and vectors", "Name another file in preprocess_store.")
+            raise DataError(self.path, "not a store of summaries and vectors", "Set preprocess_store to another file.")
         elif version != VERSION:
-            raise DataError(self.path, f"a store of version {version}; this version reads {VERSION}", _REMEDY)
+            raise DataError(self.path, f"store format {version}; this version reads format {VERSION}", _ADVICE)
         self._open.execute("COMMIT")
 
     def _pragma(self, name: str) -> int:
@@ -122,9 +122,9 @@ class Store:
             # The statements are correct, so an error in one comes from the tables.
             is_wrong_table = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
             if isinstance(error, OSError | sqlite3.OperationalError) and not is_wrong_table:
-                remedy = "Is the folder writable?"
-                raise DataError(self.path, f"cannot be read or written ({reason})", remedy) from error
-            raise DataError(self.path, f"damaged ({reason})", _REMEDY) from error
+                advice = "Is the folder writable?"
+                raise DataError(self.path, f"cannot be read or written ({reason})", advice) from error
+            raise DataError(self.path, f"damaged ({reason})", _ADVICE) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -162,7 +162,7 @@ class Store:
         for key, *values, checksum in self._rows("summaries", columns, inputs, maker):
             # Checksums of earlier versions do not include the maker.
             if checksum not in (_checksum(key, *values, maker), _checksum(key, *values)):
-                raise DataError(self.path, f"damaged: the summary of prompt {str(key)[:12]} has changed", _REMEDY)
+                raise DataError(self.path, f"damaged: the summary of prompt {str(key)[:12]} has changed", _ADVICE)
             found[key] = Summary(*values)
         return found
 
@@ -183,7 +183,7 @@ class Store:
         found = {}
         for key, vector, checksum in self._rows("vectors", "input, vector, checksum", inputs, maker):
             if checksum not in (_checksum(key, vector, maker), _checksum(key, vector)):
-                raise DataError(self.path, f"damaged: the vector of text {str(key)[:12]} has changed", _REMEDY)
+                raise DataError(self.path, f"damaged: the vector of text {str(key)[:12]} has changed", _ADVICE)
             found[key] = np.frombuffer(vector, dtype="<f4")
         return found
 
@@ -198,8 +198,8 @@ class Store:
         with self._watched():
             for start in range(0, len(inputs), _KEYS_PER_QUERY):
                 keys = inputs[start : start + _KEYS_PER_QUERY]
-                places = ", ".join("?" * len(keys))
-                query = f"SELECT {columns} FROM {table} WHERE maker = ? AND input IN ({places})"
+                placeholders = ", ".join("?" * len(keys))
+                query = f"SELECT {columns} FROM {table} WHERE maker = ? AND input IN ({placeholders})"
                 yield from self._open.execute(query, (maker, *keys))
 
 

@@ -17,7 +17,7 @@ _KEY = b"recbole_gserec"
 # Checksum in files of earlier versions: it covers what is read, in addition to the checksums of Parquet's pages.
 _OLD_CHECKSUM_KEY = b"recbole_gserec.checksum"
 _ROWS_AT_ONCE = 65536
-_REMEDY = "Write it again with 'gserec preprocess' and the setting text_vectors."
+_ADVICE = "Write it again with 'gserec preprocess' and the setting text_vectors."
 
 
 class VectorFile(NamedTuple):
@@ -83,20 +83,20 @@ def read_vectors(path: str | Path) -> VectorFile:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(path, "there is no such file", _REMEDY)
+        raise DataError(path, "there is no such file", _ADVICE)
     try:
         # Other programs may write such a file without a checksum.
-        verify(path, _REMEDY)
+        verify(path, _ADVICE)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             description = _check_schema(path, file.schema_arrow)
             ids, vectors = _read_rows(path, file)
             metadata = file.schema_arrow.metadata
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        raise DataError(path, f"damaged, or not a Parquet file ({reason})", _REMEDY) from error
+        raise DataError(path, f"damaged, or not a Parquet file ({reason})", _ADVICE) from error
     stated = metadata.get(_OLD_CHECKSUM_KEY)
     if stated is not None and stated != str(_checksum(ids, vectors, metadata[_KEY])).encode():
-        raise DataError(path, "damaged: its content has changed", _REMEDY)
+        raise DataError(path, "damaged: its content has changed", _ADVICE)
     _check_rows(path, ids, vectors)
     return VectorFile(ids, vectors, description)
 
@@ -105,18 +105,18 @@ def _check_schema(path: Path, schema: pa.Schema) -> dict[str, Any]:
     """Check that the columns are those of a file of vectors; return the description."""
     types = dict(zip(schema.names, schema.types, strict=True))
     if types.pop("id", None) != pa.string():
-        raise DataError(path, "has no column 'id' of strings, so it is not a file of text vectors", _REMEDY)
+        raise DataError(path, "has no column 'id' of strings, so it is not a file of text vectors", _ADVICE)
     if not types:
-        raise DataError(path, "has no column of vectors", _REMEDY)
+        raise DataError(path, "has no column of vectors", _ADVICE)
     for name, kind in types.items():
         if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
-            raise DataError(path, f"column '{name}' is {kind}, where a fixed_size_list of float is needed", _REMEDY)
+            raise DataError(path, f"column '{name}' is {kind}; it must be a fixed_size_list of float", _ADVICE)
     try:
         description = json.loads((schema.metadata or {})[_KEY])
     except (KeyError, ValueError) as error:
-        raise DataError(path, "does not say what made its vectors", _REMEDY) from error
+        raise DataError(path, "does not say what made its vectors", _ADVICE) from error
     if not isinstance(description, dict):
-        raise DataError(path, "does not say what made its vectors", _REMEDY)
+        raise DataError(path, "does not say what made its vectors", _ADVICE)
     return description
 
 
@@ -128,14 +128,14 @@ def _read_rows(path: Path, file: pq.ParquetFile) -> tuple[list[str], dict[str, n
     vectors = {field.name: np.empty((n, field.type.list_size), dtype=np.float32) for field in fields}
     for batch in file.iter_batches(_ROWS_AT_ONCE):
         if any(column.null_count for column in batch.columns):
-            raise DataError(path, "has rows without an id or a vector", _REMEDY)
+            raise DataError(path, "has rows without an id or a vector", _ADVICE)
         rows = slice(len(ids), len(ids) + batch.num_rows)
         ids += batch.column("id").to_numpy(zero_copy_only=False).tolist()
         for name, array in vectors.items():
             # A missing number within a vector becomes NaN, which is checked below.
             array[rows] = batch.column(name).flatten().to_numpy(zero_copy_only=False).reshape(-1, array.shape[1])
     if len(ids) != n:
-        raise DataError(path, f"has {len(ids)} rows, and says it has {n}", _REMEDY)
+        raise DataError(path, f"has {len(ids)} rows, and says it has {n}", _ADVICE)
     return ids, vectors
 
 
@@ -144,11 +144,11 @@ def _check_rows(path: Path, ids: list[str], vectors: Mapping[str, np.ndarray]) -
         twice = np.array(ids, dtype=object)
         twice.sort()
         first = twice[:-1][twice[1:] == twice[:-1]][0]
-        raise DataError(path, f"has the id '{first}' more than once", _REMEDY)
+        raise DataError(path, f"has the id '{first}' more than once", _ADVICE)
     for name, array in vectors.items():
         is_bad = ~np.isfinite(array).all(axis=1)
         if is_bad.any():
-            raise DataError(path, f"column '{name}' has NaN or infinity at id '{ids[is_bad.argmax()]}'", _REMEDY)
+            raise DataError(path, f"column '{name}' has NaN or infinity at id '{ids[is_bad.argmax()]}'", _ADVICE)
 
 
 def _checksum(ids: Sequence[str], vectors: Mapping[str, np.ndarray], description: bytes) -> int:

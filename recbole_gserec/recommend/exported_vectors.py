@@ -297,7 +297,7 @@ def check_export(folder: Path, file_format: str) -> None:
         DataError: For the folder.
     """
     if file_format not in FORMATS:
-        raise SettingError(f"--format is '{file_format}'; it takes {' or '.join(FORMATS)}")
+        raise SettingError(f"--format is '{file_format}'; it must be {' or '.join(FORMATS)}")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(folder, "exists and is not an empty folder", "Name another, or delete it.")
 

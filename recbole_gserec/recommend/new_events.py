@@ -257,7 +257,7 @@ class _Reader:
         if changed and FeatureType.FLOAT in kinds:
             raise SettingError(
                 f"new interactions: {config['model']} was trained on normalised numbers (normalize_all, "
-                "normalize_field), and the range of its training is not known any more"
+                "normalize_field), and the checkpoint does not have their range"
             )
         return fields
 

@@ -22,10 +22,10 @@ def read_user_list(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(path, "not a text in UTF-8", "Give a text file with a user's id a line.") from error
+        raise DataError(path, "not UTF-8 text", "Give a text file with one user id per line.") from error
     names = [line for line in lines if line.strip()]
     if not names:
-        raise DataError(path, "names no user", "Give a text file with a user's id a line.")
+        raise DataError(path, "names no user", "Give a text file with one user id per line.")
     return names
 
 

@@ -229,9 +229,8 @@ class Recommender:
             if len(unknown):
                 others = f" (and {len(unknown) - 1:,} others)" if len(unknown) > 1 else ""
                 raise SettingError(
-                    f"user '{unknown[0]}'{others} is neither in the dataset '{self._trained.config['dataset']}', which "
-                    "the model was trained on, nor in new events. Check the id, or give the user's events by "
-                    "--new-interactions"
+                    f"user '{unknown[0]}'{others} is neither in the dataset '{self._trained.config['dataset']}' of the "
+                    "training nor in the new events. Check the id, or give the user's events with --new-interactions"
                 )
         lacking = [(~users.has_history[chosen], f"have no interaction, and {model} needs one")]
         if (chosen >= users.n_known).any() and not takes_unknown_users(self._trained, users):
@@ -267,7 +266,7 @@ class Recommender:
             GSERecError: If the scores of a user are NaN or infinite.
         """
         if k < 1:
-            raise SettingError(f"k is {k}; it takes a whole number of at least 1")
+            raise SettingError(f"k is {k}; it must be a whole number of at least 1")
         if len(users) == 0:
             return
         candidates = torch.from_numpy(self._candidates)

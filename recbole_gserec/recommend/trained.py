@@ -111,7 +111,7 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
 
 def _check_model(config: Any, checkpoint: Path) -> None:
     if not isinstance(config, Config):
-        raise CheckpointError(f"{checkpoint}: its 'config' holds no settings. Train again with recbole-gserec imported")
+        raise CheckpointError(f"{checkpoint}: its 'config' has no settings. Train again with recbole-gserec imported")
     check_model_of(config, checkpoint)
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
         raise SettingError(f"{checkpoint} is of {config['model']}: decision trees are not supported here")

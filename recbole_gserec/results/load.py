@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.results.metrics import Metric, parse_metric
 from recbole_gserec.runs import (
+    ADVICE,
     FAILED,
     FINISHED,
     RANKS_FILE,
-    REMEDY,
     RUN_FILE,
     TestRanks,
     read_record,
@@ -80,7 +80,7 @@ def load_runs(output: Path) -> list[StoredRun]:
     root = Path(output)
     folders = sorted(path for path in root.glob("runs/*/*/*") if path.is_dir() and _FOLDER.fullmatch(path.name))
     if not folders:
-        raise DataError(root / "runs", "holds no runs", "Run the benchmark, or name the folder it wrote to")
+        raise DataError(root / "runs", "has no runs", "Run the benchmark, or name the folder it wrote to")
     shared: list[TestRanks] = []
     return [_load_run(root, folder, shared) for folder in folders]
 
@@ -94,10 +94,12 @@ def _load_run(root: Path, folder: Path, shared: list[TestRanks]) -> StoredRun:
         return run
     try:
         record = read_record(path)
-        _check_place(path, record, run)
+        _check_folder(path, record, run)
         run = replace(run, record=record)
         if record["status"] == FAILED:
-            return replace(run, state=FAILED, problem=_one_line(record.get("error")) or "failed, and left no error")
+            return replace(
+                run, state=FAILED, problem=_one_line(record.get("error")) or "failed without an error message"
+            )
         ranks = _with_shared_ids(read_test_ranks(folder / RANKS_FILE), shared)
         _check_means(path, record, ranks)
     except DataError as error:
@@ -109,10 +111,10 @@ def _one_line(text: Any) -> str:
     return " ".join(str(text or "").split())
 
 
-def _check_place(path: Path, record: Mapping[str, Any], run: StoredRun) -> None:
+def _check_folder(path: Path, record: Mapping[str, Any], run: StoredRun) -> None:
     for name in ("dataset", "model", "seed"):
         if record[name] != getattr(run, name):
-            raise DataError(path, f"is of the {name} {record[name]!r}, unlike its folder", REMEDY)
+            raise DataError(path, f"has the {name} {record[name]!r}, which is not that of its folder", ADVICE)
 
 
 def _with_shared_ids(ranks: TestRanks, shared: list[TestRanks]) -> TestRanks:
@@ -135,7 +137,7 @@ def _check_means(path: Path, record: Mapping[str, Any], ranks: TestRanks) -> Non
             continue  # A metric that needs more than the target's rank.
         mean = float(metric.of_ranks(ranks.ranks).mean())
         if not (isinstance(stored, int | float) and abs(mean - stored) <= 0.5 * 10**-decimals + 1e-9):
-            raise DataError(path, f"has {name} = {stored}, but the ranks beside it give {mean:.6f}", REMEDY)
+            raise DataError(path, f"has {name} = {stored}, but the ranks beside it give {mean:.6f}", ADVICE)
 
 
 def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
@@ -264,7 +266,7 @@ def why_not_comparable(one: ModelRuns, other: ModelRuns) -> str | None:
         return "no finished run"
     seeds = common_seeds(one, other)
     if not seeds:
-        return "no finished run of a common seed"
+        return "no finished runs with a common seed"
     first = one.finished[seeds[0]]
     for seed in seeds:
         a, b = one.finished[seed], other.finished[seed]

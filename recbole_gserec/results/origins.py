@@ -18,20 +18,20 @@ _OF_TRAINING = (
 
 def settings_markdown(dataset: str, cells: Sequence[ModelRuns]) -> str:
     """Describe the settings that all models on a dataset share, those of some models only, and unequal defaults."""
-    given = {}
+    requested = {}
     for cell in cells:
         for run in cell.runs:
             if run.record:
-                given[printed_name(cell.model)] = {
+                requested[printed_name(cell.model)] = {
                     name: json.dumps(value, sort_keys=True, ensure_ascii=False)
                     for name, value in requested_settings(run.record).items()
                 }
-    if not given:
+    if not requested:
         return f"`{dataset}`: no runs with recorded settings."
-    first = next(iter(given.values()))
-    common = {item for item in first.items() if all(item in own.items() for own in given.values())}
+    first = next(iter(requested.values()))
+    common = {item for item in first.items() if all(item in own.items() for own in requested.values())}
     lines = [f"`{dataset}`, all models: {_listed(dict(common)) or 'RecBole defaults'}"]
-    for model, own in given.items():
+    for model, own in requested.items():
         if different := dict(own.items() - common):
             lines.append(f"- `{model}`: {_listed(different)}")
     if defaults := _unequal_defaults(cells):
@@ -88,7 +88,7 @@ def describe_mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:
         return None
     # Packages with the same version everywhere are not mentioned.
     shown = [index for index, values in enumerate(zip(*models, strict=True)) if len(set(values)) > 1]
-    listed = (f"{', '.join(code[place] for place in shown)}: {', '.join(names)}" for code, names in models.items())
+    listed = (f"{', '.join(code[index] for index in shown)}: {', '.join(names)}" for code, names in models.items())
     return f"{dataset}: not all results were made with the same code ({'; '.join(listed)})."
 
 

@@ -1,7 +1,7 @@
 """Significance tests for pairs of values: two models' values for the same user, over one or several trainings of each.
 
 Results vary with the choice of users and with the random numbers of training. A test over users alone takes the trained
-models as given, so one lucky training can look like a better model.
+models as given, so variation between seeds can look like a better model.
 """
 
 from typing import NamedTuple

@@ -144,7 +144,7 @@ def make_report(
     rows = in_paper_order(models or {run.model for run in runs if run.dataset in datasets})
     runs = [run for run in runs if run.dataset in datasets and run.model in rows]
     if not runs:
-        raise DataError(Path(output) / "runs", "holds no runs of these models on these datasets", "Run the benchmark")
+        raise DataError(Path(output) / "runs", "has no runs of these models on these datasets", "Run the benchmark")
     if reference is not None and reference not in rows:
         near = nearest(reference, rows)
         hint = f"Did you mean '{near}'?" if near else f"There are {', '.join(rows)}."

@@ -14,10 +14,10 @@ from .record import code_digest as code_digest
 from .record import has_other_code as has_other_code
 from .record import provenance as provenance
 from .run_processes import RayPool as RayPool
+from .run_store import ADVICE as ADVICE
 from .run_store import FAILED as FAILED
 from .run_store import FINISHED as FINISHED
 from .run_store import RANKS_FILE as RANKS_FILE
-from .run_store import REMEDY as REMEDY
 from .run_store import RUN_FILE as RUN_FILE
 from .run_store import Spec as Spec
 from .run_store import TestRanks as TestRanks

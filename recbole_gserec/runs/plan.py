@@ -60,7 +60,7 @@ def read_model_settings(path: Path) -> SettingsOf:
     for model, settings in content.items():
         check_model(model)
         if not isinstance(settings, dict):
-            raise DataError(path, f"no settings of {model} in it", "Write 'MODEL: {name: value}', one model a line.")
+            raise DataError(path, f"no settings of {model} in it", "Write 'MODEL: {name: value}', one model per line.")
     by_model = {model: canonical(settings) for model, settings in content.items()}
     return lambda model, dataset: by_model.get(model, {})
 
@@ -178,7 +178,7 @@ class Entry(NamedTuple):
 
     dataset: str
     model: str
-    given: dict[str, Any]
+    requested: dict[str, Any]
     machine: dict[str, Any]
 
 

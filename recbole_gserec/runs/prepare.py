@@ -15,11 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole.data import create_dataset
+
 from recbole_gserec.compute import heeded, run_module
 from recbole_gserec.errors import DataError, GSERecError, SettingError, one_line
 from recbole_gserec.files import scratch_folder, sha256_of_file
 from recbole_gserec.runs.plan import Entry
-from recbole_gserec.settings import dataset_files, dataset_path, vectors_read
+from recbole_gserec.settings import dataset_files, dataset_path, make_config, vectors_read
 
 
 def dataset_digest(config: Mapping[str, Any]) -> str:
@@ -86,7 +88,7 @@ def prepare_all(entries: Sequence[Entry], data_path: Path) -> list[Prepared]:
         module = "recbole_gserec.runs.prepare"
         status = run_module(module, str(request), str(answer), stdout=subprocess.DEVNULL)
         if not answer.is_file():
-            raise GSERecError(f"the datasets could not be prepared (exit status {status}): the reason stands above")
+            raise GSERecError(f"the datasets could not be prepared (exit status {status}): see the messages above")
         answered = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in answered:
         raise GSERecError(answered["error"])
@@ -134,8 +136,6 @@ def prepare(dataset: str, models: Mapping[str, Any]) -> None:
     Raises:
         GSERecError: If this is impossible or the settings do not allow it.
     """
-    from recbole.data import create_dataset
-
     for config in models.values():
         if not os.path.exists(config["data_path"]) or missing_derived(config):
             # As in a run: missing files are made or downloaded, or an error says what to do.
@@ -143,11 +143,9 @@ def prepare(dataset: str, models: Mapping[str, Any]) -> None:
 
 
 def _config(entry: Entry, data_path: Path, file: Path) -> Any:
-    from recbole_gserec.settings import make_config
-
-    here = {**entry.machine, "data_path": str(data_path)}
+    machine = {**entry.machine, "data_path": str(data_path)}
     try:
-        return make_config(entry.model, entry.dataset, entry.given, here, file)
+        return make_config(entry.model, entry.dataset, entry.requested, machine, file)
     except Exception as error:
         # Config only reads settings.
         raise SettingError(f"{entry.model} on {entry.dataset}: {error}") from error

@@ -149,7 +149,7 @@ def new_record(run: Run, started: datetime) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **identity,
-        "given": dict(run.given),
+        "given": dict(run.requested),
         "derived": dict(run.derived),
         "settings": {},
         "model_code": code_digest(run.model),

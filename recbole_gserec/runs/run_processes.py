@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any
 
+import ray
 from filelock import FileLock, Timeout
 
 from recbole_gserec.compute import connect_with_share, count_parallel_tasks, run_module
@@ -129,8 +130,6 @@ class RayPool:
 
     def run(self, specs: Sequence[Spec], on_start: Callable[[int], None]) -> Iterator[tuple[int, str]]:
         """See :meth:`runner.Pool.run`."""
-        import ray
-
         options = {"num_cpus": self._wanted["CPU"], "num_gpus": self._wanted["GPU"], "max_retries": 0}
         task = ray.remote(_run_with_share).options(**options)
         waiting = list(enumerate(specs))[::-1]
@@ -158,8 +157,6 @@ def _run_with_share(spec: Spec, share: dict[str, float]) -> str:
 
 
 def _status(reference: Any, spec: Spec, started: datetime) -> str:
-    import ray
-
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
@@ -169,8 +166,6 @@ def _status(reference: Any, spec: Spec, started: datetime) -> str:
 
 def _cancel(references: list[Any]) -> None:
     """Stop tasks together with the processes that they started."""
-    import ray
-
     for force in (False, True):
         for reference in references:
             with suppress(ray.exceptions.RayError):

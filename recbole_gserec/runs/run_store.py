@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from recbole_gserec.errors import DataError
 from recbole_gserec.files import read_json, verify, write_json
 
-REMEDY = "Delete the folder of this run and run the benchmark again"
+ADVICE = "Delete the folder of this run and run the benchmark again"
 _COLUMNS = ("part", "user", "item", "rank")
 
 
@@ -54,12 +54,12 @@ def check_ranks(path: Path) -> None:
     """Raise DataError unless a complete ``ranks.parquet`` exists, as far as can be seen without reading it."""
     try:
         # Without a checksum, look for the end of the file, which a truncated file lacks.
-        if not verify(path, REMEDY):
+        if not verify(path, ADVICE):
             pq.read_metadata(path)
     except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", REMEDY) from error
+        raise DataError(path, "the file is missing", ADVICE) from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(path, "truncated, or no Parquet file of ranks", REMEDY) from error
+        raise DataError(path, "truncated, or not a Parquet file of ranks", ADVICE) from error
 
 
 def read_test_ranks(path: Path) -> TestRanks:
@@ -72,23 +72,23 @@ def read_test_ranks(path: Path) -> TestRanks:
     try:
         table = pq.read_table(path, columns=list(_COLUMNS), filters=pc.field("part") == "test")
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(path, "truncated, or no Parquet file of ranks", REMEDY) from error
+        raise DataError(path, "truncated, or not a Parquet file of ranks", ADVICE) from error
     # PyArrow silently leaves out missing columns.
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
-        raise DataError(path, f"has no column '{missing[0]}'", REMEDY)
+        raise DataError(path, f"has no column '{missing[0]}'", ADVICE)
     ranks, users = table["rank"], table["user"].cast(pa.string()).combine_chunks()
     if not pa.types.is_integer(ranks.type):
-        raise DataError(path, f"ranks are {ranks.type} and not whole numbers", REMEDY)
+        raise DataError(path, f"ranks are {ranks.type} and not whole numbers", ADVICE)
     if any(table[name].null_count for name in ("user", "item", "rank")):
-        raise DataError(path, "a user, an item or a rank is missing", REMEDY)
+        raise DataError(path, "a user, an item or a rank is missing", ADVICE)
     if not len(users):
-        raise DataError(path, "has no test targets", REMEDY)
+        raise DataError(path, "has no test targets", ADVICE)
     if pc.min(ranks).as_py() < 1 or pc.max(ranks).as_py() > np.iinfo(np.int32).max:
-        raise DataError(path, f"has ranks from {pc.min(ranks)} to {pc.max(ranks)}; the best rank is 1", REMEDY)
+        raise DataError(path, f"has ranks from {pc.min(ranks)} to {pc.max(ranks)}; the best rank is 1", ADVICE)
     order = pc.sort_indices(users)
     users = users.take(order)
     if len(users) > 1 and pc.any(pc.equal(users[1:], users[:-1])).as_py():
-        raise DataError(path, "a user has several test targets; results are compared by users with one each", REMEDY)
+        raise DataError(path, "a user has several test targets; results are compared by users with one each", ADVICE)
     items = table["item"].cast(pa.string()).combine_chunks().take(order)
     return TestRanks(users, items, ranks.combine_chunks().take(order).to_numpy().astype(np.int32))
 
@@ -111,8 +111,8 @@ class Run:
         dataset_digest: Digest of the dataset's files; see :mod:`dataset_files`.
         model: Name of the model.
         seed: RecBole's ``seed``.
-        given: Requested settings on top of the defaults, as JSON values, without those that only say where or how to
-            run.
+        requested: Settings on top of the defaults, as JSON values. Those that only say where or how to run are not part
+            of it.
         derived: Name -> SHA-256 of the files that the offline stage made and the model reads.
     """
 
@@ -120,13 +120,13 @@ class Run:
     dataset_digest: str
     model: str
     seed: int
-    given: Mapping[str, Any]
+    requested: Mapping[str, Any]
     derived: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Ten hexadecimal digits that change if anything about the run changes."""
-        parts = {name: value for name, value in asdict(self).items() if name != "derived" or value}
+        parts = {name: value for name, value in self.as_json().items() if name != "derived" or value}
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
@@ -134,6 +134,15 @@ class Run:
     def title(self) -> str:
         """The name of the run in messages."""
         return f"{self.model} on {self.dataset}, seed {self.seed}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the attributes as files and keys have them, where the requested settings are ``given``."""
+        return {"given" if name == "requested" else name: value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Run:
+        """Return the run that :meth:`as_json` describes."""
+        return cls(**{"requested" if name == "given" else name: value for name, value in content.items()})
 
     def folder(self, output: Path) -> Path:
         """Return the folder of the run."""
@@ -163,7 +172,7 @@ class Spec:
             DataError: If the folder is a link or contains one.
         """
         refuse_links(self.folder)
-        content = {"run": asdict(self.run), "data_path": str(self.data_path), "machine": dict(self.machine)}
+        content = {"run": self.run.as_json(), "data_path": str(self.data_path), "machine": dict(self.machine)}
         write_json(self.folder / SPEC_FILE, content)
         return self.folder / SPEC_FILE
 
@@ -171,7 +180,7 @@ class Spec:
     def read(cls, path: Path) -> Spec:
         """Read a file written by :meth:`write`."""
         content = read_json(path, "Start it again")
-        return cls(Run(**content["run"]), path.parent, Path(content["data_path"]), content["machine"])
+        return cls(Run.from_json(content["run"]), path.parent, Path(content["data_path"]), content["machine"])
 
 
 def refuse_links(folder: Path) -> None:
@@ -182,13 +191,13 @@ def refuse_links(folder: Path) -> None:
     """
     for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
         if path.is_symlink():
-            raise DataError(path, "a link, and nothing outside of its folder may be changed", "Delete the link")
+            raise DataError(path, "a link; files outside the run's folder must not change", "Delete the link")
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
     """Return the content of a run's ``run.json``; None if the run is unfinished."""
     try:
-        record = read_json(folder / RUN_FILE, REMEDY)
+        record = read_json(folder / RUN_FILE, ADVICE)
     except (FileNotFoundError, DataError):
         return None
     is_whole = record.get("format") == FORMAT and record.get("status") in (FINISHED, FAILED)
@@ -204,7 +213,7 @@ def read_status(folder: Path) -> str | None:
 def find_damage(folder: Path) -> str | None:
     """Describe in one line what is damaged in a run's result; None if nothing is, or there is no result."""
     try:
-        record = read_json(folder / RUN_FILE, REMEDY)
+        record = read_json(folder / RUN_FILE, ADVICE)
         if record.get("status") == FINISHED:
             check_ranks(folder / RANKS_FILE)
     except FileNotFoundError:
@@ -252,7 +261,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         DataError: If it is damaged, has another format, or lacks a field that a report needs.
     """
-    record = read_json(path, REMEDY)
+    record = read_json(path, ADVICE)
     if record.get("format") != FORMAT:
         raise DataError(
             path,
@@ -261,16 +270,16 @@ def read_record(path: Path) -> dict[str, Any]:
         )
     _check_fields(path, record, _ALWAYS)
     if record["status"] not in (FINISHED, FAILED):
-        raise DataError(path, f"has the status {record['status']!r}", REMEDY)
+        raise DataError(path, f"has the status {record['status']!r}", ADVICE)
     if record["status"] == FINISHED:
         _check_fields(path, record, _WHEN_FINISHED)
         _check_epochs(path, record["epochs"])
         if not 0 <= record["wall_seconds"] < _LONGEST:
-            raise DataError(path, f"wall_seconds is {record['wall_seconds']!r}", REMEDY)
+            raise DataError(path, f"wall_seconds is {record['wall_seconds']!r}", ADVICE)
     try:
         started_at(record)
     except ValueError as error:
-        raise DataError(path, f"'started' is {record['started']!r}, which is not a time", REMEDY) from error
+        raise DataError(path, f"'started' is {record['started']!r}, which is not a time", ADVICE) from error
     return record
 
 
@@ -278,19 +287,19 @@ def _check_fields(path: Path, record: Mapping[str, Any], fields: Mapping[str, An
     for name, kind in fields.items():
         value = record.get(name)
         if isinstance(value, bool) or not isinstance(value, kind):
-            raise DataError(path, f"{name} is {value!r}" if name in record else f"has no {name}", REMEDY)
+            raise DataError(path, f"{name} is {value!r}" if name in record else f"has no {name}", ADVICE)
 
 
 def _check_epochs(path: Path, epochs: Mapping[str, Any]) -> None:
     best = epochs.get("best")
     if type(best) is not int or best < 0:
-        raise DataError(path, f"the best epoch is {best!r}", REMEDY)
+        raise DataError(path, f"the best epoch is {best!r}", ADVICE)
     for name in ("seconds", "cpu_seconds"):
         seconds = epochs.get(name)
         if not isinstance(seconds, list) or not all(
             isinstance(each, _NUMBER) and math.isfinite(each) for each in seconds
         ):
-            raise DataError(path, f"the {name} in its epochs are not numbers", REMEDY)
+            raise DataError(path, f"the {name} in its epochs are not numbers", ADVICE)
 
 
 def started_at(record: Mapping[str, Any]) -> datetime:

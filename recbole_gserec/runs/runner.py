@@ -148,7 +148,7 @@ def plan_runs(request: Request, output: Path) -> list[Spec]:
         GSERecError: If the request cannot be run.
     """
     entries = plan_entries(request)
-    for dataset, parts in {entry.dataset: entry.given.get("benchmark_filename") for entry in entries}.items():
+    for dataset, parts in {entry.dataset: entry.requested.get("benchmark_filename") for entry in entries}.items():
         check_dataset(request.data_path, dataset, parts)
     check_writable(output, "set --output to another folder")
     data_path, output = request.data_path.absolute(), output.absolute()
@@ -156,7 +156,7 @@ def plan_runs(request: Request, output: Path) -> list[Spec]:
     specs = []
     for seed in dict.fromkeys(request.seeds):
         for entry, files in zip(entries, prepared, strict=True):
-            run = Run(entry.dataset, files.dataset_digest, entry.model, seed, entry.given, files.derived)
+            run = Run(entry.dataset, files.dataset_digest, entry.model, seed, entry.requested, files.derived)
             specs.append(Spec(run, run.folder(output), data_path, entry.machine))
     return specs
 

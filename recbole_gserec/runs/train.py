@@ -190,7 +190,7 @@ def train(spec: Spec) -> dict[str, Any]:
     # Record the loaded code, not the code as it may be after training.
     start, record = perf_counter(), new_record(spec.run, datetime.now(UTC))
     run, here = spec.run, {"data_path": str(spec.data_path), "checkpoint_dir": str(spec.folder), **spec.machine}
-    config = make_config(run.model, run.dataset, {**run.given, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
+    config = make_config(run.model, run.dataset, {**run.requested, "seed": run.seed}, here, spec.folder / SETTINGS_FILE)
     check_dataset(run, config)
     trainer_class = with_timing(resumable(get_trainer(config["MODEL_TYPE"], config["model"])))
     setup = build_training(config, lambda: create_dataset(config), trainer_class)

@@ -21,6 +21,7 @@ from .defaults import properties_folder as properties_folder
 from .defaults import protocol_settings as protocol_settings
 from .defaults import read_config_files as read_config_files
 from .defaults import reads_text_vectors as reads_text_vectors
+from .defaults import recbole_model_file as recbole_model_file
 from .defaults import registered_models as registered_models
 from .defaults import tune_file as tune_file
 from .model_table import GROUPS as GROUPS

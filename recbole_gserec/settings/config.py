@@ -47,32 +47,32 @@ def without_login(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def split_machine(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings that are part of a run, and those that only say where and how to run."""
-    given = {name: value for name, value in settings.items() if name not in MACHINE}
-    return given, {name: value for name, value in settings.items() if name in MACHINE}
+    requested = {name: value for name, value in settings.items() if name not in MACHINE}
+    return requested, {name: value for name, value in settings.items() if name in MACHINE}
 
 
 def make_config(
-    model: str, dataset: str, given: Mapping[str, Any], here: Mapping[str, Any], file: Path | None = None
+    model: str, dataset: str, requested: Mapping[str, Any], machine: Mapping[str, Any], file: Path | None = None
 ) -> Config:
     """RecBole's settings.
 
     Args:
         model: Name of the model.
         dataset: Name of the dataset.
-        given: Settings of the run. They go by way of a file: a text in a dictionary would be read as a value.
-        here: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to its ``gpu_id``, 0 by
-            default: unless one is given here, it is that of this process.
+        requested: Settings of the run. They are passed in a file, because texts in a dictionary would be parsed.
+        machine: Settings that say where and how to run. RecBole sets ``CUDA_VISIBLE_DEVICES`` to ``gpu_id``, which by
+            default is that of this process and not RecBole's 0.
         file: Where to write the file; None for one that is not kept.
     """
     if file is None:
         with scratch_folder() as folder:
-            return make_config(model, dataset, given, here, folder / "settings.yaml")
+            return make_config(model, dataset, requested, machine, folder / "settings.yaml")
     with written_aside(file) as temporary:
-        temporary.write_text(yaml.safe_dump(dict(given), allow_unicode=True), encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(dict(requested), allow_unicode=True), encoding="utf-8")
     gpus = {"gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {}
     with without_arguments():
-        config = Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **here})
-    if "gpu_id" not in {**given, **here}:
-        # Nobody asked for it, and nobody is to be told that it is not there.
+        config = Config(model, dataset, [str(file)], {"show_progress": False, **gpus, **machine})
+    if "gpu_id" not in {**requested, **machine}:
+        # It was not requested, so a missing GPU needs no warning.
         config.external_config_dict.pop("gpu_id", None)
     return config

@@ -1,14 +1,11 @@
 """Paths of a dataset's files."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import recbole
-
 from recbole_gserec.errors import DataError, nearest
-from recbole_gserec.files import read_yaml
+from recbole_gserec.settings.defaults import read_shipped, recbole_properties
 from recbole_gserec.settings.names import DEFAULT_DATASET
 
 SUFFIXES = ("inter", "search", "query", "item", "user", "kg", "link")
@@ -20,7 +17,7 @@ DEFAULT_DATA_PATH = "dataset"
 """Default parent folder of all datasets."""
 _OF_RECBOLE = "ml-100k"
 """The dataset inside RecBole, which ignores the parent folder of all datasets for it."""
-_REMEDY = "Put its files there, set data_path to another folder, or make it with gserec convert."
+_ADVICE = "Put its files there, set data_path to another folder, or make it with gserec convert."
 _MOST_NAMED = 5
 
 
@@ -83,7 +80,7 @@ def check_dataset(data_path: str | Path, name: str, parts: Sequence[str] | None 
             found = (
                 ", ".join(sorted(file.name for file in folder.glob("*.inter"))[:_MOST_NAMED]) if folder.is_dir() else ""
             )
-            there = f"There is {found}: the files of a dataset are named like its folder." if found else _REMEDY
+            there = f"There is {found}: the files of a dataset are named like its folder." if found else _ADVICE
             raise DataError(path, "file not found", there)
 
 
@@ -98,11 +95,10 @@ def no_such_dataset(folder: Path) -> DataError:
         )
     there = sorted(path.name for path in all_of_them.iterdir() if path.is_dir() and not path.name.startswith("."))
     near = nearest(folder.name, there)
-    return DataError(folder, "no such dataset", f"Did you mean '{near}'?" if near else _REMEDY)
+    return DataError(folder, "no such dataset", f"Did you mean '{near}'?" if near else _ADVICE)
 
 
-@cache
 def _downloads() -> frozenset[str]:
     """Return the datasets that RecBole can download."""
-    files = (Path(recbole.__file__).parent / "properties" / "dataset").glob("*url.yaml")
-    return frozenset(name for file in files for name in read_yaml(file.read_text(encoding="utf-8")))
+    files = (recbole_properties() / "dataset").glob("*url.yaml")
+    return frozenset(name for file in files for name in read_shipped(file))

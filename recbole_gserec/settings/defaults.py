@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import recbole
 import yaml
 
 from recbole_gserec.errors import DataError, SettingError
@@ -25,20 +26,20 @@ def read_config_files(files: Iterable[str | Path]) -> dict[str, Any]:
             with open(file, encoding="utf-8") as opened:
                 content = read_yaml(opened)
         except FileNotFoundError as error:
-            raise DataError(file, "file not found", "Check the path; it counts from the current folder.") from error
+            raise DataError(file, "file not found", "Check the path; it is relative to the current folder.") from error
         except OSError as error:
             raise DataError(file, f"cannot be read ({error.strerror})", "Give a YAML file with settings.") from error
         except UnicodeDecodeError as error:
-            raise DataError(file, "not a text in UTF-8", "Give a YAML file with settings.") from error
+            raise DataError(file, "not UTF-8 text", "Give a YAML file with settings.") from error
         except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
             line = mark.line + 1 if mark else None
             what = "not a file of settings" if isinstance(error, YAMLLimitError) else "not YAML"
             raise DataError(
-                file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one a line.", line=line
+                file, f"{what} ({problem or 'malformed'})", "Write settings as 'name: value', one per line.", line=line
             ) from error
         if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise DataError(file, "no settings in it", "Write them as 'name: value', one a line.")
+            raise DataError(file, "no settings in it", "Write them as 'name: value', one per line.")
         settings.update(content)
     return settings
 
@@ -57,9 +58,20 @@ def properties_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "properties"
 
 
+def recbole_properties() -> Path:
+    """Return the ``properties`` folder of RecBole."""
+    return Path(recbole.__file__).parent / "properties"
+
+
+def recbole_model_file(model: str) -> Path:
+    """Return where RecBole has the settings of a model of its own."""
+    return recbole_properties() / "model" / f"{model}.yaml"
+
+
 @cache
-def _read(path: Path) -> dict[str, Any]:
-    return read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read_shipped(path: Path) -> dict[str, Any]:
+    """Read a YAML file of a package, which does not change; empty if there is none."""
+    return (read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
 
 
 def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
@@ -77,9 +89,9 @@ def add_model_file(model: str, path: Path, *, is_plain: bool = False) -> None:
     if path.is_file():
         read_config_files([path])
     elif not is_plain:
-        raise SettingError(f"{path}: no such file. The settings of {model} and their defaults belong there")
+        raise SettingError(f"{path}: no such file. It must have the default settings of {model}")
     # In a notebook, the file may have changed since.
-    _read.cache_clear()
+    read_shipped.cache_clear()
     _MODEL_FILES[model] = path
     (_PLAIN.add if is_plain else _PLAIN.discard)(model)
 
@@ -103,10 +115,11 @@ def registered_models() -> set[str]:
 def _own_settings(model: str) -> dict[str, Any]:
     """Return the settings in a model's file; for a registered model, add those implied by the files it reads."""
     if model not in _MODEL_FILES:
-        return _read(properties_folder() / "model" / f"{model}.yaml")
+        return read_shipped(properties_folder() / "model" / f"{model}.yaml")
     if model in _PLAIN:
-        return _read(_MODEL_FILES[model])
-    own = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None, **_read(_MODEL_FILES[model])}
+        return read_shipped(_MODEL_FILES[model])
+    implied = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None}
+    own = {**implied, **read_shipped(_MODEL_FILES[model])}
     suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
     if "search" in suffixes:
@@ -134,7 +147,7 @@ def is_search_aware(model: str) -> bool:
 
 def preprocess_settings() -> dict[str, Any]:
     """Return the default settings of the offline stage."""
-    return dict(_read(properties_folder() / "preprocess.yaml"))
+    return dict(read_shipped(properties_folder() / "preprocess.yaml"))
 
 
 def preset_file(name: str, kind: str = "preset") -> Path:
@@ -163,9 +176,9 @@ def tune_file(model: str) -> Path | None:
 
 def dataset_settings(dataset: str) -> dict[str, Any]:
     """Return the default settings of a dataset in this package; empty for any other."""
-    return dict(_read(properties_folder() / "dataset" / f"{dataset}.yaml"))
+    return dict(read_shipped(properties_folder() / "dataset" / f"{dataset}.yaml"))
 
 
 def protocol_settings() -> dict[str, Any]:
     """Return the default settings of every search-extended dataset."""
-    return dict(_read(properties_folder() / "search_dataset.yaml"))
+    return dict(read_shipped(properties_folder() / "search_dataset.yaml"))

@@ -10,18 +10,19 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-import recbole
 from recbole.utils import argument_list
 
 from dataset_converters import ML_100K
 from recbole_gserec.errors import SettingError, nearest
-from recbole_gserec.files import is_plain_name, read_yaml
+from recbole_gserec.files import is_plain_name
 from recbole_gserec.settings.defaults import (
     dataset_settings,
     is_search_aware,
     model_settings,
     properties_folder,
     protocol_settings,
+    read_shipped,
+    recbole_properties,
     registered_models,
 )
 
@@ -130,22 +131,22 @@ def _settings_of_models() -> frozenset[str]:
 
 def _names_in_files(pattern: str) -> set[str]:
     """Return the names of the settings in files of RecBole."""
-    found = (Path(recbole.__file__).parent / "properties").glob(pattern)
+    found = recbole_properties().glob(pattern)
     files = [file for path in found for file in (path.rglob("*.yaml") if path.is_dir() else [path])]
     files = [file for file in files if not file.name.endswith("url.yaml")]  # They contain names of datasets.
     # RecBole reads these files with a full YAML loader; here, only the names of the settings are needed.
-    contents = [read_yaml(file.read_text(encoding="utf-8")) for file in files]
+    contents = [read_shipped(file) for file in files]
     return {name for content in contents if isinstance(content, dict) for name in content}
 
 
-def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
+def check_names(requested: Iterable[str], model: str, lenient: Container[str] = ()) -> None:
     """Refuse an unknown setting, which is usually a typing error.
 
     For RecBole's own models and users' models of its kind, which may read further settings, this only warns.
     :func:`warn_of_unread` covers settings that other models read.
 
     Args:
-        given: Names of the requested settings.
+        requested: Names of the requested settings.
         model: Name of the model.
         lenient: Names for which this only warns.
 
@@ -154,7 +155,7 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
     """
     ours, known = model_settings(model), known_settings(model)
     of_others = settings_of_others(model)
-    unknown = [name for name in given if name not in known and name not in of_others]
+    unknown = [name for name in requested if name not in known and name not in of_others]
     refused = [name for name in unknown if ours and name not in lenient]
     problems = [SettingError.unknown(name, sorted(known)) for name in (refused[:1] or unknown[:_MOST_TOLD])]
     if refused:
@@ -165,9 +166,9 @@ def check_names(given: Iterable[str], model: str, lenient: Container[str] = ()) 
         getLogger().warning(f"{len(unknown) - len(problems):,} more settings are unknown")
 
 
-def warn_of_unread(given: Iterable[str], model: str) -> None:
+def warn_of_unread(requested: Iterable[str], model: str) -> None:
     """Warn about settings that only other models read, because config files may serve several models."""
-    for name in sorted(set(given) & settings_of_others(model)):
+    for name in sorted(set(requested) & settings_of_others(model)):
         getLogger().warning(unread(name, model))
 
 
@@ -175,7 +176,7 @@ def unread(name: str, model: str) -> str:
     """Describe a setting that other models read and this one does not."""
     readers = models_reading(name)
     whose = f"a setting of {', '.join(readers)}" if len(readers) <= _MOST_NAMED else "a setting of other models"
-    why = "it has no default for it" if model in registered_models() else "it changes nothing"
+    why = "it has no default" if model in registered_models() else "it has no effect"
     return f"{model} does not read '{name}', {whose}: {why}"
 
 
@@ -208,7 +209,7 @@ def known_models() -> frozenset[str]:
 
 @cache
 def _shipped_models() -> frozenset[str]:
-    folders = (properties_folder(), Path(recbole.__file__).parent / "properties")
+    folders = (properties_folder(), recbole_properties())
     shipped = {path.stem for folder in folders for path in (folder / "model").glob("*.yaml")}
     # The first has no settings, and the files of the others have other names.
     return frozenset(shipped - {name.lower() for name in _LOWER_FILES} | {"Random", *_LOWER_FILES})
@@ -223,14 +224,14 @@ def check_model(model: str) -> None:
     known = known_models()
     if is_model_file(model):
         raise SettingError(
-            f"'{model}' is a file of code, and code is run only if you name it yourself, by --model or in "
+            f"'{model}' is a Python file. Its code only runs if you name it yourself, with --model or "
             "run_recbole(model=...)"
         )
     if model not in known:
         if reason := why_not_loaded(model):
             raise SettingError(reason)
         near = nearest(model, sorted(known))
-        own = "One of your own has to be registered (register_model)."
+        own = "Register your own models with register_model."
         hint = f"Did you mean '{near}'?" if near else own
         raise SettingError(f"there is no model '{model}'. {hint}")
 

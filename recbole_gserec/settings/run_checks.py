@@ -66,7 +66,7 @@ def check_run(config: Config) -> None:
         _check_columns(config)
     _check_pretraining(config)
     check_writable(config["checkpoint_dir"], "set checkpoint_dir to another folder")
-    check_writable("log", "RecBole writes its logs where it is started: start it in another folder")
+    check_writable("log", "RecBole writes its logs to the current folder: start it in another one")
 
 
 def check_negatives_left(datasets: Sequence[Dataset]) -> None:
@@ -87,17 +87,17 @@ def check_negatives_left(datasets: Sequence[Dataset]) -> None:
         user = whole.id2token(uid, full[0])
         who, what = plural("user", len(full)), plural("item", n_items)
         raise SettingError(
-            f"{len(full):,} {who} interacted with all {n_items} {what} (for one: '{user}'), so that no item is left to "
-            f'draw as a negative. Leave such users out, --user_inter_num_interval="[0,{n_items})", or add items'
+            f"{len(full):,} {who} interacted with all {n_items} {what} (such as '{user}'), so no item is left as a "
+            f'negative. Leave these users out with --user_inter_num_interval="[0,{n_items})", or add items'
         )
 
 
-def check_writable(folder: str | Path, remedy: str) -> None:
+def check_writable(folder: str | Path, advice: str) -> None:
     """Refuse a folder that cannot be created or is not writable.
 
     Args:
         folder: The folder, which may be missing.
-        remedy: Advice on what the user can do.
+        advice: Advice on what the user can do.
 
     Raises:
         SettingError: With the full path.
@@ -105,10 +105,10 @@ def check_writable(folder: str | Path, remedy: str) -> None:
     folder = Path(folder).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
-        what = "is a file, not a folder" if there == folder else f"cannot be made, because {there} is a file"
-        raise SettingError(f"{folder}: {what}; {remedy}")
+        what = "is a file, not a folder" if there == folder else f"cannot be created, because {there} is a file"
+        raise SettingError(f"{folder}: {what}; {advice}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingError(f"{folder}: no permission to write there; {remedy}")
+        raise SettingError(f"{folder}: no permission to write there; {advice}")
 
 
 def _check_files(config: Config) -> None:
@@ -120,15 +120,15 @@ def _check_files(config: Config) -> None:
         path = dataset_path(config, suffix)
         if not path.is_file():
             why = "a knowledge graph" if is_of_knowledge else "additional_feat_suffix"
-            remedy = "Put it there as one of RecBole's atomic files, or choose another model."
-            raise DataError(path.absolute(), f"file not found; {config['model']} reads it ({why})", remedy)
+            advice = "Put it there as one of RecBole's atomic files, or choose another model."
+            raise DataError(path.absolute(), f"file not found; {config['model']} reads it ({why})", advice)
 
 
 def _check_columns(config: Config) -> None:
     """Refuse missing columns that every run reads, or that a setting of the model names."""
     if not isinstance(config["load_col"] or {}, Mapping):
         form = "{inter: [user_id, item_id, timestamp]}"
-        raise SettingError(f"load_col is {config['load_col']!r}; it takes lists of columns by file, such as {form}")
+        raise SettingError(f"load_col is {config['load_col']!r}; it must list columns by file, such as {form}")
     in_time_order = config["eval_args"].get("order") == "TO" or config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     names = _OF_EVENTS if in_time_order else _OF_EVENTS[:2]
     parts = [f"{part}.inter" for part in config["benchmark_filename"] or ()] or ["inter"]
@@ -138,8 +138,8 @@ def _check_columns(config: Config) -> None:
             _check_column(config, "inter", header, config[name], name)
     # Config files serve several models: what this model does not read may be missing.
     for name in listed_settings(config["model"]).intersection(_FEATURES):
-        given = config[name] or []
-        for column in [given] if isinstance(given, str) else given:
+        columns = config[name] or []
+        for column in [columns] if isinstance(columns, str) else columns:
             _check_column(config, "item", _header(config, "item"), column, name)
 
 
@@ -195,11 +195,13 @@ def warn_without_gpu(config: Config) -> None:
     if config["device"].type != "cpu":
         return
     # In RecBole's form: a list of numbers is a text.
-    given = {name: config[name] for name in _OF_GPUS if name in config.external_config_dict}
+    requested = {name: config[name] for name in _OF_GPUS if name in config.external_config_dict}
     asked = [
-        f"{name}={value}" for name, value in given.items() if value is not None and value is not False and value != ""
+        f"{name}={value}"
+        for name, value in requested.items()
+        if value is not None and value is not False and value != ""
     ]
     config["use_gpu"] = False
     if asked:
-        half = ", in bfloat16 because of enable_amp" if given.get("enable_amp") else ""
+        half = ", in bfloat16 because of enable_amp" if requested.get("enable_amp") else ""
         getLogger().warning(f"{', '.join(asked)}: PyTorch finds no such GPU, so this run uses the CPU{half}")

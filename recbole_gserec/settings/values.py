@@ -6,20 +6,22 @@ Most types follow from the defaults in the YAML files, and those of the offline 
 import codecs
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from functools import cache
 from math import isfinite
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
-import recbole
-
 from recbole_gserec.errors import SettingError, is_number
-from recbole_gserec.files import read_yaml
-from recbole_gserec.settings.defaults import is_search_aware, model_settings, protocol_settings, registered_models
-
-_LONGEST_VALUE = 200
+from recbole_gserec.settings.defaults import (
+    is_search_aware,
+    model_settings,
+    preprocess_settings,
+    protocol_settings,
+    read_shipped,
+    recbole_model_file,
+    recbole_properties,
+    registered_models,
+)
+from recbole_gserec.settings.offline import PreprocessSettings
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
@@ -38,7 +40,7 @@ _OF_PLATEAUS = ("factor", "patience", "threshold", "cooldown", "min_lr")
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 
-def check_values(given: Mapping[str, Any], model: str) -> None:
+def check_values(requested: Mapping[str, Any], model: str) -> None:
     """Refuse values that a model cannot work with.
 
     This covers the settings of the protocol, RecBole's settings that every run reads, and the model's settings, with
@@ -46,14 +48,14 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     known: a number, True or False, a list or a dict.
 
     Args:
-        given: The requested settings.
+        requested: The requested settings.
         model: The model's name.
 
     Raises:
         SettingError: With the setting and its allowed values.
     """
     ours = model_settings(model)
-    offline = _offline_readers() if ours else {}
+    offline = preprocess_settings().keys() if ours else ()
     shared = {**_recbole_defaults(), **protocol_settings()}
     if ours and model not in registered_models():
         defaults, of_others = {**shared, **ours}, set[str]()
@@ -68,10 +70,11 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
     if not ours:
         special["learner"] = _learner_of_recbole
         special["stopping_step"] = _whole
-    for name, value in given.items():
+    for name, value in requested.items():
         if name in offline:
-            wanted = _wanted_offline(value, *offline[name])
-        elif name in special:
+            PreprocessSettings.read_one(name, value)
+            continue
+        if name in special:
             wanted = special[name](value)
         elif defaults.get(name) is None or name in _OF_RECBOLE:
             continue
@@ -80,9 +83,7 @@ def check_values(given: Mapping[str, Any], model: str) -> None:
         else:
             wanted = _wanted(name, value, defaults[name])
         if wanted:
-            shown = repr(value)
-            shown = shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}\u2026"
-            raise SettingError(f"{name} is {shown}; it takes {wanted}")
+            raise SettingError.wrong(name, value, wanted)
 
 
 def _wanted_kind(value: Any, default: Any) -> str | None:
@@ -126,41 +127,18 @@ def _is_finite(value: Any) -> bool:
     return is_number(value) and (isinstance(value, Integral) or isfinite(value))
 
 
-@cache
 def _recbole_defaults() -> dict[str, Any]:
     """Return RecBole's defaults for all models."""
-    path = Path(recbole.__file__).parent / "properties" / "overall.yaml"
-    return read_yaml(path.read_text(encoding="utf-8"))
+    return read_shipped(recbole_properties() / "overall.yaml")
 
 
-@cache
 def _defaults_of_recbole(model: str) -> dict[str, Any]:
     """Return RecBole's defaults for one of its models, if they show what a setting allows."""
-    path = Path(recbole.__file__).parent / "properties" / "model" / f"{model}.yaml"
-    content = read_yaml(path.read_text(encoding="utf-8")) if path.is_file() else None
     # If RecBole's default is 0 for "none", or a list of one, it also accepts other types.
-    return {name: value for name, value in (content or {}).items() if is_number(value)}
+    return {name: value for name, value in read_shipped(recbole_model_file(model)).items() if is_number(value)}
 
 
-def _offline_readers() -> dict[str, tuple[Callable[[Any], Any], str]]:
-    """Return the readers of the offline stage's settings, with a description of what they allow."""
-    # Imported here, because the command line's help must not load the offline stage.
-    from recbole_gserec.settings.offline import PreprocessSettings
-
-    return {field.name: (field.metadata["read"], field.metadata["allowed"]) for field in fields(PreprocessSettings)}
-
-
-def _wanted_offline(value: Any, read: Callable[[Any], Any], allowed: str) -> str | None:
-    if value is None:
-        return None  # Means the default.
-    try:
-        read(value)
-    except (ValueError, TypeError):
-        return allowed
-    return None
-
-
-# ---- settings whose default does not tell what they take -------------------------------------------------------------
+# ---- settings whose default does not show what they allow ------------------------------------------------------------
 
 
 def _seed(value: Any) -> str | None:
@@ -175,7 +153,7 @@ def _whole(value: Any) -> str | None:
 
 def _loss_decimal_place(value: Any) -> str | None:
     # RecBole uses 4 if there is none.
-    return None if value is None or _is_whole(value, 0) else "nothing, or a whole number of at least 0"
+    return None if value is None or _is_whole(value, 0) else "None or a whole number of at least 0"
 
 
 def _learner(value: Any) -> str | None:
@@ -189,7 +167,7 @@ def _learner_of_recbole(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "a text; quote what would be read as a number"
+    return None if isinstance(value, str) else "a text. Quote it if it looks like a number"
 
 
 def _folder(value: Any) -> str | None:
@@ -200,21 +178,21 @@ def _folder(value: Any) -> str | None:
 def _clip_grad_norm(value: Any) -> str | None:
     names = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
     fits = isinstance(value, dict) and "max_norm" in value and set(value) <= names
-    return None if value is None or fits else "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"
+    return None if value is None or fits else "None or a dict such as {'max_norm': 5, 'norm_type': 2}"
 
 
 def _reduce_lr_on_plateau(value: Any) -> str | None:
-    example = "nothing, or a dict such as {'factor': 0.1, 'patience': 3, 'min_lr': 0.000001}"
+    example = "None or a dict such as {'factor': 0.1, 'patience': 3, 'min_lr': 0.000001}"
     if value is None:
         return None
     if not isinstance(value, dict) or not set(value) <= set(_OF_PLATEAUS):
-        return f"{example}; there are {', '.join(_OF_PLATEAUS)}"
+        return f"{example}, with keys from {', '.join(_OF_PLATEAUS)}"
     for name, part in value.items():
         whole = name in ("patience", "cooldown")
         if not (_is_whole(part, 0) if whole else _is_finite(part) and part >= 0):
-            return f"a {name} that is a {'whole ' * whole}number of at least 0"
+            return f"a dict whose {name} is a {'whole ' * whole}number of at least 0"
     # PyTorch refuses a factor that would not lower the rate; 0 would end the training without a message.
-    return None if 0 < value.get("factor", 0.1) < 1 else "a factor above 0 and below 1"
+    return None if 0 < value.get("factor", 0.1) < 1 else "a dict whose factor is above 0 and below 1"
 
 
 def _encoding(value: Any) -> str | None:
@@ -229,15 +207,15 @@ def _train_neg_sample_args(value: Any) -> str | None:
     if not isinstance(value, dict):
         return "a dict"
     if not set(value) <= set(_NEGATIVES):
-        return f"a dict of {', '.join(_NEGATIVES)}"
+        return f"a dict with keys from {', '.join(_NEGATIVES)}"
     if not _is_whole(value.get("sample_num", 1), 1):
-        return "a sample_num that is a whole number of at least 1"
+        return "a dict whose sample_num is a whole number of at least 1"
     alpha = value.get("alpha", 1)
-    return None if _is_finite(alpha) and alpha >= 0 else "an alpha that is a number of at least 0"
+    return None if _is_finite(alpha) and alpha >= 0 else "a dict whose alpha is a number of at least 0"
 
 
 def _train_neg_sample_args_or_none(value: Any) -> str | None:
-    """Also allow "none", which tells RecBole's own loaders that a loss needs no negatives."""
+    """Also allow "none", which means to RecBole's own loaders that a loss needs no negatives."""
     return None if value is None else _train_neg_sample_args(value)
 
 
@@ -259,7 +237,7 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
 def check_choice(name: str, value: object, choices: tuple) -> None:
     """Raise SettingError unless ``value`` is one of ``choices``."""
     if value not in choices:
-        raise SettingError(f"{name} is '{value}'; it takes {' or '.join(repr(choice) for choice in choices)}")
+        raise SettingError(f"{name} is '{value}'; it must be {' or '.join(repr(choice) for choice in choices)}")
 
 
 def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None:
@@ -271,16 +249,16 @@ def check_heads(config: Mapping[str, Any], size: str = "embedding_size") -> None
 def check_positive(config: Mapping[str, Any], name: str) -> None:
     """Raise SettingError unless a number is above 0."""
     if config[name] <= 0:
-        raise SettingError(f"{name} is {config[name]}; it takes a number above 0")
+        raise SettingError(f"{name} is {config[name]}; it must be a number above 0")
 
 
 def check_some_layers(config: Mapping[str, Any]) -> None:
     """Raise SettingError if ``n_layers`` is below 1."""
     if config["n_layers"] < 1:
-        raise SettingError(f"n_layers is {config['n_layers']}; it takes a whole number of at least 1")
+        raise SettingError(f"n_layers is {config['n_layers']}; it must be a whole number of at least 1")
 
 
 def check_negatives(config: Mapping[str, Any], loss: str) -> None:
     """Raise SettingError if a loss has no negatives."""
     if config["train_neg_sample_args"]["distribution"] == "none":
-        raise SettingError(f"train_neg_sample_args: the {loss} loss takes negatives; set distribution and sample_num")
+        raise SettingError(f"train_neg_sample_args: the {loss} loss needs negatives; set distribution and sample_num")

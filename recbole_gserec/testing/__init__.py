@@ -1,4 +1,4 @@
-"""Checks that every model has to pass, for models of one's own: ``check_model``."""
+"""Checks that every model must pass; ``check_model`` runs them on your own models."""
 
 import lazy_loader
 

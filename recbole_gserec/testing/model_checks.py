@@ -1,4 +1,4 @@
-"""Checks that every model has to pass, for models of one's own: :func:`check_model`."""
+"""Checks that every model must pass; :func:`check_model` runs them on your own models."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ from recbole_gserec.testing.toy_data import (
 __all__ = ["ModelCheckError", "check_model", "checks_of"]
 
 _RTOL, _ATOL = 1e-4, 1e-5
-"""How far two sums of the same numbers in another order may be apart."""
+"""Maximum difference between two sums of the same numbers in a different order."""
 _NOISE = 0.1
-"""What is added to weights, so that biases and the like are not 0 and all parts of a model matter."""
+"""Noise added to weights, so that no bias is 0 and all parts of a model matter."""
 _LARGEST_GRADIENT = 1e6
-"""A norm of nothing has a derivative that is finite and useless: beyond this, one step ruins the optimiser."""
+"""Largest valid gradient. The norm of zeros has a huge but finite derivative, which ruins the optimiser in a step."""
 _N_ROWS = 60
 _SETTINGS = {"train_batch_size": 128, "epochs": 1, "eval_args": {"mode": "full"}}
 
 
 class ModelCheckError(GSERecError, AssertionError):
-    """A model does not hold what every model has to.
+    """A model fails a check.
 
     Attributes:
         check: Name of the check.
@@ -73,23 +73,23 @@ class ModelCheckError(GSERecError, AssertionError):
 
 
 def check_model(model: type[AbstractRecommender] | str, settings: Mapping[str, Any] | None = None) -> list[str]:
-    """Check that a model keeps to what training and evaluation rely on.
+    """Check what training and evaluation require of a model.
 
-    It is trained on small random datasets in a temporary folder, with ties in time, users without searches, users with
-    few interactions, and items without texts. The model need not be registered. Random numbers drawn afterwards are
-    those that would have been drawn without the check.
+    The model is trained on small random datasets in a temporary folder. They have ties in time, users without searches,
+    users with few interactions, and items without texts. The model need not be registered. The checks do not change the
+    random numbers drawn afterwards.
 
     Args:
         model: A search-aware model, or a general, sequential or context-aware one of RecBole's kind: its class, name,
-            or file and class (``"my_model.py:MyModel"``). Nothing else is checked of what needs a knowledge graph.
-        settings: Settings on top of its defaults; small sizes make the checks fast.
+            or file and class (``"my_model.py:MyModel"``). Models that need a knowledge graph are not checked.
+        settings: Settings that differ from the model's defaults; small sizes make the checks fast.
 
     Returns:
-        Names of the checks that were made, see :func:`checks_of`.
+        Names of the checks; see :func:`checks_of`.
 
     Raises:
         ModelCheckError: At the first check that fails; it says what was done, what was expected, and what to look for.
-        SettingError: For settings there are not, and for models that cannot be checked.
+        SettingError: For unknown settings, and for models that cannot be checked.
     """
     states = global_states()
     try:
@@ -106,7 +106,7 @@ def check_model(model: type[AbstractRecommender] | str, settings: Mapping[str, A
 
 
 def checks_of(model: type[AbstractRecommender]) -> list[str]:
-    """Names of the checks that :func:`check_model` makes of a class, in their order."""
+    """Return the names of the checks that :func:`check_model` runs on a class, in order."""
     return [name for name, check in _CHECKS.items() if check.applies(model)]
 
 
@@ -119,11 +119,11 @@ def _make(name: str, subject: _Subject) -> None:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ModelCheckError(f"{subject.name} fails the check '{name}', where it raised {what}", name) from error
+        raise ModelCheckError(f"{subject.name} fails the check '{name}', which raised {what}", name) from error
 
 
 class _Finding(Exception):
-    """What a check found: what was done, what was expected, what to look for."""
+    """A failed check: what was done, what was expected, and what to look for."""
 
     def __init__(self, done: str, expected: str, look_for: str):
         super().__init__(f"{done}, but {expected}. Look for {look_for}")
@@ -134,7 +134,7 @@ class _Finding(Exception):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what is told of the random datasets."""
+    """Suppress messages about the random datasets."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -145,7 +145,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _known(model: type[AbstractRecommender] | str, folder: Path, settings: Mapping[str, Any] | None) -> Iterator[str]:
-    """The name of the model; one that is not registered is, for as long as it is checked."""
+    """Yield the model's name. A model that is not registered is registered during the checks."""
     if isinstance(model, str):
         yield named_model(model)
         return
@@ -173,7 +173,7 @@ def _known(model: type[AbstractRecommender] | str, folder: Path, settings: Mappi
 
 def _refuse_unsupported(model: Any) -> None:
     if model.type in (ModelType.KNOWLEDGE, ModelType.DECISIONTREE):
-        raise SettingError(f"{model.__name__} cannot be checked: there are no checks for models of its kind")
+        raise SettingError(f"{model.__name__} cannot be checked: there are no checks for this kind of model")
 
 
 class _Prepared(NamedTuple):
@@ -188,7 +188,7 @@ class _Prepared(NamedTuple):
 
 @dataclass
 class _Subject:
-    """What is checked, with what several checks need; each part is made once, when it is asked for."""
+    """The checked model, with data that several checks share; each part is created on first use."""
 
     name: str
     folder: Path
@@ -227,12 +227,12 @@ class _Subject:
 
     @cached_property
     def trained(self) -> _Prepared:
-        """Trained for an epoch, in evaluation mode."""
+        """The model after one epoch of training, in evaluation mode."""
         return _train(self.prepare("before"))
 
     @cached_property
     def ready(self) -> _Prepared:
-        """Trained, with some noise on all weights, in evaluation mode."""
+        """The trained model with some noise on all weights, in evaluation mode."""
         prepared = self.prepare("before")
         _take_weights(prepared.model, self.trained.model)
         generator = torch.Generator().manual_seed(0)
@@ -248,26 +248,26 @@ class _Subject:
 
     @cached_property
     def rows(self) -> Interaction:
-        """Rows to score: of the training, where histories of all lengths are, if the model is search-aware."""
+        """Rows to score. For search-aware models, training rows, which have histories of all lengths."""
         if isinstance(self.ready.model, SearchRecommender):
             return self.batch[:_N_ROWS]
         return _all_rows(self.ready.valid)
 
     @cached_property
     def batch(self) -> Interaction:
-        """The first batch of the training."""
+        """The first training batch."""
         init_seed(0, True)
         return next(iter(self.ready.train))
 
     @cached_property
     def candidates(self) -> Tensor:
-        """Items ``[B, 7]``, all distinct in a row."""
+        """Candidates ``[B, 7]``, distinct within each row."""
         generator = torch.Generator().manual_seed(0)
         order = torch.rand(len(self.rows), self.ready.dataset.item_num - 1, generator=generator).argsort(1)
         return order[:, :7] + 1
 
     def score(self, rows: Interaction, candidates: Tensor) -> Tensor:
-        """Scores ``[B, C]`` of candidates, as the evaluation asks for them."""
+        """Return scores ``[B, C]`` of candidates, as in evaluation."""
         return _scores(self.ready, rows, candidates)
 
 
@@ -287,14 +287,14 @@ def _scores(prepared: _Prepared, rows: Interaction, candidates: Tensor) -> Tenso
 
 
 def _scores_of_valid(prepared: _Prepared) -> Tensor:
-    """Scores ``[B, n_items - 1]`` of all items for the validation targets."""
+    """Return scores ``[B, n_items - 1]`` of all items for the validation targets."""
     rows = _all_rows(prepared.valid)
     items = torch.arange(1, prepared.dataset.item_num).expand(len(rows), -1)
     return _scores(prepared, rows, items)
 
 
 def _take_weights(model: Any, source: Any) -> None:
-    """Copy what is learnt, and not what a model has read from its dataset, which buffers may hold."""
+    """Copy learnt weights, but no buffers, which may contain data of the model's dataset."""
     learnt = dict(source.named_parameters())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -303,14 +303,14 @@ def _take_weights(model: Any, source: Any) -> None:
 
 
 def _forget_propagated(model: Any) -> None:
-    """Vectors that models of graphs keep for the evaluation are those of earlier weights."""
+    """Drop the vectors that graph models keep for evaluation, because they belong to earlier weights."""
     for name in getattr(model, "other_parameter_name", None) or ():
         if name.startswith("restore_"):
             setattr(model, name, None)
 
 
 def _terms(model: Any, batch: Interaction, search: Interaction | None) -> tuple[Tensor, ...]:
-    """Loss terms of a batch, with the same random numbers at every call."""
+    """Return the loss terms of a batch, with the same random numbers in every call."""
     init_seed(0, True)
     loss = model.calculate_loss(batch if search is None else JointInteraction(batch.interaction, search))
     return loss if isinstance(loss, tuple) else (loss,)
@@ -331,7 +331,7 @@ def _train(prepared: _Prepared) -> _Prepared:
         if not all(torch.isfinite(term).all() for term in terms):
             raise _Finding(
                 "in an epoch of training calculate_loss returned NaN or infinity",
-                "every loss has to be finite",
+                "every loss must be finite",
                 "a logarithm or a division by 0, and a mean of nothing, as in users without searches",
             )
         return loss
@@ -365,15 +365,15 @@ def _check_gradients(subject: _Subject) -> None:
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             raise _Finding(
                 f"the gradient of '{name}' was NaN or infinite in an epoch",
-                "every gradient has to be finite",
+                "every gradient must be finite",
                 "a square root or a norm of 0, and a softmax over nothing",
             )
     still = [name for name, one in wanted.items() if one.grad is None or not one.grad.abs().max() > 0]
     if still:
         raise _Finding(
             f"'{still[0]}' had no gradient in an epoch" + (f", nor had {len(still) - 1} more" if still[1:] else ""),
-            "everything that is learnt has to have one in some batch",
-            "a part that the loss does not use, or a detach(); what is not to be learnt takes requires_grad=False",
+            "every learnt parameter must have one in some batch",
+            "a part that the loss does not use, or a detach(); fixed parameters need requires_grad=False",
         )
 
 
@@ -382,13 +382,13 @@ def _check_training(subject: _Subject) -> None:
         if not torch.isfinite(parameter).all():
             raise _Finding(
                 f"after an epoch of training '{name}' had NaN or infinite values",
-                "all weights have to stay finite",
-                "gradients that are not",
+                "all weights must stay finite",
+                "gradients that are not finite",
             )
     if not torch.isfinite(_scores_of_valid(subject.trained)).all():
         raise _Finding(
             "after an epoch of training some scores were NaN or infinite",
-            "scores have to be finite",
+            "scores must be finite",
             "rows without searches or with few interactions",
         )
 
@@ -397,8 +397,8 @@ def _check_same_seed(subject: _Subject) -> None:
     _same_training(
         subject,
         "before",
-        "two trainings with the same seed came to different {}",
-        "they have to be the same",
+        "two trainings with the same seed had different {}",
+        "they must be the same",
         "random numbers that are not torch's, NumPy's or Python's global ones, and the order of sets",
     )
 
@@ -407,8 +407,8 @@ def _check_future_training(subject: _Subject) -> None:
     _same_training(
         subject,
         "later",
-        "with other interactions and searches from each user's validation target on, the training came to other {}",
-        "what comes later must not be trained on",
+        "changing all events from each user's validation target on changed the training's {}",
+        "later events must not be trained on",
         "whatever the model reads from the dataset besides its batches: only events before train_ends and "
         "train_search_ends are the training's",
     )
@@ -431,9 +431,9 @@ def _check_future_scores(subject: _Subject) -> None:
     _same_valid_scores(
         subject,
         "after",
-        "other interactions and searches after the validation target changed its scores",
+        "changing events after the validation target changed its scores",
         "a score must not depend on what comes after its target",
-        "events that are read from the dataset and not from the row's histories",
+        "events read from the dataset instead of the row's histories",
     )
 
 
@@ -441,9 +441,9 @@ def _check_same_instant(subject: _Subject) -> None:
     _same_valid_scores(
         subject,
         "instant",
-        "another search at the very moment of the validation target changed its scores",
+        "changing a search at the time of the validation target changed its scores",
         "a search is visible only if it is strictly earlier than the target",
-        "a comparison of times by <= in place of <; search_ends of dataset.events is where visible searches end",
+        "a comparison of times by <= instead of <; search_ends of dataset.events is where visible searches end",
     )
 
 
@@ -459,8 +459,8 @@ def _check_deterministic(subject: _Subject) -> None:
     first, second = (subject.score(subject.rows, subject.candidates) for _ in range(2))
     if not torch.equal(first, second):
         raise _Finding(
-            "in evaluation mode the same rows were scored twice with different results",
-            "evaluation has to be deterministic",
+            "scoring the same rows twice in evaluation mode gave different results",
+            "evaluation must be deterministic",
             "dropout by a function without training=self.training, random numbers, or state that scoring changes",
         )
 
@@ -470,8 +470,8 @@ def _check_row_order(subject: _Subject) -> None:
     found = subject.score(subject.rows[order], subject.candidates[order])
     if _differ(found, subject.score(subject.rows, subject.candidates)[order]):
         raise _Finding(
-            "rows in another order had other scores",
-            "a row has to have the same scores at any place of its batch",
+            "scores changed with the order of the rows",
+            "a row must have the same scores at any position in its batch",
             "a reduction over dimension 0, and a view() that mixes rows",
         )
 
@@ -484,7 +484,7 @@ def _check_other_rows(subject: _Subject) -> None:
             raise _Finding(
                 f"the first {'row alone' if part.stop == 1 else 'half of the rows'} had other scores than in its batch",
                 "scores must not depend on the other rows",
-                "statistics of a batch, as of BatchNorm without running ones, and squeeze() where there is one row",
+                "batch statistics, as in BatchNorm without running ones, and squeeze() on a single row",
             )
 
 
@@ -494,13 +494,13 @@ def _check_candidate_order(subject: _Subject) -> None:
     expected = subject.score(rows, candidates)
     if _differ(subject.score(rows, candidates.gather(1, order)), expected.gather(1, order)):
         raise _Finding(
-            "candidates in another order had other scores",
-            "a candidate has to have the same score at any place of the list",
-            "the place of a candidate, or a reduction over dimension 1 of the scores",
+            "scores changed with the order of the candidates",
+            "a candidate must have the same score at any position in the list",
+            "the position of a candidate, or a reduction over dimension 1 of the scores",
         )
     if _differ(subject.score(rows, candidates[:, :2]), expected[:, :2]):
         raise _Finding(
-            "fewer candidates had other scores",
+            "scores changed when there were fewer candidates",
             "a candidate's score must not depend on the others",
             "a softmax or a norm over the candidates",
         )
@@ -511,9 +511,9 @@ def _check_full_ranking(subject: _Subject) -> None:
     expected = subject.score(rows, candidates)
     if not (expected.std(1) > 0).any():
         raise _Finding(
-            "all candidates of each row had one score",
-            "scores have to tell items apart",
-            "a candidate that is not used",
+            "all candidates of a row had the same score",
+            "scores must differ between items",
+            "a model that ignores the candidate",
         )
     _forget_propagated(ready.model)
     with torch.no_grad():
@@ -521,15 +521,15 @@ def _check_full_ranking(subject: _Subject) -> None:
             found = ready.model.full_sort_predict(rows).view(len(rows), -1)
             if found.shape[1] != ready.dataset.item_num or _differ(found.gather(1, candidates), expected):
                 raise _Finding(
-                    "full_sort_predict gave items other scores than they have as candidates",
-                    "all ways of scoring have to agree",
+                    "full_sort_predict gave other scores than lists of candidates",
+                    "all ways of scoring must agree",
                     "candidates of shape [1, C], which all rows share",
                 )
         alone = predict_pairs(ready.model, ready.valid._dataset, rows, candidates, torch.device("cpu"))
     if _differ(alone, expected):
         raise _Finding(
-            "predict gave items other scores than full ranking or lists of candidates",
-            "all ways of scoring have to agree",
+            "predict gave other scores than full ranking or lists of candidates",
+            "all ways of scoring must agree",
             "a bias, a scale or a sigmoid that only one of them has",
         )
 
@@ -537,8 +537,8 @@ def _check_full_ranking(subject: _Subject) -> None:
 def _check_padding(subject: _Subject) -> None:
     model, rows = subject.ready.model, subject.rows
     expected = subject.score(rows, subject.candidates)
-    done, must = "histories with more padding behind them had other {}", "padding must change nothing"
-    look_for = "a mean or softmax over padded places, places counted from the end, and sizes taken from the batch"
+    done, must = "more padding behind histories changed the {}", "padding must change nothing"
+    look_for = "a mean or softmax over padded positions, positions counted from the end, and sizes taken from the batch"
     if _differ(subject.score(widened(rows), subject.candidates), expected):
         raise _Finding(done.format("scores"), must, look_for)
     search = getattr(subject.batch, "search", None)
@@ -561,7 +561,7 @@ def _check_empty_histories(subject: _Subject) -> None:
         "no events at all": lambda some: without_histories(some, "items", "searches"),
     }
     for case, make in cases.items():
-        must, look_for = "it has to be finite", "a mean of nothing, a softmax over padding alone, the norm of 0"
+        must, look_for = "it must be finite", "a mean of nothing, a softmax over padding alone, the norm of 0"
         if not torch.isfinite(subject.score(make(rows), subject.candidates)).all():
             raise _Finding(f"a score of rows with {case} was NaN or infinite", must, look_for)
         for training in (False, True):
@@ -595,8 +595,8 @@ def _check_checkpoint(subject: _Subject) -> None:
     found = _scores(_Prepared(config, dataset, train, valid, loaded), subject.rows, subject.candidates)
     if _differ(found, subject.score(subject.rows, subject.candidates)):
         raise _Finding(
-            "a model with the weights of a checkpoint gave other scores than the one that was saved",
-            "a checkpoint has to hold all that scores come from",
+            "a model loaded from a checkpoint gave other scores than the saved one",
+            "a checkpoint must contain everything that scores depend on",
             "tensors that are neither parameters nor buffers, and random numbers in the constructor",
         )
 
@@ -631,4 +631,4 @@ _CHECKS = {
     "future training": _Check(_check_future_training),
     "checkpoint": _Check(_check_checkpoint),
 }
-"""Checks by name: those that explain a failure of others come first."""
+"""Checks by name; those that explain failures of others come first."""

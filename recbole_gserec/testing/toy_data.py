@@ -1,4 +1,4 @@
-"""Random datasets and changed batches, with which models are checked."""
+"""Random datasets and changed batches for checking models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ _HEADERS = {
 
 
 def random_files() -> dict[str, Rows]:
-    """Rows of all files of a dataset.
+    """Make the rows of all files of a dataset.
 
     Validation and test targets come with a search at their very moment that clicks them. Some users do not search at
     all, some items have no text, and the last query has no words. Two first users take all items between them, and one
@@ -47,7 +47,7 @@ def random_files() -> dict[str, Rows]:
         moments = generator.integers(0, LAST_MOMENT, size=n_searches).tolist()
         rows = [_search(generator, user, time) for time in moments]
         if number % 10:
-            rows += [(user, f"q{place % _N_QUERIES}", times[place], f"i{items[place]}") for place in (n - 2, n - 1)]
+            rows += [(user, f"q{index % _N_QUERIES}", times[index], f"i{items[index]}") for index in (n - 2, n - 1)]
         search += sorted(rows, key=lambda row: row[2])
     words = [" ".join(f"w{word}" for word in generator.integers(20, size=3)) for _ in range(_N_QUERIES - 1)]
     sides = ("s", "r")
@@ -71,7 +71,7 @@ def _search(generator: np.random.Generator, user: str, time: int) -> tuple[Any, 
 
 
 def moments_of_valid(inter: Sequence[tuple[Any, ...]]) -> dict[str, int]:
-    """The time of each user's validation target; not of those whose events give the items their ids."""
+    """Return the time of each user's validation target, except for the users whose events define the ids."""
     times: dict[str, list[int]] = {}
     for user, _, time in inter:
         times.setdefault(user, []).append(time)
@@ -79,7 +79,7 @@ def moments_of_valid(inter: Sequence[tuple[Any, ...]]) -> dict[str, int]:
 
 
 def with_other_searches(files: dict[str, Rows], is_changed: Callable[[str, int], bool]) -> dict[str, Rows]:
-    """Other queries and clicks for some searches, by user and time."""
+    """Replace queries and clicks of some searches, chosen by user and time."""
     generator = np.random.default_rng(1)
     search: Rows = []
     for user, query, time, clicks in files["search"]:
@@ -92,12 +92,12 @@ def with_other_searches(files: dict[str, Rows], is_changed: Callable[[str, int],
 
 
 def with_other_targets(files: dict[str, Rows]) -> dict[str, Rows]:
-    """Another item as each test target."""
+    """Replace each test target by another item."""
     taken: dict[str, set[str]] = {}
     last: dict[str, int] = {}
-    for place, (user, item, _) in enumerate(files["inter"]):
+    for index, (user, item, _) in enumerate(files["inter"]):
         taken.setdefault(user, set()).add(item)
-        last[user] = place
+        last[user] = index
     inter = list(files["inter"])
     for user in taken.keys() - set(_FIRST):
         others = (f"i{item}" for item in range(_N_ITEMS) if f"i{item}" not in taken[user])
@@ -106,7 +106,7 @@ def with_other_targets(files: dict[str, Rows]) -> dict[str, Rows]:
 
 
 def write_files(folder: Path, files: Mapping[str, Rows]) -> None:
-    """Write a dataset, named as its new folder."""
+    """Write a dataset named like its new folder."""
     folder.mkdir(parents=True)
     for suffix, rows in files.items():
         lines = [_HEADERS[suffix], *("\t".join(map(str, row)) for row in rows)]
@@ -117,7 +117,7 @@ def write_files(folder: Path, files: Mapping[str, Rows]) -> None:
 
 
 def widened(batch: Interaction, n: int = 3) -> Interaction:
-    """The batch with more padding, as if it had come with a row of longer histories."""
+    """Return the batch with more padding, as if another row had longer histories."""
 
     def pad(values: Tensor, dim: int = 1, fill: int = 0) -> Tensor:
         shape = [n if d == dim else size for d, size in enumerate(values.shape)]
@@ -134,7 +134,7 @@ def widened(batch: Interaction, n: int = 3) -> Interaction:
 
 
 def without_histories(batch: Interaction, *sides: str) -> Interaction:
-    """The batch with empty histories."""
+    """Return the batch with empty histories."""
     nothing = torch.zeros(len(batch), 1, dtype=torch.long)
     items = dict(zip(ITEM_FIELDS, (nothing, nothing + PADDED, nothing[:, 0]), strict=True))
     no_searches = (nothing, nothing.unsqueeze(2), nothing + PADDED, nothing[:, 0])
@@ -143,5 +143,5 @@ def without_histories(batch: Interaction, *sides: str) -> Interaction:
 
 
 def changed(batch: Interaction, **fields: Tensor) -> Interaction:
-    """A copy of a batch with other values in some fields."""
+    """Return a copy of a batch with other values in some fields."""
     return Interaction({**batch.interaction, **fields})

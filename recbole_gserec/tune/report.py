@@ -105,7 +105,7 @@ validation part, at their best epoch. The test part was evaluated once, for the 
 Winner: trial `{winner["trial"]}`, {metric} {winner["score"]:.4f} (validation). Test: {test}.
 Its settings: `run_recbole --config_files=best.yaml`.
 
-Every trial is one training with one seed, so the best of many trials is partly lucky. Trials that differ by less than
+Every trial is one training with one seed, so the best of many trials is partly chance. Trials that differ by less than
 trainings with different seeds are equally good as far as this sweep can show.
 
 {markdown_table(_rows(trials, names, metric))}

@@ -94,24 +94,24 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     if request.scheduler not in SCHEDULERS:
         raise SettingError(f"--scheduler is '{request.scheduler}'; choose from: {', '.join(SCHEDULERS)}")
     check_search(request.search)
-    given, machine = split_machine(canonical(request.settings))
+    requested, machine = split_machine(canonical(request.settings))
     if "gpu_id" in machine:
         raise SettingError("gpu_id: Ray assigns GPUs; use --gpus instead")
-    space = _space(request, given)
-    given = {name: value for name, value in given.items() if name in read_settings(request.model)}
+    space = _space(request, requested)
+    requested = {name: value for name, value in requested.items() if name in read_settings(request.model)}
     data_path = request.data_path.absolute()
-    offline = _offline(request.model, given, space)
-    made_with = _made_with(request.dataset, data_path, {**given, **space}) if offline else {}
+    offline = _offline(request.model, requested, space)
+    code_settings = _code_settings(request.dataset, data_path, {**requested, **space}) if offline else {}
     job = SweepJob(
         request.model,
         request.dataset,
         data_path,
         request.folder,
-        given,
+        requested,
         machine,
         request.seed,
         offline=offline,
-        made_with=made_with,
+        code_settings=code_settings,
         population=request.scheduler == "pbt",
     )
     sweep = Sweep(
@@ -119,7 +119,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
         request.dataset,
         "",
         space,
-        {**made_with, **given},
+        {**code_settings, **requested},
         request.seed,
         request.search,
         request.scheduler,
@@ -132,7 +132,7 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     shared = trial_settings(job, first_codes(job))
     (prepared,) = prepare_all([Entry(request.dataset, request.model, shared, machine)], data_path)
     sweep = replace(sweep, dataset_digest=prepared.dataset_digest, derived=prepared.derived)
-    config = make_config(request.model, request.dataset, given, {**machine, "data_path": str(data_path)})
+    config = make_config(request.model, request.dataset, requested, {**machine, "data_path": str(data_path)})
     if config["eval_step"] < 1:
         raise SettingError(
             f"eval_step is {config['eval_step']}; it must be at least 1, because trials are compared by validation"
@@ -147,11 +147,11 @@ def plan(request: TuneRequest) -> tuple[Sweep, SweepJob]:
     return sweep, replace(job, bigger=bool(config["valid_metric_bigger"]), n_epochs=config["epochs"])
 
 
-def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice | Range]:
+def _space(request: TuneRequest, requested: Mapping[str, Any]) -> dict[str, Choice | Range]:
     known = read_settings(request.model)
     space = read_space(request.space) if request.space is not None else default_space(request.model)
     space = {name: _canonical(name, values) for name, values in space.items()}
-    for name in [*given, *space]:
+    for name in [*requested, *space]:
         if name in _OPTIONS:
             raise SettingError(f"'{name}' cannot be set for the trials of a sweep: use {_OPTIONS[name]}")
         if name in known:
@@ -164,7 +164,7 @@ def _space(request: TuneRequest, given: Mapping[str, Any]) -> dict[str, Choice |
     for name, values in space.items():
         for value in values.values if isinstance(values, Choice) else values.numbers[:2]:
             check_values({name: value}, request.model)
-    tried = {name: values for name, values in space.items() if name not in given}
+    tried = {name: values for name, values in space.items() if name not in requested}
     if not tried:
         raise SettingError("there is nothing to try: all settings of the space already have values")
     return tried
@@ -176,7 +176,7 @@ def _canonical(name: str, values: Choice | Range) -> Choice | Range:
     return replace(values, values=tuple(canonical({name: value})[name] for value in values.values))
 
 
-def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dict[str, Any]:
+def _code_settings(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dict[str, Any]:
     """Return how the dataset's own codes were made, except the settings decided here.
 
     With this, the codes of trials differ only in what is tried. Codes that do not exist yet are made with default
@@ -185,20 +185,20 @@ def _made_with(dataset: str, data_path: Path, decided: Mapping[str, Any]) -> dic
     code_file = data_path / dataset / f"{dataset}.code"
     if not code_file.is_file():
         return {}
-    remedy = (
+    advice = (
         "Make the codes with gserec preprocess, or do not tune the offline stage: set its settings, or change --space"
     )
-    made = read_code_record(code_file, remedy).non_default_settings(dataset)
+    made = read_code_record(code_file, advice).non_default_settings(dataset)
     # Trials work in their own folders.
     return absolute_folders({name: value for name, value in made.items() if name not in decided})
 
 
-def _offline(model: str, given: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:
+def _offline(model: str, requested: Mapping[str, Any], space: Mapping[str, Choice | Range]) -> dict[str, Any]:
     """Return the tried settings of the offline stage, each with one of its values, or None for a range."""
     names = [name for name in space if name in PreprocessSettings().deciding() and name in model_settings(model)]
     if names and "code" not in model_settings(model)["additional_feat_suffix"]:
         raise SettingError(f"{names[0]} only changes codes, and {model} reads none")
-    if names and "code_path" in {**given, **space}:
+    if names and "code_path" in {**requested, **space}:
         raise SettingError(f"code_path names one file of codes, and {names[0]}, which is tuned, would change it")
     tried = {name: space[name] for name in names}
     return {name: values.values[0] if isinstance(values, Choice) else None for name, values in tried.items()}

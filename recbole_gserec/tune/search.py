@@ -94,18 +94,18 @@ def _search(request: TuneRequest, resources: ComputeResources, n_kept: int, retr
         winner = _make_winner(folder, sweep, job, resources)
     for path in damaged_trials(folder):
         logger.warning(f"{path}: its record is missing or damaged; the trial is left out")
-    given = trial_settings(job, winner["settings"])
-    found = {name: value for name, value in given.items() if name not in job.given and name != "seed"}
+    requested = trial_settings(job, winner["settings"])
+    found = {name: value for name, value in requested.items() if name not in job.requested and name != "seed"}
     checkpoint = trial_folder(folder, winner["trial"]) / CHECKPOINT_FILE
     if checkpoint.is_file():
         logger.info(next_steps(checkpoint, sweep.model))
     if job.data_path != Path("dataset").absolute():
-        given["data_path"] = str(job.data_path)
+        requested["data_path"] = str(job.data_path)
     return SweepResult(
         found,
         winner["valid"],
         winner["test"],
-        write_best(folder, sweep, given, winner),
+        write_best(folder, sweep, requested, winner),
         write_sweep_report(folder, sweep, winner, winner["metric"]),
         len(failed_trials(folder)),
     )
@@ -157,7 +157,7 @@ def tune_models(request: Request, output: Path, n_trials: int, resources: Comput
         if tune_file(entry.model) is None:
             logger.warning(f"{entry.model} has no search space and is not tuned: its settings are the defaults")
             continue
-        if default_space(entry.model).keys() <= entry.given.keys():
+        if default_space(entry.model).keys() <= entry.requested.keys():
             logger.info(
                 f"{entry.model} on {entry.dataset} is not tuned: all settings of its search space already have values"
             )
@@ -168,7 +168,7 @@ def tune_models(request: Request, output: Path, n_trials: int, resources: Comput
                 entry.dataset,
                 request.data_path,
                 output / "tune",
-                settings={**entry.given, **entry.machine},
+                settings={**entry.requested, **entry.machine},
                 seed=request.seeds[0],
                 n_samples=n_trials,
             ),

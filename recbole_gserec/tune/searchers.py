@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.search import SEARCH_ALG_IMPORT
+
 from recbole_gserec.errors import MissingDependencyError, SettingError
 from recbole_gserec.tune.space import Choice, Range
 from recbole_gserec.tune.sweep import GRID, RANDOM, Sweep
@@ -25,8 +28,6 @@ def check_search(name: str) -> None:
 
 def make_searcher(name: str, space: Any, mode: str, seed: int) -> Any:
     """Create a search algorithm that chooses the next settings by earlier results."""
-    from ray.tune.search import SEARCH_ALG_IMPORT
-
     if name not in SEARCH_ALG_IMPORT or name in ("variant_generator", RANDOM):
         known = ", ".join(sorted({GRID, RANDOM, *SEARCH_ALG_IMPORT} - {"variant_generator"}))
         raise SettingError(f"--search is '{name}'; choose from: {known}")
@@ -43,8 +44,6 @@ def make_searcher(name: str, space: Any, mode: str, seed: int) -> Any:
 
 def make_scheduler(sweep: Sweep, mode: str, n_epochs: int) -> Any:
     """Create the scheduler, which stops weak trials or continues them with the weights of good ones."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining
-
     if sweep.scheduler == "asha":
         return ASHAScheduler(
             time_attr=EPOCH,

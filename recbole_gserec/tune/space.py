@@ -20,8 +20,8 @@ from recbole_gserec.settings import read_config_files, tune_file
 RANGES = {"uniform": 2, "loguniform": 2, "quniform": 3, "qloguniform": 3, "randint": 2, "lograndint": 2}
 """Kind of range -> how many numbers it takes: lowest, highest, and a step."""
 
-_YAML_REMEDY = "Write 'name: [value, value]', or 'name: {loguniform: [lowest, highest]}', one setting a line."
-_TEXT_REMEDY = "Write 'name choice [value, value]' or 'name uniform lowest,highest', one setting a line."
+_YAML_ADVICE = "Write 'name: [value, value]', or 'name: {loguniform: [lowest, highest]}', one setting per line."
+_TEXT_ADVICE = "Write 'name choice [value, value]' or 'name uniform lowest,highest', one setting per line."
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,14 @@ def _from_yaml(path: Path) -> dict[str, Choice | Range]:
             space[name] = Choice(tuple(values))
         elif isinstance(values, dict) and len(values) == 1 and isinstance(next(iter(values.values())), list):
             kind, numbers = next(iter(values.items()))
-            space[name] = _range(path, name, kind, numbers, _YAML_REMEDY)
+            space[name] = _range(path, name, kind, numbers, _YAML_ADVICE)
         else:
-            raise DataError(path, f"{name} has neither values nor a range", _YAML_REMEDY)
+            raise DataError(path, f"{name} has neither values nor a range", _YAML_ADVICE)
     return space
 
 
 def _range(
-    path: Path, name: str, kind: str, numbers: Sequence[Any], remedy: str, line: int | None = None
+    path: Path, name: str, kind: str, numbers: Sequence[Any], advice: str, line: int | None = None
 ) -> Choice | Range:
     if kind == "choice" and numbers:
         return Choice(tuple(numbers))
@@ -158,16 +158,16 @@ def _range(
     if not fits or len(values) < len(numbers) or not values[0] < values[1]:
         kinds = ", ".join(["choice", *RANGES])
         raise DataError(
-            path, f"{name} has no range such as {{uniform: [0, 1]}}; the kinds are {kinds}", remedy, line=line
+            path, f"{name} needs a range such as {{uniform: [0, 1]}}; the kinds are {kinds}", advice, line=line
         )
     if kind.lstrip("q").startswith("log") and values[0] <= 0:
-        raise DataError(path, f"{name}: {kind} begins at {values[0]}; it takes numbers above 0", remedy, line=line)
+        raise DataError(path, f"{name}: {kind} begins at {values[0]}; its numbers must be above 0", advice, line=line)
     if kind.endswith("randint"):
         if not all(value.is_integer() for value in values):
-            raise DataError(path, f"{name}: {kind} takes whole numbers", remedy, line=line)
+            raise DataError(path, f"{name}: {kind} needs whole numbers", advice, line=line)
         values = [int(value) for value in values]
     if len(values) == 3 and values[2] <= 0:
-        raise DataError(path, f"{name}: the step of {kind} is {values[2]}, and not above 0", remedy, line=line)
+        raise DataError(path, f"{name}: the step of {kind} is {values[2]}; it must be above 0", advice, line=line)
     return Range(kind, tuple(values))
 
 
@@ -185,26 +185,26 @@ def _from_hyper_test(path: Path) -> dict[str, Choice | Range]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", _TEXT_REMEDY) from error
+        raise DataError(path, f"cannot be read ({error.strerror})", _TEXT_ADVICE) from error
     except UnicodeDecodeError as error:
-        raise DataError(path, "not a text in UTF-8", _TEXT_REMEDY) from error
+        raise DataError(path, "not UTF-8 text", _TEXT_ADVICE) from error
     space = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if len(words) < 3:
-            raise DataError(path, "not a setting, a kind and values", _TEXT_REMEDY, line=number)
+            raise DataError(path, "not a setting, a kind and values", _TEXT_ADVICE, line=number)
         name, kind, text = words[0], words[1], " ".join(words[2:])
         try:
             values = ast.literal_eval(text if kind == "choice" else f"[{text}]")
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-            raise DataError(path, f"the values of {name} cannot be read", _TEXT_REMEDY, line=number) from error
+            raise DataError(path, f"the values of {name} cannot be read", _TEXT_ADVICE, line=number) from error
         if not isinstance(values, (list, tuple)):
-            raise DataError(path, f"{name} has a single value instead of a list", _TEXT_REMEDY, line=number)
+            raise DataError(path, f"{name} has a single value instead of a list", _TEXT_ADVICE, line=number)
         if kind == "loguniform" and all(_number(value) is not None for value in values):
             values = [math.exp(value) for value in values]
-        space[name] = _range(path, name, kind, values, _TEXT_REMEDY, line=number)
+        space[name] = _range(path, name, kind, values, _TEXT_ADVICE, line=number)
     if not space:
-        raise DataError(path, "no setting in it", _TEXT_REMEDY)
+        raise DataError(path, "no setting in it", _TEXT_ADVICE)
     return space

@@ -29,7 +29,7 @@ _NAMES_IN_MESSAGES = {
     "scheduler": "--scheduler",
     "grace_period": "grace period",
 }
-"""Names of attributes in messages, if they differ from the attributes' own."""
+"""Names in messages for entries of the file, if they differ from the entries' own."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sweep:
         dataset: Name of the dataset.
         dataset_digest: Digest of the dataset's files; see :mod:`recbole_gserec.runs.prepare`.
         space: Setting -> its values.
-        given: Requested settings of all trials, as JSON values.
+        requested: Requested settings of all trials, as JSON values.
         seed: RecBole's ``seed`` of all trials, and the seed of the search.
         search: ``grid``, ``random``, or a search algorithm of Ray Tune such as ``optuna``.
         scheduler: One of :data:`SCHEDULERS`.
@@ -55,7 +55,7 @@ class Sweep:
     dataset: str
     dataset_digest: str
     space: Mapping[str, Choice | Range]
-    given: Mapping[str, Any] = field(default_factory=dict)
+    requested: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 2020
     search: str = RANDOM
     scheduler: str = "asha"
@@ -87,6 +87,7 @@ class Sweep:
             DataError: If the file that identifies the sweep is damaged.
         """
         path, content = folder / SWEEP_FILE, json.loads(json.dumps(asdict(self)))
+        content["given"] = content.pop("requested")
         try:
             known = read_json(path, "Name another folder with --output, or delete this one.")
         except FileNotFoundError:

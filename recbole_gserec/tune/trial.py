@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
+from ray import tune
 
 from recbole_gserec.compute import write_to_log
 from recbole_gserec.errors import failure_reason
@@ -30,9 +32,6 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
         shared: Ray reference of the dataset.
         exchange_every: Epochs between two checkpoints that other trials can take over; 0 for none.
     """
-    import ray
-    from ray import tune
-
     context = tune.get_context()
     folder = trial_folder(job.folder, context.get_trial_id())
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +57,6 @@ def run_trial(settings: Mapping[str, Any], job: SweepJob, shared: Any, exchange_
 
 
 def _reporter(job: SweepJob, folder: Path, exchange_every: int) -> Callable[[EpochReport], None]:
-    from ray import tune
-
     def report(epoch_report: EpochReport) -> None:
         epoch_report.record.write(folder)
         metrics = _metrics(epoch_report.record, epoch_report.epoch, epoch_report.score, epoch_report.result)

@@ -30,11 +30,11 @@ class SweepJob:
         dataset: Name of the dataset.
         data_path: Absolute path of the parent folder of all datasets.
         folder: Absolute path of the sweep's folder.
-        given: Requested settings of all trials.
+        requested: Requested settings of all trials.
         machine: Settings that say where and how to run, and do not change results.
         seed: RecBole's ``seed``.
         offline: Tried settings of the offline stage, each with one of its values; None for a range.
-        made_with: Settings that the trials' codes share with the dataset's own, if they are not the defaults.
+        code_settings: Settings that the trials' codes share with the dataset's own, if they are not the defaults.
         threads: Number of threads of each trial.
         population: Whether trials continue with the weights of other trials.
         bigger: Whether a bigger score is better.
@@ -45,11 +45,11 @@ class SweepJob:
     dataset: str
     data_path: Path
     folder: Path
-    given: Mapping[str, Any]
+    requested: Mapping[str, Any]
     machine: Mapping[str, Any]
     seed: int
     offline: Mapping[str, Any] = field(default_factory=dict)
-    made_with: Mapping[str, Any] = field(default_factory=dict)
+    code_settings: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
     population: bool = False
     bigger: bool = True
@@ -88,19 +88,21 @@ def first_codes(job: SweepJob) -> dict[str, Any]:
 
 def trial_settings(job: SweepJob, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a trial, including the folder of codes if settings of the offline stage are tried."""
-    given = {**job.given, **settings, "seed": job.seed}
-    offline = {name: plain(given[name]) for name in job.offline if name in settings}
+    requested = {**job.requested, **settings, "seed": job.seed}
+    offline = {name: plain(requested[name]) for name in job.offline if name in settings}
     if not offline:
-        return given
+        return requested
     # Summaries and vectors are made once for all codes.
-    other = other_codes(job.folder, job.data_path, job.dataset, {**job.made_with, **offline})
-    return {**job.made_with, **other, **given}
+    other = other_codes(job.folder, job.data_path, job.dataset, {**job.code_settings, **offline})
+    return {**job.code_settings, **other, **requested}
 
 
-def trial_config(job: SweepJob, settings: Mapping[str, Any], file: Path, **here: Any) -> Config:
+def trial_config(job: SweepJob, settings: Mapping[str, Any], file: Path, **machine: Any) -> Config:
     """Create RecBole's settings of a trial."""
-    given = trial_settings(job, settings)
-    return make_config(job.model, job.dataset, given, {**job.machine, "data_path": str(job.data_path), **here}, file)
+    requested = trial_settings(job, settings)
+    return make_config(
+        job.model, job.dataset, requested, {**job.machine, "data_path": str(job.data_path), **machine}, file
+    )
 
 
 def train_trial(
@@ -131,7 +133,7 @@ def train_trial(
     training_identity = {} if job.population else plain(dict(record.settings))
     trainer.training_identity = {
         **training_identity,
-        "given": plain(dict(job.given)),
+        "given": plain(dict(job.requested)),
         "versions": installed_versions(("recbole", "torch")),
     }
     record.bigger = bool(config["valid_metric_bigger"])
@@ -142,7 +144,7 @@ def train_trial(
 
     trainer.fit(train_data, valid_data, saved=True, show_progress=False, callback_fn=after_epoch)
     if not trainer.valid_scores:
-        raise GSERecError("there was no validation, but trials are compared by it")
+        raise GSERecError("the trial was not validated, but trials are compared by validation")
     _note(record, trainer)
     record.status, record.error = FINISHED, None
     record.write(folder)
@@ -188,7 +190,7 @@ class PopulationTraining(ResumableTraining):
             if "state_dict" not in str(error):
                 raise
             raise GSERecError(
-                "with pbt, trials take over weights: settings that change their shapes cannot be tried"
+                "pbt passes weights between trials, so it cannot try settings that change their shapes"
             ) from error
         groups = [group for optimizer in self.optimizers().values() for group in optimizer.param_groups]
         for group, values in zip(groups, own, strict=True):

@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray import tune
 from ray.tune import Callback
+from ray.tune.search import BasicVariantGenerator
 
 from recbole_gserec.errors import DataError, GSERecError, failure_reason, one_line
 from recbole_gserec.files import remove_abandoned
@@ -48,7 +51,7 @@ class Progress(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray Tune calls this when a trial has finished or was stopped."""
-        self._tell(trials, trial)
+        self._report(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray Tune calls this when a trial has failed. If its process was killed, this stores the failure."""
@@ -58,9 +61,9 @@ class Progress(Callback):
             reason = str(trial.get_error() or "").strip().splitlines() or ["perhaps killed because memory ran out"]
             record.status, record.error = FAILED, f"its process ended: {reason[0]}"
             record.write(folder)
-        self._tell(trials, trial)
+        self._report(trials, trial)
 
-    def _tell(self, trials: list[Any], trial: Any) -> None:
+    def _report(self, trials: list[Any], trial: Any) -> None:
         folder = trial_folder(self.folder, trial.trial_id)
         record = TrialRecord.read(folder)
         if record is None:
@@ -113,8 +116,6 @@ def run_trials(
     """
     # Ray's own progress tables fill many screens.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    from ray import tune
-
     wanted = resources.connect()
     job = replace(job, threads=int(wanted["CPU"]))
     shared = _share_dataset(job, wanted)
@@ -159,8 +160,6 @@ def _has_begun(folder: Path) -> bool:
 
     Ray also writes a snapshot when it ends before its first trial, and would take the sweep for complete.
     """
-    from ray import tune
-
     path = folder / _RAY
     is_stored = tune.Tuner.can_restore(str(path)) and any(path.glob(_SNAPSHOTS))
     return is_stored and any(trials_folder(folder).glob("*"))
@@ -169,8 +168,6 @@ def _has_begun(folder: Path) -> bool:
 def _old_tuner(
     path: Path, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int, retry_failed: bool
 ) -> Any:
-    from ray import tune
-
     try:
         for snapshot in path.glob(_SNAPSHOTS):
             json.loads(snapshot.read_text(encoding="utf-8"))
@@ -187,9 +184,6 @@ def _old_tuner(
 
 
 def _new_tuner(sweep: Sweep, job: SweepJob, resources: ComputeResources, trainable: Any, n_kept: int) -> Any:
-    from ray import tune
-    from ray.tune.search import BasicVariantGenerator
-
     mode = "max" if job.bigger else "min"
     points = sweep.points()
     space = {name: values.domain() for name, values in sweep.space.items()}
@@ -222,8 +216,6 @@ def _new_tuner(sweep: Sweep, job: SweepJob, resources: ComputeResources, trainab
 
 def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
     """Create the dataset once, in its own process, and let Ray keep it."""
-    import ray
-
     # The task has the resources of one trial: the first trials wait for it, and Ray needs no room for more.
     task = ray.remote(make_dataset).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)
     reference = task.remote(job)
@@ -238,6 +230,4 @@ def _share_dataset(job: SweepJob, wanted: Mapping[str, float]) -> Any:
 
 
 def _is_there(references: list[Any]) -> None:
-    import ray
-
     ray.get(references)

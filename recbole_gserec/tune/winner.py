@@ -24,13 +24,13 @@ def choose_winner(folder: Path, sweep: Sweep) -> TrialRecord:
     """
     trials = read_trials(folder)
     if not trials:
-        raise GSERecError(f"no trial of the sweep in {folder} began; see its folder 'ray'")
+        raise GSERecError(f"no trial of the sweep in {folder} started; see its folder 'ray'")
     if trials[0].best_score is None:
         reason = next((record.error for record in trials if record.error), "they were stopped before their first epoch")
         raise GSERecError(f"no trial of the sweep in {folder} has a score: {reason}")
     if trials[0].settings.keys() != sweep.space.keys():
         trial_path = trial_folder(folder, trials[0].trial)
-        raise DataError(trial_path / RECORD_FILE, "has other settings than the sweep tries", f"Delete {trial_path}")
+        raise DataError(trial_path / RECORD_FILE, "its settings do not belong to the sweep", f"Delete {trial_path}")
     return trials[0]
 
 
@@ -53,13 +53,13 @@ def write_winner(folder: Path, winner: dict[str, Any]) -> None:
     write_json(folder / WINNER_FILE, winner)
 
 
-def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[str, Any]) -> Path:
+def write_best(folder: Path, sweep: Sweep, settings: dict[str, Any], winner: dict[str, Any]) -> Path:
     """Write the winner's settings; return the file.
 
     Args:
         folder: Folder of the sweep.
         sweep: The sweep.
-        given: All settings of the winner's trial.
+        settings: All settings of the winner's trial.
         winner: Its ``valid`` metrics, ``trial`` and ``score``.
     """
     lines = [
@@ -70,7 +70,7 @@ def write_best(folder: Path, sweep: Sweep, given: dict[str, Any], winner: dict[s
         lines.append(
             "# A population changes settings while it trains: these are the final ones, and may be worse on their own."
         )
-    content = yaml.safe_dump({"model": sweep.model, "dataset": sweep.dataset, **given}, allow_unicode=True)
+    content = yaml.safe_dump({"model": sweep.model, "dataset": sweep.dataset, **settings}, allow_unicode=True)
     with written_aside(folder / BEST_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n" + content, encoding="utf-8")
     return folder / BEST_FILE

@@ -5,6 +5,7 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
+import ray
 import torch
 
 from recbole_gserec.compute import write_to_log
@@ -25,8 +26,6 @@ def finish_winner(job: SweepJob, resources: ComputeResources, trial: str) -> dic
     Raises:
         GSERecError: If that fails.
     """
-    import ray
-
     wanted = resources.connect()
     job = replace(job, threads=int(wanted["CPU"]))
     task = ray.remote(_finish).options(num_cpus=wanted["CPU"], num_gpus=wanted["GPU"], max_retries=0)

@@ -1,7 +1,6 @@
 """Table 3: which runs are made, and what is made of them."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -38,60 +37,60 @@ def data(tmp_path):
 
 
 def write_code_record(data, **changes):
-    settings = {**asdict(PreprocessSettings()), **changes}
+    settings = {**PreprocessSettings().model_dump(), **changes}
     record = {"settings": settings, "summarizer": {"name": "template", "settings": {}}}
     (data / "toy" / "toy.code.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path, data):
-    """Stands for the training: stores a run for each seed, or a failure where ``fails`` names the label's place."""
+    """Stands for the training: a run for each seed, or a failure if ``fails`` has the label's index."""
 
     class Trained:
         def __init__(self):
             self.requests, self.ranks, self.fails, self.titles = [], {}, (), []
 
-    told = Trained()
+    calls = Trained()
 
     def plan(request, output):
-        place = len(told.requests)
-        told.requests.append(request)
-        runs = [Run("toy", "digest", "GSERec", seed, {"place": place}) for seed in request.seeds]
+        index = len(calls.requests)
+        calls.requests.append(request)
+        runs = [Run("toy", "digest", "GSERec", seed, {"index": index}) for seed in request.seeds]
         return [Spec(run, run.folder(output), data, {}) for run in runs]
 
     def make_runs(specs, output, make_pool, *, title_of):
-        told.titles = [title_of(spec) for spec in specs]
+        calls.titles = [title_of(spec) for spec in specs]
         for spec in specs:
-            place, seed, key = spec.run.given["place"], spec.run.seed, spec.run.key
-            if place in told.fails:
+            index, seed, key = spec.run.requested["index"], spec.run.seed, spec.run.key
+            if index in calls.fails:
                 store_run(output, "toy", "GSERec", seed, key=key)
                 continue
-            ranks = random_ranks(100 * place + seed, n=40, skill=4 - 0.5 * place)
-            told.ranks[place, seed] = store(output, data, "GSERec", seed, ranks, key=key)
+            ranks = random_ranks(100 * index + seed, n=40, skill=4 - 0.5 * index)
+            calls.ranks[index, seed] = store(output, data, "GSERec", seed, ranks, key=key)
 
     monkeypatch.setattr(module, "plan_runs", plan)
     monkeypatch.setattr(module, "make_runs", make_runs)
-    return told
+    return calls
 
 
 def request_of(tmp_path, data, **changes):
-    given = {"settings": {"epochs": 3}, "grouping": Grouping("searches", None, 2), **changes}
-    return AblationRequest("toy", [1, 2], data, tmp_path / "abl", **given)
+    arguments = {"settings": {"epochs": 3}, "grouping": Grouping("searches", None, 2), **changes}
+    return AblationRequest("toy", [1, 2], data, tmp_path / "abl", **arguments)
 
 
 def test_each_variant_takes_out_one_part(tmp_path, data, trained):
     analyze_ablation(request_of(tmp_path, data))
-    given = [request.settings for request in trained.requests]
-    assert given[0] == {"epochs": 3}
-    assert given[2:] == [
+    settings = [request.settings for request in trained.requests]
+    assert settings[0] == {"epochs": 3}
+    assert settings[2:] == [
         {"epochs": 3, "use_user_code_graph": False},
         {"epochs": 3, "lambda_u_cl": 0.0},
         {"epochs": 3, "lambda_his_cl": 0.0},
         {"epochs": 3, "use_code_fusion": False},
     ]
     prefix = data / "toy" / "toy"
-    path = given[1].pop("code_path")
-    assert given[1] == {"epochs": 3, "lambda_rq_cl": 0.0, "preprocess_store": f"{prefix}.preprocess.sqlite3"}
+    path = settings[1].pop("code_path")
+    assert settings[1] == {"epochs": 3, "lambda_rq_cl": 0.0, "preprocess_store": f"{prefix}.preprocess.sqlite3"}
     assert path.startswith(f"{tmp_path}/abl/codes/toy-") and path.endswith(".code")
     for request in trained.requests:
         # What the benchmark would refuse, it refuses here.
@@ -106,16 +105,16 @@ def test_table_and_tests(tmp_path, data, trained):
     table = pd.read_csv(page.with_suffix(".csv")).set_index(["model", "metric"])
     assert list(table.index.unique("model")) == LABELS
 
-    def ndcg5(place, seed):
-        return np.where(trained.ranks[place, seed] <= 5, 1 / np.log2(trained.ranks[place, seed] + 1), 0)
+    def ndcg5(index, seed):
+        return np.where(trained.ranks[index, seed] <= 5, 1 / np.log2(trained.ranks[index, seed] + 1), 0)
 
-    for place, label in enumerate(LABELS):
-        means = [ndcg5(place, seed).mean() for seed in (1, 2)]
+    for index, label in enumerate(LABELS):
+        means = [ndcg5(index, seed).mean() for seed in (1, 2)]
         row = table.loc[label, "ndcg@5"]
         assert [row["mean"], row["deviation"]] == pytest.approx([np.mean(means), np.std(means, ddof=1)])
     tests = pd.read_csv(page.parent / "significance.csv")
     own = tests[tests["metric"] == "ndcg@5"].set_index("model")
-    full, other = ((ndcg5(place, 1) + ndcg5(place, 2)) / 2 for place in (0, 5))
+    full, other = ((ndcg5(index, 1) + ndcg5(index, 2)) / 2 for index in (0, 5))
     assert own.loc["w/o MCA", "t_p"] == pytest.approx(stats.ttest_rel(full, other).pvalue)
     assert own.loc["w/o MCA", "difference"] == pytest.approx((full - other).mean())
     groups = pd.read_csv(page.parent / "groups.csv")
@@ -130,7 +129,7 @@ def test_table_and_tests(tmp_path, data, trained):
     assert (page.parent / "groups.png").is_file() and r"w/o L\_RQ-CL" in text
 
 
-def test_a_variant_that_fails_is_told(tmp_path, data, trained):
+def test_a_variant_that_fails_is_reported(tmp_path, data, trained):
     trained.fails = (2,)
     page, unfinished = analyze_ablation(request_of(tmp_path, data))
     text = page.read_text()
@@ -150,7 +149,7 @@ def test_some_variants_alone(tmp_path, data, trained):
         {"epochs": 3, "lambda_u_cl": 0.0},
         {"epochs": 3, "use_code_fusion": False},
     ]
-    with pytest.raises(SettingError, match="--without is 'x'; it takes rq-cl, graph, u-cl, his-cl, mca"):
+    with pytest.raises(SettingError, match="--without is 'x'; it must be one of rq-cl, graph, u-cl, his-cl, mca"):
         chosen_variants(["x"])
 
 
@@ -176,7 +175,7 @@ def test_the_folder_of_a_benchmark_of_the_model_alone_is_refused(tmp_path, data,
     assert not trained.requests
 
 
-def test_codes_of_which_too_little_is_known_are_told_before_the_training(tmp_path, data, trained):
+def test_codes_of_which_too_little_is_known_are_reported_before_the_training(tmp_path, data, trained):
     (data / "toy" / "toy.code.json").unlink()
     with pytest.raises(DataError, match="it is not known how the codes were made"):
         analyze_ablation(request_of(tmp_path, data))

@@ -13,14 +13,14 @@ from recbole_gserec.errors import SettingError
 def ascending_groups(draw):
     """Groups that ascend, with or without gaps, the last open or not."""
     borders = sorted(draw(st.sets(st.integers(0, 10**6), min_size=1, max_size=8)))
-    groups, place = [], 0
-    while place < len(borders):
-        if draw(st.booleans()) and place + 1 < len(borders):
-            groups.append(Group(borders[place], borders[place + 1]))
-            place += 2
+    groups, index = [], 0
+    while index < len(borders):
+        if draw(st.booleans()) and index + 1 < len(borders):
+            groups.append(Group(borders[index], borders[index + 1]))
+            index += 2
         else:
-            groups.append(Group(borders[place], borders[place]))
-            place += 1
+            groups.append(Group(borders[index], borders[index]))
+            index += 1
     if draw(st.booleans()):
         groups[-1] = Group(groups[-1].fewest, None)
     return tuple(groups)
@@ -86,13 +86,13 @@ def test_a_user_is_in_the_group_that_holds_the_number(groups, numbers):
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(1, 8))
 def test_quantiles_hold_everyone_and_none_is_empty(numbers, n_groups):
     groups = quantile_groups(np.array(numbers), n_groups)
-    places = group_indices(np.array(numbers), groups)
+    indices = group_indices(np.array(numbers), groups)
     assert len(groups) <= n_groups and groups[0].fewest == 0 and groups[-1].most is None
-    assert sorted(set(places)) == list(range(len(groups)))
+    assert sorted(set(indices)) == list(range(len(groups)))
     # Groups are as large as asked for, but for users with a number in common.
-    for place in range(len(groups)):
-        size, largest = (places == place).sum(), max(map(numbers.count, set(numbers)))
-        assert size < len(numbers) / n_groups + 1 + largest or place == len(groups) - 1
+    for index in range(len(groups)):
+        size, largest = (indices == index).sum(), max(map(numbers.count, set(numbers)))
+        assert size < len(numbers) / n_groups + 1 + largest or index == len(groups) - 1
 
 
 def test_quantiles_without_ties_are_equal():

@@ -81,11 +81,11 @@ def test_corrected_p_values_are_for_all_groups_and_models(tmp_path, data):
     p = rows["t_p"].to_numpy()
     # Holm by its definition: the k-th smallest of m times m - k + 1, never falling.
     expected, highest = {}, 0.0
-    for place, index in enumerate(np.argsort(p, kind="stable")):
-        highest = max(highest, min(1.0, p[index] * (len(p) - place)))
+    for position, index in enumerate(np.argsort(p, kind="stable")):
+        highest = max(highest, min(1.0, p[index] * (len(p) - position)))
         expected[index] = highest
     assert len(p) == 6
-    assert rows["t_p_holm"].to_numpy() == pytest.approx([expected[place] for place in range(6)])
+    assert rows["t_p_holm"].to_numpy() == pytest.approx([expected[position] for position in range(6)])
     overall = frame[(frame["group"] == "all users") & frame["t_p"].notna()].sort_values("t_p")
     assert overall["t_p_holm"].iloc[0] == pytest.approx(min(1, 2 * overall["t_p"].iloc[0]))
 
@@ -118,13 +118,13 @@ def test_files_that_are_not_those_of_the_runs(tmp_path, data):
 def test_models_and_datasets_that_there_are_not(tmp_path, data):
     store(tmp_path / "out", data, "GSERec", 1)
     store(tmp_path / "out", data, "SASRec", 1)
-    with pytest.raises(SettingError, match="no finished run: did you mean 'GSERec'"):
+    with pytest.raises(SettingError, match="has no finished run of --model .*: did you mean 'GSERec'"):
         analyzed(tmp_path, data, model="GSERek")
-    with pytest.raises(SettingError, match="--baseline is 'UniSAR'"):
+    with pytest.raises(SettingError, match="no finished run of --baseline 'UniSAR'"):
         analyzed(tmp_path, data, baselines=["UniSAR"])
     with pytest.raises(SettingError, match="--baseline is 'GSERec', which is the model itself"):
         analyzed(tmp_path, data, baselines=["GSERec"])
-    with pytest.raises(SettingError, match="--dataset is 'shop'"):
+    with pytest.raises(SettingError, match="no finished run of GSERec on --dataset 'shop'"):
         analyzed(tmp_path, data, datasets=["shop"])
 
 
@@ -181,7 +181,7 @@ def test_the_interval_of_a_ratio_has_bounds_if_few_resamples_have_none(monkeypat
         assert ends == pytest.approx(expected)
 
 
-def test_results_of_different_code_are_told(tmp_path, data):
+def test_results_of_different_code_are_reported(tmp_path, data):
     store(tmp_path / "out", data, "GSERec", 1)
     store(tmp_path / "out", data, "SASRec", 1)
     git = {"commit": "b" * 40, "dirty": False}
@@ -193,7 +193,7 @@ def test_results_of_different_code_are_told(tmp_path, data):
 
 
 def test_another_kind_of_events():
-    with pytest.raises(SettingError, match="--by is 'clicks'; it takes searches or interactions"):
+    with pytest.raises(SettingError, match="--by is 'clicks'; it must be searches or interactions"):
         Grouping("clicks")
 
 

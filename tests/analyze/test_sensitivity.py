@@ -23,8 +23,8 @@ def sweep_of(folder, scores, scheduler="fifo", bigger=True, **changes):
     sweep = {"model": "GSERec", "dataset": "toy", "space": space, "scheduler": scheduler, **changes}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sweep.json").write_text(json.dumps(sweep))
-    for place, ((u, h), score) in enumerate(zip(GRID, scores, strict=True)):
-        record = TrialRecord(f"t{place}", {"lambda_u_cl": u, "his_cl": h}, "finished" if score else "failed", bigger)
+    for position, ((u, h), score) in enumerate(zip(GRID, scores, strict=True)):
+        record = TrialRecord(f"t{position}", {"lambda_u_cl": u, "his_cl": h}, "finished" if score else "failed", bigger)
         record.best_score = score
         (folder / "trials" / record.trial).mkdir(parents=True)
         record.write(folder / "trials" / record.trial)

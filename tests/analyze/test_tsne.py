@@ -76,7 +76,7 @@ def test_points_are_named_as_in_the_files(checkpoint_of, tmp_path, monkeypatch):
         def fit_transform(self, vectors):
             return vectors[:, :2]
 
-    monkeypatch.setattr("sklearn.manifold.TSNE", Flat)
+    monkeypatch.setattr("recbole_gserec.analyze.tsne.TSNE", Flat)
     # Without message passing, vectors are those of the tables.
     path, model = checkpoint_of(n_graph_layers=0)
     points = pd.read_parquet(analyze_tsne([path], tmp_path / "out", n_users=9, with_codes=True).with_suffix(".parquet"))
@@ -91,8 +91,8 @@ def test_points_are_named_as_in_the_files(checkpoint_of, tmp_path, monkeypatch):
             assert (x, y) == pytest.approx(table[user][:2])
         codes = own.loc["code"].set_index("id")
         assert set(codes.index) == {code for row in rows["code"] for code in row[column].split()}
-        place = users.index("u3") + 1
-        ids = model.graph[side].codes[place]
+        position = users.index("u3") + 1
+        ids = model.graph[side].codes[position]
         names = next(row[column] for row in rows["code"] if row[0] == "u3").split()
         expected = model.code_embedding[side].weight[ids, :2].detach().numpy()
         np.testing.assert_allclose(codes.loc[names, ["x", "y"]], expected, rtol=1e-6)
@@ -114,7 +114,7 @@ def test_the_dataset_names_the_users(checkpoint_of, tmp_path):
 
 
 def test_checkpoints_without_such_vectors(checkpoint_of, tmp_path):
-    with pytest.raises(CheckpointError, match="use_user_code_graph=False: there are no user vectors"):
+    with pytest.raises(CheckpointError, match="use_user_code_graph=False, so it has no user vectors"):
         read_user_vectors(checkpoint_of("a.pth", use_user_code_graph=False)[0])
     with pytest.raises(CheckpointError, match="a checkpoint of SASRec"):
         read_user_vectors(checkpoint_of("b.pth", "SASRec")[0])

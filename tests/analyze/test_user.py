@@ -115,7 +115,7 @@ def test_with_and_without_the_graph(checkpoint_of, tmp_path):
     assert "without graph" in text and "of 5 items are in both lists" in text
     with pytest.raises(CheckpointError, match=r"a\.pth: not a GSERec trained with use_user_code_graph=False"):
         analyze_user("u3", graph, tmp_path / "out", without=graph)
-    with pytest.raises(CheckpointError, match=r"b\.pth: not a GSERec with user-code graphs"):
+    with pytest.raises(CheckpointError, match=r"b\.pth: --without needs a GSERec with user-code graphs"):
         analyze_user("u3", plain, tmp_path / "out", without=plain)
 
 
@@ -160,17 +160,17 @@ def test_a_language_models_summary_comes_from_the_store(checkpoint_of, random_da
     record = {"settings": settings.deciding(), "summarizer": summary}
     prefix.with_name("toy.code.json").write_text(json.dumps(record))
     histories, texts = TrainingHistories(dataset), read_item_texts(prefix.with_name("toy.item"))
-    place = histories.user_tokens.index("u3")
+    user = histories.user_tokens.index("u3")
     prompts = build_prompts("recommendation", histories, texts, settings, summarizer.shorten)
-    (prompt,) = [prompt for prompt in prompts if prompt.user == place]
+    (prompt,) = [prompt for prompt in prompts if prompt.user == user]
     path = prefix.with_name("store.sqlite3")
     with Store(path) as store:
         maker = store.add_maker("summarizer", {"name": summarizer.name, **summarizer.settings})
         store.add_summaries({text_hash(prompt.text): Summary("json", "Likes red ones.")}, maker)
     code_file = prefix.with_name("toy.code")
-    found = find_summaries(code_file, path, histories, place, texts)
+    found = find_summaries(code_file, path, histories, user, texts)
     assert found["recommendation"] == "Likes red ones."
     assert found["search"] == "not known: not in the store store.sqlite3"
-    gone = find_summaries(code_file, prefix.with_name("no.sqlite3"), histories, place, texts)
+    gone = find_summaries(code_file, prefix.with_name("no.sqlite3"), histories, user, texts)
     assert gone["recommendation"] == "not known: the store no.sqlite3 is missing"
     assert not prefix.with_name("no.sqlite3").exists()

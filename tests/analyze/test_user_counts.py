@@ -36,8 +36,8 @@ def test_events_before_the_validation_target(data, kind):
 
 
 def test_filters_of_the_run_are_heeded(data):
-    given = {"user_inter_num_interval": "[20,inf)"}
-    counts = training_counts("toy", data, given, "interactions")
+    requested = {"user_inter_num_interval": "[20,inf)"}
+    counts = training_counts("toy", data, requested, "interactions")
     long = {user: n for user, n in plain_counts(random_files(), "interactions").items() if n + 2 >= 20}
     assert {user: n for user, n in counts.to_dict().items() if n} == long
 

@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from recbole_gserec import results, runs
-from recbole_gserec.cli.benchmark import benchmark
+from recbole_gserec.cli.benchmark import _next_steps, benchmark
 from recbole_gserec.cli.options import CONTEXT_SETTINGS
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.runs.plan import read_preset
@@ -121,17 +121,31 @@ def test_a_report_alone(called):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "told"),
+    ("outcome", "reported"),
     [
         (Outcome(1, 2, 0, frozenset()), "failed runs: 2; the report gives the reasons"),
         (Outcome(1, 0, 3, frozenset()), "unfinished runs: 3; another process is working on them"),
     ],
 )
-def test_an_incomplete_comparison_is_reported_and_told_by_the_exit_status(called, outcome, told):
+def test_an_incomplete_comparison_is_reported_and_shown_by_the_exit_status(called, outcome, reported):
     called.outcome = outcome
     result = run(*TOY)
-    assert result.exit_code == 1 and told in result.output
+    assert result.exit_code == 1 and reported in result.output
     assert len(called.reported) == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "reference", "compared"),
+    [
+        (["SASRec", "GSERec"], None, ""),
+        (["SASRec", "NRHUB"], None, " --model SASRec"),
+        (["SASRec", "GSERec"], "SASRec", " --model SASRec"),
+    ],
+)
+def test_the_next_step_names_a_model_that_is_there(models, reference, compared):
+    told = _next_steps(Path("out"), models, reference)
+    assert told == f"gserec recommend --checkpoint FILE; gserec analyze groups --runs out{compared}"
+    assert "analyze" not in _next_steps(Path("out"), models[:1], None)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_values_that_mean_nothing(arguments, problem):
     assert calls == []
 
 
-def test_bounds_of_the_error_are_told_exactly():
+def test_bounds_of_the_error_are_reported_exactly():
     app, _ = command_with()
     with pytest.raises(SettingError, match="since 1706745600 is not before until 1706659200"):
         arguments = ["logs", "--seed", "3", "--since", "2024-02-01", "--until", "2024-01-31"]

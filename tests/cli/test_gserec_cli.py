@@ -93,11 +93,11 @@ def test_error_is_one_line_and_status_2(stage, monkeypatch, capsys):
 def test_interruption_is_a_line_and_status_130(stage, monkeypatch, capfd):
     stage.error = KeyboardInterrupt()
     assert run_main(monkeypatch, "preprocess", "--dataset", "d") == 130
-    told = capfd.readouterr().err
-    assert told == "interrupted; finished summaries, vectors and epochs are kept. Repeat the command to resume\n"
+    printed = capfd.readouterr().err
+    assert printed == "interrupted; finished summaries, vectors and epochs are kept. Repeat the command to resume\n"
 
 
-def test_what_an_interrupted_command_has_kept_is_told_of_commands_that_there_are(monkeypatch):
+def test_what_an_interrupted_command_has_kept_is_reported_of_commands_that_there_are(monkeypatch):
     for command in main_of_gserec._KEPT:
         assert run_main(monkeypatch, *command.split(), "--help") == 0
     monkeypatch.setattr(sys, "argv", ["gserec", "analyze", "ablation", "--dataset=toy"])
@@ -135,7 +135,7 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, message, stage, monkeyp
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "no settings in it. Write them as 'name: value', one a line."),
+        ("- a\n- b\n", "no settings in it. Write them as 'name: value', one per line."),
         ("just text\n", "no settings in it. Write them"),
         ("", "no settings in it. Write them"),
         ("[" * 3000, "not a file of settings (nested more than 50 deep)"),
@@ -166,7 +166,7 @@ def test_status_of_help(arguments, status, monkeypatch, capsys):
     [
         (
             OSError(errno.ENOSPC, "No space left on device", "a/b"),
-            "a/b: No space left on device. Make room there, then",
+            "a/b: No space left on device. Free some space there, then",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/a/b"),

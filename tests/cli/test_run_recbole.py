@@ -140,34 +140,34 @@ def test_options_of_distributed_training(command, started):
         (["epochs=5"], "argument 'epochs=5': write settings as --name=value"),
         (["--=5"], "argument '--=5': write settings as --name=value"),
         (["--checkpoint_dir=a=b"], "argument '--checkpoint_dir=a=b': RecBole cannot read a value that contains '='"),
-        (["--embedding_size=large"], "embedding_size is 'large'; it takes a whole number of at least 1"),
+        (["--embedding_size=large"], "embedding_size is 'large'; it must be a whole number of at least 1"),
         (["--his_cl=none"], "his_cl"),
         (["--config_files=none.yaml"], "none.yaml: file not found. Check the path"),
         (["--config_files=."], ".: cannot be read (Is a directory). Give a YAML file with settings."),
         (["--valid_metric=NDCG@7"], "valid_metric is 'NDCG@7', which is not computed"),
         (
             ["--metrics=['Hat']", "--valid_metric=Hat@5"],
-            "metrics has 'Hat', and there is no metric of this name. Did you mean 'Hit'?",
+            "metrics has 'Hat', which is not a known metric. Did you mean 'Hit'?",
         ),
         (["--epochs=1", "--epochs=2"], "duplicate"),
         (["--mode=full"], "unknown setting 'mode'"),
         (["--data=x"], "unknown setting 'data'"),
-        (["--topk=0"], "topk is 0; it takes a whole number of at least 1"),
-        (["--metrics=Hitt"], "metrics has 'Hitt', and there is no metric of this name. Did you mean 'Hit'?"),
-        (["--eval_args={'mode': 'uni0'}"], "eval_args has the mode 'uni0'; it takes 'full' or"),
+        (["--topk=0"], "topk is 0; it must be a whole number of at least 1"),
+        (["--metrics=Hitt"], "metrics has 'Hitt', which is not a known metric. Did you mean 'Hit'?"),
+        (["--eval_args={'mode': 'uni0'}"], "eval_args has the mode 'uni0'; it must be 'full' or"),
         (["--eval_args={'mod': 'full'}"], "eval_args has an unknown key 'mod'. Did you mean 'mode'?"),
-        (["--seed=abc"], "seed is 'abc'; it takes a whole number from 0 to"),
-        (["--seed=-1"], "seed is -1; it takes a whole number from 0 to"),
-        (["--eval_batch_size=0"], "eval_batch_size is 0; it takes a whole number of at least 1"),
-        (["--worker=-1"], "worker is -1; it takes a whole number of at least 0"),
-        (["--clip_grad_norm=5"], "clip_grad_norm is 5; it takes nothing, or a dict such as"),
-        (["--encoding=latin9x"], "encoding is 'latin9x'; it takes the name of an encoding"),
-        (["--mlp_hidden_size=[-5]"], "mlp_hidden_size is [-5]; it takes a list of whole numbers of at least 1"),
-        (["--codebook_size=abc"], "codebook_size is 'abc'; it takes a whole number of at least 1"),
+        (["--seed=abc"], "seed is 'abc'; it must be a whole number from 0 to"),
+        (["--seed=-1"], "seed is -1; it must be a whole number from 0 to"),
+        (["--eval_batch_size=0"], "eval_batch_size is 0; it must be a whole number of at least 1"),
+        (["--worker=-1"], "worker is -1; it must be a whole number of at least 0"),
+        (["--clip_grad_norm=5"], "clip_grad_norm is 5; it must be None or a dict such as"),
+        (["--encoding=latin9x"], "encoding is 'latin9x'; it must be the name of an encoding"),
+        (["--mlp_hidden_size=[-5]"], "mlp_hidden_size is [-5]; it must be a list of whole numbers of at least 1"),
+        (["--codebook_size=abc"], "codebook_size is 'abc'; it must be a whole number of at least 1"),
         (["--additional_feat_suffix=['search','query']"], "additional_feat_suffix is ['search', 'query']; GSERec also"),
         (["--additional_feat_suffix=['search','code']"], "; GSERec also reads 'query'"),
-        (["--learner=foo"], "learner is 'foo'; it takes 'adam' or"),
-        (["--use_gpu=maybe"], "use_gpu is 'maybe'; it takes True or False"),
+        (["--learner=foo"], "learner is 'foo'; it must be 'adam' or"),
+        (["--use_gpu=maybe"], "use_gpu is 'maybe'; it must be True or False"),
         (["--nproc=0"], "argument --nproc: the value must be a whole number of at least 1"),
         (["--nproc=two"], "argument --nproc: invalid int value: 'two'"),
         (["--world_size=0"], "argument --world_size: the value must be a whole number of at least 1, or -1"),
@@ -178,7 +178,7 @@ def test_options_of_distributed_training(command, started):
         (["-learning_rate=1"], "argument '-learning_rate=1': long names need two dashes"),
         (["--modle", "GSERec"], "argument '--modle': write settings as --name=value. Did you mean '--model'?"),
         (["--device=cuda"], "unknown setting 'device'. Set gpu_id to choose a GPU (--gpu_id=0), or use_gpu"),
-        (["--checkpoint_dir=2024"], "checkpoint_dir is 2024; it takes a text"),
+        (["--checkpoint_dir=2024"], "checkpoint_dir is 2024; it must be a text"),
         (["--load_col={'inter': ['user_id', 'item_id']}"], "reads the column 'timestamp' of .inter (TIME_FIELD)"),
     ],
 )
@@ -315,12 +315,12 @@ def test_defaults_named_are_those_used():
 @pytest.mark.parametrize(
     ("model", "argument", "message"),
     [
-        ("SASRec", "--epochs=abc", "epochs is 'abc'; it takes a whole number of at least 0"),
-        ("BPR", "--train_batch_size=0", "train_batch_size is 0; it takes a whole number of at least 1"),
-        ("BPR", "--learning_rate=fast", "learning_rate is 'fast'; it takes a number of at least 0"),
-        ("Pop", "--use_gpu=maybe", "use_gpu is 'maybe'; it takes True or False"),
-        ("SASRec", "--n_layers=two", "n_layers is 'two'; it takes a number"),
-        ("FM", "--embedding_size=large", "embedding_size is 'large'; it takes a"),
+        ("SASRec", "--epochs=abc", "epochs is 'abc'; it must be a whole number of at least 0"),
+        ("BPR", "--train_batch_size=0", "train_batch_size is 0; it must be a whole number of at least 1"),
+        ("BPR", "--learning_rate=fast", "learning_rate is 'fast'; it must be a number of at least 0"),
+        ("Pop", "--use_gpu=maybe", "use_gpu is 'maybe'; it must be True or False"),
+        ("SASRec", "--n_layers=two", "n_layers is 'two'; it must be a number"),
+        ("FM", "--embedding_size=large", "embedding_size is 'large'; it must be a"),
         ("SASRec", "--hidden_size=65", "The hidden size (65) is not a multiple of the number of attention heads (2)"),
         (
             "SASRec",
@@ -328,7 +328,7 @@ def test_defaults_named_are_those_used():
             "a RecBole model fails on this data or with these settings: KeyError: ",
         ),
         ("NeuMF", "--mlp_hidden_size=12", "fails on this data or with these settings: TypeError: "),
-        ("NCL", "--epochs=1", "the library 'faiss' is needed for this and not installed: pip install faiss-cpu"),
+        ("NCL", "--epochs=1", "this needs the library 'faiss', which is not installed: pip install faiss-cpu"),
     ],
 )
 def test_recboles_models_tell_in_one_line(random_dataset, command, capsys, model, argument, message, monkeypatch):
@@ -336,7 +336,7 @@ def test_recboles_models_tell_in_one_line(random_dataset, command, capsys, model
     assert message in failure(capsys, command, f"--model={model}", "--dataset=toy", "--state=ERROR", argument)
 
 
-def test_a_missing_dataset_is_told_before_any_setting(random_dataset, command, capsys, tmp_path):
+def test_a_missing_dataset_is_reported_before_any_setting(random_dataset, command, capsys, tmp_path):
     line = failure(capsys, command, "--model=BPR", "--dataset=toyy")
     assert line == f"error: {tmp_path}/dataset/toyy: no such dataset. Did you mean 'toy'?"
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 LIBRARY, VERSION = platform.libc_ver()
-IS_TOLD = LIBRARY == "glibc" and tuple(map(int, VERSION.split("."))) >= (2, 36)
+IS_SET = LIBRARY == "glibc" and tuple(map(int, VERSION.split("."))) >= (2, 36)
 
 PAGES = """
 import resource
@@ -38,13 +38,13 @@ def pages(**environment):
     return usual, kept
 
 
-@pytest.mark.skipif(not IS_TOLD, reason="a recent glibc alone is told")
+@pytest.mark.skipif(not IS_SET, reason="a recent glibc alone is told")
 def test_freed_blocks_are_kept():
     usual, kept = pages()
     assert kept < usual / 10
 
 
-@pytest.mark.skipif(not IS_TOLD, reason="a recent glibc alone is told")
+@pytest.mark.skipif(not IS_SET, reason="a recent glibc alone is told")
 @pytest.mark.parametrize(
     "environment", [{"MALLOC_ARENA_MAX": "4"}, {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}]
 )

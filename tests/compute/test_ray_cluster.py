@@ -18,12 +18,12 @@ from recbole_gserec.errors import SettingError
         (None, r"^Ray does not start on this machine \(wrong token\)$"),
     ],
 )
-def test_why_there_is_no_ray_is_told_in_a_line(monkeypatch, address, message):
-    def refuse(**given):
-        assert given["address"] == (address or "local")
+def test_why_there_is_no_ray_is_reported_in_a_line(monkeypatch, address, message):
+    def refuse(**arguments):
+        assert arguments["address"] == (address or "local")
         raise ConnectionError("wrong\ntoken")
 
-    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.setattr(ray_cluster, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
     with pytest.raises(SettingError, match=message):
         connect(address, 1)
 
@@ -83,17 +83,19 @@ def test_workers_are_not_put_behind_other_programs(chosen, niceness):
     environment = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
     if chosen:
         environment["RAY_worker_niceness"] = chosen
-    told = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert int(told.stdout.splitlines()[-1]) == niceness
+    printed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(printed.stdout.splitlines()[-1]) == niceness
 
 
 @pytest.mark.parametrize(
     "error", [Exception("The current node timed out during startup"), OSError(28, "No space"), TimeoutError()]
 )
-def test_a_ray_that_does_not_start_is_told_whatever_it_raises(monkeypatch, error):
+def test_a_ray_that_does_not_start_is_reported_whatever_it_raises(monkeypatch, error):
     def refuse(**_):
         raise error
 
-    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.setattr(ray_cluster, "ray", types.SimpleNamespace(is_initialized=lambda: False, init=refuse))
     with pytest.raises(SettingError, match=r"^Ray does not start on this machine \(.+\)$"):
         connect(None, 1)

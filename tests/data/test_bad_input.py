@@ -230,13 +230,13 @@ CASES = {
         replace("code", "cat\ts1 s3", "cat\ts1"),
         "code",
         4,
-        rf"a row with 1 search codes where others have 2\. {AGAIN}",
+        rf"the row has 1 search codes, but others have 2\. {AGAIN}",
     ),
     "code: ragged below empty lines": (
         replace("code", "\nbob\t\tr1 r3", "\n\n\nbob\t\tr1"),
         "code",
         5,
-        rf"a row with 1 recommendation codes where others have 2\. {AGAIN}",
+        rf"the row has 1 recommendation codes, but others have 2\. {AGAIN}",
     ),
     "code: columns": (append("code", "dan", "s1 s2"), "code", 5, "2 columns instead of 3"),
 }
@@ -280,9 +280,9 @@ def test_data_without_searches_is_recboles_alone(make_config, small_files, write
 
 def test_settings_of_the_checks_are_checked_for_all_models(attempt, small_files, write_rows):
     write_rows(**small_files)
-    with pytest.raises(SettingError, match="^unordered_timestamps is 'srot'; it takes 'error' or 'sort'$"):
+    with pytest.raises(SettingError, match="^unordered_timestamps is 'srot'; it must be 'error' or 'sort'$"):
         attempt("BPR", unordered_timestamps="srot")
-    with pytest.raises(SettingError, match="^short_users is 'drop'; it takes 'error' or 'keep'$"):
+    with pytest.raises(SettingError, match="^short_users is 'drop'; it must be 'error' or 'keep'$"):
         attempt("SASRec", short_users="drop")
 
 
@@ -300,7 +300,7 @@ def test_sequences_of_numbers_are_numbers(make_config, small_files, write_rows):
 
 def test_order_of_searches_is_time(attempt, small_files, write_rows):
     write_rows(**small_files)
-    with pytest.raises(SettingError, match="^eval_args has the order 'RO'; search-aware models take 'TO'$"):
+    with pytest.raises(SettingError, match="^eval_args has the order 'RO'; search-aware models need 'TO'$"):
         attempt("GSERec", eval_args={"order": "RO"})
 
 
@@ -331,8 +331,8 @@ def test_short_users_are_trained_on_only(prepare, random_rows, write_rows, model
 def test_sorted_files_give_all_models_the_same_targets(prepare, random_rows, write_rows, model):
     """Also where times are nearer to each other than 32-bit floats can tell."""
     rng = np.random.default_rng(3)
-    rows = [(user, item, 1_700_000_000 + 7 * place) for place, (user, item, _) in enumerate(random_rows["inter"])]
-    shuffled = [rows[place] for place in rng.permutation(len(rows))]
+    rows = [(user, item, 1_700_000_000 + 7 * index) for index, (user, item, _) in enumerate(random_rows["inter"])]
+    shuffled = [rows[index] for index in rng.permutation(len(rows))]
     targets = {}
     for name, inter, settings in (
         ("ordered", rows, {}),
@@ -377,10 +377,10 @@ def test_missing_files(attempt, small_files, write_rows, suffix):
     (folder / f"toy.{suffix}").unlink()
     with pytest.raises(DataError) as error:
         attempt()
-    remedy = (
+    advice = (
         "Make it: gserec preprocess --dataset toy" if suffix == "code" else "Check the dataset's name and data_path."
     )
-    assert one_line(error) == f"{folder / f'toy.{suffix}'}: file not found. {remedy}"
+    assert one_line(error) == f"{folder / f'toy.{suffix}'}: file not found. {advice}"
 
 
 @pytest.mark.parametrize("model", ["GSERec", "SASRec"])
@@ -409,8 +409,8 @@ def test_filters_that_leave_nothing(attempt, small_files, write_rows):
         ({"lambda_ucl": 1}, r"unknown setting 'lambda_ucl'\. Did you mean 'lambda_u_cl'\?"),
         ({"unordered_timestamp": "sort"}, r"unknown setting .* Did you mean 'unordered_timestamps'\?"),
         ({"xyzzy": 1}, r"unknown setting 'xyzzy'\. See the model's YAML for the settings it reads\."),
-        ({"unordered_timestamps": "srot"}, "unordered_timestamps is 'srot'; it takes 'error' or 'sort'"),
-        ({"short_users": "drop"}, "short_users is 'drop'; it takes 'error' or 'keep'"),
+        ({"unordered_timestamps": "srot"}, "unordered_timestamps is 'srot'; it must be 'error' or 'sort'"),
+        ({"short_users": "drop"}, "short_users is 'drop'; it must be 'error' or 'keep'"),
         ({"benchmark_filename": ["a", "b", "c"]}, "benchmark_filename is not supported with searches; use eval_args"),
     ],
 )

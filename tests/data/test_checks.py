@@ -10,7 +10,7 @@ from recbole_gserec.settings.values import check_choice
 
 def test_choice():
     check_choice("mode", "a", ("a", "b"))
-    with pytest.raises(SettingError, match="^mode is 'c'; it takes 'a' or 'b'$"):
+    with pytest.raises(SettingError, match="^mode is 'c'; it must be 'a' or 'b'$"):
         check_choice("mode", "c", ("a", "b"))
     with pytest.raises(SettingError, match="mode is 'None'"):
         check_choice("mode", None, ("a", "b"))

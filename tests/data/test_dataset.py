@@ -21,12 +21,12 @@ def expected_splits(files, n_items=20, n_searches=20, n_clicks=5):
         # Sorting keeps the order of equal times.
         events = sorted((row for row in files["inter"] if row[0] == user), key=lambda row: row[2])
         searches = sorted((row for row in files["search"] if row[0] == user), key=lambda row: row[2])
-        for place in range(1, len(events)):
-            _, item, time = events[place]
-            history = [event[1] for event in events[:place]][-n_items:]
+        for index in range(1, len(events)):
+            _, item, time = events[index]
+            history = [event[1] for event in events[:index]][-n_items:]
             seen = [search for search in searches if search[2] < time][-n_searches:]
             visible = tuple((query, tuple(clicks.split()[-n_clicks:])) for _, query, _, clicks in seen)
-            from_end = len(events) - place if len(events) >= 3 else 3
+            from_end = len(events) - index if len(events) >= 3 else 3
             split = {1: "test", 2: "valid"}.get(from_end, "train")
             rows[split].append((user, item, tuple(history), visible))
     return {split: sorted(part) for split, part in rows.items()}
@@ -83,7 +83,7 @@ def test_normalised_times_change_nothing(splits, random_rows):
 
 def test_unordered_files_can_be_sorted(splits, random_rows, write_rows):
     rng = np.random.default_rng(1)
-    shuffled = {name: [rows[place] for place in rng.permutation(len(rows))] for name, rows in random_rows.items()}
+    shuffled = {name: [rows[index] for index in rng.permutation(len(rows))] for name, rows in random_rows.items()}
     write_rows("shuffled", **shuffled)
     ordered = {name: sorted(rows, key=lambda row: row[2]) for name, rows in shuffled.items() if len(rows[0]) > 2}
     write_rows("ordered", **{**shuffled, **{name: ordered[name] for name in ("inter", "search")}})
@@ -94,8 +94,8 @@ def test_unordered_files_can_be_sorted(splits, random_rows, write_rows):
 @pytest.mark.parametrize("keep", ["first", "last"])
 def test_without_duplicates_equal_times_keep_their_order(splits, write_rows, keep):
     # Long enough for a sort that is not stable to show.
-    inter = [(f"u{user}", f"i{place}", place // 40) for user in range(3) for place in range(100)]
-    inter += [(f"u{user}", f"i{place}", 3) for user in range(3) for place in range(2)]
+    inter = [(f"u{user}", f"i{index}", index // 40) for user in range(3) for index in range(100)]
+    inter += [(f"u{user}", f"i{index}", 3) for user in range(3) for index in range(2)]
     code = [(f"u{user}", "s1", "r1") for user in range(3)]
     write_rows(inter=inter, search=[("u0", "q", 1, "")], query=[("q", "a")], code=code)
     kept = inter[:300] if keep == "first" else [row for row in inter if row[1] not in ("i0", "i1") or row[2] == 3]
@@ -223,7 +223,7 @@ def test_events_as_read_are_the_rows_of_the_files(make_config, random_rows):
 
 
 @pytest.mark.usefixtures("random_dataset")
-def test_the_number_of_searches_is_told(make_config, random_rows):
+def test_the_number_of_searches_is_reported(make_config, random_rows):
     dataset = SearchDataset(make_config())
     before = str(dataset)
     dataset.build()

@@ -25,11 +25,11 @@ def log_of(interactions, searches, n_users=N_USERS):
     )
 
 
-def visible(interactions, searches, place):
+def visible(interactions, searches, position):
     """The interaction at this place in the order of user, time and file, what came before it, and what was searched."""
-    user, item, time = sorted(interactions, key=lambda row: (row[0], row[2]))[place]
+    user, item, time = sorted(interactions, key=lambda row: (row[0], row[2]))[position]
     own = [row for row in sorted(interactions, key=lambda row: row[2]) if row[0] == user]
-    n_earlier = place - sum(row[0] < user for row in interactions)
+    n_earlier = position - sum(row[0] < user for row in interactions)
     searched = [row for row in sorted(searches, key=lambda row: row[2]) if row[0] == user and row[2] < time]
     return user, item, [row[1] for row in own[:n_earlier]], [(row[1], row[3]) for row in searched]
 
@@ -50,15 +50,15 @@ def test_histories_equal_plain_loops(interactions, searches, n_items, n_searches
     histories, lengths = log.item_histories(users, targets, n_items)
     queries, clicks, search_lengths = log.search_histories(users, log.search_ends[targets], n_searches, n_clicks)
     assert histories.dtype == queries.dtype == clicks.dtype == torch.int64
-    for place in range(len(interactions)):
-        user, item, earlier, searched = visible(interactions, searches, place)
-        assert interactions[order[place]][:2] == (user, item)
-        assert (users[place].item(), log.items[place].item()) == (user, item)
+    for position in range(len(interactions)):
+        user, item, earlier, searched = visible(interactions, searches, position)
+        assert interactions[order[position]][:2] == (user, item)
+        assert (users[position].item(), log.items[position].item()) == (user, item)
         kept, seen = earlier[-n_items:], searched[-n_searches:]
-        assert (lengths[place].item(), search_lengths[place].item()) == (len(kept), len(seen))
-        assert histories[place].tolist() == kept + [0] * (histories.shape[1] - len(kept))
-        assert queries[place].tolist() == [q for q, _ in seen] + [0] * (queries.shape[1] - len(seen))
-        for search, row in enumerate(clicks[place].tolist()):
+        assert (lengths[position].item(), search_lengths[position].item()) == (len(kept), len(seen))
+        assert histories[position].tolist() == kept + [0] * (histories.shape[1] - len(kept))
+        assert queries[position].tolist() == [q for q, _ in seen] + [0] * (queries.shape[1] - len(seen))
+        for search, row in enumerate(clicks[position].tolist()):
             clicked = seen[search][1][-n_clicks:] if search < len(seen) else []
             assert row == clicked + [0] * (clicks.shape[2] - len(clicked))
 
@@ -79,7 +79,7 @@ def test_a_history_never_has_the_place_of_its_own_target():
     log, _ = log_of([(1 + row % 3, 1 + row, row // 6) for row in range(60)], [])
     targets = torch.arange(60)
     histories, _ = log.item_histories(log.users_of_interactions(), targets, 100)
-    # Every item occurs once, so an item tells its place.
+    # Every item occurs once, so an item shows its position.
     assert not (histories == log.items[targets].long().unsqueeze(1)).any()
     assert (histories[0] == 0).all()
     assert sorted(histories[-1][histories[-1] > 0].tolist()) == list(range(3, 60, 3))
@@ -100,7 +100,7 @@ def test_training_ends_before_the_first_evaluation_target():
     log, _ = log_of(interactions, searches)
     assert log.train_ends.tolist() == [0, 4, 6, 6]
     assert log.train_search_ends.tolist() == [0, 3, 4, 5]
-    # User 1 has targets at places 2 and 3, both at time 4; user 2 and user 3 have none.
+    # User 1 has targets at positions 2 and 3, both at time 4; user 2 and user 3 have none.
     log.limit_training(torch.tensor([1, 1]), torch.tensor([3, 2]))
     assert log.train_ends.tolist() == [0, 2, 6, 6]
     assert log.train_search_ends.tolist() == [0, 2, 4, 5]
@@ -127,6 +127,6 @@ def test_memory_grows_with_events_alone():
         interactions = [(user, 1, time) for user, time in zip(users, times, strict=True)]
         return size_in_bytes(log_of(interactions, [(*row, [1, 2]) for row in interactions])[0])
 
-    # An interaction and a search with two clicks: at most a place, an id and an offset of eight bytes each.
+    # An interaction and a search with two clicks: at most a position, an id and an offset of eight bytes each.
     assert size(2000) - size(1000) <= 1000 * 8 * (2 + 2 + 2)
     assert size(2000) - size(1000) == size(3000) - size(2000)

@@ -41,13 +41,13 @@ def test_every_file_counts(folder, config, suffix):
         check(made_from, dataset_fingerprint(folder, "d", config))
 
 
-@pytest.mark.parametrize("made_with", [True, False])
-def test_a_file_that_came_or_went_counts(folder, config, made_with):
+@pytest.mark.parametrize("had_items", [True, False])
+def test_a_file_that_came_or_went_counts(folder, config, had_items):
     with_items = dataset_fingerprint(folder, "d", config)
     (folder / "d.item").unlink()
     without_items = dataset_fingerprint(folder, "d", config)
     with pytest.raises(DataError, match="the file 'item' has changed since"):
-        check(*((with_items, without_items) if made_with else (without_items, with_items)))
+        check(*((with_items, without_items) if had_items else (without_items, with_items)))
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -52,10 +52,10 @@ def test_a_window_is_the_end_of_its_range(ranges, size):
     indices, mask, kept = last_window(starts, starts + lengths, size)
     expected = [list(range(start, start + length))[max(0, length - size) :] for start, length in ranges]
     assert indices.shape == mask.shape == (len(ranges), max(1, *map(len, expected)))
-    assert kept.tolist() == [len(places) for places in expected]
-    for row, places in enumerate(expected):
-        assert indices[row, : len(places)].tolist() == places
-        assert mask[row].tolist() == [True] * len(places) + [False] * (mask.shape[1] - len(places))
+    assert kept.tolist() == [len(positions) for positions in expected]
+    for row, positions in enumerate(expected):
+        assert indices[row, : len(positions)].tolist() == positions
+        assert mask[row].tolist() == [True] * len(positions) + [False] * (mask.shape[1] - len(positions))
     assert (indices[~mask] == 0).all()
 
 

@@ -135,10 +135,10 @@ def test_missing_values_of_items_without_a_row(prepare, side_files):
     rows = [line.split("\t") for line in (side_files / "toy.item").read_text().splitlines()[1:]]
     prices = {item: float(price) for item, _, price, _ in rows if price and item in dataset.field2token_id["item_id"]}
     shapes, words = (dataset.field2id_token[field] for field in ("shape", "categories"))
-    told = {row[0]: row for row in rows}
+    row_of_item = {row[0]: row for row in rows}
     mean = np.mean(list(prices.values()))
     for number, item in enumerate(dataset.field2id_token["item_id"][1:], start=1):
-        row = told.get(item, (item, "", "", ""))
+        row = row_of_item.get(item, (item, "", "", ""))
         assert dataset.item_feat["price"][number].item() == pytest.approx(prices.get(item, mean))
         assert shapes[dataset.item_feat["shape"][number]] == (row[3] or "[PAD]")
         found = [words[word] for word in dataset.item_feat["categories"][number].tolist() if word]

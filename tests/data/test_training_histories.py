@@ -21,10 +21,10 @@ def everything(histories, n=ALL):
     """Items and (query text, clicked items) of each user."""
     return {
         user: (
-            histories.recommendation_history(place, n),
-            [(record.query, record.items) for record in histories.search_history(place, n)],
+            histories.recommendation_history(index, n),
+            [(record.query, record.items) for record in histories.search_history(index, n)],
         )
-        for place, user in enumerate(histories.user_tokens)
+        for index, user in enumerate(histories.user_tokens)
     }
 
 

@@ -53,7 +53,7 @@ def test_a_random_file_against_a_dictionary():
 def test_a_row_of_another_length_is_named(tmp_path):
     path = tmp_path / "d.code"
     path.write_text("header\n\nu\n\nv\n")
-    with pytest.raises(DataError, match="a row with 1 search codes where others have 2. Make the codes again") as error:
+    with pytest.raises(DataError, match="the row has 1 search codes, but others have 2. Make the codes again") as error:
         user_codes(path, np.array([1, 2]), 3, sequences("a b", "a"), "search", AGAIN)
     assert (error.value.path, error.value.line) == (path, 5)
     assert str(error.value).endswith("gserec preprocess --dataset d")

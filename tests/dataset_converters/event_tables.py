@@ -41,7 +41,7 @@ def fill(
         columns = list(zip(*rows, strict=True)) or [()] * len(fields)
         table = pa.table(
             {field: pa.array(column, kind) for field, column, kind in zip(fields, columns, types, strict=True)}
-            | {"place": pa.array(range(len(rows)), pa.int64())}
+            | {"source_row": pa.array(range(len(rows)), pa.int64())}
         )
         make_table(connection, name, table)
     items = list(items)
@@ -57,8 +57,8 @@ def make_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table
 
 def left(connection: duckdb.DuckDBPyConnection) -> tuple[list[Interaction], list[Search]]:
     """What the tables hold, in the order of the places."""
-    interactions = connection.execute('SELECT "user", item, time FROM interactions ORDER BY place').fetchall()
-    searches = connection.execute('SELECT "user", query, time, items FROM searches ORDER BY place').fetchall()
+    interactions = connection.execute('SELECT "user", item, time FROM interactions ORDER BY source_row').fetchall()
+    searches = connection.execute('SELECT "user", query, time, items FROM searches ORDER BY source_row').fetchall()
     return (
         [Interaction(*row) for row in interactions],
         [Search(*row[:3], tuple(row[3])) for row in searches],

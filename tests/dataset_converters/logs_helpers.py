@@ -67,16 +67,17 @@ class Read:
             self.warnings = steps.check_logs(connection, self.logs, list(self.interpretations.values()), self.settings)
             self.lines = {
                 role: [
-                    line for (line,) in connection.execute(f"SELECT line FROM read_{role} ORDER BY place").fetchall()
+                    line
+                    for (line,) in connection.execute(f"SELECT line FROM read_{role} ORDER BY source_row").fetchall()
                 ]
                 for role in self.interpretations
             }
             steps.fill_tables(connection, list(self.interpretations.values()), self.settings)
             self.interactions = connection.execute(
-                "SELECT user, item, time FROM interactions ORDER BY place"
+                "SELECT user, item, time FROM interactions ORDER BY source_row"
             ).fetchall()
             self.searches = connection.execute(
-                "SELECT user, query, time, items FROM searches ORDER BY place"
+                "SELECT user, query, time, items FROM searches ORDER BY source_row"
             ).fetchall()
             self.items = connection.execute("SELECT * FROM items").fetchall()
 

@@ -53,7 +53,7 @@ def test_error_names_the_first_line_of_the_first_file(connection):
     assert (error.value.path, error.value.line) == (PATHS["a.csv"], 4)
 
 
-def test_a_single_bad_row_is_not_counted_and_has_a_general_remedy(connection):
+def test_a_single_bad_row_is_not_counted_and_has_general_advice(connection):
     make_rows(connection, ROWS[:1] + ROWS[2:3])
     with pytest.raises(DataError) as error:
         handle_bad_rows(connection, "read", PATHS, "error")
@@ -61,7 +61,7 @@ def test_a_single_bad_row_is_not_counted_and_has_a_general_remedy(connection):
     assert str(error.value).endswith(expected)
 
 
-def test_skipped_rows_are_counted_and_told(connection, caplog):
+def test_skipped_rows_are_counted_and_reported(connection, caplog):
     make_rows(connection, ROWS)
     with caplog.at_level(logging.WARNING, "dataset_converters"):
         found = handle_bad_rows(connection, "read", PATHS, "skip")
@@ -73,6 +73,7 @@ def test_skipped_rows_are_counted_and_told(connection, caplog):
     ]
     assert users_left(connection) == ["u3", "u6"]
     assert [record.message for record in caplog.records] == list(map(str, found))
+    assert str(BadRows("c.csv", "item is missing", 1, (4,))) == "c.csv: 1 row left out: item is missing (line 4)"
     assert str(found[3]) == "b.csv: 10 rows left out: user is missing (line 21, 22, 23, 24, 25, ...)"
 
 

@@ -67,7 +67,7 @@ def number(time):
 def expected_files(interactions, searches, items):
     """The rows of a dataset, worked out without a database."""
     words = {row.query: words_of_texts([row.query or ""])[0] for row in searches}
-    ids = {text: str(place) for place, text in enumerate(sorted(set(words.values())), start=1)}
+    ids = {text: str(index) for index, text in enumerate(sorted(set(words.values())), start=1)}
     mentioned = {row.item for row in interactions} | {item for row in searches for item in row.items}
     return {
         "inter": [
@@ -78,7 +78,7 @@ def expected_files(interactions, searches, items):
             (row.user, ids[words[row.query]], number(row.time), " ".join(row.items))
             for row in sorted(searches, key=lambda row: (by_id(row.user), row.time))
         ],
-        "query": [(place, text) for text, place in ids.items()],
+        "query": [(index, text) for text, index in ids.items()],
         "item": [(item, f"Title {item}") for item in sorted(set(items) & mentioned, key=by_id)],
     }
 
@@ -127,7 +127,7 @@ def test_ids_survive(tmp_path):
 
 def test_same_words_are_one_query(tmp_path):
     texts = ["Red shoe", "red  SHOE!", "ＲＥＤ shoe", "shoe red", "", None, "?!", "don't", "don\u2019t"]
-    searches = [Search("ann", text, 20 + place, ()) for place, text in enumerate(texts)]
+    searches = [Search("ann", text, 20 + index, ()) for index, text in enumerate(texts)]
     folder = convert_events(tmp_path / "dataset", ANN, searches)
     assert rows_of(folder, "query") == [("1", ""), ("2", "don't"), ("3", "red shoe"), ("4", "shoe red")]
     assert [row[1] for row in rows_of(folder, "search")] == ["3", "3", "3", "4", "1", "1", "1", "2", "2"]
@@ -161,7 +161,8 @@ def test_further_columns(tmp_path):
         connection.execute(
             """
             CREATE OR REPLACE TABLE interactions AS
-            SELECT "user", item, time, place, place + 1 AS rating, 'page ' || place AS place_shown FROM interactions
+            SELECT "user", item, time, source_row, source_row + 1 AS rating, 'page ' || source_row AS row_shown
+            FROM interactions
             """
         )
         return []
@@ -169,7 +170,7 @@ def test_further_columns(tmp_path):
     (tmp_path / "log").touch()
     folder = convert(tmp_path / "dataset", "toy", "events", {"log": tmp_path / "log"}, read, KEEP_ALL)
     lines = (folder / "toy.inter").read_text().splitlines()
-    assert lines[0] == "user_id:token\titem_id:token\trating:float\tplace_shown:token\ttimestamp:float"
+    assert lines[0] == "user_id:token\titem_id:token\trating:float\trow_shown:token\ttimestamp:float"
     assert lines[1] == "ann\ta\t1\tpage 0\t10"
 
 

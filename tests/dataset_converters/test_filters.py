@@ -125,7 +125,7 @@ def test_filters_do_what_plain_python_does(connection, interactions, searches, f
     st.integers(0, 5),
 )
 def test_core(connection, pairs, k, min_interactions):
-    interactions = [Interaction(f"u{user}", f"i{item}", place) for place, (user, item) in enumerate(pairs)]
+    interactions = [Interaction(f"u{user}", f"i{item}", index) for index, (user, item) in enumerate(pairs)]
     fill(connection, interactions)
     apply_filters(connection, dataclasses.replace(KEEP_ALL, k_core=k, min_interactions=min_interactions))
     found, _ = left(connection)
@@ -158,24 +158,24 @@ def test_the_first_of_duplicates_stays(connection):
     ]
     fill(connection, rows, searches)
     apply_filters(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
-    places = [
-        connection.execute(f"SELECT place FROM {table} ORDER BY place").fetchall()
+    indices = [
+        connection.execute(f"SELECT source_row FROM {table} ORDER BY source_row").fetchall()
         for table in ("interactions", "searches")
     ]
-    assert places == [[(0,), (1,), (3,)], [(0,), (1,), (3,)]]
+    assert indices == [[(0,), (1,), (3,)], [(0,), (1,), (3,)]]
 
 
 def test_duplicates_differ_in_further_columns(connection):
     fill(connection, [Interaction("a", "x", 1)] * 3)
     connection.execute("ALTER TABLE interactions ADD COLUMN rating DOUBLE")
-    connection.execute("UPDATE interactions SET rating = CASE WHEN place = 1 THEN 2 END")
+    connection.execute("UPDATE interactions SET rating = CASE WHEN source_row = 1 THEN 2 END")
     apply_filters(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
-    assert connection.execute("SELECT place FROM interactions ORDER BY place").fetchall() == [(0,), (1,)]
+    assert connection.execute("SELECT source_row FROM interactions ORDER BY source_row").fetchall() == [(0,), (1,)]
 
 
 def test_duplicates_that_share_a_place_are_still_one(connection):
     fill(connection, [Interaction("a", "x", 1)] * 3)
-    connection.execute("UPDATE interactions SET place = 7")
+    connection.execute("UPDATE interactions SET source_row = 7")
     apply_filters(connection, dataclasses.replace(KEEP_ALL, drop_duplicates=True))
     assert left(connection)[0] == [Interaction("a", "x", 1)]
 

@@ -28,7 +28,7 @@ class Trickle(io.BytesIO):
 @pytest.mark.parametrize("stream", [io.BytesIO, Trickle])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("before", [0, 1, 5])
-def test_the_line_is_told(tmp_path, monkeypatch, stream, end, before):
+def test_the_line_is_reported(tmp_path, monkeypatch, stream, end, before):
     monkeypatch.setattr(text_lines, "LONGEST_LINE", 100)
     good = (b"b" * 90 + end) * before
     # A carriage return before the end counts.
@@ -114,7 +114,7 @@ def test_a_line_of_gigabytes_is_not_read(hostile, tmp_path, call, file, line):
         text=True,
         check=True,
     )
-    *_, told, kilobytes = done.stdout.splitlines()
-    assert f"{file}, line {line}: a line longer than 16 MiB" in told
+    *_, printed, kilobytes = done.stdout.splitlines()
+    assert f"{file}, line {line}: a line longer than 16 MiB" in printed
     assert int(kilobytes) < 250 << 10
     assert list(tmp_path.iterdir()) == []

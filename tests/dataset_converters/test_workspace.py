@@ -42,9 +42,9 @@ def test_folders_that_were_there_stay(tmp_path):
 
 @pytest.mark.parametrize("memory", ["", "2", "lots", "-1", "-5GB", "0GB", "0.0MB", "1e9GB", "2 G"])
 def test_memory_that_makes_no_sense(tmp_path, memory):
-    with pytest.raises(SettingError, match=f"memory '{memory}'") as error, workspace(tmp_path / "new", memory):
+    with pytest.raises(SettingError, match=f"memory '{memory}'") as caught, workspace(tmp_path / "new", memory):
         pytest.fail("made")
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,10 +113,10 @@ def test_a_database_that_cannot_grow_is_said(tmp_path):
     ],
 )
 def test_errors_of_the_system_are_one_line(tmp_path, error, where, reason):
-    with pytest.raises(DataError) as told, workspace(tmp_path):
+    with pytest.raises(DataError) as caught, workspace(tmp_path):
         raise error
-    assert str(told.value).startswith(f"{where or tmp_path}: the conversion cannot read or write {reason}. ")
-    assert "\n" not in str(told.value)
+    assert str(caught.value).startswith(f"{where or tmp_path}: the conversion cannot read or write {reason}. ")
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

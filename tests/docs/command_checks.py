@@ -54,11 +54,11 @@ def _check_gserec(arguments: list[str], is_part: bool) -> None:
     context = _context(command, " ".join(path), arguments, is_part)
     if context is None:
         return
-    given = {name: value for name, value in context.params.items() if value is not None}
-    if given.get("preset"):
-        preset_file(given["preset"], PRESETS[path[0]])
+    requested = {name: value for name, value in context.params.items() if value is not None}
+    if requested.get("preset"):
+        preset_file(requested["preset"], PRESETS[path[0]])
     # The offline stage has no model; GSERec reads all of its settings.
-    models = [_class_of(model) for model in _models(given)] or ["GSERec"]
+    models = [_class_of(model) for model in _models(requested)] or ["GSERec"]
     for model in models:
         check_model(model)
     unknown = parse_settings(context.args).keys() - set().union(*(known_settings(model) for model in models))
@@ -85,11 +85,11 @@ def _class_of(model: str) -> str:
     return model.rpartition(":")[2]
 
 
-def _models(given: dict) -> list[str]:
-    model = given.get("model") or []
+def _models(requested: dict) -> list[str]:
+    model = requested.get("model") or []
     names = [model] if isinstance(model, str) else [name for text in model for name in text.split(",")]
-    if given.get("preset") and "seeds" in given:
-        names += yaml.safe_load(preset_file(given["preset"], "benchmark").read_text())["models"]
+    if requested.get("preset") and "seeds" in requested:
+        names += yaml.safe_load(preset_file(requested["preset"], "benchmark").read_text())["models"]
     return names
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 _FENCE = re.compile(r"\s*```(?P<language>\w*)\s*$")
+_FILE_NAME = re.compile(r"`(?P<name>\w+\.[ct]sv)`")
 _NOT_RUN = re.compile(r"\s*<!-- not run: (?P<reason>.+) -->\s*$")
 
 
@@ -68,3 +69,11 @@ def blocks_of(page: Path) -> list[Block]:
 def blocks(language: str) -> list[Block]:
     """The blocks of all pages in a language."""
     return [block for page in PAGES for block in blocks_of(page) if block.language == language]
+
+
+def write_shown_files(page: Path, folder: Path) -> None:
+    """Write the files that a page shows below their names into a folder."""
+    for block in blocks_of(page):
+        name = _FILE_NAME.fullmatch(block.before)
+        if name:
+            (folder / name["name"]).write_text(block.text, encoding="utf-8")

@@ -97,8 +97,8 @@ def test_a_user_is_the_sum_of_the_formula(ready):  # noqa: F811
         found = model.encode(batch)
         for row in range(len(batch)):
             sessions = []
-            for place in range(batch["search_length"][row]):
-                query, clicks = batch["search_query_id_list"][row, place], batch["search_item_ids_list"][row, place]
+            for index in range(batch["search_length"][row]):
+                query, clicks = batch["search_query_id_list"][row, index], batch["search_item_ids_list"][row, index]
                 of_query = words.values[words.offsets[query] : words.offsets[query + 1]].long()
                 session = word[of_query].sum(0) / max(1, len(of_query))
                 clicks = clicks[clicks > 0]

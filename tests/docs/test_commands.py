@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.docs.command_checks import check_command, check_files
-from tests.docs.pages import PAGES, ROOT, blocks, blocks_of
+from tests.docs.pages import PAGES, ROOT, blocks, blocks_of, write_shown_files
 from tests.docs.workplace import (
     copied,
     few_of_ml_100k,
@@ -42,8 +42,11 @@ gserec benchmark --dataset ml-100k-search --model GSERec --model UniSAR --model 
 SWEEP = "gserec tune --model GSERec --dataset ml-100k-search --samples 20"
 """The same, of those pages that go on with its folder."""
 
-FROM_NOTHING = ("docs/tutorial.md", "docs/data.md", "docs/converters/logs.md")
+FROM_NOTHING = ("docs/tutorial.md", "docs/data.md", "docs/converters/logs.md", "docs/adding_a_converter.md")
 """Pages whose readers have nothing yet."""
+
+SHOW_FILES = FROM_NOTHING[2:]
+"""Those that show the files themselves, each below its name."""
 
 NEW_EVENTS = {
     "today.inter": "user_id:token\titem_id:token\ttimestamp:float\n196\t242\t900000000\n",
@@ -104,11 +107,8 @@ def reader_of(page: Path, prepared: Path, folder: Path) -> Path:
     name = str(page.relative_to(ROOT))
     if name in FROM_NOTHING:
         folder.mkdir()
-        if name == "docs/converters/logs.md":
-            # What the page shows of its example are the files themselves.
-            for block in blocks_of(page):
-                if block.language == "csv":
-                    (folder / block.before.strip("`")).write_text(block.text)
+        if name in SHOW_FILES:
+            write_shown_files(page, folder)
         return folder
     copied(prepared, folder)
     return folder

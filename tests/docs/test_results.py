@@ -74,6 +74,6 @@ def test_what_is_claimed_of_three_seeds(reports):
         assert f"{interval}, two-way p {each.two_way_p_holm:.3f}".replace("0.", ".") in page
 
 
-def test_one_seed_is_told_on_the_page(reports):
+def test_one_seed_is_reported_on_the_page(reports):
     assert not any(each.counts_training for each in reports["amazon-toys"].comparisons)
-    assert "the luck of training is not counted" in " ".join(page_of("amazon-toys").split())
+    assert "variation between seeds is not counted" in " ".join(page_of("amazon-toys").split())

@@ -34,13 +34,13 @@ SHORT_CODES = {"rq_epochs": "2", "rq_warmup_epochs": "0"}
 def models_of_the_package() -> Iterator[None]:
     """Whatever models are added meanwhile are forgotten at the end."""
     models, files, modules = set(MODELS), set(defaults._MODEL_FILES), set(sys.modules)
-    told = os.environ.pop(MODEL_FILES_VARIABLE, None)
+    recorded = os.environ.pop(MODEL_FILES_VARIABLE, None)
     try:
         yield
     finally:
         os.environ.pop(MODEL_FILES_VARIABLE, None)
-        if told is not None:
-            os.environ[MODEL_FILES_VARIABLE] = told
+        if recorded is not None:
+            os.environ[MODEL_FILES_VARIABLE] = recorded
         model_registry._named.clear()
         for name in MODELS.keys() - models:
             del MODELS[name]
@@ -83,8 +83,8 @@ def shorter(words: Sequence[str]) -> list[str]:
     kept = [word for word in arguments if word.partition("=")[0].removeprefix("--") not in changes]
     for option, shortened in (("--seeds", lambda seeds: seeds.split(",")[0]), ("--samples", lambda _: "2")):
         if option in kept:
-            place = kept.index(option) + 1
-            kept[place] = shortened(kept[place])
+            index = kept.index(option) + 1
+            kept[index] = shortened(kept[index])
     return [program, *kept, *(f"--{name}={value}" for name, value in changes.items())]
 
 

@@ -47,10 +47,10 @@ def test_lists_are_new_to_the_user_and_hold_items_with_interactions(reference, r
     interacted, known = known_items(random_rows)
     catalogue = set().union(*interacted.values())
     assert any(items - catalogue for items in known.values()), "the dataset needs items of searches only"
-    for phase, place in (("test", -1), ("valid", -2)):
+    for phase, position in (("test", -1), ("valid", -2)):
         assert {user for user, _ in reference[phase]} == set(interacted)
         for (user, target), candidates in reference[phase].items():
-            assert target == interacted[user][place]
+            assert target == interacted[user][position]
             assert len(set(candidates)) == len(candidates) == 99
             assert set(candidates) <= catalogue - known[user]
 
@@ -190,11 +190,11 @@ def test_users_who_know_almost_all_items_have_shorter_lists(prepare, write_files
             caplog.clear()
             _, _, loaders = prepare(model, eval_args={**LEAVE_ONE_OUT, "mode": mode})
             assert (
-                "2 test targets have fewer than 9 candidates: the catalogue is small, 12 items. Take fewer"
-                in caplog.text
+                "2 test targets have fewer than 9 candidates: the catalogue has only 12 items. Use fewer" in caplog.text
             )
             assert (
-                "--eval_args=\"{'mode': 'uni6'}\", or rank all items, --eval_args=\"{'mode': 'full'}\"" in caplog.text
+                "--eval_args=\"{'mode': 'uni6'}\", or rank all items with --eval_args=\"{'mode': 'full'}\""
+                in caplog.text
             )
             lists = {user: items for (user, _), items in lists_of(loaders[2]).items()}
             for user, items in lists.items():
@@ -233,7 +233,7 @@ def test_targets_of_users_with_one_interaction_are_refused(prepare, random_rows,
     """They have no list, and another user's would hold what they know, or the target."""
     write_rows(**{**random_rows, "inter": [*random_rows["inter"], *((f"one{n}", "i1", n) for n in range(40))]})
     ratio = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "none", "mode": "uni20"}
-    with pytest.raises(SettingError, match=r"valid targets are of users with a single interaction.*\[2,inf\)"):
+    with pytest.raises(SettingError, match=r"valid targets belong to users with a single interaction.*\[2,inf\)"):
         prepare("BPR", short_users="keep", eval_args=ratio)
     prepare("BPR", short_users="keep", eval_args={**ratio, "order": "TO", "group_by": "user"})
 

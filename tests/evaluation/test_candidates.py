@@ -80,9 +80,9 @@ def test_every_new_item_is_equally_likely(n_items):
     chance = np.where(touched, 0, n_candidates / (n_items - n_touched))
     counts = np.bincount(drawn.ravel(), minlength=n_items)
     assert z_scores(counts, chance.sum(0), (chance * (1 - chance)).sum(0)).max() < 4.5
-    for place in (0, n_candidates - 1):
+    for position in (0, n_candidates - 1):
         chance = np.where(touched, 0, 1 / (n_items - n_touched))
-        counts = np.bincount(drawn[:, place], minlength=n_items)
+        counts = np.bincount(drawn[:, position], minlength=n_items)
         assert z_scores(counts, chance.sum(0), (chance * (1 - chance)).sum(0)).max() < 4.5
 
 
@@ -97,8 +97,8 @@ def test_popularity_draws_one_item_after_the_other_by_its_odds(n_candidates):
     second = np.zeros(n_items)
     for first, item in itertools.permutations(range(n_items), 2):
         second[item] += odds[first] * odds[item] / (1 - odds[first])
-    for place, chance in enumerate((odds, second)):
-        counts = np.bincount(drawn[:, place], minlength=n_items)
+    for position, chance in enumerate((odds, second)):
+        counts = np.bincount(drawn[:, position], minlength=n_items)
         assert z_scores(counts, n_users * chance, n_users * chance * (1 - chance)).max() < 4.5
 
 

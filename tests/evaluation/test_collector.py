@@ -86,7 +86,7 @@ def test_ties_count_against_the_target(config):
     assert collector.per_user_ranks()["rank"].tolist() == [9, 2]
 
 
-def test_a_target_without_a_score_is_told_and_comes_last(config, caplog):
+def test_a_target_without_a_score_is_reported_and_comes_last(config, caplog):
     scores, *others = batch_with_ranks([1, 1])
     scores[0, 0] = torch.nan
     result, collector = evaluate(config("Hit", topk=(1, 2, 9)), (scores, *others))
@@ -182,7 +182,7 @@ def test_metrics_of_recommended_items(config, make_model, prepare, model):
         for batch in loaders[2]:
             _, scores, _, _ = trainer._neg_sample_batch_eval(batch)
             for row, row_scores in enumerate(scores[:, :-1]):
-                order = sorted(range(100), key=lambda place, given=row_scores: -given[place].item())
+                order = sorted(range(100), key=lambda index, given=row_scores: -given[index].item())
                 lists.append(batch.candidates[row, order[:4]].tolist())
     counts = np.bincount(loaders[0]._dataset.inter_feat["item_id"].numpy(), minlength=dataset.item_num)
     for k in (1, 4):

@@ -34,7 +34,7 @@ def test_valid_metric_must_be_computed():
 @pytest.mark.parametrize("mode", ["uni0", "pop0", "uni9x", "uni", "uni-1", "uni01", "universe", "all", 99, None])
 def test_modes_that_there_are_not(is_ours, mode):
     for given in (mode, {"valid": mode}, {"valid": "uni99", "test": mode}):
-        with pytest.raises(SettingError, match=f"^eval_args has the mode {mode!r}; it takes 'full'.*as in 'uni99'$"):
+        with pytest.raises(SettingError, match=f"^eval_args has the mode {mode!r}; it must be 'full'.*as in 'uni99'$"):
             check(is_ours, **with_mode(given))
 
 
@@ -57,9 +57,9 @@ def test_labels_are_for_recboles_models():
     ("eval_args", "message"),
     [
         ({"mod": "full"}, "eval_args has an unknown key 'mod'. Did you mean 'mode'?"),
-        ({"xyz": 1}, "eval_args has an unknown key 'xyz'. It takes split, order, group_by, mode."),
+        ({"xyz": 1}, "eval_args has an unknown key 'xyz'. Its keys are split, order, group_by, mode."),
         ({"mode": {"vaild": "full"}}, "the mode of eval_args has an unknown key 'vaild'. Did you mean 'valid'?"),
-        ("uni99", "eval_args is 'uni99'; it takes a dict"),
+        ("uni99", "eval_args is 'uni99'; it must be a dict"),
     ],
 )
 def test_unknown_keys(eval_args, message):
@@ -72,7 +72,7 @@ def test_unknown_keys(eval_args, message):
 def test_depths(topk):
     with pytest.raises(SettingError) as error:
         check(topk=topk)
-    assert str(error.value) == f"topk is {topk!r}; it takes a whole number of at least 1, or a list of such"
+    assert str(error.value) == f"topk is {topk!r}; it must be a whole number of at least 1, or a list of them"
 
 
 def test_unknown_metrics_are_named_with_the_nearest():
@@ -80,7 +80,7 @@ def test_unknown_metrics_are_named_with_the_nearest():
         with pytest.raises(SettingError, match="^metrics has 'Hitt', .*. Did you mean 'Hit'?"):
             check(metrics=metrics)
     for metrics in (None, [], 3):
-        with pytest.raises(SettingError, match="^metrics is .*; it takes a metric's name, or a list of such$"):
+        with pytest.raises(SettingError, match="^metrics is .*; it must be a metric's name, or a list of them$"):
             check(metrics=metrics)
 
 
@@ -105,7 +105,9 @@ def test_lists_shorter_than_metrics_of_their_items_need(is_ours):
     check(is_ours, **items, topk=[5, 100])
     check(is_ours, **items, topk=[5, 500], **with_mode("full"))
     check(is_ours, metrics=["NDCG"], valid_metric="NDCG@5", topk=[5, 500])
-    message = "^topk has 101, and with the mode 'uni99' a list has 100 items; 'itemcoverage' takes whole lists"
+    message = (
+        "^topk has 101, but with the mode 'uni99' a list has only 100 items, and 'itemcoverage' needs complete lists"
+    )
     for mode in ("uni99", {"valid": "full", "test": "uni99"}):
         with pytest.raises(SettingError, match=message):
             check(is_ours, **items, topk=[5, 101], **with_mode(mode))

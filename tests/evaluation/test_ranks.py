@@ -14,9 +14,9 @@ from recbole_gserec.evaluation.collector import ranks_against_ties
 def brute_force(scores, rows, columns):
     """Every candidate that is not lower stands before a target; targets of a row stand among each other by score."""
     result = []
-    for place, (row, column) in enumerate(zip(rows, columns, strict=True)):
+    for position, (row, column) in enumerate(zip(rows, columns, strict=True)):
         own = scores[row][column]
-        mates = [other for other in range(len(rows)) if rows[other] == row and other != place]
+        mates = [other for other in range(len(rows)) if rows[other] == row and other != position]
         rank = 1
         for index, other in enumerate(scores[row]):
             if index != column and index not in {columns[mate] for mate in mates}:
@@ -24,7 +24,7 @@ def brute_force(scores, rows, columns):
         for mate in mates:
             other = scores[row][columns[mate]]
             key, other_key = ((-math.inf if math.isnan(score) else score) for score in (own, other))
-            rank += other_key > key or (other_key == key and mate < place)
+            rank += other_key > key or (other_key == key and mate < position)
         result.append(rank)
     return result
 

@@ -110,7 +110,7 @@ def test_no_rows(tmp_path, content):
         ("user_id\ttime:float\n", "line 1: 'user_id' is not a 'field:type' header"),
         ("user_id:tokens\n", "line 1: 'user_id:tokens' is not a 'field:type' header"),
         (":token\n", "line 1: ':token' is not a 'field:type' header"),
-        ("a:token\tb:token\ta:float\n", "line 1: two columns are named 'a'. Give each column a name of its own"),
+        ("a:token\tb:token\ta:float\n", "line 1: two columns are named 'a'. Give each column a unique name"),
         ("user_id:token\n", "line 1: no column 'time'. The header has: user_id."),
         (b"user_id:token\ttime\xff:float\n", "line 1: not text in utf-8. Save it in this encoding, or set 'encoding'."),
         (

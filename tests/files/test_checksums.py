@@ -115,12 +115,12 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(written):
     path, load = written
     whole, generator = path.read_bytes(), random.Random(0)
     expected, n_refused = load(path), 0
-    for place in range(len(whole)):
+    for index in range(len(whole)):
         data = bytearray(whole)
-        data[place] ^= 1 << generator.randrange(8)
+        data[index] ^= 1 << generator.randrange(8)
         path.write_bytes(data)
         found = outcome(load, path)
-        assert found is None or found == expected, place
+        assert found is None or found == expected, index
         n_refused += found is None
     # What is harmless: what stands before the checksum in Parquet, and what stands between the values of JSON.
     n_harmless = {".pth": 0, ".parquet": len(PLACE), ".json": sum(whole.count(byte) for byte in b" \n")}
@@ -215,12 +215,12 @@ def test_a_long_file_is_compared_too(tmp_path):
     assert verify(path, "") and pq.read_table(path).equals(table)
     data = bytearray(path.read_bytes())
     assert len(data) > 3_000_000
-    for place in (3_000_000, 100, len(data) - 100):
-        data[place] ^= 1
+    for index in (3_000_000, 100, len(data) - 100):
+        data[index] ^= 1
         path.write_bytes(data)
         with pytest.raises(DataError):
             verify(path, "")
-        data[place] ^= 1
+        data[index] ^= 1
     path.write_bytes(data)
     assert verify(path, "")
 

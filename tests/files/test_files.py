@@ -93,7 +93,7 @@ def test_a_folder_that_takes_no_files_tells_the_file(tmp_path, monkeypatch, writ
 
 
 @pytest.mark.parametrize("write", [written_aside, folder_written_aside])
-def test_what_cannot_be_replaced_is_told_by_its_own_name(tmp_path, monkeypatch, write):
+def test_what_cannot_be_replaced_is_reported_by_its_own_name(tmp_path, monkeypatch, write):
     def refuse(source, target):
         raise PermissionError(errno.EACCES, "Permission denied", str(source))
 

@@ -50,11 +50,11 @@ def test_harmful_files_are_refused_at_once_in_one_line(reader, text, tmp_path):
     assert str(path) in str(error.value) and len(str(error.value)) < 500 and "\n" not in str(error.value)
 
 
-def test_very_many_unknown_names_are_told_in_a_few_lines(random_dataset, caplog, monkeypatch):
+def test_very_many_unknown_names_are_reported_in_a_few_lines(random_dataset, caplog, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program"])
-    given = {f"name{n}": 1 for n in range(3_000)} | {"data_path": str(random_dataset)}
+    requested = {f"name{n}": 1 for n in range(3_000)} | {"data_path": str(random_dataset)}
     start = time.process_time()
-    Config("BPR", "toy", config_dict=given)
+    Config("BPR", "toy", config_dict=requested)
     assert time.process_time() - start < 30
     warnings = [record.message for record in caplog.records if "unknown" in record.message]
     assert warnings[-1] == "2,980 more settings are unknown"
@@ -77,10 +77,10 @@ CODE = [
 @pytest.mark.parametrize("name", ["checkpoint_dir", "loss_type", "MODEL_TYPE", "dataset", "wandb_project"])
 def test_values_of_commands_and_dictionaries_are_not_run(name, text, random_dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for given, arguments in (({name: text}, []), ({}, [f"--{name}={text}"])):
+    for requested, arguments in (({name: text}, []), ({}, [f"--{name}={text}"])):
         monkeypatch.setattr(sys, "argv", ["program", *arguments])
         try:
-            config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **given})
+            config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **requested})
         except Exception as error:  # What the value means to RecBole is not the matter here.
             assert "MADE" in str(error) or "YAML" in str(error) or isinstance(error, (TypeError, AttributeError))
         else:
@@ -89,7 +89,7 @@ def test_values_of_commands_and_dictionaries_are_not_run(name, text, random_data
 
 
 def test_values_that_users_know(random_dataset, monkeypatch):
-    given = {
+    requested = {
         "learning_rate": ("1e-4", 0.0001),
         "topk": ("[1,5,10]", [1, 5, 10]),
         "user_inter_num_interval": ("[1,inf)", "[1,inf)"),
@@ -103,13 +103,13 @@ def test_values_that_users_know(random_dataset, monkeypatch):
         "show_progress": ("false", False),
         "state": ("ERROR", "ERROR"),
     }
-    texts = {name: text for name, (text, _) in given.items()}
-    values = {name: value for name, (_, value) in given.items()}
+    texts = {name: text for name, (text, _) in requested.items()}
+    values = {name: value for name, (_, value) in requested.items()}
     monkeypatch.setattr(sys, "argv", ["program", *(f"--{name}={text}" for name, text in texts.items())])
     by_command = Config("BPR", "toy", config_dict={"data_path": str(random_dataset)})
     monkeypatch.setattr(sys, "argv", ["program"])
     by_dictionary = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **texts})
-    assert texts == {name: text for name, (text, _) in given.items()}
+    assert texts == {name: text for name, (text, _) in requested.items()}
     for config in (by_command, by_dictionary):
         assert {name: config[name] for name in values} == values
 
@@ -128,7 +128,7 @@ def test_the_teacher_of_kd_dagfm_is_the_name_of_a_network(tmp_path):
 
     assert kd_dagfm.eval("CrossNet") is kd_dagfm.CrossNet
     for name in (f"__import__('os').mkdir('{tmp_path / 'made'}')", "nn.Linear", "os", None):
-        with pytest.raises(GSERecError, match="it takes 'CIN' or 'CrossNet' or 'DAGFM'"):
+        with pytest.raises(GSERecError, match="it must be 'CIN' or 'CrossNet' or 'DAGFM'"):
             kd_dagfm.eval(name)
     assert list(tmp_path.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_a_search_space_of_recbole_holds_values_alone(tmp_path):
     path.write_text("learning_rate choice [0.01, 0.001]\nloss_type choice ['BPR', 'CE']\n")
     assert set(HyperTuning._build_space_from_file(path)) == {"learning_rate", "loss_type"}
     path.write_text(f"learning_rate choice [__import__('os').mkdir('{tmp_path / 'made'}')]\n")
-    with pytest.raises(GSERecError, match="no list of values"):
+    with pytest.raises(GSERecError, match="not a list of values"):
         HyperTuning._build_space_from_file(path)
     assert not (tmp_path / "made").exists()
 

@@ -280,8 +280,8 @@ def test_a_quoted_text_is_that_text(text):
 
 def nested_aliases(depth: int) -> str:
     lists = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    for place in range(1, depth + 1):
-        lists.append(f"a{place}: &a{place} [{', '.join([f'*a{place - 1}'] * 9)}]")
+    for index in range(1, depth + 1):
+        lists.append(f"a{index}: &a{index} [{', '.join([f'*a{index - 1}'] * 9)}]")
     return "\n".join(lists)
 
 

@@ -77,9 +77,9 @@ def test_states_where_most_places_are_real(encoder):
     dense = Packing(packing.mask[rows])
     assert dense.is_dense and not packing.is_dense
     found = dense.unpack(encoder(dense.pack(first[rows]), dense.pack(second[rows]), dense))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         expected = plain(encoder, first[row, : LENGTHS[row]], second[row, : LENGTHS[row]])
-        torch.testing.assert_close(found[place, : LENGTHS[row]], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[index, : LENGTHS[row]], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_padding_beyond_the_longest_history_where_most_places_are_real(encoder):

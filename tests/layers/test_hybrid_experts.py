@@ -20,15 +20,15 @@ def plain(adaptor, task, vector):
     """One vector, one expert at a time."""
     gate = adaptor.gates[task].weight.detach().numpy() @ vector + adaptor.gates[task].bias.detach().numpy()
     shares = np.exp(gate - gate.max()) / np.exp(gate - gate.max()).sum()
-    result, place = 0, 0
+    result, index = 0, 0
     for experts in (adaptor.shared_experts, adaptor.experts[task]):
         for expert in range(len(experts.layers[0].weight)):
             hidden = vector
             for layer in experts.layers:
                 weight, bias = layer.weight[expert].detach().numpy(), layer.bias[expert, 0].detach().numpy()
                 hidden = np.maximum(hidden @ weight + bias, 0)
-            result, place = result + shares[place] * hidden, place + 1
-    assert place == 5
+            result, index = result + shares[index] * hidden, index + 1
+    assert index == 5
     return result
 
 

@@ -35,12 +35,12 @@ def inputs():
 @pytest.mark.parametrize("hidden_act", ["gelu", "relu", "swish", "tanh", "sigmoid"])
 def test_outputs_and_gradients(n_layers, hidden_act):
     stock, fast = encoders(n_layers, hidden_act)
-    events, mask, places = inputs()
+    events, mask, indices = inputs()
     weights = torch.randn(6, 8)
     results = []
     for encode in (
-        lambda x: stock(x, mask)[-1][torch.arange(6), places],
-        lambda x: encode_at(fast, x, mask, places),
+        lambda x: stock(x, mask)[-1][torch.arange(6), indices],
+        lambda x: encode_at(fast, x, mask, indices),
     ):
         given = events.clone().requires_grad_()
         output = encode(given)
@@ -53,18 +53,18 @@ def test_outputs_and_gradients(n_layers, hidden_act):
 
 def test_dropout_is_off_outside_of_training_and_reaches_all_parts_within():
     stock, fast = encoders(2, dropout=0.5)
-    events, mask, places = inputs()
+    events, mask, indices = inputs()
     assert not any(isinstance(module, nn.Dropout) for module in fast.modules())
     assert [module.p for module in fast.modules() if isinstance(module, Dropout)] == [0.5] * 6
     stock.eval(), fast.eval()
-    expected = stock(events, mask)[-1][torch.arange(6), places]
-    torch.testing.assert_close(encode_at(fast, events, mask, places), expected, rtol=1e-4, atol=1e-5)
+    expected = stock(events, mask)[-1][torch.arange(6), indices]
+    torch.testing.assert_close(encode_at(fast, events, mask, indices), expected, rtol=1e-4, atol=1e-5)
     fast.train()
     for kept in (module for module in fast.modules() if isinstance(module, Dropout)):
         for module in fast.modules():
             if isinstance(module, Dropout):
                 module.p = 0.5 if module is kept else 0.0
-        assert not torch.allclose(encode_at(fast, events, mask, places), expected, rtol=1e-3)
+        assert not torch.allclose(encode_at(fast, events, mask, indices), expected, rtol=1e-3)
 
 
 def test_fused_activations_take_the_place_of_those_of_their_name_alone():

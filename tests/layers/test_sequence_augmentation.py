@@ -70,10 +70,10 @@ def test_reordering_keeps_all_items_and_moves_one_stretch(ratio):
     moved = torch.zeros(WIDTH, dtype=torch.bool)
     for before, after in zip(rows(sequences, lengths), rows(*reorder(sequences, lengths, ratio)), strict=True):
         assert sorted(after) == sorted(before)
-        places = [place for place in range(len(before)) if before[place] != after[place]]
-        assert not places or places[-1] - places[0] < share(len(before), ratio)
+        positions = [position for position in range(len(before)) if before[position] != after[position]]
+        assert not positions or positions[-1] - positions[0] < share(len(before), ratio)
         if len(before) == WIDTH:
-            moved[places] = True
+            moved[positions] = True
     assert moved.all() == (share(WIDTH, ratio) > 1)
 
 

@@ -46,8 +46,8 @@ def test_two_equal_streams_are_one(mask):
 def test_without_layers_it_is_positions_and_a_norm():
     encoder = SiameseEncoder(4, 0, 2, 12, 0, 0)
     (states,) = encoder(torch.zeros(3, 4), packing=Packing(torch.ones(1, 3, dtype=torch.bool)))
-    place = torch.arange(3.0)
-    expected = torch.stack([place.sin(), place.cos(), (place / 100).sin(), (place / 100).cos()], dim=1)
+    index = torch.arange(3.0)
+    expected = torch.stack([index.sin(), index.cos(), (index / 100).sin(), (index / 100).cos()], dim=1)
     torch.testing.assert_close(states, nn.LayerNorm(4)(expected))
 
 

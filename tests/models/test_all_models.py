@@ -424,9 +424,9 @@ def files_with_a_search_at_each_target() -> dict[str, list[tuple]]:
     for row in files["inter"]:
         by_user.setdefault(row[0], []).append(row)
     searches = [
-        (user, f"q{place}", time, item)
+        (user, f"q{index}", time, item)
         for rows in by_user.values()
-        for place, (user, item, time) in enumerate(rows[-2:])
+        for index, (user, item, time) in enumerate(rows[-2:])
     ]
     searches = sorted([*files["search"], *searches], key=lambda row: row[2])
     everything = ("searcher", "q0", 0, " ".join(f"i{item}" for item in range(160)))

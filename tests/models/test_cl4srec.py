@@ -299,15 +299,15 @@ def test_width_of_padding_changes_nothing(make_cl4srec):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss_type": "sampled_CE"}, "loss_type is 'sampled_CE'; it takes 'CE' or 'BPR' or 'BCE'"),
-        ({"loss_type": "BPR", "train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss takes negatives"),
-        ({"hidden_act": "mish"}, "hidden_act is 'mish'; it takes 'gelu'"),
+        ({"loss_type": "sampled_CE"}, "loss_type is 'sampled_CE'; it must be 'CE' or 'BPR' or 'BCE'"),
+        ({"loss_type": "BPR", "train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss needs negatives"),
+        ({"hidden_act": "mish"}, "hidden_act is 'mish'; it must be 'gelu'"),
         ({"n_heads": 3}, "hidden_size 8 is not a multiple of n_heads 3"),
-        ({"n_layers": 0}, "n_layers is 0; it takes a whole number of at least 1"),
-        ({"tau": 0}, "tau is 0; it takes a number above 0"),
-        ({"beta": 1.5}, "beta is 1.5; it takes a number from 0 to 1"),
-        ({"gamma": -0.5}, "gamma is -0.5; it takes a number of at least 0"),
-        ({"hidden_dropout_prob": 1}, "hidden_dropout_prob is 1; it takes a number from 0 to less than 1"),
+        ({"n_layers": 0}, "n_layers is 0; it must be a whole number of at least 1"),
+        ({"tau": 0}, "tau is 0; it must be a number above 0"),
+        ({"beta": 1.5}, "beta is 1.5; it must be a number from 0 to 1"),
+        ({"gamma": -0.5}, "gamma is -0.5; it must be a number of at least 0"),
+        ({"hidden_dropout_prob": 1}, "hidden_dropout_prob is 1; it must be a number from 0 to less than 1"),
     ],
 )
 def test_wrong_settings_are_refused(make_cl4srec, settings, message):

@@ -42,12 +42,12 @@ def events_of(model, dataset, batch, row, side):
         return [items[item] for item in batch["item_id_list"][row].tolist() if item]
     words = model.session_embedding.query_embedding.embedding.weight
     events = []
-    for place in range(int(batch["search_length"][row])):
-        query = int(batch["search_query_id_list"][row, place])
+    for position in range(int(batch["search_length"][row])):
+        query = int(batch["search_query_id_list"][row, position])
         start, end = dataset.query_words.offsets[query : query + 2].tolist()
         ids = dataset.query_words.values[start:end].long()
         event = words[ids].mean(0) if len(ids) else torch.zeros(words.shape[1])
-        clicks = [item for item in batch["search_item_ids_list"][row, place].tolist() if item]
+        clicks = [item for item in batch["search_item_ids_list"][row, position].tolist() if item]
         if clicks:
             event = event + items[torch.tensor(clicks)].mean(0)
         events.append(event)
@@ -375,12 +375,12 @@ def test_without_a_graph_conv_the_default_is_taken(make_model, model):
 
 @pytest.mark.parametrize("model", ["GSERec", "SimGCL"])
 def test_wrong_graph_conv_is_refused(make_model, model):
-    with pytest.raises(SettingError, match="^graph_conv is 'gcn'; it takes 'spmm' or 'lgconv'$"):
+    with pytest.raises(SettingError, match="^graph_conv is 'gcn'; it must be 'spmm' or 'lgconv'$"):
         make_model(model, graph_conv="gcn")
 
 
 def test_wrong_choice_is_refused(make_model):
-    with pytest.raises(SettingError, match="his_cl is 'search'; it takes 'both' or 'rec_only'"):
+    with pytest.raises(SettingError, match="his_cl is 'search'; it must be 'both' or 'rec_only'"):
         make_model(his_cl="search")
 
 

@@ -85,11 +85,11 @@ def plain_scores(model, mlp, vectors, candidates):
     """FFN(vector o item) of each pair in NumPy."""
     scores = np.zeros(candidates.shape)
     for row, items in enumerate(candidates.tolist()):
-        for place, item in enumerate(items):
+        for position, item in enumerate(items):
             hidden = vectors[row].numpy() * model.item_embedding.weight[item].numpy()
             for index, layer in enumerate(mlp.layers):
                 hidden = layer.weight.numpy() @ (np.maximum(hidden, 0) if index else hidden) + layer.bias.numpy()
-            scores[row, place] = hidden[0]
+            scores[row, position] = hidden[0]
     return scores
 
 
@@ -232,8 +232,8 @@ def test_training_lowers_the_loss(make_model, settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"jsr_variant": "text18"}, "jsr_variant is 'text18'; it takes 'joint18' or 'text20'"),
-        ({"user_tower": "mf"}, "user_tower is 'mf'; it takes 'seq' or 'id'"),
+        ({"jsr_variant": "text18"}, "jsr_variant is 'text18'; it must be 'joint18' or 'text20'"),
+        ({"user_tower": "mf"}, "user_tower is 'mf'; it must be 'seq' or 'id'"),
         ({"embedding_size": 7}, "embedding_size 7 is not a multiple of n_heads 2"),
         ({"jsr_variant": "text20", "item_text_field": "title"}, "'title', which is not loaded; add it to load_col"),
     ],

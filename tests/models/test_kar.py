@@ -94,11 +94,11 @@ def reference(model, dataset, batch, candidates, with_texts=True):
             if with_texts:
                 parts = [user, *parts, adapted(model.adaptor, "item", texts["item"][candidate])]
             hidden = np.concatenate(parts)
-            for place, (weight, bias) in enumerate(layers):
-                if place == 0 and not with_texts:
+            for index, (weight, bias) in enumerate(layers):
+                if index == 0 and not with_texts:
                     weight = weight[:, n_knowledge : n_knowledge + 2 * size]
                 hidden = weight @ hidden + bias
-                hidden = hidden if place == len(layers) - 1 else np.maximum(hidden, 0)
+                hidden = hidden if index == len(layers) - 1 else np.maximum(hidden, 0)
             logits[row, column] = hidden[0]
     return logits
 
@@ -256,9 +256,9 @@ def test_everything_learns(make_kar):
 
 
 def test_wrong_settings_are_refused(make_kar, tmp_path):
-    with pytest.raises(SettingError, match="attention_activation is 'relu'; it takes 'dice' or 'prelu'"):
+    with pytest.raises(SettingError, match="attention_activation is 'relu'; it must be 'dice' or 'prelu'"):
         make_kar(attention_activation="relu")
-    with pytest.raises(SettingError, match=r"expert_hidden_size is \[\]; it takes one layer or more"):
+    with pytest.raises(SettingError, match=r"expert_hidden_size is \[\]; it must have at least one layer"):
         make_kar(expert_hidden_size=[])
     path = tmp_path / "dataset" / "toy" / "toy.user.vectors.parquet"
     ids, vectors, description = read_vectors(path)

@@ -98,7 +98,7 @@ def similar_users(dataset, user, n):
         if vectors[other].any() and len(training_items(dataset, other, 1)) and other != user
     ]
     cosines = torch.cosine_similarity(vectors[user], vectors[known])
-    return [known[place] for place in cosines.argsort(descending=True, stable=True)[:n].tolist()]
+    return [known[index] for index in cosines.argsort(descending=True, stable=True)[:n].tolist()]
 
 
 @torch.no_grad()
@@ -380,7 +380,7 @@ def test_everything_learns(make_llmesr):
         ({"n_heads": 3}, "embedding_size 8 is not a multiple of n_heads 3"),
         ({"n_cross_heads": 3}, "embedding_size 8 is not a multiple of n_cross_heads 3"),
         ({"n_cross_heads": 0}, "embedding_size 8 is not a multiple of n_cross_heads 0"),
-        ({"train_positions": "first"}, "train_positions is 'first'; it takes 'last' or 'all'"),
+        ({"train_positions": "first"}, "train_positions is 'first'; it must be 'last' or 'all'"),
     ],
 )
 def test_wrong_settings_are_refused(make_llmesr, settings, message):

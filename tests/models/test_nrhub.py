@@ -52,12 +52,12 @@ def reference(model, dataset, batch, candidates):
     for row in range(len(batch)):
         views = {"interactions": [items[item] for item in batch["item_id_list"][row].tolist() if item]}
         views |= {"queries": [], "clicks": []}
-        for place in range(int(batch["search_length"][row])):
-            query = int(batch["search_query_id_list"][row, place])
+        for index in range(int(batch["search_length"][row])):
+            query = int(batch["search_query_id_list"][row, index])
             start, end = dataset.query_words.offsets[query : query + 2].tolist()
             if end > start:
                 views["queries"].append(words[dataset.query_words.values[start:end].numpy()].mean(0))
-            clicks = batch["search_item_ids_list"][row, place].tolist()
+            clicks = batch["search_item_ids_list"][row, index].tolist()
             views["clicks"] += [items[item] for item in clicks if item]
         kept = [pooled(model.view_attention[view], events) for view, events in views.items() if events]
         user = pooled(model.user_attention, kept)
@@ -164,5 +164,5 @@ def test_everything_learns(make_nrhub):
 
 
 def test_wrong_loss_is_refused(make_nrhub):
-    with pytest.raises(SettingError, match="loss_type is 'CE'; it takes 'BCE' or 'sampled_CE'"):
+    with pytest.raises(SettingError, match="loss_type is 'CE'; it must be 'BCE' or 'sampled_CE'"):
         make_nrhub(loss_type="CE")

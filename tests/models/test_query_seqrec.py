@@ -48,14 +48,14 @@ def without_searches(batch):
 def tokens_by_hand(model, batch, row):
     """The tokens of a row as (kind, id), by sorting all events."""
     events = []
-    for place, item in zip(batch["item_place_list"][row].tolist(), batch["item_id_list"][row].tolist(), strict=True):
+    for index, item in zip(batch["item_place_list"][row].tolist(), batch["item_id_list"][row].tolist(), strict=True):
         if item:
-            events.append((place, [("item", item)]))
+            events.append((index, [("item", item)]))
     for search in range(int(batch["search_length"][row])):
         clicks = [("item", item) for item in batch["search_item_ids_list"][row, search].tolist() if item]
         query = ("query", int(batch["search_query_id_list"][row, search]))
-        place = int(batch["search_place_list"][row, search])
-        events.append((place, [query, *(clicks if model.include_clicks else [])]))
+        index = int(batch["search_place_list"][row, search])
+        events.append((index, [query, *(clicks if model.include_clicks else [])]))
     return [token for _, part in sorted(events) for token in part][-model.max_tokens :]
 
 
@@ -63,13 +63,13 @@ def states_by_hand(model, dataset, tokens):
     """States of all tokens of a row, with torch's own layers or the formulas of the authors' block."""
     words = model.query_embedding.embedding.weight
     events = []
-    for place, (kind, token) in enumerate(tokens):
+    for index, (kind, token) in enumerate(tokens):
         event = model.item_embedding.weight[token]
         if kind == "query":
             start, end = dataset.query_words.offsets[token : token + 2].tolist()
             ids = dataset.query_words.values[start:end].long()
             event = words[ids].mean(0) if len(ids) else torch.zeros(words.shape[1])
-        events.append(event + model.positions.weight[place] + model.type_embedding.weight[int(kind == "query")])
+        events.append(event + model.positions.weight[index] + model.type_embedding.weight[int(kind == "query")])
     states, later = torch.stack(events), torch.ones(len(events), len(events)).triu(1).bool()
 
     def norm(values, layer):
@@ -102,7 +102,7 @@ def states_by_hand(model, dataset, tokens):
 
 
 def cross_entropy(logits, right):
-    return -np.mean([row[place] - np.log(np.exp(row).sum()) for row, place in zip(logits, right, strict=True)])
+    return -np.mean([row[index] - np.log(np.exp(row).sum()) for row, index in zip(logits, right, strict=True)])
 
 
 @pytest.mark.parametrize("settings", [{}, {"official_block": True}, {"include_clicks": False}, {"n_layers": 1}])
@@ -245,8 +245,8 @@ def test_a_state_knows_nothing_of_later_tokens(make_query_seqrec, official_block
     tokens = model.tokens(batch)
     packing = Packing(tokens.mask)
     states = packing.unpack(model.states(tokens, packing))
-    for place in (1, 4):
-        later = torch.arange(tokens.mask.shape[1]) > place
+    for index in (1, 4):
+        later = torch.arange(tokens.mask.shape[1]) > index
         other = tokens._replace(ids=torch.where(later & tokens.mask, tokens.ids % 11 + 1, tokens.ids))
         found = packing.unpack(model.states(other, packing))
         kept = tokens.mask & ~later
@@ -315,12 +315,12 @@ def test_only_the_last_tokens_are_read(make_query_seqrec):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it takes 'CE' or 'sampled_CE' or 'BCE'"),
-        ({"train_positions": "first"}, "train_positions is 'first'; it takes 'last' or 'all'"),
+        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'CE' or 'sampled_CE' or 'BCE'"),
+        ({"train_positions": "first"}, "train_positions is 'first'; it must be 'last' or 'all'"),
         ({"embedding_size": 7}, "embedding_size 7 is not a multiple of n_heads 2"),
-        ({"max_tokens": 0}, "max_tokens is 0; it takes a whole number of at least 1"),
-        ({"replace_prob": 1.5}, "replace_prob is 1.5; it takes a number from 0 to 1"),
-        ({"graph_replace_prob": 2.0}, "graph_replace_prob is 2.0; it takes a number from 0 to 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number of at least 1"),
+        ({"replace_prob": 1.5}, "replace_prob is 1.5; it must be a number from 0 to 1"),
+        ({"graph_replace_prob": 2.0}, "graph_replace_prob is 2.0; it must be a number from 0 to 1"),
     ],
 )
 def test_wrong_settings_are_refused(make_query_seqrec, settings, message):

@@ -347,11 +347,11 @@ def test_dynamic_negatives_are_those_of_the_weights_of_the_moment(make_model, pr
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_layers": 0}, "n_layers is 0; it takes a whole number of at least 1"),
-        ({"tau": 0}, "tau is 0; it takes a number above 0"),
-        ({"cl_reduction": "none"}, "cl_reduction is 'none'; it takes 'mean' or 'sum'"),
-        ({"eps": -0.1}, "eps is -0.1; it takes a number of at least 0"),
-        ({"train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss takes negatives"),
+        ({"n_layers": 0}, "n_layers is 0; it must be a whole number of at least 1"),
+        ({"tau": 0}, "tau is 0; it must be a number above 0"),
+        ({"cl_reduction": "none"}, "cl_reduction is 'none'; it must be 'mean' or 'sum'"),
+        ({"eps": -0.1}, "eps is -0.1; it must be a number of at least 0"),
+        ({"train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss needs negatives"),
     ],
 )
 def test_wrong_settings_are_refused(make_simgcl, settings, message):

@@ -49,10 +49,10 @@ def make_unified(make_model):
 def events(vectors):
     """Embeddings of one row's events times the root of d, with sinusoidal positions."""
     states = torch.stack(vectors) * math.sqrt(len(vectors[0]))
-    for place in range(len(states)):
+    for position in range(len(states)):
         for index in range(states.shape[1]):
-            angle = place / 10000 ** (index // 2 * 2 / states.shape[1])
-            states[place, index] += math.cos(angle) if index % 2 else math.sin(angle)
+            angle = position / 10000 ** (index // 2 * 2 / states.shape[1])
+            states[position, index] += math.cos(angle) if index % 2 else math.sin(angle)
     return states.unsqueeze(0)
 
 
@@ -80,9 +80,9 @@ def search_states(model, dataset, batch, row, click=0):
     """States of both branches, and the clicked items."""
     user = model.user_embedding.weight[batch["user_id"][row]]
     queries, clicks = [], []
-    for place in range(int(batch["search_length"][row])):
-        queries.append(int(batch["search_query_id_list"][row, place]))
-        clicks.append(([item for item in batch["search_item_ids_list"][row, place].tolist() if item] or [0])[click])
+    for position in range(int(batch["search_length"][row])):
+        queries.append(int(batch["search_query_id_list"][row, position]))
+        clicks.append(([item for item in batch["search_item_ids_list"][row, position].tolist() if item] or [0])[click])
     queries, clicks = [*queries, int(batch["query_id"][row])], [*clicks, int(batch["item_id"][row])]
     words, vectors = model.query_embedding.embedding.weight, []
     for query in queries:
@@ -196,14 +196,14 @@ def test_all_positions_count_where_asked(make_unified):
 
 @torch.no_grad()
 def test_which_click_stands_for_a_search(make_unified):
-    for session_click, place in (("first", 0), ("last", -1)):
+    for session_click, position in (("first", 0), ("last", -1)):
         model, dataset, batch = make_unified(session_click=session_click)
         clicks, queries, packing = model.search_history(batch.search)
         branches = model.encode_search(batch.search["user_id"], clicks, queries, packing)
         several = (batch.search["search_item_ids_list"] > 0).sum(2) > 1
         assert several.any()
         for row in range(30):
-            expected, _ = search_states(model, dataset, batch.search, row, place)
+            expected, _ = search_states(model, dataset, batch.search, row, position)
             n_events = int(batch.search["search_length"][row]) + 1
             for states, plain in zip(branches, expected, strict=True):
                 torch.testing.assert_close(packing.unpack(states)[row, :n_events], plain, rtol=1e-4, atol=1e-4)
@@ -241,11 +241,11 @@ def test_a_click_is_predicted_from_its_query_and_what_came_before(make_unified):
         parts = model.encode_search(rows["user_id"], clicks, queries, packing)
         return torch.stack([packing.unpack(part) for part in parts])
 
-    before, place = states(clicks, queries), torch.arange(clicks.shape[1])
-    changed = states(clicks.where(place != 1, 5), queries)
+    before, position = states(clicks, queries), torch.arange(clicks.shape[1])
+    changed = states(clicks.where(position != 1, 5), queries)
     torch.testing.assert_close(changed[:, :, :2], before[:, :, :2])
     assert not torch.allclose(changed[:, :, 2], before[:, :, 2], atol=1e-3)
-    changed = states(clicks, queries.where(place != 1, 5))
+    changed = states(clicks, queries.where(position != 1, 5))
     torch.testing.assert_close(changed[:, :, :1], before[:, :, :1])
     differs = (changed[:, :, 1] - before[:, :, 1]).abs().amax(-1) > 1e-3
     assert (differs == (queries[:, 1] != 5)).all()
@@ -365,10 +365,10 @@ def test_training_lowers_the_loss(make_model):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss_positions": "first"}, "loss_positions is 'first'; it takes 'last' or 'all'"),
-        ({"session_click": "all"}, "session_click is 'all'; it takes 'first' or 'last'"),
+        ({"loss_positions": "first"}, "loss_positions is 'first'; it must be 'last' or 'all'"),
+        ({"session_click": "all"}, "session_click is 'all'; it must be 'first' or 'last'"),
         ({"embedding_size": 6}, "embedding_size 6 is not a multiple of n_heads 4"),
-        ({"window_softness": 0}, "window_softness is 0; it takes a number above 0"),
+        ({"window_softness": 0}, "window_softness is 0; it must be a number above 0"),
     ],
 )
 def test_wrong_settings_are_refused(make_model, settings, message):
@@ -377,6 +377,6 @@ def test_wrong_settings_are_refused(make_model, settings, message):
 
 
 def test_correlations_need_neighbours(make_unified):
-    with pytest.raises(SettingError, match="n_windows is 1; it takes at least 2: lambda_corr weights"):
+    with pytest.raises(SettingError, match="n_windows is 1; it must be at least 2: lambda_corr weights"):
         make_unified(n_windows=1)
     make_unified(n_windows=1, lambda_corr=0)

@@ -265,8 +265,8 @@ def test_order_inside_a_session_counts_with_positions_only(make_user):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"session_length": 0}, "session_length is 0; it takes a whole number of at least 1"),
-        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it takes 'BCE' or 'sampled_CE'"),
+        ({"session_length": 0}, "session_length is 0; it must be a whole number of at least 1"),
+        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'BCE' or 'sampled_CE'"),
         ({"embedding_size": 7}, "embedding_size 7 is not a multiple of n_heads 2"),
     ],
 )

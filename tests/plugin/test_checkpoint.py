@@ -242,6 +242,17 @@ def repacked(path, target, change):
             new.writestr(name, change(data) if name.endswith("data.pkl") else data)
 
 
+def test_checkpoints_from_before_the_module_moved_are_loaded(readers, tmp_path):
+    path, (check, load, *_) = readers
+    old, present, earlier = tmp_path / "old.pth", b"recbole_gserec.plugin.checkpoint\n", b"recbole_gserec.checkpoint\n"
+    repacked(path, old, lambda data: data.replace(present, earlier))
+    with zipfile.ZipFile(old) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("data.pkl"))
+        assert earlier in file.read(name) and present not in file.read(name)
+    check(old)
+    assert torch.equal(*(load(str(each))[1].item_embedding.weight for each in (path, old)))
+
+
 def test_damaged_files_are_refused(readers, tmp_path, trained):
     path, ways = readers
     whole = Path(path).read_bytes()
@@ -255,7 +266,7 @@ def test_damaged_files_are_refused(readers, tmp_path, trained):
         (tmp_path / name).write_bytes(data)
         assert_refused(ways, tmp_path / name, "truncated or not a checkpoint")
     (tmp_path / "last-byte.pth").write_bytes(whole[:-1])
-    assert_refused(ways, tmp_path / "last-byte.pth", "damaged: its checksum does not match. Train again, or bring back")
+    assert_refused(ways, tmp_path / "last-byte.pth", "damaged: its checksum does not match. Train again, or restore")
     for missing in (tmp_path / "none.pth", tmp_path):
         os.utime(tmp_path / "half.pth", (2e9, 2e9))
         assert_refused(ways, missing, f"no such checkpoint. In {tmp_path} there is half.pth, ")
@@ -345,8 +356,8 @@ def test_what_could_run_code_is_refused_and_does_not_run(readers, marker, tmp_pa
     state = torch.load(path, weights_only=True)
     files = {}
     for protocol in (2, 4):
-        for place in ("config", "state_dict", "optimizer", "extra"):
-            files[f"{place}-{protocol}.pth"] = ({**state, place: Hostile(marker)}, protocol)
+        for part in ("config", "state_dict", "optimizer", "extra"):
+            files[f"{part}-{protocol}.pth"] = ({**state, part: Hostile(marker)}, protocol)
     files["bare.pth"] = (Hostile(marker), 2)
     files["recbole.pth"] = (state, 4)  # As RecBole writes its own.
     for name, (value, protocol) in files.items():

@@ -117,10 +117,10 @@ def test_several_processes_without_a_gpu_are_one_with_a_warning(monkeypatch, cap
     alone = {"nproc": 1, "world_size": -1}
     assert calls == [(("BPR", "toy", None, None, True), alone), (("BPR", "toy"), alone)]
     assert caplog.text.count("--nproc=2: PyTorch finds no GPU") == 2
-    with pytest.raises(SettingError, match="--nproc=1: RecBole trains in several processes on GPUs alone"):
+    with pytest.raises(SettingError, match="--nproc=1: RecBole needs one GPU per process"):
         entry_points.run("BPR", "toy", nproc=1, world_size=2)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(SettingError, match="PyTorch finds 2 here"):
+    with pytest.raises(SettingError, match="PyTorch finds 2. Use at most"):
         entry_points.run("BPR", "toy", nproc=3)
     entry_points.run("BPR", "toy", nproc=2)
     assert calls[-1] == (("BPR", "toy"), {"nproc": 2})

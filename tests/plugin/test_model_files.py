@@ -24,7 +24,7 @@ from recbole_gserec.settings.names import MODEL_FILES_VARIABLE, failures
 from tests.plugin.test_register_model import SETTINGS, SOURCE
 
 PLAIN = "from recbole.model.general_recommender.bpr import BPR\n\n\nclass MyBPR(BPR):\n    pass\n"
-TOLD = "import pathlib\npathlib.Path('told').write_text('run')\n"
+RAN = "import pathlib\npathlib.Path('ran').write_text('run')\n"
 
 
 @pytest.fixture(autouse=True)
@@ -96,40 +96,40 @@ def test_code_that_changed_is_loaded_again_and_has_another_digest():
 
 
 @pytest.mark.parametrize(
-    ("content", "named", "told"),
+    ("content", "named", "reported"),
     [
         (None, "mine.py:MyBPR", "mine.py: no such file"),
-        (PLAIN, "mine.py", "does not say which class"),
-        (PLAIN, "mine.py:", "does not say which class"),
-        (PLAIN, "mine.py:My BPR", "does not say which class"),
-        (PLAIN, "mine.py:MyBRP", "no class 'MyBRP' in it. Did you mean 'MyBPR'?"),
+        (PLAIN, "mine.py", "does not name the model's class"),
+        (PLAIN, "mine.py:", "does not name the model's class"),
+        (PLAIN, "mine.py:My BPR", "does not name the model's class"),
+        (PLAIN, "mine.py:MyBRP", "it has no class 'MyBRP'. Did you mean 'MyBPR'?"),
         (PLAIN, "mine.py:Another", "Models in it: MyBPR"),
-        ("class Plain: pass\n", "mine.py:Plain", "'Plain' is no recommender"),
-        ("Plain = 1\n", "mine.py:Plain", "'Plain' is no recommender"),
+        ("class Plain: pass\n", "mine.py:Plain", "'Plain' is not a recommender"),
+        ("Plain = 1\n", "mine.py:Plain", "'Plain' is not a recommender"),
         ("x = 1\nclass (\n", "mine.py:MyBPR", "mine.py, line 2: it cannot be loaded: SyntaxError"),
         ("x = 1\n\ny = 1 / 0\n", "mine.py:MyBPR", "mine.py, line 3: it cannot be loaded: ZeroDivisionError"),
         ("import not_there\n", "mine.py:MyBPR", "line 1: it cannot be loaded: ModuleNotFoundError"),
         ("raise SystemExit(0)\n", "mine.py:MyBPR", "line 1: it cannot be loaded: SystemExit"),
         (SOURCE, "mine.py:MeanItems", "MeanItems.yaml: no such file"),
-        (f"{TOLD}class GSERec: pass\n", "mine.py:GSERec", "there is a model 'GSERec' already"),
-        (f"{TOLD}class sasrec: pass\n", "mine.py:sasrec", "there is a model 'SASRec' already"),
+        (f"{RAN}class GSERec: pass\n", "mine.py:GSERec", "there is already a model 'GSERec'"),
+        (f"{RAN}class sasrec: pass\n", "mine.py:sasrec", "there is already a model 'SASRec'"),
     ],
 )
-def test_what_is_no_model_is_told_in_one_line(here, content, named, told):
+def test_what_is_no_model_is_reported_in_one_line(here, content, named, reported):
     if content is not None:
         write(content)
     with pytest.raises(GSERecError) as caught:
         run([f"--model={named}"])
-    assert told in str(caught.value)
-    assert not registered_models() and not Path("told").exists()
+    assert reported in str(caught.value)
+    assert not registered_models() and not Path("ran").exists()
 
 
 def test_a_class_that_is_only_imported_is_refused():
     write(PLAIN)
-    with pytest.raises(SettingError, match="there is a model 'BPR' already"):
+    with pytest.raises(SettingError, match="there is already a model 'BPR'"):
         register_model("mine.py:BPR")
     write("from recbole.model.abstract_recommender import GeneralRecommender\n", "other.py")
-    with pytest.raises(SettingError, match="'GeneralRecommender' is imported there"):
+    with pytest.raises(SettingError, match="'GeneralRecommender' is only imported there"):
         register_model("other.py:GeneralRecommender")
 
 
@@ -137,7 +137,7 @@ def test_two_files_with_one_name_of_a_model():
     write(PLAIN)
     write(PLAIN, "another/mine.py")
     register_model("mine.py:MyBPR")
-    with pytest.raises(SettingError, match="there is a model 'MyBPR' already"):
+    with pytest.raises(SettingError, match="there is already a model 'MyBPR'"):
         register_model("another/mine.py:MyBPR")
 
 
@@ -146,7 +146,7 @@ def test_trained_and_loaded_again_only_if_it_is_named(random_dataset, here):
 
     from recbole_gserec.recommend.trained import load_trained
 
-    write(TOLD + PLAIN)
+    write(RAN + PLAIN)
     settings = {"epochs": 1, "use_gpu": False, "show_progress": False, "data_path": str(random_dataset)}
     with without_arguments():
         run_recbole(model="mine.py:MyBPR", dataset="toy", config_dict=settings)
@@ -159,27 +159,27 @@ def test_trained_and_loaded_again_only_if_it_is_named(random_dataset, here):
     forget_model("MyBPR")
     model_registry._named.clear()
     model_registry._modules.clear()
-    Path("told").unlink()
+    Path("ran").unlink()
     for load in (load_trained, lambda path: load_data_and_model(str(path))):
-        with pytest.raises(SettingError, match="is run only if you name it: --model .*mine.py:MyBPR"):
+        with pytest.raises(SettingError, match="only runs if you name it: --model .*mine.py:MyBPR"):
             load(checkpoint)
-    assert not Path("told").exists()
+    assert not Path("ran").exists()
     register_model("mine.py:MyBPR")
-    assert Path("told").exists()
+    assert Path("ran").exists()
     assert type(load_trained(checkpoint).model).__name__ == "MyBPR"
 
 
 def test_a_file_of_settings_runs_no_code(here):
     from recbole.config import Config
 
-    write(TOLD + PLAIN)
+    write(RAN + PLAIN)
     write("model: mine.py:MyBPR\n", "settings.yaml")
-    with pytest.raises(SettingError, match="code is run only if you name it"):
+    with pytest.raises(SettingError, match="code only runs if you name it"):
         run(["--config_files=settings.yaml"])
     with without_arguments():
-        with pytest.raises(SettingError, match="code is run only if you name it"):
+        with pytest.raises(SettingError, match="code only runs if you name it"):
             Config(dataset="ml-100k", config_file_list=["settings.yaml"])
-        assert not Path("told").exists()
+        assert not Path("ran").exists()
         assert Config(dataset="ml-100k", config_dict={"model": "mine.py:MyBPR"})["model"] == "MyBPR"
 
 
@@ -205,14 +205,14 @@ def test_processes_that_are_started_know_it_too(fresh_python):
         except SettingError as error:
             print(error)
     """
-    module, *told = fresh_python(code).splitlines()
+    module, *reported = fresh_python(code).splitlines()
     assert module == registered_module("MeanItems")
-    assert len(told) == 1 and "second.py, line 1: it cannot be loaded: SyntaxError" in told[0]
+    assert len(reported) == 1 and "second.py, line 1: it cannot be loaded: SyntaxError" in reported[0]
 
 
-@pytest.mark.parametrize("told", ["", "no list", "[1]", '{"a": 1}'])
-def test_an_environment_of_somebody_else_stops_nothing(monkeypatch, told):
-    monkeypatch.setenv(MODEL_FILES_VARIABLE, told)
+@pytest.mark.parametrize("reported", ["", "no list", "[1]", '{"a": 1}'])
+def test_an_environment_of_somebody_else_stops_nothing(monkeypatch, reported):
+    monkeypatch.setenv(MODEL_FILES_VARIABLE, reported)
     model_registry.load_named_files()
     assert not registered_models()
 
@@ -242,7 +242,7 @@ def test_commands_that_start_processes(random_dataset, here, command):
     assert read_checkpoint(checkpoint)["config"].model_file == f"{here / 'mine.py'}:MeanItems"
 
 
-def test_settings_that_are_malformed_are_told():
+def test_settings_that_are_malformed_are_reported():
     write_mean_items()
     write("- a\n", "MeanItems.yaml")
     with pytest.raises(DataError, match="MeanItems.yaml"):

@@ -118,8 +118,8 @@ def test_runs_of_a_process_log_apart(bare_logger, make_config, tmp_path, dataset
         writer.close()
     logs = {file.stem: file.read_text() for file in (tmp_path / "log" / "BPR").iterdir()}
     assert len(logs) == 3 and set(folders) == set(logs)
-    told = [[number for number in range(3) if f"line of run {number}" in logs[name]] for name in folders]
-    assert told == [[0], [1], [2]]
+    run_numbers = [[number for number in range(3) if f"line of run {number}" in logs[name]] for name in folders]
+    assert run_numbers == [[0], [1], [2]]
 
 
 def test_handlers_of_a_users_program_stay(bare_logger, make_config, random_dataset):

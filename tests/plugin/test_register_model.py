@@ -98,8 +98,8 @@ def test_an_installed_model_is_one_of_all_commands(tmp_path):
     (package / "meanitems" / "another_part.py").write_text("")
     ended = command("main", "benchmark", "--report-only", "--output", "out", package=package, folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    told = "MeanItems on toy: seed 2020 made with an earlier version of the model's code."
-    assert told in (tmp_path / "out" / "report" / "table.md").read_text()
+    reported = "MeanItems on toy: seed 2020 made with an earlier version of the model's code."
+    assert reported in (tmp_path / "out" / "report" / "table.md").read_text()
 
 
 def test_a_model_of_the_script_that_is_run(tmp_path):
@@ -178,10 +178,10 @@ def test_registering_by_hand(registered):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (object, "is no subclass of SearchRecommender"),
-        ("GSERec", "is no subclass of SearchRecommender"),
-        (named("GSERec"), "there is a model 'GSERec' already"),
-        (named("SASREC"), "there is a model 'SASRec' already"),
+        (object, "must be a subclass of SearchRecommender"),
+        ("GSERec", "must be a subclass of SearchRecommender"),
+        (named("GSERec"), "there is already a model 'GSERec'"),
+        (named("SASREC"), "there is already a model 'SASRec'"),
         (named("New"), "New.yaml: no such file"),
     ],
 )

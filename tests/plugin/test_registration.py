@@ -258,7 +258,7 @@ def test_supported_version_is_in_use():
 
 
 @pytest.mark.parametrize(("given", "meant"), [("GSERecc", "GSERec"), ("gserec", "GSERec"), ("SASrec", "SASRec")])
-def test_a_model_that_there_is_none_of_is_told_with_a_near_name(make_config, given, meant):
+def test_a_model_that_there_is_none_of_is_reported_with_a_near_name(make_config, given, meant):
     message = f"there is no model '{given}'. Did you mean '{meant}'?"
     for find in (recbole.utils.get_model, make_config, run_recbole_model):
         with pytest.raises(SettingError) as raised:
@@ -284,7 +284,7 @@ def test_a_model_of_a_missing_library_says_what_to_install(monkeypatch, model):
         recbole.utils.get_model(model)
 
 
-def test_a_diverging_loss_is_told_with_what_to_do(random_dataset, make_model):
+def test_a_diverging_loss_is_reported_with_what_to_do(random_dataset, make_model):
     from recbole.utils import get_trainer
 
     model, config, _, _ = make_model("BPR", learning_rate=0.5)

@@ -38,7 +38,7 @@ def test_a_pickle_that_lies_there_is_not_read(model, dataset_class, make_config,
     dataset = create_dataset(config)
     with caplog.at_level(logging.WARNING):
         assert len(data_preparation(config, dataset)) == 3
-    assert "can run code when they are read. They are not read: save_dataloaders is False" in caplog.text
+    assert "Reading them can run code, so they are ignored: save_dataloaders is False" in caplog.text
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("toy-")] == []
     assert config["dataset_save_path"] is None and config["dataloaders_save_path"] is None
 
@@ -78,7 +78,7 @@ def test_a_foreign_pickle_is_not_read_and_made_anew(saving, kind, tmp_path, capl
         files[kind].write_bytes(content)
         caplog.clear()
         assert data_of(config()) == expected
-        assert f"the pickled {kind} there is not read" in caplog.text and "Made again" in caplog.text
+        assert f"the pickled {kind} is not read" in caplog.text and "It is made again" in caplog.text
         assert kind not in loaded(caplog)
         assert not (tmp_path / "made").exists()
         caplog.clear()
@@ -94,11 +94,11 @@ def test_a_changed_bit_and_a_lost_key_are_found(saving, kind, key_file, caplog):
     content[len(content) // 2] ^= 1
     files[kind].write_bytes(content)
     assert data_of(config()) == expected
-    assert f"the pickled {kind} there is not read" in caplog.text
+    assert f"the pickled {kind} is not read" in caplog.text
     key_file.write_bytes(os.urandom(32))
     caplog.clear()
     assert data_of(config()) == expected
-    assert f"the pickled {kind} there is not read" in caplog.text
+    assert f"the pickled {kind} is not read" in caplog.text
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -122,7 +122,7 @@ def test_without_a_place_for_a_key_all_is_made_anew(saving, monkeypatch, caplog,
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     config, _ = saving
     assert data_of(config()) == data_of(config())
-    assert "cannot be read again" in caplog.text and "is not read" in caplog.text
+    assert "cannot be read later" in caplog.text and "is not read" in caplog.text
 
 
 @pytest.mark.usefixtures("random_dataset")

@@ -298,11 +298,11 @@ def test_interval_against_a_sum_over_all_twos_of_pairs():
     origins, strata = rng.integers(30, size=(90, 2)), rng.integers(2, size=90)
     usual = [chance_values[strata == stratum].mean() for stratum in range(2)]
     shares = []
-    for place in range(30):
-        share = (values[place] / values.mean() - 1) / 30
+    for index in range(30):
+        share = (values[index] / values.mean() - 1) / 30
         for (first, second), stratum, value in zip(origins.tolist(), strata, chance_values, strict=True):
-            share -= (first == place) * (value - chance_values.mean()) / chance_values.mean() / 90
-            share -= (second == place) * (value - usual[stratum]) / chance_values.mean() / 90
+            share -= (first == index) * (value - chance_values.mean()) / chance_values.mean() / 90
+            share -= (second == index) * (value - usual[stratum]) / chance_values.mean() / 90
         shares.append(share)
     rows = list(zip(map(set, pairs.tolist()), shares, strict=True))
     variance = sum(one * other for members, one in rows for others, other in rows if members & others)

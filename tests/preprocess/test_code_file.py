@@ -133,7 +133,7 @@ def test_a_description_does_not_say_where_anything_is(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["", ".json"])
-def test_damaged_codes_are_told_and_made_again(tmp_path, suffix, caplog):
+def test_damaged_codes_are_reported_and_made_again(tmp_path, suffix, caplog):
     description = {"settings": {"rq_epochs": 5}}
     path = write(tmp_path / "d", description=description)
     for report in (".code.md", ".code.png"):

@@ -171,8 +171,8 @@ def test_a_changed_bit(folder, prepare, suffix, part):
     path = folder / f"toy.{suffix}"
     data = bytearray(path.read_bytes())
     # In a line, not between two of JSON.
-    place = next(at for at in range(int(part * len(data)), len(data)) if chr(data[at]).isalnum())
-    data[place] ^= 2
+    index = next(at for at in range(int(part * len(data)), len(data)) if chr(data[at]).isalnum())
+    data[index] ^= 2
     path.write_bytes(data)
     with pytest.raises(DataError) as error:
         prepare()
@@ -224,7 +224,7 @@ def test_codes_of_another_file(folder, prepare, tmp_path):
 
 @pytest.mark.parametrize("path", ["codes", ".code", 3])
 def test_code_path_is_a_file_of_codes(folder, prepare, path):
-    with pytest.raises(SettingError, match=r"code_path is .*; it takes the name of a file that ends with \.code"):
+    with pytest.raises(SettingError, match=r"code_path is .*; it must be the name of a file that ends with \.code"):
         prepare("GSERec", code_path=path)
 
 

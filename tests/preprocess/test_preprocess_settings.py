@@ -1,41 +1,31 @@
-import dataclasses
 import json
+import pickle
+from typing import get_args
 
+import numpy as np
 import pytest
 import yaml
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess.encoders.known_encoders import ENCODERS
 from recbole_gserec.preprocess.prompts import TEMPLATES
-from recbole_gserec.preprocess.rqvae_training import RQVAESettings
 from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
 from recbole_gserec.settings.defaults import model_settings, preset_file, properties_folder
-from recbole_gserec.settings.offline import (
-    ENCODER_NAMES,
-    LANGUAGES,
-    SUMMARIZER_NAMES,
-    PreprocessSettings,
-    with_absolute_folders,
-)
-
-
-def test_defaults_are_those_of_the_yaml():
-    shipped = model_settings("GSERec")
-    names = {field.name for field in dataclasses.fields(PreprocessSettings)}
-    assert names <= set(shipped)
-    assert PreprocessSettings.from_config({name: shipped[name] for name in names}) == PreprocessSettings()
+from recbole_gserec.settings.offline import PreprocessSettings, with_absolute_folders
 
 
 def test_the_yaml_of_the_offline_stage_has_its_settings_and_no_others():
     written = yaml.safe_load((properties_folder() / "preprocess.yaml").read_text(encoding="utf-8"))
-    assert set(written) == {field.name for field in dataclasses.fields(PreprocessSettings)}
-    for name, default in dataclasses.asdict(PreprocessSettings()).items():
+    assert set(written) == set(PreprocessSettings.model_fields)
+    assert written.items() <= model_settings("GSERec").items()
+    for name, default in PreprocessSettings():
         if name == "rq_warmup_epochs":
             # It follows from rq_epochs.
             assert written[name] is None and default == 50
             continue
         # Read, and not only compared: the YAML's default must be of the right kind itself.
-        assert written[name] == (list(default) if isinstance(default, tuple) else default), name
+        expected = tuple(written[name]) if isinstance(default, tuple) else written[name]
+        assert (type(default), default) == (type(expected), expected), name
 
 
 @pytest.mark.parametrize("path", sorted((properties_folder() / "preset").glob("*.yaml")), ids=lambda path: path.stem)
@@ -50,10 +40,6 @@ def test_the_paper_s_models():
     assert (written["llm"], written["encoder"]) == ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "bge-m3")
     with pytest.raises(SettingError, match=r"there is no preset 'papers'; choose from: .*paper"):
         preset_file("papers")
-
-
-def test_defaults_are_those_of_the_rqvae():
-    assert PreprocessSettings().rqvae_settings() == RQVAESettings()
 
 
 def test_rqvae_settings_take_their_values_from_here():
@@ -75,6 +61,9 @@ def test_reads_its_settings_out_of_many():
         ("lambda_rq_cl", "1e-3", 1e-3),  # YAML reads 1e-3 as text
         ("lambda_rq", 2, 2.0),
         ("rq_epochs", 60.0, 60),
+        ("rq_epochs", "1e3", 1000),
+        ("rq_batch_size", np.int64(8), 8),
+        ("rq_learning_rate", np.float32(0.5), 0.5),
         ("rq_hidden_sizes", [16, "8"], (16, 8)),
         ("rq_hidden_sizes", [], ()),
         ("missing_side", "no_edges", "no_edges"),
@@ -96,6 +85,7 @@ def test_reads_its_settings_out_of_many():
         ("encoder_pooling", None, None),
         ("text_vectors", ["query", "user", "query"], ("user", "query")),
         ("text_vectors", [], ()),
+        ("code_path", "other.code", "other.code"),
     ],
 )
 def test_values_are_read(name, given, read):
@@ -114,6 +104,7 @@ def test_values_are_read(name, given, read):
         ("encoder", "flag", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
         ("encoder", "flag:", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
         ("encoder", "bge-m3:", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
+        ("encoder", "tfidf:words", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
         ("encoder", ":BAAI/bge-m3", "'tfidf' or 'bge-m3' or 'flag:NAME'"),
         ("encoder_pooling", "max", "'cls' or 'mean', or nothing"),
         ("encoder_max_length", 0, "a whole number of at least 1, or nothing"),
@@ -137,6 +128,8 @@ def test_values_are_read(name, given, read):
         ("failed_summary", "empty", "'template' or 'missing'"),
         ("text_vectors", ["item", "words"], "a list of user, item, query"),
         ("text_vectors", "item", "a list of user, item, query"),
+        ("code_path", ".code", "the name of a file that ends with .code, or nothing"),
+        ("code_path", "codes.txt", "the name of a file that ends with .code, or nothing"),
         ("preprocess_ray_workers", 0, "a whole number of at least 1"),
         ("missing_side", "copy", "'copy_rec' or 'empty' or 'no_edges'"),
         ("rq_loss_reduction", "max", "'mean' or 'sum'"),
@@ -159,8 +152,20 @@ def test_wrong_values_are_named_with_what_is_allowed(name, value, allowed):
     with pytest.raises(SettingError) as caught:
         PreprocessSettings.from_config({name: value})
     message = str(caught.value)
-    assert message.startswith(f"{name} is {value!r}; it takes {allowed}")
+    assert message.startswith(f"{name} is {value!r}; it must be {allowed}")
     assert "\n" not in message
+
+
+def test_unknown_settings_are_named_with_a_known_one():
+    with pytest.raises(SettingError, match="^unknown setting 'rq_epoch'. Did you mean 'rq_epochs'\\?$"):
+        PreprocessSettings(rq_epoch=5)
+
+
+def test_settings_do_not_change():
+    settings = PreprocessSettings(llm_engine_args={"a": [1]})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.rq_epochs = 5
+    assert pickle.loads(pickle.dumps(settings)) == settings
 
 
 @pytest.mark.parametrize("summarizer", ["vllm", "transformers", "openai"])
@@ -265,6 +270,8 @@ def test_the_usual_warm_up_follows_few_epochs(epochs, warmup):
 
 
 def test_every_name_has_what_it_names():
-    assert tuple(SUMMARIZERS) == SUMMARIZER_NAMES
-    assert tuple(ENCODERS) == ENCODER_NAMES
-    assert {folder.name for folder in TEMPLATES.iterdir()} == set(LANGUAGES)
+    choices = {name: get_args(field.annotation) for name, field in PreprocessSettings.model_fields.items()}
+    assert tuple(SUMMARIZERS) == choices["summarizer"]
+    assert {folder.name for folder in TEMPLATES.iterdir()} == set(choices["prompt_language"])
+    for name in ENCODERS:
+        assert PreprocessSettings(encoder=name if name in ("tfidf", "bge-m3") else f"{name}:model")

@@ -69,8 +69,8 @@ def test_number_of_clicks(n_clicks, record):
 
 
 def test_only_the_most_recent_events_are_asked_for_and_shown():
-    items = [f"item{place}" for place in range(50)]
-    searches = [Search(f"query{place}", []) for place in range(50)]
+    items = [f"item{index}" for index in range(50)]
+    searches = [Search(f"query{index}", []) for index in range(50)]
     histories = Histories([items], [searches])
     for side, events in (("recommendation", items), ("search", [search.query for search in searches])):
         (prompt,) = build_prompts(side, histories, {}, PreprocessSettings())
@@ -80,7 +80,7 @@ def test_only_the_most_recent_events_are_asked_for_and_shown():
 
 
 def test_texts_are_cut_to_128_words_and_queries_to_32():
-    words = [f"w{place}" for place in range(200)]
+    words = [f"w{index}" for index in range(200)]
     histories = Histories(searches=[[Search(" ".join(words), ["a"])]])
     (prompt,) = build_prompts("search", histories, {"a": " ".join(words)}, PreprocessSettings())
     assert prompt.records == ((" ".join(words[:32]), " ".join(words[:128])),)
@@ -117,7 +117,7 @@ def test_missing_template_is_named(tmp_path):
 
 def test_template_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "search.txt").write_bytes("\u5206\u6790 {history}".encode("gb18030"))
-    with pytest.raises(DataError, match=r"search\.txt: not a text in UTF-8"):
+    with pytest.raises(DataError, match=r"search\.txt: not UTF-8 text"):
         read_template(tmp_path / "search.txt")
 
 

@@ -60,9 +60,9 @@ def by_value(ray):
 
 
 def test_every_batch_comes_back_whole_and_with_its_place(ray):
-    batches = [[place, str(place), None] for place in range(7)]
+    batches = [[index, str(index), None] for index in range(7)]
     results = dict(runner(preprocess_ray_workers=2).run(reverse, batches))
-    assert results == {place: batch[::-1] for place, batch in enumerate(batches)}
+    assert results == {index: batch[::-1] for index, batch in enumerate(batches)}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_every_batch_comes_back_whole_and_with_its_place(ray):
         (fail, InterruptedWorkError, "a worker on Ray failed (ZeroDivisionError: half of it)"),
     ],
 )
-def test_errors_of_workers_are_told_as_they_are(ray, make_worker, kind, message):
+def test_errors_of_workers_are_reported_as_they_are(ray, make_worker, kind, message):
     with pytest.raises(kind) as error:
         list(runner().run(make_worker, [[5]]))
     assert str(error.value).startswith(message) and "\n" not in str(error.value)

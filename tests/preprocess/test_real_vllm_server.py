@@ -93,16 +93,16 @@ def is_alive(group: int) -> bool:
 def prompts(n: int, n_records: int = 6) -> list[Prompt]:
     template = read_template(template_path("recommendation", "en"))
     return [
-        Prompt(user, "recommendation", tuple((TITLES[(user + place) % 3],) for place in range(n_records)), template)
+        Prompt(user, "recommendation", tuple((TITLES[(user + index) % 3],) for index in range(n_records)), template)
         for user in range(n)
     ]
 
 
-def summarizer_for(url: str, **given):
+def summarizer_for(url: str, **requested):
     from recbole_gserec.preprocess.summarizers.openai import OpenAISummarizer
 
     fixed = {"summarizer": "openai", "llm": "smollm2", "llm_base_url": url, "llm_max_tokens": 48, "llm_concurrency": 3}
-    return OpenAISummarizer(PreprocessSettings(**{**fixed, **given}))
+    return OpenAISummarizer(PreprocessSettings(**{**fixed, **requested}))
 
 
 def test_summaries_of_a_real_model(server):

@@ -23,7 +23,7 @@ HISTORY = [
 ]
 
 SEARCH_PROMPTS = {0: Prompt(0, "search", (("```query",),), "Searches\n{history}")}
-REC_PROMPTS = {place: Prompt(place, "recommendation", ((f"item {place}",),), "Items\n{history}") for place in range(6)}
+REC_PROMPTS = {i: Prompt(i, "recommendation", ((f"item {i}",),), "Items\n{history}") for i in range(6)}
 
 
 COUNTS = {"all": 6, "without_search": 5, "without_recommendation": 0, "without_either": 0}
@@ -32,12 +32,12 @@ ITEMS = sparse.csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1], 
 
 def sides(search_coded, failed=()):
     """Summaries of users in ``failed`` are cut off; a template stands for that of user 0, and nothing for others."""
-    liked = [Summary("json", f"Also: word{place}.", 1, 1, 100 + place, 10) for place in range(6)]
+    liked = [Summary("json", f"Also: word{i}.", 1, 1, 100 + i, 10) for i in range(6)]
     texts = [summary.text for summary in liked]
-    for place in failed:
-        liked[place], texts[place] = Summary("truncated", "{'summary': 'Al" + "l" * 700, 2, 1, 100, 512), None
-        if place == 0:
-            texts[place] = "In place of user 0's."
+    for i in failed:
+        liked[i], texts[i] = Summary("truncated", "{'summary': 'Al" + "l" * 700, 2, 1, 100, 512), None
+        if i == 0:
+            texts[i] = "In place of user 0's."
     searched, nobody = [Summary("text", "Often: war."), *[None] * 5], ["Often: war.", *[None] * 5]
     return {
         "search": SideReport(
@@ -50,7 +50,7 @@ def sides(search_coded, failed=()):
 
 
 def page(folder, reports, settings):
-    users = [f"user-{place}" for place in range(6)]
+    users = [f"user-{i}" for i in range(6)]
     made = MadeSummaries([], 3, 4), MadeVectors(np.zeros((0, 2)), 5, 1200)
     table = save_report(folder / "d", users, reports, COUNTS, HISTORY, settings, *made, ITEMS)
     return table, (folder / "d.code.md").read_text()
@@ -126,9 +126,7 @@ def test_files(template_page, folder):
 def test_examples(template_page):
     _, text = template_page
     assert "3 users who share their first 2 recommendation codes." in text
-    assert [line for line in text.splitlines() if line.startswith("### ")] == [
-        f"### User user-{place}" for place in (0, 2, 4)
-    ]
+    assert [line for line in text.splitlines() if line.startswith("### ")] == [f"### User user-{i}" for i in (0, 2, 4)]
     assert "Recommendation codes: `r1_1 r2_2 r3_0`" in text
     assert "    Often: war.\n" in text
     assert "    Items\n    - item 2\n" in text and "    Also: word4.\n" in text
@@ -172,7 +170,7 @@ def test_an_answer_without_text(tmp_path):
     assert "User user-3, recommendation: no text. The answer begins:\n\n    (empty)\n" in text
 
 
-def test_tokens_are_told_where_they_are_known(model_page, tmp_path):
+def test_tokens_are_reported_where_they_are_known(model_page, tmp_path):
     (row,) = re.findall(r"\| recommendation prompts *\| (.*) \|", model_page)
     assert [cell.strip() for cell in row.split("|")] == ["6", "102.5", "102.5", "104.8", "105", "615"]
     assert "search prompts" not in model_page

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ import torch
 
 from recbole_gserec.errors import InterruptedWorkError
 from recbole_gserec.preprocess import rqvae, rqvae_training
-from recbole_gserec.preprocess.rqvae_training import RQVAESettings, train_rqvae
+from recbole_gserec.preprocess.rqvae_training import train_rqvae
+from recbole_gserec.settings.offline import PreprocessSettings
 
+DEFAULTS = PreprocessSettings().rqvae_settings()
 # The warm-up ends after epoch 3; checks are at 5, 10, 12.
 SMALL = {
     "n_codebooks": 3,
@@ -29,7 +32,7 @@ SMALL = {
     "learning_rate": 5e-3,
     "check_every": 5,
 }
-SETTINGS = RQVAESettings(**SMALL)
+SETTINGS = replace(DEFAULTS, **SMALL)
 
 
 def make_vectors(n_users: int = 150) -> list[np.ndarray]:
@@ -110,7 +113,7 @@ def test_interrupted_at_every_epoch(vectors, expected, path):
     ids=str,
 )
 def test_other_ways_of_training_go_on_too(vectors, path, settings):
-    settings = RQVAESettings(**SMALL | settings)
+    settings = replace(DEFAULTS, **SMALL | settings)
     train_until(7, path, vectors, settings)
     assert_same(train_rqvae(*vectors, settings, checkpoint=path), train_rqvae(*vectors, settings))
 
@@ -123,9 +126,11 @@ def test_killed_processes(tmp_path, path):
     script = f"""
         from pathlib import Path
         import numpy as np
-        from recbole_gserec.preprocess.rqvae_training import RQVAESettings, train_rqvae
+        from dataclasses import replace
+        from recbole_gserec.preprocess.rqvae_training import train_rqvae
+        from recbole_gserec.settings.offline import PreprocessSettings
         train_rqvae(
-            *np.load({str(tmp_path / "vectors.npy")!r}), RQVAESettings(**{settings!r}),
+            *np.load({str(tmp_path / "vectors.npy")!r}), replace(PreprocessSettings().rqvae_settings(), **{settings!r}),
             checkpoint=Path({str(path)!r}), save_every_s=0.0, progress=lambda epoch, *_: print(epoch, flush=True),
         )
     """
@@ -145,7 +150,7 @@ def test_killed_processes(tmp_path, path):
             limit.cancel()
         assert child.returncode == -signal.SIGKILL
         assert last <= saved_epoch(path) < 90
-    settings = RQVAESettings(**settings)
+    settings = replace(DEFAULTS, **settings)
     assert_same(train_rqvae(*vectors, settings, checkpoint=path), train_rqvae(*vectors, settings))
 
 
@@ -221,7 +226,7 @@ def test_file_is_plain_data(vectors, path):
 def test_file_of_another_run_is_overwritten(vectors, path, caplog, settings, change):
     train_until(8, path, vectors)
     given = change(*vectors) if change else vectors
-    settings = RQVAESettings(**SMALL | settings)
+    settings = replace(DEFAULTS, **SMALL | settings)
     with caplog.at_level(logging.INFO):
         result = train_rqvae(*given, settings, checkpoint=path)
     (record,) = caplog.records
@@ -241,8 +246,8 @@ def test_file_of_another_version_is_overwritten(vectors, expected, path, monkeyp
 
 def flip_a_bit(content: bytes) -> bytes:
     weights = torch.load(io.BytesIO(content), weights_only=True)["model"]["search.encoder.0.weight"]
-    place = content.index(weights.numpy().tobytes()) + 100
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    position = content.index(weights.numpy().tobytes()) + 100
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +278,7 @@ def test_foreign_file_costs_only_time(vectors, expected, path, content):
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
-def test_full_disk_is_told_and_the_saved_state_kept(vectors, expected, path, monkeypatch, is_hidden):
+def test_full_disk_is_reported_and_the_saved_state_kept(vectors, expected, path, monkeypatch, is_hidden):
     def full(*_):
         try:
             raise OSError(28, "No space left on device")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ from recbole_gserec.errors import SettingError
 from recbole_gserec.preprocess import rqvae_training
 from recbole_gserec.preprocess.codebook_metrics import collision_rate
 from recbole_gserec.preprocess.rqvae_training import (
-    RQVAESettings,
     build_rqvae,
     kmeans_centres,
     learning_rate_factor,
     train_rqvae,
 )
+from recbole_gserec.settings.offline import PreprocessSettings
 
+DEFAULTS = PreprocessSettings().rqvae_settings()
 SMALL = {
     "n_codebooks": 3,
     "codebook_size": 16,
@@ -48,7 +50,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def result(vectors):
-    return train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 60}))
+    return train_rqvae(*vectors, replace(DEFAULTS, **SMALL | {"epochs": 60}))
 
 
 def test_result_has_codes_of_every_user(result):
@@ -78,7 +80,7 @@ def test_users_of_a_cluster_share_coarse_codes(result):
 
 
 def test_checks_are_regular_and_the_best_after_the_warm_up_is_kept(vectors):
-    settings = RQVAESettings(**SMALL | {"epochs": 23, "warmup_epochs": 7, "resolve_collisions": False})
+    settings = replace(DEFAULTS, **SMALL | {"epochs": 23, "warmup_epochs": 7, "resolve_collisions": False})
     result = train_rqvae(*vectors, settings)
     assert [check["epoch"] for check in result.history] == [5, 10, 15, 20, 23]
     rates = {check["epoch"]: check["collision_rate"] for check in result.history if check["epoch"] > 7}
@@ -94,19 +96,19 @@ def test_epoch_of_the_codes(vectors, monkeypatch, keep_best, expected):
     # The first check belongs to the warm-up; the second and third are equally good.
     rates = iter([0.0, 0.2, 0.2, 0.3])
     monkeypatch.setattr(rqvae_training, "_nearest_collision_rate", lambda *_: next(rates))
-    settings = RQVAESettings(**SMALL | {"epochs": 20, "warmup_epochs": 5, "keep_best": keep_best})
+    settings = replace(DEFAULTS, **SMALL | {"epochs": 20, "warmup_epochs": 5, "keep_best": keep_best})
     assert train_rqvae(*vectors, settings).best_epoch == expected
 
 
 def test_same_seed_same_result_and_global_state_untouched(vectors, result):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
-    again = train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 60}))
+    again = train_rqvae(*vectors, replace(DEFAULTS, **SMALL | {"epochs": 60}))
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True))
     np.testing.assert_array_equal(again.search_codes, result.search_codes)
     np.testing.assert_array_equal(again.rec_codes, result.rec_codes)
     assert again.history == result.history and again.metrics == result.metrics
-    other = train_rqvae(*vectors, RQVAESettings(**SMALL, seed=1))
+    other = train_rqvae(*vectors, replace(DEFAULTS, **SMALL, seed=1))
     assert not np.array_equal(other.rec_codes, result.rec_codes)
 
 
@@ -114,12 +116,12 @@ def test_vectors_are_not_changed():
     search, rec = clustered(40)
     copies = search.copy(), rec.copy()
     search.setflags(write=False)
-    train_rqvae(search, rec, RQVAESettings(**SMALL | {"epochs": 5}))
+    train_rqvae(search, rec, replace(DEFAULTS, **SMALL | {"epochs": 5}))
     assert np.array_equal(search, copies[0]) and np.array_equal(rec, copies[1])
 
 
 def test_save_and_load_give_the_same_codes(vectors, tmp_path):
-    settings = RQVAESettings(**SMALL | {"resolve_collisions": False})
+    settings = replace(DEFAULTS, **SMALL | {"resolve_collisions": False})
     result = train_rqvae(*vectors, settings)
     torch.save(result.state_dict, tmp_path / "rqvae.pt")
     model = build_rqvae(12, 12, settings)
@@ -136,7 +138,7 @@ def test_save_and_load_give_the_same_codes(vectors, tmp_path):
 
 
 def test_residuals_shrink_level_by_level_after_the_kmeans_start(vectors):
-    settings = RQVAESettings(**SMALL)
+    settings = replace(DEFAULTS, **SMALL)
     model = build_rqvae(12, 12, settings, torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     latents = model.search.encoder(torch.from_numpy(vectors[0])).detach()
@@ -153,7 +155,7 @@ def test_equal_vectors_have_equal_codes_whether_collisions_are_resolved_or_not()
     search, rec = clustered(60)
     search[10:15], rec[10:15] = search[10], rec[10]
     for resolve_collisions in (False, True):
-        settings = RQVAESettings(**SMALL, resolve_collisions=resolve_collisions)
+        settings = replace(DEFAULTS, **SMALL, resolve_collisions=resolve_collisions)
         result = train_rqvae(search, rec, settings)
         for codes in (result.search_codes, result.rec_codes):
             assert (codes[10:15] == codes[10]).all()
@@ -161,8 +163,8 @@ def test_equal_vectors_have_equal_codes_whether_collisions_are_resolved_or_not()
 
 def test_resolving_collisions_changes_the_last_level_only(vectors):
     crowded = SMALL | {"codebook_size": 4}
-    kept = train_rqvae(*vectors, RQVAESettings(**crowded, resolve_collisions=False))
-    resolved = train_rqvae(*vectors, RQVAESettings(**crowded))
+    kept = train_rqvae(*vectors, replace(DEFAULTS, **crowded, resolve_collisions=False))
+    resolved = train_rqvae(*vectors, replace(DEFAULTS, **crowded))
     assert np.array_equal(resolved.search_codes[:, :-1], kept.search_codes[:, :-1])
     assert resolved.metrics["nearest_collision_rate"] == kept.metrics["collision_rate"]
     assert resolved.metrics["collision_rate"] < kept.metrics["collision_rate"]
@@ -170,7 +172,7 @@ def test_resolving_collisions_changes_the_last_level_only(vectors):
 
 def test_progress_hears_of_every_epoch(vectors):
     heard = []
-    train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 6}), progress=lambda *values: heard.append(values))
+    train_rqvae(*vectors, replace(DEFAULTS, **SMALL | {"epochs": 6}), progress=lambda *values: heard.append(values))
     assert [(epoch, total) for epoch, total, _ in heard] == [(epoch, 6) for epoch in range(1, 7)]
     assert all(losses["total"] > 0 for _, _, losses in heard)
 
@@ -190,7 +192,7 @@ def test_progress_hears_of_every_epoch(vectors):
     ids=str,
 )
 def test_switches(vectors, settings):
-    result = train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 5} | settings))
+    result = train_rqvae(*vectors, replace(DEFAULTS, **SMALL | {"epochs": 5} | settings))
     assert all(np.isfinite(list(check["losses"].values())).all() for check in result.history)
     assert (result.history[-1]["losses"]["contrastive"] == 0) == (settings.get("lambda_rq_cl") == 0.0)
 
@@ -199,13 +201,13 @@ def test_switches(vectors, settings):
     "settings", [{"weight_decay": 2.0}, {"learning_rate": 1e-3}, {"tau_1": 1.0}, {"lambda_rq": 0.1}]
 )
 def test_settings_of_the_optimisation_matter(vectors, settings):
-    runs = [train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 5} | given)) for given in ({}, settings)]
+    runs = [train_rqvae(*vectors, replace(DEFAULTS, **SMALL | {"epochs": 5} | given)) for given in ({}, settings)]
     assert runs[0].history[-1]["losses"]["total"] != runs[1].history[-1]["losses"]["total"]
 
 
 def test_gradients_are_clipped(vectors):
     # Far below the constant in AdamW's denominator, gradients move nothing.
-    settings = RQVAESettings(**SMALL | {"epochs": 5, "clip_grad_norm": 1e-15, "weight_decay": 0.0})
+    settings = replace(DEFAULTS, **SMALL | {"epochs": 5, "clip_grad_norm": 1e-15, "weight_decay": 0.0})
     state = train_rqvae(*vectors, settings).state_dict
     start = build_rqvae(12, 12, settings, torch.Generator().manual_seed(settings.seed)).state_dict()
     for name in start:
@@ -223,39 +225,39 @@ def test_batches_of_an_epoch_are_of_equal_size(vectors, monkeypatch):
         return model
 
     monkeypatch.setattr(rqvae_training, "build_rqvae", recorded)
-    train_rqvae(*vectors, RQVAESettings(**SMALL | {"epochs": 4, "batch_size": 149}))
+    train_rqvae(*vectors, replace(DEFAULTS, **SMALL | {"epochs": 4, "batch_size": 149}))
     assert sizes == [75] * 8
 
 
 @pytest.mark.parametrize("n_users", [1, 2, 5])
 def test_fewer_users_than_codes(n_users):
     search, rec = clustered(n_users)
-    result = train_rqvae(search, rec, RQVAESettings(**SMALL | {"epochs": 5}))
+    result = train_rqvae(search, rec, replace(DEFAULTS, **SMALL | {"epochs": 5}))
     assert result.search_codes.shape == (n_users, 3)
     assert np.isfinite(result.search_latents).all()
 
 
 def test_all_users_equal():
     search, rec = clustered(1)
-    result = train_rqvae(search.repeat(30, 0), rec.repeat(30, 0), RQVAESettings(**SMALL))
+    result = train_rqvae(search.repeat(30, 0), rec.repeat(30, 0), replace(DEFAULTS, **SMALL))
     assert (result.search_codes == result.search_codes[0]).all()
     assert result.metrics["collision_rate"] == pytest.approx(29 / 30)
 
 
 def test_zero_vectors_train(vectors):
-    result = train_rqvae(np.zeros_like(vectors[0]), vectors[1], RQVAESettings(**SMALL | {"epochs": 5}))
+    result = train_rqvae(np.zeros_like(vectors[0]), vectors[1], replace(DEFAULTS, **SMALL | {"epochs": 5}))
     assert (result.search_codes == result.search_codes[0]).all()
 
 
 def test_sides_may_differ_in_size(vectors):
-    result = train_rqvae(vectors[0], vectors[1][:, :7], RQVAESettings(**SMALL | {"epochs": 5}))
+    result = train_rqvae(vectors[0], vectors[1][:, :7], replace(DEFAULTS, **SMALL | {"epochs": 5}))
     assert result.rec_codes.shape == (150, 3)
 
 
-def test_divergence_is_told(vectors):
+def test_divergence_is_reported(vectors):
     huge = vectors[0] * np.float32(1e25)
     with pytest.raises(SettingError, match=r"diverged: the loss of epoch 1 .*learning rate, which is 0.005"):
-        train_rqvae(huge, vectors[1], RQVAESettings(**SMALL | {"kmeans_init": False}))
+        train_rqvae(huge, vectors[1], replace(DEFAULTS, **SMALL | {"kmeans_init": False}))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_divergence_is_told(vectors):
 )
 def test_bad_vectors_are_refused(search, rec):
     with pytest.raises(ValueError, match="vectors"):
-        train_rqvae(search, rec, RQVAESettings(**SMALL))
+        train_rqvae(search, rec, replace(DEFAULTS, **SMALL))
 
 
 def test_learning_rate_rises_then_falls():

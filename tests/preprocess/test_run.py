@@ -54,9 +54,12 @@ def test_what_needs_no_data_is_checked_before_it_is_read(random_dataset, tmp_pat
             "rq_warmup_epochs is 60; it takes less than rq_epochs",
         ),
         ({"summarizer": "vllm"}, "summarizer 'vllm' needs the setting llm"),
-        ({"summarizer": "transformers", "llm": "x", "llm_json_schema": True}, "llm_json_schema is for the summarizers"),
+        (
+            {"summarizer": "transformers", "llm": "x", "llm_json_schema": True},
+            "llm_json_schema only applies to the summarizers",
+        ),
         ({"prompt_templates": "prompts"}, "prompts/search.txt: file not found"),
-        ({"code_path": "file/x.code"}, "file: is a file, not a folder; name a file in"),
+        ({"code_path": "file/x.code"}, "file: is a file, not a folder; set code_path to a file in"),
     ):
         with pytest.raises(GSERecError) as raised:
             run.preprocess_dataset("toy", {"data_path": str(random_dataset), "show_progress": False, **settings})

@@ -31,7 +31,7 @@ def write_batches(path, name, n_batches, report=lambda batch: None):
     with Store(path) as store:
         maker = store.add_maker("summarizer", {"name": "the same"})
         for batch in range(n_batches):
-            inputs = keys(*(f"{name} {batch} {place}" for place in range(20)))
+            inputs = keys(*(f"{name} {batch} {index}" for index in range(20)))
             # Long enough that a batch takes many pages, and their writing some time.
             store.add_summaries({key: Summary("json", f"{batch} " * 1000) for key in inputs}, maker)
             store.add_vectors(inputs, np.full((20, 300), batch, dtype=np.float32), maker)
@@ -44,7 +44,7 @@ def stored_batches(path, name, n_batches):
     with Store(path) as store:
         maker = maker_hash({"name": "the same"})
         for batch in range(n_batches):
-            inputs = keys(*(f"{name} {batch} {place}" for place in range(20)))
+            inputs = keys(*(f"{name} {batch} {index}" for index in range(20)))
             texts, vectors = store.summaries(inputs, maker), store.vectors(inputs, maker)
             assert len(texts) in (0, 20)
             assert len(vectors) in (0, 20)
@@ -114,9 +114,9 @@ def test_vectors_come_back_as_they_were(store):
 def test_entries_are_found_by_their_own_maker_only(store):
     descriptions = [{"name": "a"}, {"name": "a", "seed": 1}, {"name": "a", "seed": 2}]
     makers = [store.add_maker("summarizer", description) for description in descriptions]
-    for place, maker in enumerate(makers[:2]):
-        store.add_summaries({text_hash("p"): Summary("json", f"by {place}")}, maker)
-        store.add_vectors(keys("p"), np.full((1, 2), place), maker)
+    for index, maker in enumerate(makers[:2]):
+        store.add_summaries({text_hash("p"): Summary("json", f"by {index}")}, maker)
+        store.add_vectors(keys("p"), np.full((1, 2), index), maker)
     found = [[summary.text for summary in store.summaries(keys("p"), maker).values()] for maker in makers]
     assert found == [["by 0"], ["by 1"], []]
     assert [[*map(list, store.vectors(keys("p"), maker).values())] for maker in makers] == [[[0, 0]], [[1, 1]], []]
@@ -257,7 +257,7 @@ def put_a_folder(path):
         (truncate, "damaged"),
         (zero_the_middle, "damaged"),
         (scramble_the_header, "damaged"),
-        (make_a_newer_version, f"a store of version {VERSION + 1}; this version reads {VERSION}"),
+        (make_a_newer_version, f"store format {VERSION + 1}; this version reads format {VERSION}"),
         (drop_a_table, "damaged (no such table: vectors)"),
         (partial(replace, old=b"CREATE TABLE vectors", new=b"CREATE T\xd6BLE vectors"), "damaged"),
         (partial(replace, old=b"vectors (", new=b"vectors '"), "damaged"),
@@ -319,18 +319,18 @@ def test_a_read_only_file_is_named(filled):
 @pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
 def test_a_flipped_bit_in_an_entry_is_found_when_it_is_read(filled, sort, bit):
     path, texts, vectors = filled
-    place = list(texts)[100]
-    content = texts[place].text.encode() if sort == "summaries" else vectors[place].tobytes()
+    index = list(texts)[100]
+    content = texts[index].text.encode() if sort == "summaries" else vectors[index].tobytes()
     data = bytearray(path.read_bytes())
     (start,) = [at for at in range(len(data)) if data.startswith(content, at)]
     data[start + 9] ^= bit
     path.write_bytes(data)
-    others = [key for key in texts if key != place]
+    others = [key for key in texts if key != index]
     with Store(path) as store:
         maker = maker_hash({"name": "a"})
         assert store.summaries(others, maker) == {key: texts[key] for key in others}
         assert len(store.vectors(others, maker)) == len(others)
-        with pytest.raises(DataError, match=f"damaged: the (summary|vector) of (prompt|text) {place[:12]} has changed"):
+        with pytest.raises(DataError, match=f"damaged: the (summary|vector) of (prompt|text) {index[:12]} has changed"):
             getattr(store, sort)(list(texts), maker)
 
 
@@ -394,7 +394,7 @@ def write_and_die(path, inputs):
 
 def test_a_process_killed_amid_a_batch_leaves_nothing_of_it(filled):
     path, texts, _ = filled
-    size, added = path.stat().st_size, keys(*(f"new {place}" for place in range(20)))
+    size, added = path.stat().st_size, keys(*(f"new {index}" for index in range(20)))
     writer = forked.Process(target=write_and_die, args=(path, [*list(texts)[:3], *added]))
     writer.start()
     writer.join(60)

@@ -48,16 +48,16 @@ class Encoder:
         vectors = np.stack([np.random.default_rng(seed).normal(size=8) for seed in seeds]).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-import recbole_gserec.preprocess.rqvae_training as rqvae_training
+import recbole_gserec.preprocess.pipeline as pipeline
 import recbole_gserec.preprocess.vectors as vectors
 vectors.TEXTS_PER_BATCH = 5
-train = rqvae_training.train_rqvae
+train = pipeline.train_rqvae
 def slow_train(*args, progress, **kwargs):
-    def slow(*told):
+    def slow(*reported):
         time.sleep(pause / 4)
-        progress(*told)
+        progress(*reported)
     return train(*args, progress=slow, save_every_s=0, **kwargs)
-rqvae_training.train_rqvae = slow_train
+pipeline.train_rqvae = slow_train
 
 if __name__ == "__main__":
     SUMMARIZERS["openai"] = lambda settings: Summarizer()

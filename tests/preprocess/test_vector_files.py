@@ -50,7 +50,7 @@ def test_what_is_written_is_read(path):
 
 def test_rows_in_several_groups(path, monkeypatch):
     monkeypatch.setattr(vector_files, "_ROWS_AT_ONCE", 7)
-    vectors, ids = some_vectors(40), [str(place) for place in range(40)]
+    vectors, ids = some_vectors(40), [str(index) for index in range(40)]
     write_vectors(path, ids, vectors, {})
     assert pq.ParquetFile(path).num_row_groups == 6
     read = read_vectors(path)
@@ -171,7 +171,7 @@ def test_a_changed_byte_never_gives_other_content(path):
         ({"id": ["a", "b"], "text": column([[1, 2], None])}, "rows without an id or a vector|lists to be of size=2"),
     ],
 )
-def test_wrong_content_is_told(tmp_path, columns, problem):
+def test_wrong_content_is_reported(tmp_path, columns, problem):
     path = write_table(tmp_path / "wrong.parquet", columns)
     with pytest.raises(DataError, match=problem) as caught:
         read_vectors(path)

@@ -36,8 +36,8 @@ def one_line(error):
 def follow(advice, folder):
     """Run the command that an error advises."""
     words = shlex.split(advice.split("gserec preprocess ", 1)[1])
-    given = parse_settings(words[2:])
-    preprocess_dataset(words[1], {**QUICK, "data_path": str(folder.parent), **given})
+    requested = parse_settings(words[2:])
+    preprocess_dataset(words[1], {**QUICK, "data_path": str(folder.parent), **requested})
 
 
 @pytest.mark.parametrize("model", ["KAR", "LLMESR"])
@@ -106,16 +106,16 @@ def test_users_vectors_come_from_the_training_part_alone(folder, prepare, random
         return vectors @ vectors.T
 
     _, _, (train, *_) = prepare("KAR")
-    expected, places = similarities(train), {}
-    for place, (user, _, time) in enumerate(random_rows["inter"]):
-        places.setdefault(user, []).append((time, place))
+    expected, positions = similarities(train), {}
+    for position, (user, _, time) in enumerate(random_rows["inter"]):
+        positions.setdefault(user, []).append((time, position))
 
     def with_others(part):
         """Other items for a part of each user's interactions."""
-        chosen = sorted(place for own in places.values() for _, place in sorted(own)[part])
+        chosen = sorted(position for own in positions.values() for _, position in sorted(own)[part])
         inter = list(random_rows["inter"])
-        for place, other in zip(chosen, reversed(chosen), strict=True):
-            inter[place] = (inter[place][0], random_rows["inter"][other][1], inter[place][2])
+        for position, other in zip(chosen, reversed(chosen), strict=True):
+            inter[position] = (inter[position][0], random_rows["inter"][other][1], inter[position][2])
         shutil.rmtree(folder)
         write_rows(**{**random_rows, "inter": inter})
         return similarities(prepare("KAR")[2][0])
@@ -164,13 +164,13 @@ def test_other_settings_of_the_offline_stage(folder, prepare):
 def test_models_are_run_by_command_only(folder, prepare, settings, name):
     with pytest.raises(DataError) as error:
         prepare("LLMESR", **settings)
-    given = " ".join(f"--{setting}={value}" for setting, value in settings.items())
+    requested = " ".join(f"--{setting}={value}" for setting, value in settings.items())
     assert one_line(error).startswith(
-        f"{vectors_file(folder, 'user')}: file not found, and with {name} it is only made on command. "
+        f"{vectors_file(folder, 'user')}: file not found, and not made automatically with {name}. "
         "Make it: gserec preprocess --dataset toy "
     )
     assert str(error.value).endswith("'--text_vectors=[user,item]'")
-    assert all(part in str(error.value) for part in given.split())
+    assert all(part in str(error.value) for part in requested.split())
 
 
 def test_codes_of_a_language_model_are_not_met_by_vectors_of_words(folder, prepare):
@@ -195,9 +195,7 @@ def test_vectors_of_one_kind_are_not_overwritten(folder, prepare):
     prepare("KAR")
     vectors_file(folder, "user").unlink()
     before = vectors_file(folder, "item").read_bytes()
-    with pytest.raises(
-        DataError, match="toy.user.vectors.parquet: file not found, though others of its kind are there"
-    ):
+    with pytest.raises(DataError, match="toy.user.vectors.parquet: file not found, although other vector files exist"):
         prepare("KAR")
     assert vectors_file(folder, "item").read_bytes() == before
 

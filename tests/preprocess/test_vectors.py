@@ -10,7 +10,7 @@ from recbole_gserec.preprocess.vectors import make_vectors
 from recbole_gserec.settings.offline import PreprocessSettings
 
 SETTINGS = PreprocessSettings()
-TEXTS = [f"{'word ' * (place % 5)}number {place}" for place in range(23)]
+TEXTS = [f"{'word ' * (index % 5)}number {index}" for index in range(23)]
 
 
 class Interruption(Exception):
@@ -157,8 +157,8 @@ def test_a_runner_makes_its_own_encoder_and_may_finish_in_any_order(store, monke
     class BackwardRunner:
         def run(self, make_worker, batches):
             worker = make_worker()
-            for place in reversed(range(len(batches))):
-                yield place, worker(batches[place])
+            for index in reversed(range(len(batches))):
+                yield index, worker(batches[index])
 
     monkeypatch.setattr(module, "make_encoder", make_encoder)
     made = make(TEXTS, CountingEncoder(dies_in_batch=0), store, max_length=7, runner=BackwardRunner())
@@ -166,7 +166,7 @@ def test_a_runner_makes_its_own_encoder_and_may_finish_in_any_order(store, monke
     assert np.array_equal(made.vectors, expected(TEXTS, 7))
 
 
-def test_a_damaged_vector_is_told_with_its_file(store):
+def test_a_damaged_vector_is_reported_with_its_file(store):
     make(TEXTS, CountingEncoder(), store)
     store.close()
     with sqlite3.connect(store.path) as connection:

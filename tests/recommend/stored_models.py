@@ -41,10 +41,10 @@ def _store_model(data_path, model, dataset, seed, settings):
 
     folder = Path(data_path).parent
     own = model_settings(model) if model in MODELS else known_settings(model)
-    given = {name: value for name, value in SETTINGS.items() if name in own or name.startswith(("MAX_", "eval_"))}
+    requested = {name: value for name, value in SETTINGS.items() if name in own or name.startswith(("MAX_", "eval_"))}
     here = {"data_path": str(data_path), "checkpoint_dir": str(folder / "saved"), "use_gpu": False}
     with without_arguments():
-        config = Config(model, dataset, config_dict={**here, "show_progress": False, **given, **settings})
+        config = Config(model, dataset, config_dict={**here, "show_progress": False, **requested, **settings})
     init_seed(config["seed"], config["reproducibility"])
     built = create_dataset(config)
     loaders = data_preparation(config, built)
@@ -123,19 +123,19 @@ class Plain:
         queries = {token: query for query, token in enumerate(self.dataset.field2id_token["query_id"])}
         searches = self.searches_of(user)
         # An interaction comes before a search of the same moment.
-        order = [(row[2], 0, place) for place, row in enumerate(interactions)]
-        order = sorted(order + [(row[2], 1, place) for place, row in enumerate(searches)])
-        place = {event[1:]: number for number, event in enumerate(order)}
+        order = [(row[2], 0, index) for index, row in enumerate(interactions)]
+        order = sorted(order + [(row[2], 1, index) for index, row in enumerate(searches)])
+        index = {event[1:]: number for number, event in enumerate(order)}
         n, n_clicks = config["MAX_SEARCH_LIST_LENGTH"], config["MAX_CLICK_LIST_LENGTH"]
         first, first_search = max(0, len(items) - size), max(0, len(searches) - n)
         clicks = [[self.items[item] for item in row[3].split()][-n_clicks:] for row in searches[first_search:]]
         row |= {
             "item_id_list": torch.tensor([items[first:] or [0]]),
             "item_length": torch.tensor([len(items[first:])]),
-            "item_place_list": torch.tensor([[place[0, p] for p in range(first, len(items))] or [PADDED]]),
+            "item_place_list": torch.tensor([[index[0, p] for p in range(first, len(items))] or [PADDED]]),
             "search_query_id_list": torch.tensor([[queries[row[1]] for row in searches[first_search:]] or [0]]),
             "search_item_ids_list": torch.tensor([[part + [0] * (n_clicks - len(part)) for part in clicks or [[]]]]),
-            "search_place_list": torch.tensor([[place[1, p] for p in range(first_search, len(searches))] or [PADDED]]),
+            "search_place_list": torch.tensor([[index[1, p] for p in range(first_search, len(searches))] or [PADDED]]),
             "search_length": torch.tensor([len(searches[first_search:])]),
         }
         return Interaction(row)
@@ -154,8 +154,8 @@ class Plain:
         items = self.candidates() if items is None else items
         seen = self.seen_by(user) if exclude_seen else set()
         scores = self.scores(user, items)
-        order = sorted(range(len(items)), key=lambda place: (-scores[place], place))
-        return [(items[place], scores[place]) for place in order if items[place] not in seen][:k]
+        order = sorted(range(len(items)), key=lambda index: (-scores[index], index))
+        return [(items[index], scores[index]) for index in order if items[index] not in seen][:k]
 
 
 def by_user(tables):

@@ -115,43 +115,43 @@ def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
         (["--new-queries", "empty.txt"], "new queries need new searches"),
     ],
 )
-def test_bad_input_is_told_in_one_line(run, checkpoint, tmp_path, arguments, problem):
+def test_bad_input_is_reported_in_one_line(run, checkpoint, tmp_path, arguments, problem):
     (tmp_path / "empty.txt").write_text("\n")
-    status, output, told = run("recommend", "--checkpoint", checkpoint, *arguments)
+    status, output, printed = run("recommend", "--checkpoint", checkpoint, *arguments)
     assert (status, output) == (2, "")
-    line = told.splitlines()[-1]
+    line = printed.splitlines()[-1]
     assert line.startswith("error: ")
     # The wording of some is that of the version of Typer.
     assert any(words in line for words in ((problem,) if isinstance(problem, str) else problem))
 
 
 @pytest.mark.parametrize("command", ["recommend", "export"])
-def test_a_bad_checkpoint_is_told_in_one_line(run, tmp_path, command):
+def test_a_bad_checkpoint_is_reported_in_one_line(run, tmp_path, command):
     (tmp_path / "bad.pth").write_bytes(b"PK")
     out = ["--out", "vectors"] if command == "export" else []
     for name, problem in (("bad.pth", "truncated or not a checkpoint"), ("none.pth", "no such checkpoint")):
-        status, _, told = run(command, "--checkpoint", name, *out)
-        assert (status, len(told.splitlines())) == (2, 1)
-        assert told.startswith(f"error: {name}: {problem}")
+        status, _, printed = run(command, "--checkpoint", name, *out)
+        assert (status, len(printed.splitlines())) == (2, 1)
+        assert printed.startswith(f"error: {name}: {problem}")
 
 
 @pytest.mark.parametrize("command", ["recommend", "export"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_no_numbers_are_told_in_one_line(run, checkpoint, tmp_path, command, value):
+def test_weights_that_are_no_numbers_are_reported_in_one_line(run, checkpoint, tmp_path, command, value):
     state = torch.load(checkpoint, weights_only=True)
     state["config"] = CheckpointConfig(state["config"])
     state["state_dict"]["item_embedding.weight"][7, 2] = value
     torch.save(state, tmp_path / "bad.pth")
     out = ["--out", "vectors"] if command == "export" else []
-    status, output, told = run(command, "--checkpoint", "bad.pth", *out)
+    status, output, printed = run(command, "--checkpoint", "bad.pth", *out)
     assert (status, output) == (2, "")
-    assert told == (
+    assert printed == (
         "error: bad.pth: 'item_embedding.weight' has NaN or infinite values (1): the training diverged. Train again "
         "with a smaller learning_rate, or use the checkpoint of another training\n"
     )
 
 
-def test_scores_that_overflow_are_told_in_one_line(run, tmp_path):
+def test_scores_that_overflow_are_reported_in_one_line(run, tmp_path):
     """Of weights that are numbers, if barely so."""
     data = write_dataset(tmp_path / "dataset", "toy", **random_files())
     path = store_model(data, "LightGCN")
@@ -160,8 +160,8 @@ def test_scores_that_overflow_are_told_in_one_line(run, tmp_path):
     for weights in state["state_dict"].values():
         weights.copy_(torch.where(weights < 0, -3e38, 3e38))
     torch.save(state, path)
-    status, _, told = run("recommend", "--checkpoint", path, "--out", "best.csv")
-    assert (status, told.splitlines()[-1:]) == (
+    status, _, printed = run("recommend", "--checkpoint", path, "--out", "best.csv")
+    assert (status, printed.splitlines()[-1:]) == (
         2,
         [
             f"error: {path}: for user 'u0' the scores of all items are NaN or infinite: the training diverged. Train "
@@ -237,10 +237,10 @@ def test_an_export_repeats(run, checkpoint, tmp_path):
 def test_a_folder_with_something_in_it_is_refused(run, checkpoint, tmp_path):
     (tmp_path / "vectors").mkdir()
     (tmp_path / "vectors" / "mine").write_text("")
-    status, _, told = run("export", "-c", checkpoint, "--out", "vectors")
-    assert (status, told) == (
+    status, _, printed = run("export", "-c", checkpoint, "--out", "vectors")
+    assert (status, printed) == (
         2,
         "error: vectors: exists and is not an empty folder. Name another, or delete it.\n",
     )
-    status, _, told = run("export", "-c", checkpoint, "--out", "new", "--format", "hdf5")
-    assert (status, told) == (2, "error: --format is 'hdf5'; it takes parquet or npy\n")
+    status, _, printed = run("export", "-c", checkpoint, "--out", "new", "--format", "hdf5")
+    assert (status, printed) == (2, "error: --format is 'hdf5'; it must be parquet or npy\n")

@@ -74,13 +74,13 @@ def test_a_changed_dataset_is_refused(data, model, suffix):
         load_trained(checkpoint)
     option = {"inter": "--new-interactions FILE", "search": "--new-searches FILE"}.get(suffix)
     assert ("without training again" in str(raised.value)) == (option is not None)
-    assert (option or "Restore the files of that time, or train again") in str(raised.value)
+    assert (option or "Restore the old files, or train again") in str(raised.value)
 
 
 def test_a_lost_file_is_refused(data):
     checkpoint = store_model(data, "SASRec")
     (data / "toy" / "toy.query").unlink()
-    with pytest.raises(DataError, match=r"toy\.query: file not found, and .* was trained on it"):
+    with pytest.raises(DataError, match=r"toy\.query: file not found, but .* was trained on it"):
         load_trained(checkpoint)
 
 
@@ -122,7 +122,9 @@ def test_ids_of_an_earlier_reading_of_side_files_are_not_trusted(data):
     checkpoint = store_model(data, "BPR", load_col=columns)
     assert load_trained(checkpoint).dataset.item_feat is not None
     save_without(checkpoint, "reading")
-    with pytest.raises(CheckpointError, match=r"of an earlier version, which read \.item differently: .*Train again$"):
+    with pytest.raises(
+        CheckpointError, match=r"saved by an earlier version that read \.item differently, .*Train again$"
+    ):
         load_trained(checkpoint)
 
 
@@ -157,7 +159,7 @@ def test_a_missing_checkpoint_is_refused(tmp_path):
 
 def test_a_checkpoint_without_settings_is_refused(tmp_path):
     torch.save({"config": {"model": "GSERec"}, "state_dict": {}}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match="holds no settings"):
+    with pytest.raises(CheckpointError, match="has no settings"):
         load_trained(tmp_path / "odd.pth")
 
 
@@ -168,7 +170,7 @@ def test_a_model_that_nobody_knows_is_refused(data):
     config.model = "Mine"
     config.final_config_dict["model"] = "Mine"
     torch.save({**state, "config": CheckpointConfig(config)}, checkpoint)
-    with pytest.raises(SettingError, match="the model 'Mine', which neither RecBole nor this package has"):
+    with pytest.raises(SettingError, match="a checkpoint of 'Mine', which neither RecBole nor this package includes"):
         load_trained(checkpoint)
 
 

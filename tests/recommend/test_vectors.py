@@ -37,10 +37,10 @@ def test_dot_products_are_the_scores(data, model):
     plain = Plain(checkpoint, random_files())
     assert items.ids["item"].tolist() == [token for token in plain.items if token != "[PAD]"]
     assert users.ids["user"].tolist() == [token for token in plain.users if token != "[PAD]"]
-    for place in (0, 17, 39):
-        expected = plain.scores(users.ids["user"][place], items.ids["item"].tolist())
+    for position in (0, 17, 39):
+        expected = plain.scores(users.ids["user"][position], items.ids["item"].tolist())
         assert np.ptp(expected) > 0.1
-        np.testing.assert_allclose(items.values @ users.values[place], expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(items.values @ users.values[position], expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["UniSAR", "USER", "SESRec", "JSR", "KAR", "BERT4Rec", "NeuMF", "FPMC"])
@@ -87,11 +87,11 @@ def test_gserec_by_its_equations(data, n_layers):
         matrix = affiliation / np.sqrt(np.maximum(degrees, 1))
         # The codes' rows in the checkpoint, found by a user who has them.
         ids = weights[f"graph.{side}.codes"].numpy()
-        place = [
+        position = [
             next(ids[users.index(user), level - 1] for user, row in rows.items() if row[level - 1] == code)
             for code, level in codes
         ]
-        code_layer, user_layer = weights[f"code_embedding.{side}.weight"].double().numpy()[place], initial
+        code_layer, user_layer = weights[f"code_embedding.{side}.weight"].double().numpy()[position], initial
         user_sum, code_sum = user_layer.copy(), code_layer.copy()
         for _ in range(n_layers):
             user_layer, code_layer = matrix @ code_layer, matrix.T @ user_layer

@@ -10,20 +10,20 @@ NEGATIVES = {"distribution": "uniform", "sample_num": 4, "dynamic": False}
 
 
 @pytest.fixture
-def told(tmp_path):
+def reported(tmp_path):
     """What is told of runs with some settings."""
 
-    def told(**settings_of_models):
+    def reported(**settings_of_models):
         for model, settings in settings_of_models.items():
             for seed in (1, 2):
                 store_run(tmp_path, "toys", model, seed, [1, 2, 3], settings={"metric_decimal_place": 4, **settings})
         return settings_markdown("toys", list(choose_runs(load_runs(tmp_path)).values()))
 
-    return told
+    return reported
 
 
-def test_unequal_defaults_are_told(told):
-    text = told(
+def test_unequal_defaults_are_reported(reported):
+    text = reported(
         GSERec={
             "clip_grad_norm": {"max_norm": 5},
             "weight_decay": 1e-5,
@@ -47,8 +47,8 @@ def test_unequal_defaults_are_told(told):
     assert len(lines) == 3
 
 
-def test_equal_defaults_and_given_settings_are_not(told):
-    text = told(GSERec={"learner": "adam", "epochs": 100}, SASRec={"learner": "adam", "epochs": 50})
+def test_equal_defaults_and_given_settings_are_not(reported):
+    text = reported(GSERec={"learner": "adam", "epochs": 100}, SASRec={"learner": "adam", "epochs": 50})
     assert "defaults" not in text
 
 

@@ -110,11 +110,11 @@ def test_damaged_runs_are_reported_with_the_others(tmp_path, no_figure):
     assert "UniSAR on toys: seed 1 damaged (runs/toys/UniSAR/" in (folder / "table.md").read_text()
     failed = (folder / "failed.md").read_text()
     assert "### UniSAR on toys, seed 1: damaged" in failed
-    assert "truncated, or no Parquet file of ranks" in failed
+    assert "truncated, or not a Parquet file of ranks" in failed
     assert "GSERec against the others" in (folder / "significance.md").read_text()
 
 
-def test_failures_are_told_with_their_traceback(tmp_path, no_figure):
+def test_failures_are_reported_with_their_traceback(tmp_path, no_figure):
     store_all(tmp_path, datasets=("toys",))
     failed = (write_report(tmp_path).parent / "failed.md").read_text()
     assert "### KAR on toys, seed 1: failed\n\n    ValueError: boom\n\nIn `runs/toys/KAR/1-0000000001`." in failed
@@ -152,11 +152,11 @@ def test_runs_are_chosen_by_their_keys(tmp_path):
             "the reference 'GSERek' is not among the models. Did you mean 'GSERec'?",
         ),
         ({"metrics": ["recall@10"]}, SettingError, "unknown metric 'recall@10'"),
-        ({"datasets": ["cds"]}, DataError, "holds no runs of these models on these datasets"),
-        ({"models": ["BPR"]}, DataError, "holds no runs of these models on these datasets"),
+        ({"datasets": ["cds"]}, DataError, "has no runs of these models on these datasets"),
+        ({"models": ["BPR"]}, DataError, "has no runs of these models on these datasets"),
     ],
 )
-def test_wrong_wishes_are_told(tmp_path, options, error, message):
+def test_wrong_wishes_are_reported(tmp_path, options, error, message):
     store_all(tmp_path, datasets=("toys",))
     with pytest.raises(error) as raised:
         write_report(tmp_path, **options)
@@ -171,7 +171,7 @@ def test_nothing_finished_is_a_report_too(tmp_path):
     assert "toys: no finished run, seed 1." in (folder / "table.md").read_text()
 
 
-def test_settings_are_told_once_for_all_and_then_by_model(tmp_path, no_figure):
+def test_settings_are_reported_once_for_all_and_then_by_model(tmp_path, no_figure):
     common = {"epochs": 100, "topk": [1, 5, 10]}
     store_run(tmp_path, "toys", "GSERec", 1, [1, 3], given={**common, "lambda_u_cl": 0.1})
     store_run(tmp_path, "toys", "SASRec", 1, [1, 3], given=common)

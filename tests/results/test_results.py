@@ -147,15 +147,15 @@ def without(*names):
         (changed(status="done"), "has the status 'done'"),
         (changed(started="yesterday"), "'started' is 'yesterday'"),
         (changed(seed=True), "seed is True"),
-        (changed(seed=7), "is of the seed 7, unlike its folder"),
-        (changed(model="SASRec"), "is of the model 'SASRec', unlike its folder"),
+        (changed(seed=7), "has the seed 7, which is not that of its folder"),
+        (changed(model="SASRec"), "has the model 'SASRec', which is not that of its folder"),
         (changed(epochs={"best": 1, "seconds": [None], "cpu_seconds": [1.0]}), "the seconds in its epochs"),
         (changed(epochs={"best": 1, "seconds": [1.0]}), "the cpu_seconds in its epochs"),
         (changed(epochs={"seconds": []}), "the best epoch is None"),
         (changed(wall_seconds=float("nan")), "wall_seconds is nan"),
         (without("candidates"), "has no candidates"),
         (without("dataset_digest"), "has no dataset_digest"),
-        (damage_parquet, "truncated, or no Parquet file"),
+        (damage_parquet, "truncated, or not a Parquet file"),
         (lambda folder: (folder / "ranks.parquet").unlink(), "the file is missing"),
         (lambda folder: write_ranks(folder / "ranks.parquet", [1, None, 7, 11]), "a rank is missing"),
         (ranks_of(("test", "u0", "i0", 1.0), ("test", "u1", "i1", float("nan"))), "are double and not whole numbers"),
@@ -167,7 +167,7 @@ def without(*names):
         (changed(test={"ndcg@10": None}), "ndcg@10 = None, but the ranks beside it"),
     ],
 )
-def test_a_damaged_run_is_told_in_a_line_and_keeps_no_other_from_being_read(tmp_path, damage, problem):
+def test_a_damaged_run_is_reported_in_a_line_and_keeps_no_other_from_being_read(tmp_path, damage, problem):
     damage(store_run(tmp_path, "toys", "GSERec", 2020, RANKS))
     store_run(tmp_path, "toys", "SASRec", 2020, RANKS)
     damaged, other = load_runs(tmp_path)
@@ -188,7 +188,7 @@ def test_stored_means_may_be_of_other_metrics_and_digits(tmp_path):
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     (tmp_path / "runs" / "toys").mkdir(parents=True)
-    with pytest.raises(DataError, match="holds no runs"):
+    with pytest.raises(DataError, match="has no runs"):
         load_runs(tmp_path)
 
 

@@ -67,13 +67,13 @@ def test_rounding_errors_are_no_differences():
 
 def plain_holm(p_values):
     """Reject one after the other: each p-value times how many are left, and never below the one before."""
-    left, corrected, before = sorted((p, place) for place, p in enumerate(p_values)), {}, 0.0
+    left, corrected, before = sorted((p, index) for index, p in enumerate(p_values)), {}, 0.0
     while left:
-        p, place = left[0]
+        p, index = left[0]
         before = max(before, min(1.0, p * len(left)))
-        corrected[place] = before
+        corrected[index] = before
         left = left[1:]
-    return [corrected[place] for place in range(len(p_values))]
+    return [corrected[index] for index in range(len(p_values))]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 16])
@@ -133,7 +133,7 @@ def trained(generator, n_seeds, n_users, of_seeds, of_users=1.0, noise=1.0):
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
 @pytest.mark.parametrize("of_seeds", [0.0, 0.3])
 def test_without_a_difference_the_two_way_test_rejects_about_one_in_twenty(n_seeds, of_seeds):
-    """Models that are equally good on average: the test over users takes a lucky training for a better model."""
+    """Equally good models on average: the test over users mistakes variation between seeds for a better model."""
     generator = np.random.default_rng([n_seeds, int(100 * of_seeds)])
     two_way, over_users = [], []
     for _ in range(800):
@@ -390,7 +390,7 @@ def test_models_without_a_seed_in_common_or_a_finished_run_are_not_paired(tmp_pa
     store_run(tmp_path, "toys", "SASRec", 2, [1, 3])
     store_run(tmp_path, "toys", "UniSAR", 1)
     cells = cells_of(tmp_path)
-    assert why_not_comparable(cells["GSERec"], cells["SASRec"]) == "no finished run of a common seed"
+    assert why_not_comparable(cells["GSERec"], cells["SASRec"]) == "no finished runs with a common seed"
     assert why_not_comparable(cells["GSERec"], cells["UniSAR"]) == "no finished run"
     assert why_not_comparable(cells["GSERec"], ModelRuns("toys", "KAR")) == "no finished run"
 
@@ -420,7 +420,7 @@ def test_a_model_that_finds_nothing(tmp_path):
     assert "| SASRec | 0.0000 |" in significance_markdown([comparison])
 
 
-def test_tests_are_told_with_what_was_refused(tmp_path):
+def test_tests_are_reported_with_what_was_refused(tmp_path):
     cells = three_models(tmp_path)
     store_run(tmp_path, "toys", "KAR", 1)
     store_run(tmp_path, "toys", "LLMESR", 1)

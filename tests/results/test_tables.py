@@ -129,7 +129,7 @@ def test_another_reference(tmp_path):
     assert table_of(tmp_path, models=["SASRec", "UniSAR"]).references == {"toys": "UniSAR"}
 
 
-def test_a_reference_chosen_by_its_result_is_told(tmp_path):
+def test_a_reference_chosen_by_its_result_is_reported(tmp_path):
     for model, share in {"SASRec": 0.1, "UniSAR": 0.9}.items():
         store_run(tmp_path, "toys", model, 0, ranks_with(share))
     chosen = "toys: UniSAR is the reference because it is the best by HR@1; chosen by the tested results"
@@ -152,7 +152,7 @@ def test_a_failed_model_stays_in_the_table_with_its_error(tmp_path):
     assert tables.wide_frame(table).set_index("model").loc["KAR", "toys HR@1"] == "failed"
 
 
-def test_a_seed_that_failed_is_told(tmp_path):
+def test_a_seed_that_failed_is_reported(tmp_path):
     for seed in (0, 1, 2):
         store_run(tmp_path, "toys", "GSERec", seed, ranks_with(0.5))
     store_run(tmp_path, "toys", "SASRec", 0, ranks_with(0.2))
@@ -164,7 +164,7 @@ def test_a_seed_that_failed_is_told(tmp_path):
     assert r"SASRec & \underline{0.2000}\textsuperscript{a}" in tables.table_latex(table)
 
 
-def test_missing_unfinished_and_damaged_runs_are_told(tmp_path):
+def test_missing_unfinished_and_damaged_runs_are_reported(tmp_path):
     store_run(tmp_path, "toys", "GSERec", 0, ranks_with(0.5))
     store_run(tmp_path, "books", "SASRec", 0, ranks_with(0.5))
     (tmp_path / "runs" / "toys" / "KAR" / "0-0123456789").mkdir(parents=True)
@@ -179,7 +179,7 @@ def test_missing_unfinished_and_damaged_runs_are_told(tmp_path):
     assert note(table, "SASRec", "books") is None
 
 
-def test_seeds_that_were_run_with_other_settings_are_told(tmp_path):
+def test_seeds_that_were_run_with_other_settings_are_reported(tmp_path):
     for seed, day in ((0, 2), (1, 1)):
         started = f"2026-11-0{day}T00:00:00+00:00"
         store_run(tmp_path, "toys", "GSERec", seed, ranks_with(0.5), given={"epochs": day}, started=started)
@@ -261,7 +261,8 @@ def test_characters_that_mean_something_to_latex_are_escaped():
 
 
 def test_characters_that_mean_something_to_markdown_are_escaped():
-    assert report.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
+    assert report.escape_markdown("a|b\n*c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e>"
+    assert report.escape_markdown(">3") == r"\>3" and report.escape_markdown("1>0") == "1>0"
     assert report.escape_markdown("[x](y) `z` &amp; #1") == r"\[x\](y) \`z\` \&amp; \#1"
 
 
@@ -294,7 +295,7 @@ def test_long_errors_are_cut_in_notes(tmp_path):
 
 
 def test_marks_of_notes():
-    assert [note_mark(place) for place in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
+    assert [note_mark(index) for index in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
 
 
 def test_markdown_tables_are_readable_as_they_are():

@@ -58,16 +58,16 @@ def test_every_model_on_every_dataset_starts_from_the_protocol():
         ("b", "SASRec"),
         ("b", "GSERec"),
     ]
-    assert all(entry.given == PROTOCOL and entry.machine == {} for entry in made)
+    assert all(entry.requested == PROTOCOL and entry.machine == {} for entry in made)
 
 
 def test_settings_of_a_dataset_outrank_the_protocol():
-    (given,) = (entry.given for entry in entries(datasets=("amazon-electronics",)))
-    assert given == {name: value for name, value in PROTOCOL.items() if name != "MAX_ITEM_LIST_LENGTH"}
-    (given,) = (
-        entry.given for entry in entries(datasets=("amazon-electronics",), settings={"MAX_ITEM_LIST_LENGTH": 5})
+    (requested,) = (entry.requested for entry in entries(datasets=("amazon-electronics",)))
+    assert requested == {name: value for name, value in PROTOCOL.items() if name != "MAX_ITEM_LIST_LENGTH"}
+    (requested,) = (
+        entry.requested for entry in entries(datasets=("amazon-electronics",), settings={"MAX_ITEM_LIST_LENGTH": 5})
     )
-    assert given["MAX_ITEM_LIST_LENGTH"] == 5
+    assert requested["MAX_ITEM_LIST_LENGTH"] == 5
 
 
 def test_settings_of_one_model_outrank_those_of_all():
@@ -79,26 +79,26 @@ def test_settings_of_one_model_outrank_those_of_all():
 
     made = entries(("a", "b"), ("SASRec", "GSERec"), settings={"epochs": 7}, settings_of=settings_of)
     assert asked == [("SASRec", "a"), ("GSERec", "a"), ("SASRec", "b"), ("GSERec", "b")]
-    assert [entry.given["epochs"] for entry in made] == [7, 7, 7, 9]
-    assert [entry.given.get("lambda_u_cl") for entry in made] == [None, None, None, 0.5]
+    assert [entry.requested["epochs"] for entry in made] == [7, 7, 7, 9]
+    assert [entry.requested.get("lambda_u_cl") for entry in made] == [None, None, None, 0.5]
 
 
 def test_a_setting_reaches_the_models_that_read_it():
     made = entries(models=("SASRec", "GSERec", "UniSAR"), settings={"lambda_u_cl": 0.5, "epochs": 3})
-    assert [entry.given.get("lambda_u_cl") for entry in made] == [None, 0.5, None]
-    assert [entry.given["epochs"] for entry in made] == [3, 3, 3]
+    assert [entry.requested.get("lambda_u_cl") for entry in made] == [None, 0.5, None]
+    assert [entry.requested["epochs"] for entry in made] == [3, 3, 3]
 
 
 def test_a_falling_learning_rate_reaches_the_models_that_have_one():
     plateau = {"patience": 3, "min_lr": 0.000001}
     made = entries(models=("SASRec", "UniSAR", "SimGCL", "KAR"), settings={"reduce_lr_on_plateau": plateau})
-    found = {entry.model: entry.given.get("reduce_lr_on_plateau") for entry in made}
+    found = {entry.model: entry.requested.get("reduce_lr_on_plateau") for entry in made}
     assert found == {"SASRec": None, "UniSAR": plateau, "SimGCL": None, "KAR": plateau}
 
 
 def test_where_a_run_is_made_is_no_part_of_it():
     (entry,) = entries(settings={"gpu_id": (0, 1), "show_progress": True, "epochs": 1})
-    assert entry.given == {**PROTOCOL, "epochs": 1}
+    assert entry.requested == {**PROTOCOL, "epochs": 1}
     assert entry.machine == {"gpu_id": "0,1", "show_progress": True}
 
 
@@ -239,8 +239,8 @@ def test_codes_and_vectors_belong_to_the_models_that_read_them(config, random_da
 
 def test_a_setting_of_another_model_is_warned_of_and_makes_no_other_run(caplog):
     (usual,) = entries()
-    for given in ({"settings": {"lambda_u_cl": 1}}, {"settings_of": lambda model, dataset: {"lambda_u_cl": 1}}):
+    for arguments in ({"settings": {"lambda_u_cl": 1}}, {"settings_of": lambda model, dataset: {"lambda_u_cl": 1}}):
         caplog.clear()
-        (entry,) = entries(**given)
+        (entry,) = entries(**arguments)
         assert entry == usual
-        assert f"{entry.model} does not read 'lambda_u_cl', a setting of GSERec: it changes nothing" in caplog.text
+        assert f"{entry.model} does not read 'lambda_u_cl', a setting of GSERec: it has no effect" in caplog.text

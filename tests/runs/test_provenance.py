@@ -64,9 +64,9 @@ def test_without_git_nothing_is_known(tmp_path, monkeypatch):
 
 
 def test_versions_and_machine():
-    told = provenance()
-    assert told["versions"]["numpy"] == np.__version__
-    assert told["machine"]["memory_bytes"] == psutil.virtual_memory().total and told["machine"]["cpu"]
+    recorded = provenance()
+    assert recorded["versions"]["numpy"] == np.__version__
+    assert recorded["machine"]["memory_bytes"] == psutil.virtual_memory().total and recorded["machine"]["cpu"]
 
 
 SLACK = 1 << 20  # The kernel counts by the batch.

@@ -12,8 +12,8 @@ from recbole_gserec.runs.run_processes import RayPool
 from recbole_gserec.runs.run_store import Run, Spec, read_run, read_status
 from recbole_gserec.settings.config import make_config
 
-GIVEN = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}
-FOREVER = {**GIVEN, "epochs": 10**6, "stopping_step": 10**6}
+REQUESTED = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}
+FOREVER = {**REQUESTED, "epochs": 10**6, "stopping_step": 10**6}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def ray():
 def make_spec(ray, random_dataset, tmp_path):
     """A run of LightGCN on the toy dataset."""
 
-    def make(seed, given=GIVEN) -> Spec:
-        config = make_config("LightGCN", "toy", GIVEN, {"data_path": random_dataset}, tmp_path / "config.yaml")
-        run = Run("toy", dataset_digest(config), "LightGCN", seed, given)
+    def make(seed, requested=REQUESTED) -> Spec:
+        config = make_config("LightGCN", "toy", REQUESTED, {"data_path": random_dataset}, tmp_path / "config.yaml")
+        run = Run("toy", dataset_digest(config), "LightGCN", seed, requested)
         return Spec(run, run.folder(tmp_path), random_dataset, {})
 
     return make
@@ -43,7 +43,7 @@ def pool(workers=2, cpus=1, gpus=0):
 
 
 def test_runs_are_made_and_failures_come_back(make_spec):
-    specs = [make_spec(1), make_spec(2, {**GIVEN, "n_layers": "many"})]
+    specs = [make_spec(1), make_spec(2, {**REQUESTED, "n_layers": "many"})]
     started = []
     assert dict(pool().run(specs, started.append)) == {0: "finished", 1: "failed"}
     assert started == [0, 1]
@@ -58,7 +58,7 @@ def test_a_task_that_fails_fails_its_run(make_spec):
     # No process can be started from there.
     spec.folder.mkdir(parents=True)
     (spec.folder / "spec.json").mkdir()
-    assert dict(pool().run([spec], lambda place: None)) == {0: "failed"}
+    assert dict(pool().run([spec], lambda index: None)) == {0: "failed"}
     assert read_run(spec.folder)["error"].startswith("its task on Ray failed: ")
 
 
@@ -71,8 +71,8 @@ def test_an_interruption_ends_the_processes(make_spec):
     specs = [make_spec(1, FOREVER), make_spec(2, FOREVER)]
     interrupted = threading.Event()
 
-    def on_start(place):
-        if place == 1:
+    def on_start(index):
+        if index == 1:
             while not (specs[0].folder / "log.txt").exists():
                 time.sleep(0.01)
             interrupted.set()
@@ -90,7 +90,9 @@ def test_an_interruption_ends_the_processes(make_spec):
 
 
 def test_more_than_there_is_is_refused(ray):
-    with pytest.raises(SettingError, match=r"a run needs 64 CPU \(--cpus-per-run, --gpus-per-run\), and no machine"):
+    with pytest.raises(
+        SettingError, match=r"a run needs 64 CPU \(--cpus-per-run, --gpus-per-run\), but no Ray machine has that much"
+    ):
         pool(cpus=64)
     with pytest.raises(SettingError, match="a run needs 1 CPU and 0.5 GPU"):
         pool(gpus=0.5)

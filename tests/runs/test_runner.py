@@ -26,7 +26,7 @@ from recbole_gserec.runs.worker import clean, make_run
 from recbole_gserec.settings.config import make_config
 from tests.runs.stored_runs import write_ranks
 
-GIVEN = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}
+REQUESTED = {"epochs": 1, "embedding_size": 8, "metrics": ["Hit"], "topk": [5], "valid_metric": "Hit@5"}
 HERE = {"gpu_id": ""}
 
 
@@ -37,13 +37,15 @@ def make_spec(random_dataset, tmp_path):
     def make(name="run", **changes) -> Spec:
         folder = tmp_path / name
         folder.mkdir()
-        config = make_config("LightGCN", "toy", GIVEN, {**HERE, "data_path": random_dataset}, tmp_path / "config.yaml")
+        config = make_config(
+            "LightGCN", "toy", REQUESTED, {**HERE, "data_path": random_dataset}, tmp_path / "config.yaml"
+        )
         run = {
             "dataset": "toy",
             "dataset_digest": dataset_digest(config),
             "model": "LightGCN",
             "seed": 1,
-            "given": GIVEN,
+            "requested": REQUESTED,
         }
         return Spec(Run(**{**run, **changes}), folder, random_dataset, HERE)
 
@@ -67,8 +69,8 @@ class FakePool:
         self.becomes, self.n_epochs, self.made = becomes, n_epochs, []
 
     def run(self, specs, on_start):
-        for place, spec in enumerate(specs):
-            on_start(place)
+        for index, spec in enumerate(specs):
+            on_start(index)
             status = self.becomes(spec.run)
             self.made.append((spec.run.dataset, spec.run.model, spec.run.seed))
             if isinstance(status, BaseException):
@@ -78,7 +80,7 @@ class FakePool:
                 record |= {"settings": {"valid_metric": "NDCG@5"}, "valid": {"ndcg@5": 0.25}, "test": {"ndcg@5": 0.125}}
                 write_run(spec.folder, {**record, "epochs": {"trained": self.n_epochs}})
                 write_ranks(spec.folder / "ranks.parquet", [1])
-            yield place, status
+            yield index, status
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ def test_a_run_whose_files_are_damaged_is_made_again(make, tmp_path, name, harm)
     assert again.made == [("toy", "GSERec", 2)]
 
 
-def test_a_changed_bit_of_a_rank_is_told_and_the_run_made_again(make, tmp_path, caplog):
+def test_a_changed_bit_of_a_rank_is_reported_and_the_run_made_again(make, tmp_path, caplog):
     make(FakePool())
     (folder,) = (tmp_path / "out" / "runs" / "toy" / "GSERec").glob("2-*")
     frame = pd.DataFrame({"user": [1, 2], "item": [1, 2], "rank": [1, 2]})
@@ -148,8 +150,8 @@ def test_a_changed_bit_of_a_rank_is_told_and_the_run_made_again(make, tmp_path, 
     (folder / "ranks.parquet").write_bytes(data)
     assert make(again)[:3] == (4, 0, 0) and again.made == [("toy", "GSERec", 2)]
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    told = f"{folder / 'ranks.parquet'}: damaged: its checksum does not match"
-    assert line == f"GSERec on toy, seed 2: repeated, because {told}"
+    reported = f"{folder / 'ranks.parquet'}: damaged: its checksum does not match"
+    assert line == f"GSERec on toy, seed 2: repeated, because {reported}"
 
 
 def test_a_link_is_no_folder_of_a_run(make, tmp_path):
@@ -159,7 +161,7 @@ def test_a_link_is_no_folder_of_a_run(make, tmp_path):
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     run = Run("toy", "d1", "GSERec", 2, {})
-    with pytest.raises(DataError, match="2-.*: a link, and nothing outside of its folder may be changed. Delete"):
+    with pytest.raises(DataError, match="2-.*: a link; files outside the run's folder must not change. Delete"):
         Spec(run, folder, tmp_path / "dataset", {}).write()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "log.txt").symlink_to(tmp_path / "elsewhere" / "run.json")
@@ -232,15 +234,15 @@ def test_stored_runs_with_the_same_settings_belong_to_the_comparison(make, tmp_p
     assert len(stored) == 8 and both < stored
 
 
-def test_what_is_told(make, caplog, tmp_path):
+def test_what_is_reported(make, caplog, tmp_path):
     becomes = {"SASRec": "finished", "GSERec": "failed"}
     make(FakePool(lambda run: "elsewhere" if run.seed == 2 else becomes[run.model]))
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("recbole_gserec.runs")]
-    assert told[0] == f"runs in {tmp_path / 'out'}: 4, 0 of them already made"
-    assert told[1].startswith("SASRec on toy, seed 1: started; its log is ") and told[1].endswith("log.txt")
-    assert told[2] == "[1/4] SASRec on toy, seed 1: NDCG@5 0.2500 (valid), 0.1250 (test), 3 epochs, 2 s"
-    assert told[4] == "[2/4] GSERec on toy, seed 1: failed: no luck"
-    assert told[6] == "[3/4] SASRec on toy, seed 2: skipped: another process is making it"
+    reported = [record.getMessage() for record in caplog.records if record.name.startswith("recbole_gserec.runs")]
+    assert reported[0] == f"runs in {tmp_path / 'out'}: 4, 0 of them already made"
+    assert reported[1].startswith("SASRec on toy, seed 1: started; its log is ") and reported[1].endswith("log.txt")
+    assert reported[2] == "[1/4] SASRec on toy, seed 1: NDCG@5 0.2500 (valid), 0.1250 (test), 3 epochs, 2 s"
+    assert reported[4] == "[2/4] GSERec on toy, seed 1: failed: no luck"
+    assert reported[6] == "[3/4] SASRec on toy, seed 2: skipped: another process is making it"
     make(FakePool(n_epochs=1), models=["BPR"], seeds=[1])
     assert caplog.records[-1].getMessage().endswith(", 1 epoch, 2 s")
 
@@ -295,7 +297,7 @@ def test_a_new_attempt_leaves_alone_what_another_process_is_writing(tmp_path):
 
 
 def test_an_error_fails_the_run(make_spec):
-    spec = make_spec(given={**GIVEN, "n_layers": "many"})
+    spec = make_spec(requested={**REQUESTED, "n_layers": "many"})
     assert run_child(Job(spec, threads=1)) == "failed"
     record = read_run(spec.folder)
     assert record["error"].startswith("n_layers is 'many'") and "\n" not in record["error"]
@@ -346,7 +348,10 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_benchmark_that_is_ended_ends_its_run(make_spec, tmp_path, sent, status):
-    first, second = make_spec("first"), make_spec("second", given={**GIVEN, "epochs": 10**6, "stopping_step": 10**6})
+    first, second = (
+        make_spec("first"),
+        make_spec("second", requested={**REQUESTED, "epochs": 10**6, "stopping_step": 10**6}),
+    )
     write_run(first.folder, {"format": 1, "status": "finished"})
     paths = [str(spec.write()) for spec in (first, second)]
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *paths], cwd=tmp_path)
@@ -416,6 +421,6 @@ def test_errors_of_the_preparing_process_come_back(tmp_path, random_dataset):
     from recbole_gserec.runs.plan import Entry
     from recbole_gserec.runs.prepare import prepare_all
 
-    entries = [Entry("toy", "LightGCN", GIVEN, HERE), Entry("toys", "LightGCN", GIVEN, HERE)]
+    entries = [Entry("toy", "LightGCN", REQUESTED, HERE), Entry("toys", "LightGCN", REQUESTED, HERE)]
     with pytest.raises(GSERecError, match="toys: no such dataset"):
         prepare_all(entries, random_dataset)

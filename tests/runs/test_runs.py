@@ -25,13 +25,13 @@ def test_the_order_of_settings_does_not_change_the_key():
 @pytest.mark.parametrize(
     "other",
     [
-        Run("toys", "d1", "SASRec", 7, RUN.given),
-        Run("toy", "d2", "SASRec", 7, RUN.given),
-        Run("toy", "d1", "BERT4Rec", 7, RUN.given),
-        Run("toy", "d1", "SASRec", 8, RUN.given),
+        Run("toys", "d1", "SASRec", 7, RUN.requested),
+        Run("toy", "d2", "SASRec", 7, RUN.requested),
+        Run("toy", "d1", "BERT4Rec", 7, RUN.requested),
+        Run("toy", "d1", "SASRec", 8, RUN.requested),
         Run("toy", "d1", "SASRec", 7, {"epochs": 4, "topk": [1, 5]}),
         Run("toy", "d1", "SASRec", 7, {"epochs": 3}),
-        Run("toy", "d1", "SASRec", 7, RUN.given, {"toy.code": "c1"}),
+        Run("toy", "d1", "SASRec", 7, RUN.requested, {"toy.code": "c1"}),
     ],
 )
 def test_anything_else_changes_the_key(other):
@@ -79,14 +79,14 @@ def test_a_record_that_cannot_be_written_leaves_none(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_is_told_in_one_line():
+def test_a_failure_is_reported_in_one_line():
     from datetime import UTC, datetime
 
     record = failed_record(RUN, datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC), "a\n  b" + "c" * 900, "Traceback")
     assert record["error"].startswith("a bc") and len(record["error"]) == 500
     assert record["started"] == "2030-01-02T03:04:05+00:00"
     named = ("format", "dataset", "dataset_digest", "model", "seed", "given", "status", "traceback")
-    assert [record[name] for name in named] == [1, "toy", "d1", "SASRec", 7, RUN.given, "failed", "Traceback"]
+    assert [record[name] for name in named] == [1, "toy", "d1", "SASRec", 7, RUN.requested, "failed", "Traceback"]
     assert record["versions"]["recbole"] and record["machine"]["cores"] >= 1
     json.dumps(record)
 

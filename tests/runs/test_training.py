@@ -39,10 +39,10 @@ SEED = 3
 
 
 def make_spec(folder, data_path, model, **changes) -> Spec:
-    given = {**SMALL, **OWN[model]}
+    requested = {**SMALL, **OWN[model]}
     folder.mkdir(parents=True, exist_ok=True)
-    config = make_config(model, "toy", given, {**HERE, "data_path": str(data_path)}, folder / "settings.yaml")
-    identity = {"dataset_digest": dataset_digest(config), "derived": derived_digests(config), "given": given}
+    config = make_config(model, "toy", requested, {**HERE, "data_path": str(data_path)}, folder / "settings.yaml")
+    identity = {"dataset_digest": dataset_digest(config), "derived": derived_digests(config), "requested": requested}
     return Spec(Run(**{"dataset": "toy", "model": model, "seed": SEED, **identity, **changes}), folder, data_path, HERE)
 
 
@@ -96,9 +96,9 @@ def test_the_numbers_are_those_of_run_recbole(run, tmp_path, monkeypatch):
 
     spec, record = run
     monkeypatch.chdir(tmp_path)
-    given = {**spec.run.given, **HERE, "seed": SEED, "data_path": str(spec.data_path), "show_progress": False}
+    requested = {**spec.run.requested, **HERE, "seed": SEED, "data_path": str(spec.data_path), "show_progress": False}
     with without_arguments():
-        result = run_recbole(spec.run.model, "toy", config_dict=given)
+        result = run_recbole(spec.run.model, "toy", config_dict=requested)
     assert record["test"] == result["test_result"]
     assert record["valid"] == result["best_valid_result"]
     assert max(record["epochs"]["valid_score"]) == result["best_valid_score"]
@@ -125,10 +125,10 @@ def test_ranks_are_of_the_last_two_interactions_of_every_user(run, random_rows):
     histories = defaultdict(list)
     for user, item, _ in random_rows["inter"]:
         histories[user].append(item)
-    for part, place in (("test", -1), ("valid", -2)):
+    for part, index in (("test", -1), ("valid", -2)):
         ranks = ranks_of(run[0], part)
         assert dict(zip(ranks["user"], ranks["item"], strict=True)) == {
-            u: items[place] for u, items in histories.items()
+            u: items[index] for u, items in histories.items()
         }
         assert len(ranks) == len(histories)
 
@@ -192,8 +192,8 @@ def test_what_the_record_tells(run):
     epochs = record["epochs"]
     assert record["status"] == "finished" and record["error"] is None
     assert (record["model"], record["dataset"], record["seed"]) == (spec.run.model, "toy", SEED)
-    assert record["given"] == spec.run.given
-    assert {name: record["settings"][name] for name in spec.run.given} == spec.run.given
+    assert record["given"] == spec.run.requested
+    assert {name: record["settings"][name] for name in spec.run.requested} == spec.run.requested
     assert record["settings"]["seed"] == SEED and record["settings"]["device"] == "cpu"
     assert epochs["trained"] == 3 and epochs["best"] == checkpoint["epoch"]
     names = ("seconds", "cpu_seconds", "validation_seconds", "train_loss", "valid_score")
@@ -306,10 +306,10 @@ def test_recbole_is_told_of_the_gpus_of_the_process(random_dataset, tmp_path, mo
 
 
 def test_texts_of_settings_are_not_evaluated(random_dataset, tmp_path, monkeypatch):
-    given = {"wandb_project": "__import__('os').mkdir('made')", "his_cl": "rec_only", "learning_rate": 1e-05}
+    requested = {"wandb_project": "__import__('os').mkdir('made')", "his_cl": "rec_only", "learning_rate": 1e-05}
     monkeypatch.chdir(tmp_path)
-    config = make_config("GSERec", "toy", given, {"data_path": str(random_dataset)}, tmp_path / "s.yaml")
-    assert {name: config[name] for name in given} == given
+    config = make_config("GSERec", "toy", requested, {"data_path": str(random_dataset)}, tmp_path / "s.yaml")
+    assert {name: config[name] for name in requested} == requested
     assert not (tmp_path / "made").exists()
 
 
@@ -351,7 +351,9 @@ def test_a_run_that_was_killed_goes_on(runs, tmp_path, monkeypatch):
 
 def test_a_run_does_not_go_on_under_another_version(runs, monkeypatch):
     spec, _ = runs["SASRec"]
-    config = make_config("SASRec", "toy", spec.run.given, {**HERE, "data_path": str(spec.data_path)}, spec.folder / "s")
+    config = make_config(
+        "SASRec", "toy", spec.run.requested, {**HERE, "data_path": str(spec.data_path)}, spec.folder / "s"
+    )
     before = training_identity(spec.run, config)
     assert before == training_identity(spec.run, config) and before["run"] == spec.run.key
     monkeypatch.setattr("recbole_gserec.__version__", "9.9")

@@ -39,7 +39,7 @@ def test_settings_of_other_models_name_nothing_that_has_to_be_there(random_datas
 
 
 @pytest.mark.parametrize("model", ["GSERec", "BPR", "SASRec"])
-def test_a_missing_dataset_is_told_with_its_place_and_a_near_name(random_dataset, make_config, model):
+def test_a_missing_dataset_is_reported_with_its_place_and_a_near_name(random_dataset, make_config, model):
     assert refusal(make_config(model, "toyy")) == f"{random_dataset}/toyy: no such dataset. Did you mean 'toy'?"
     assert "Put its files there" in refusal(make_config(model, "elephants"))
     nowhere = refusal(make_config(model, data_path="nowhere"))
@@ -71,12 +71,12 @@ def test_columns_that_are_not_loaded(random_dataset, make_config, model, left_ou
 
 
 def test_the_columns_that_a_message_names_are_enough(with_items, make_config):
-    given = {"load_col": {"inter": ["user_id", "item_id"]}, "selected_features": ["genre"]}
+    requested = {"load_col": {"inter": ["user_id", "item_id"]}, "selected_features": ["genre"]}
     for _ in range(2):
-        told = refusal(make_config("FDSA", **given))
-        given["load_col"] = ast.literal_eval(told.partition("--load_col=")[2].strip('"'))
-    assert given["load_col"] == {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}
-    check_run(make_config("FDSA", **given))
+        reported = refusal(make_config("FDSA", **requested))
+        requested["load_col"] = ast.literal_eval(reported.partition("--load_col=")[2].strip('"'))
+    assert requested["load_col"] == {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}
+    check_run(make_config("FDSA", **requested))
 
 
 def test_unloaded_and_unknown_columns(random_dataset, make_config):
@@ -86,7 +86,7 @@ def test_unloaded_and_unknown_columns(random_dataset, make_config):
         "no column 'when', which BPR reads (TIME_FIELD). It has user_id, item_id, timestamp: set TIME_FIELD"
         in refusal(make_config("BPR", TIME_FIELD="when"))
     )
-    assert "load_col is 'inter'; it takes lists of columns by file" in refusal(make_config("BPR", load_col="inter"))
+    assert "load_col is 'inter'; it must list columns by file" in refusal(make_config("BPR", load_col="inter"))
 
 
 def test_order_is_read_only_where_it_is_asked_for(random_dataset, make_config):
@@ -121,16 +121,16 @@ def test_models_of_further_files_name_them(random_dataset, make_config, model):
 
 @pytest.mark.parametrize("model", ["RaCT", "S3Rec"])
 def test_a_pretraining_that_would_leave_nothing(with_items, make_config, model):
-    given = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}}
-    given |= {"item_attribute": "genre", "pretrain_epochs": 3}
-    assert "pretrain_epochs is 3, and" in refusal(make_config(model, **given))
-    check_run(make_config(model, **given, save_step=3))
+    requested = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}}
+    requested |= {"item_attribute": "genre", "pretrain_epochs": 3}
+    assert "pretrain_epochs is 3, and" in refusal(make_config(model, **requested))
+    check_run(make_config(model, **requested, save_step=3))
 
 
 def test_folders_that_cannot_be_written_to(random_dataset, make_config, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    told = refusal(make_config("BPR", checkpoint_dir="file/deep/saved"))
-    assert told.startswith(f"{tmp_path}/file/deep/saved: cannot be made, because {tmp_path}/file is a file; set")
+    reported = refusal(make_config("BPR", checkpoint_dir="file/deep/saved"))
+    assert reported.startswith(f"{tmp_path}/file/deep/saved: cannot be created, because {tmp_path}/file is a file; set")
     check_writable(tmp_path / "new" / "folder", "")
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr("os.access", lambda *_: False)
@@ -145,7 +145,7 @@ def test_a_dataset_of_another_place_is_checked_there(random_dataset, make_config
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("requested", "reported"),
     [
         ({"gpu_id": 3}, "gpu_id=3: PyTorch finds no such GPU, so this run uses the CPU"),
         ({"gpu_id": "0,1", "use_gpu": True}, "gpu_id=0,1, use_gpu=True: PyTorch finds no such GPU"),
@@ -157,17 +157,17 @@ def test_a_dataset_of_another_place_is_checked_there(random_dataset, make_config
         ({}, None),
     ],
 )
-def test_a_gpu_that_is_not_there_is_told_once(random_dataset, caplog, monkeypatch, given, told):
+def test_a_gpu_that_is_not_there_is_reported_once(random_dataset, caplog, monkeypatch, requested, reported):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("recbole.utils.init_logger", lambda config: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with without_arguments():
-        config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **given})
+        config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **requested})
     with caplog.at_level(logging.WARNING):
         begin_run(config)
     found = [record.getMessage() for record in caplog.records if "GPU" in record.getMessage()]
-    assert len(found) == (told is not None)
-    assert told is None or found[0].startswith(told)
+    assert len(found) == (reported is not None)
+    assert reported is None or found[0].startswith(reported)
     assert config["use_gpu"] is False
 
 
@@ -177,12 +177,12 @@ LAST_OF_EACH = {
 }
 
 
-def test_users_who_have_all_items_are_told(write_files, tmp_path, prepare):
+def test_users_who_have_all_items_are_reported(write_files, tmp_path, prepare):
     items = [f"i{index}" for index in range(5)]
     inter = [("all", item, time) for time, item in enumerate(items)]
     inter += [(f"u{first}", item, time) for first in range(3) for time, item in enumerate(items[first : first + 3])]
     write_files(tmp_path / "dataset", "toy", inter=inter)
-    with pytest.raises(SettingError, match=r"^1 user interacted with all 5 items \(for one: 'all'\)") as raised:
+    with pytest.raises(SettingError, match=r"^1 user interacted with all 5 items \(such as 'all'\)") as raised:
         prepare("BPR", **LAST_OF_EACH)
     assert '--user_inter_num_interval="[0,5)"' in str(raised.value)
     prepare("BPR", **LAST_OF_EACH, user_inter_num_interval="[0,5)")
@@ -192,14 +192,16 @@ def test_users_who_have_all_items_are_told(write_files, tmp_path, prepare):
 def test_a_single_item_leaves_no_negative(write_files, tmp_path, prepare, model):
     inter = [(f"u{user}", "i", time) for user in range(3) for time in range(4)]
     write_files(tmp_path / "dataset", "toy", inter=inter)
-    with pytest.raises(SettingError, match=r"^3 users interacted with all 1 item \(for one: 'u0'\)"):
+    with pytest.raises(SettingError, match=r"^3 users interacted with all 1 item \(such as 'u0'\)"):
         prepare(model, **LAST_OF_EACH)
 
 
-@pytest.mark.parametrize(("given", "device"), [({"use_gpu": False}, "cpu"), ({"use_gpu": True}, "cuda"), ({}, "cuda")])
-def test_no_gpu_is_used_where_none_is_wanted(random_dataset, monkeypatch, given, device):
+@pytest.mark.parametrize(
+    ("requested", "device"), [({"use_gpu": False}, "cpu"), ({"use_gpu": True}, "cuda"), ({}, "cuda")]
+)
+def test_no_gpu_is_used_where_none_is_wanted(random_dataset, monkeypatch, requested, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with without_arguments():
-        config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **given})
+        config = Config("BPR", "toy", config_dict={"data_path": str(random_dataset), **requested})
     assert config["device"].type == device

@@ -70,27 +70,31 @@ def test_values_of_the_right_kind_pass(name, value):
         ("use_gpu", ["maybe", 1], "True or False"),
         ("show_progress", ["maybe"], "True or False"),
         ("learner", ["foo", 3, "sparse_adam"], "'adam' or 'adamw' or 'sgd' or 'adagrad' or 'rmsprop'"),
-        ("clip_grad_norm", [5, {"norm": 5}, {}], "nothing, or a dict such as {'max_norm': 5, 'norm_type': 2}"),
+        ("clip_grad_norm", [5, {"norm": 5}, {}], "None or a dict such as {'max_norm': 5, 'norm_type': 2}"),
         (
             "reduce_lr_on_plateau",
             [True, 3, {"mode": "max"}],
-            "nothing, or a dict such as {'factor': 0.1, 'patience': 3",
+            "None or a dict such as {'factor': 0.1, 'patience': 3",
         ),
-        ("reduce_lr_on_plateau", [{"factor": 1.0}, {"factor": 0}], "a factor above 0 and below 1"),
+        ("reduce_lr_on_plateau", [{"factor": 1.0}, {"factor": 0}], "a dict whose factor is above 0 and below 1"),
         (
             "reduce_lr_on_plateau",
             [{"patience": 1.5}, {"patience": "3"}],
-            "a patience that is a whole number of at least 0",
+            "a dict whose patience is a whole number of at least 0",
         ),
-        ("reduce_lr_on_plateau", [{"min_lr": -1}, {"min_lr": "low"}], "a min_lr that is a number of at least 0"),
+        ("reduce_lr_on_plateau", [{"min_lr": -1}, {"min_lr": "low"}], "a dict whose min_lr is a number of at least 0"),
         ("encoding", ["latin9x", 8], "the name of an encoding, such as 'utf-8'"),
-        ("train_neg_sample_args", [{"sample_num": 0}, {"sample_num": "4"}], "a sample_num that is a whole number"),
+        (
+            "train_neg_sample_args",
+            [{"sample_num": 0}, {"sample_num": "4"}],
+            "a dict whose sample_num is a whole number",
+        ),
         (
             "train_neg_sample_args",
             [{"samples": 4}],
-            "a dict of distribution, sample_num, alpha, dynamic",
+            "a dict with keys from distribution, sample_num, alpha, dynamic",
         ),
-        ("train_neg_sample_args", [{"alpha": -1}], "an alpha that is a number of at least 0"),
+        ("train_neg_sample_args", [{"alpha": -1}], "a dict whose alpha is a number of at least 0"),
         # Of the offline stage: as its own settings say.
         ("codebook_size", ["abc", 0], "a whole number of at least 1"),
         ("rq_warmup_epochs", ["abc", -1], "a whole number of at least 0, or nothing"),
@@ -104,7 +108,7 @@ def test_what_a_setting_takes_is_said(name, values, wanted):
     for value in values:
         with pytest.raises(SettingError) as error:
             check_values({name: value}, "GSERec")
-        assert str(error.value).startswith(f"{name} is {value!r}; it takes {wanted}")
+        assert str(error.value).startswith(f"{name} is {value!r}; it must be {wanted}")
 
 
 @pytest.mark.parametrize(
@@ -159,9 +163,9 @@ def test_recboles_models_may_stop_at_any_step():
     for value in (-1, 0, 10):
         check_values({"stopping_step": value}, "BPR")
     for value in (1.5, "never", True, None):
-        with pytest.raises(SettingError, match="^stopping_step is .*; it takes a whole number$"):
+        with pytest.raises(SettingError, match="^stopping_step is .*; it must be a whole number$"):
             check_values({"stopping_step": value}, "BPR")
-    with pytest.raises(SettingError, match="^stopping_step is -1; it takes a whole number of at least 0$"):
+    with pytest.raises(SettingError, match="^stopping_step is -1; it must be a whole number of at least 0$"):
         check_values({"stopping_step": -1}, "GSERec")
 
 
@@ -174,7 +178,7 @@ def test_every_default_passes():
 
 def test_settings_of_recboles_models_are_theirs():
     check_values({"mlp_hidden_size": "[64]", "learner": "foo", "codebook_size": "abc"}, "BPR")
-    with pytest.raises(SettingError, match="^MAX_SEARCH_LIST_LENGTH is 0; it takes a whole number of at least 1$"):
+    with pytest.raises(SettingError, match="^MAX_SEARCH_LIST_LENGTH is 0; it must be a whole number of at least 1$"):
         check_values({"MAX_SEARCH_LIST_LENGTH": 0}, "BPR")
 
 
@@ -187,14 +191,14 @@ def test_settings_of_recboles_models_are_theirs():
         ("eval_batch_size", [0, "x"], "a whole number of at least 1"),
         ("learning_rate", ["fast", -0.1], "a number of at least 0"),
         ("enable_amp", ["maybe", 1], "True or False"),
-        ("clip_grad_norm", [5], "nothing, or a dict"),
+        ("clip_grad_norm", [5], "None or a dict"),
         ("checkpoint_dir", [2024, None], "a text"),
         ("train_neg_sample_args", [3], "a dict"),
     ],
 )
 def test_what_every_run_reads_is_checked_for_recboles_models(model, name, values, wanted):
     for value in values:
-        with pytest.raises(SettingError, match=f"^{name} is .*; it takes {wanted}"):
+        with pytest.raises(SettingError, match=f"^{name} is .*; it must be {wanted}"):
             check_values({name: value}, model)
 
 
@@ -210,7 +214,7 @@ def test_own_settings_of_recboles_models_are_numbers_where_their_defaults_are(mo
     for value in fine:
         check_values({name: value}, model)
     for value in wrong:
-        with pytest.raises(SettingError, match=f"^{name} is .*; it takes a "):
+        with pytest.raises(SettingError, match=f"^{name} is .*; it must be a "):
             check_values({name: value}, model)
 
 

@@ -104,10 +104,12 @@ def test_settings_of_the_offline_stage_stand_in_one_file():
 
 
 def test_what_a_user_gives_outranks_the_defaults(random_dataset, make_config):
-    given = {"topk": [3], "valid_metric": "NDCG@3", "embedding_size": 12, "MAX_ITEM_LIST_LENGTH": 7}
+    requested = {"topk": [3], "valid_metric": "NDCG@3", "embedding_size": 12, "MAX_ITEM_LIST_LENGTH": 7}
     for model in ("GSERec", "SASRec"):
-        config = make_config(model, **given, eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full"})
-        assert {name: config[name] for name in given} == given
+        config = make_config(
+            model, **requested, eval_args={"split": {"LS": "test_only"}, "order": "TO", "mode": "full"}
+        )
+        assert {name: config[name] for name in requested} == requested
         assert config["eval_args"]["mode"] == {"valid": "full", "test": "full"}
         assert config["eval_args"]["split"] == {"LS": "test_only"}
 
@@ -146,12 +148,12 @@ def test_a_typing_error_is_refused_with_the_nearest_name(random_dataset, make_co
 
 
 def test_settings_of_other_models_are_warned_of(caplog):
-    given = {"loss_type": "CE", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}
-    check_names(given, "GSERec")
-    warn_of_unread(given, "GSERec")
+    requested = {"loss_type": "CE", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}
+    check_names(requested, "GSERec")
+    warn_of_unread(requested, "GSERec")
     assert [record.getMessage() for record in caplog.records] == [
-        "GSERec does not read 'hidden_size', a setting of other models: it changes nothing",
-        "GSERec does not read 'loss_type', a setting of other models: it changes nothing",
+        "GSERec does not read 'hidden_size', a setting of other models: it has no effect",
+        "GSERec does not read 'loss_type', a setting of other models: it has no effect",
     ]
     assert read_settings("GSERec").isdisjoint(["hidden_size", "loss_type"])
     caplog.clear()
@@ -205,10 +207,10 @@ def test_every_model_of_recbole_passes_by_name():
         check_model(name)
 
 
-@pytest.mark.parametrize(("given", "meant"), [("gserec", "GSERec"), ("SASrec", "SASRec"), ("LightGNC", "LightGCN")])
-def test_an_unknown_model_is_refused_with_the_nearest_name(given, meant):
-    with pytest.raises(SettingError, match=f"there is no model '{given}'. Did you mean '{meant}'?"):
-        check_model(given)
+@pytest.mark.parametrize(("name", "meant"), [("gserec", "GSERec"), ("SASrec", "SASRec"), ("LightGNC", "LightGCN")])
+def test_an_unknown_model_is_refused_with_the_nearest_name(name, meant):
+    with pytest.raises(SettingError, match=f"there is no model '{name}'. Did you mean '{meant}'?"):
+        check_model(name)
 
 
 OURS = sorted({*MODELS, *RECOMMENDATION_MODELS})
@@ -240,7 +242,7 @@ def settings_in_file(model):
 def test_whose_a_setting_is(caplog):
     check_names(["lambda_u_cl"], "NRHUB")
     warn_of_unread(["lambda_u_cl"], "NRHUB")
-    assert caplog.text.strip().endswith("NRHUB does not read 'lambda_u_cl', a setting of GSERec: it changes nothing")
+    assert caplog.text.strip().endswith("NRHUB does not read 'lambda_u_cl', a setting of GSERec: it has no effect")
 
 
 def test_what_recboles_models_read_unlisted_is_not_warned_of():

@@ -14,10 +14,10 @@ WEIGHTS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 def trials_of(**values):
     """A trial for each value of the first setting."""
     (name, given), *others = values.items()
-    for place, value in enumerate(given):
-        settings = {name: value, **{other: options[place % len(options)] for other, options in others}}
-        record = TrialRecord(f"t{place}", settings, "finished", True)
-        record.best_score = 0.3 + 0.01 * place
+    for index, value in enumerate(given):
+        settings = {name: value, **{other: options[index % len(options)] for other, options in others}}
+        record = TrialRecord(f"t{index}", settings, "finished", True)
+        record.best_score = 0.3 + 0.01 * index
         yield record
 
 

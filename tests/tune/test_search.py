@@ -200,12 +200,12 @@ def moved(swept, tmp_path):
 def test_a_damaged_winner_is_tested_again(swept, moved, damage, monkeypatch):
     request, before = moved
     trial = read_trials(request.folder)[0].trial
-    told = json.loads((request.folder / "winner.json").read_text())
-    told = {name: told[name] for name in ("valid", "test", "metric")}
+    recorded = json.loads((request.folder / "winner.json").read_text())
+    recorded = {name: recorded[name] for name in ("valid", "test", "metric")}
     (request.folder / "winner.json").write_text(damage.replace("TRIAL", trial))
     made = []
     monkeypatch.setattr("recbole_gserec.tune.search.run_trials", lambda *args, **kwargs: None)
-    monkeypatch.setattr("recbole_gserec.tune.search.finish_winner", lambda *args: made.append(args[-1]) or told)
+    monkeypatch.setattr("recbole_gserec.tune.search.finish_winner", lambda *args: made.append(args[-1]) or recorded)
     assert run_sweep(request, PLACE).test == before.test and made == [trial]
     # Known, it is not tested once more, though failed trials are made again.
     failed = TrialRecord("other", {}, FAILED, error="no reason")
@@ -239,7 +239,7 @@ def test_links_in_a_sweep_are_refused_at_once(data, tmp_path, link):
     request = TuneRequest("SASRec", "toy", data, tmp_path)
     (request.folder / "trials").mkdir(parents=True)
     (request.folder / link).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=f"{link}: a link, and nothing outside of its folder may be changed"):
+    with pytest.raises(DataError, match=f"{link}: a link; files outside the run's folder must not change"):
         run_sweep(request, PLACE)
 
 
@@ -402,8 +402,8 @@ def test_two_machines(data, tmp_path):
         run_sweep(request, ComputeResources(address=cluster.address))
         assert [record.status for record in read_trials(request.folder)] == [FINISHED] * 2
         results = list((request.folder / "ray").glob("*/result.json"))
-        told = [json.loads(path.read_text().splitlines()[-1]) for path in results]
-        assert len({result["pid"] for result in told}) == 2
+        recorded = [json.loads(path.read_text().splitlines()[-1]) for path in results]
+        assert len({result["pid"] for result in recorded}) == 2
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -439,24 +439,24 @@ def test_two_machines(data, tmp_path):
             "code_path names one file of codes, and lambda_rq_cl",
         ),
         ({"space": {"learning_rat": [1]}}, "learning_rat"),
-        ({"model": "GSERec", "space": {"n_heads": [1, 0]}}, "n_heads is 0; it takes a whole number of at least 1"),
+        ({"model": "GSERec", "space": {"n_heads": [1, 0]}}, "n_heads is 0; it must be a whole number of at least 1"),
         ({"space": {"learning_rate": {"uniform": [0.1, 1]}}, "search": "grid"}, "learning_rate has a range"),
         ({"model": "BPR"}, "no search space for BPR"),
         ({"model": "NRHUB", "space": {"lambda_rq_cl": [1, 2]}}, "lambda_rq_cl"),
     ],
 )
 def test_requests_that_cannot_be_run(data, tmp_path, changes, problem):
-    given = {"model": "SASRec", "dataset": "toy", "data_path": data, "output": tmp_path, **changes}
-    if isinstance(given.get("space"), dict):
-        given["space"] = space_file(tmp_path, given["space"])
+    arguments = {"model": "SASRec", "dataset": "toy", "data_path": data, "output": tmp_path, **changes}
+    if isinstance(arguments.get("space"), dict):
+        arguments["space"] = space_file(tmp_path, arguments["space"])
     with pytest.raises(GSERecError, match=problem):
-        plan(TuneRequest(**given))
+        plan(TuneRequest(**arguments))
     assert not list(tmp_path.glob("toy/*/trials"))
 
 
 def test_settings_given_are_not_tried(data, tmp_path):
     sweep, job = plan(TuneRequest("SASRec", "toy", data, tmp_path, settings={"learning_rate": 0.01}))
-    assert set(sweep.space) == {"hidden_dropout_prob", "weight_decay"} and job.given == {"learning_rate": 0.01}
+    assert set(sweep.space) == {"hidden_dropout_prob", "weight_decay"} and job.requested == {"learning_rate": 0.01}
 
 
 def test_a_falling_learning_rate_can_be_tried(data, tmp_path):

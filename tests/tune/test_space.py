@@ -63,9 +63,9 @@ def test_recboles_text(tmp_path):
     [
         ("a choice", 1, "not a setting, a kind and values"),
         ("\na choice 1", 2, "a has a single value instead of a list"),
-        ("a uniform 1", 1, "a has no range"),
-        ("a uniform 2,1", 1, "a has no range"),
-        ("a normal 0,1", 1, "a has no range"),
+        ("a uniform 1", 1, "a needs a range"),
+        ("a uniform 2,1", 1, "a needs a range"),
+        ("a normal 0,1", 1, "a needs a range"),
         ("a choice [__import__('os').system('touch opened')]", 1, "the values of a cannot be read"),
         ("", None, "no setting in it"),
     ],
@@ -87,13 +87,13 @@ def test_neither_values_nor_a_range(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["{uniform: [0, .inf]}", "{uniform: [true, 2]}", "{box: [0, 1]}", "{uniform: [2, 1]}"])
 def test_no_range(tmp_path, text):
-    with pytest.raises(DataError, match="a has no range such as"):
+    with pytest.raises(DataError, match="a needs a range such as"):
         read_space(write(tmp_path, f"a: {text}"))
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{quniform: [0, 1, 0]}", "the step of quniform is 0"), ("{randint: [0.2, 0.9]}", "randint takes whole numbers")],
+    [("{quniform: [0, 1, 0]}", "the step of quniform is 0"), ("{randint: [0.2, 0.9]}", "randint needs whole numbers")],
 )
 def test_numbers_of_a_range_that_ray_would_stumble_over(tmp_path, text, problem):
     with pytest.raises(DataError, match=problem):
@@ -121,7 +121,7 @@ def test_grid_takes_no_range():
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(1, 40), st.integers(0, 3))
 def test_random_points_differ_and_are_repeatable(sizes, n_points, seed):
-    space = {f"s{place}": Choice(tuple(range(size))) for place, size in enumerate(sizes)}
+    space = {f"s{position}": Choice(tuple(range(size))) for position, size in enumerate(sizes)}
     points = random_points(space, n_points, seed)
     assert points == random_points(space, n_points, seed)
     assert len(points) == min(n_points, math.prod(sizes))
@@ -139,7 +139,7 @@ def test_every_combination_is_as_likely():
 
 
 def test_random_points_of_a_large_grid_and_of_ranges():
-    large = {f"s{place}": Choice(tuple(range(100))) for place in range(5)}
+    large = {f"s{position}": Choice(tuple(range(100))) for position in range(5)}
     assert len({tuple(point.values()) for point in random_points(large, 50, 0)}) == 50
     space = {"a": Range("loguniform", (1e-4, 1e-1)), "b": Choice((1, 2)), "c": Range("randint", (1, 4))}
     points = random_points(space, 200, 1)

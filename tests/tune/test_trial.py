@@ -68,10 +68,10 @@ def test_a_changed_record_is_none(trial):
 def test_a_record_says_nothing_of_other_folders(trial, tmp_path, name, checksum):
     """Weights of trials that are not among the best are removed, and none besides."""
     name = f"{tmp_path}/outside" if name == "/absolute" else name
-    places = [tmp_path / "outside", trial.parent / "b", trial.parent, trial]
-    for place in places:
-        place.mkdir(exist_ok=True)
-        (place / CHECKPOINT_FILE).write_text("weights")
+    folders = [tmp_path / "outside", trial.parent / "b", trial.parent, trial]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        (folder / CHECKPOINT_FILE).write_text("weights")
     record = TrialRecord(name, {}, STOPPED, best_score=0.5)
     record.write(trial)
     if not checksum:
@@ -79,7 +79,7 @@ def test_a_record_says_nothing_of_other_folders(trial, tmp_path, name, checksum)
     sweep = trial.parents[1]
     assert read_trials(sweep) == [] and trial in damaged_trials(sweep)
     drop_weights(sweep, 0)
-    assert all((place / CHECKPOINT_FILE).exists() for place in places)
+    assert all((folder / CHECKPOINT_FILE).exists() for folder in folders)
 
 
 @pytest.mark.parametrize("linked", ["trial", "trials"])
@@ -136,14 +136,14 @@ def test_a_winner_has_settings_that_are_tried(trial, tmp_path):
     """Others, such as a path, would decide where files are written."""
     sweep = Sweep("SASRec", "toy", "", {"n_layers": Choice((1, 2))})
     TrialRecord("a", {"n_layers": 1, "code_path": f"{tmp_path}/x.code"}, STOPPED, best_score=0.5).write(trial)
-    with pytest.raises(GSERecError, match="trial.json: has other settings than the sweep tries. Delete"):
+    with pytest.raises(GSERecError, match="trial.json: its settings do not belong to the sweep. Delete"):
         choose_winner(trial.parents[1], sweep)
     TrialRecord("a", {"n_layers": 1}, STOPPED, best_score=0.5).write(trial)
     assert choose_winner(trial.parents[1], sweep).trial == "a"
 
 
 @pytest.mark.parametrize("began", [True, False])
-def test_a_trial_whose_process_was_killed_is_told_as_failed(trial, began, caplog):
+def test_a_trial_whose_process_was_killed_is_reported_as_failed(trial, began, caplog):
     """It could write neither its status nor its error."""
     if began:
         TrialRecord("a", {"n_layers": 1}, scores=[0.5], best_score=0.5).write(trial)
@@ -161,13 +161,13 @@ def test_a_trial_whose_process_was_killed_is_told_as_failed(trial, began, caplog
 def test_finishing_the_winner_loses_nothing_when_interrupted(random_dataset, trial, monkeypatch):
     """Its record stays until it is over, or a lesser trial could become the winner."""
     monkeypatch.chdir(trial)
-    given = {**SMALL, "use_gpu": False}
-    _, job = plan(TuneRequest("SASRec", "toy", random_dataset, trial.parents[1], settings=given))
+    requested = {**SMALL, "use_gpu": False}
+    _, job = plan(TuneRequest("SASRec", "toy", random_dataset, trial.parents[1], settings=requested))
     record = TrialRecord("a", {"learning_rate": 0.001}, STOPPED, scores=[0.9], best_score=0.9, best_epoch=0)
     record.write(trial)
     before = (trial / "trial.json").read_text()
 
-    def interrupt(told) -> None:
+    def interrupt(described) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -204,14 +204,15 @@ def test_weights_of_another_shape(population):
     donor, train, valid = population()
     donor.fit(train, valid, verbose=False)
     trainer, train, valid = population(hidden_size=32)
-    with pytest.raises(GSERecError, match="settings that change their shapes cannot be tried"):
+    with pytest.raises(GSERecError, match="cannot try settings that change their shapes"):
         trainer.fit(train, valid, verbose=False)
 
 
 def test_epochs_without_a_validation_count():
-    told = {"trained": 4, "best": 1, "valid_score": [0.1, 0.2], "seconds": [1.0] * 4, "validation_seconds": [0.5] * 2}
+    scores, seconds = {"valid_score": [0.1, 0.2]}, {"seconds": [1.0] * 4, "validation_seconds": [0.5] * 2}
+    described = {"trained": 4, "best": 1, **scores, **seconds}
     record = TrialRecord("a", {})
-    _note(record, SimpleNamespace(epoch_record=lambda: told, best_valid_score=0.2))
+    _note(record, SimpleNamespace(epoch_record=lambda: described, best_valid_score=0.2))
     assert (record.epochs, record.scores, record.best_epoch, record.seconds) == (4, [0.1, 0.2], 1, 5.0)
 
 

@@ -48,22 +48,22 @@ def test_every_model_gets_the_same_effort(sweeps, tmp_path, caplog):
         assert (asked.settings["epochs"], asked.settings["eval_candidate_seed"]) == (3, 2020)
         assert asked.settings.get("n_layers") == (1 if asked.model == "SASRec" else None)
     for entry in plan_entries(found):
-        assert entry.given.get("learning_rate") == (None if entry.model == "BPR" else 0.5)
-        assert entry.given.get("n_layers") == (1 if entry.model == "SASRec" else None)
+        assert entry.requested.get("learning_rate") == (None if entry.model == "BPR" else 0.5)
+        assert entry.requested.get("n_layers") == (1 if entry.model == "SASRec" else None)
 
 
 def test_settings_given_for_a_model_outrank_what_was_found(sweeps, tmp_path):
     request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: {"learning_rate": 0.1})
     (entry,) = plan_entries(tune_models(request, tmp_path, 5, ComputeResources(1)))
-    assert entry.given["learning_rate"] == 0.1
+    assert entry.requested["learning_rate"] == 0.1
 
 
 def test_a_model_with_all_settings_given_is_not_tuned(sweeps, tmp_path, caplog):
-    given = {"learning_rate": 0.1, "weight_decay": 0, "hidden_dropout_prob": 0.2}
-    request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: given)
+    requested = {"learning_rate": 0.1, "weight_decay": 0, "hidden_dropout_prob": 0.2}
+    request = Request(["toy"], ["SASRec"], [7], tmp_path, settings_of=lambda *_: requested)
     with caplog.at_level("INFO"):
         (entry,) = plan_entries(tune_models(request, tmp_path, 5, ComputeResources(1)))
-    assert not sweeps and given.items() <= entry.given.items()
+    assert not sweeps and requested.items() <= entry.requested.items()
     assert "SASRec on toy is not tuned: all settings of its search space already have values" in caplog.text
 
 
@@ -71,8 +71,8 @@ def test_a_tuned_run_has_the_winners_numbers(random_dataset, tmp_path):
     """With the seed of the search, the run's validation is that of the winning trial."""
     import ray
 
-    given = {name: value for name, value in SMALL.items() if name != "embedding_size"}
-    request = Request(["toy"], ["SASRec"], [3], random_dataset, given)
+    requested = {name: value for name, value in SMALL.items() if name != "embedding_size"}
+    request = Request(["toy"], ["SASRec"], [3], random_dataset, requested)
     try:
         found = tune_models(request, tmp_path / "out", 2, ComputeResources(workers=2, cpus=1))
     finally:

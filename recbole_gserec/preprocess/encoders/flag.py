@@ -94,8 +94,8 @@ def _fetch(model: str, name: str, path: str) -> Path | None:
         reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
         cause = error
     raise SettingError(
-        f"encoder '{model}': '{name}' is neither a folder here nor can its {path} be fetched ({reason}), which defines "
-        "its pooling; if the model itself was fetched before, set encoder_pooling"
+        f"encoder '{model}': '{name}' is not a folder, and its {path}, which defines the pooling, cannot be "
+        f"downloaded ({reason}); if the model itself is already downloaded, set encoder_pooling"
     ) from cause
 
 

@@ -64,8 +64,8 @@ def check_length(model: str, max_length: int | None, tokenizer: Any) -> None:
     n_special = tokenizer.num_special_tokens_to_add(False)
     if max_length is not None and max_length <= n_special:
         raise SettingError(
-            f"encoder '{model}' puts {n_special} special tokens around a text, so that at {max_length} nothing of "
-            f"the text is left; raise encoder_max_length, encoder_item_length or encoder_query_length"
+            f"encoder '{model}' adds {n_special} special tokens to a text, which leaves no room at a length of "
+            f"{max_length}; raise encoder_max_length, encoder_item_length or encoder_query_length"
         )
 
 
@@ -80,7 +80,7 @@ def model_load_error(kind: str, name: str, error: Exception) -> SettingError:
     reason = next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
     if Path(name).is_dir():
         return SettingError(f"encoder '{kind}:{name}': the folder has no model that can be loaded ({reason})")
-    return SettingError(f"encoder '{kind}:{name}': '{name}' is neither a folder here nor can be fetched ({reason})")
+    return SettingError(f"encoder '{kind}:{name}': '{name}' is not a folder and cannot be downloaded ({reason})")
 
 
 class SentenceTransformersEncoder:

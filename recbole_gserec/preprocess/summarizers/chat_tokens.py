@@ -38,7 +38,7 @@ class ChatTokens:
     """
 
     def __init__(self, model: str, tokenizer: str | None, context_length: int | None, max_tokens: int):
-        self._model, self._name, self._given_length = model, tokenizer or model, context_length
+        self._model, self._name, self._context_length = model, tokenizer or model, context_length
         self._max_tokens = max_tokens
 
     @cached_property
@@ -55,8 +55,8 @@ class ChatTokens:
     @cached_property
     def context_length(self) -> int:
         """Maximum number of tokens of prompt and answer together."""
-        if self._given_length:
-            return self._given_length
+        if self._context_length:
+            return self._context_length
         transformers = import_optional("transformers", "transformers", "Reading a language model's settings")
         try:
             config = transformers.AutoConfig.from_pretrained(self._model).get_text_config()
@@ -73,8 +73,8 @@ class ChatTokens:
         """Return the beginning of ``text``, at most ``length`` tokens; whitespace becomes single spaces."""
         text = " ".join(text.split())
         # Once is enough, unless the cut is inside a character of several tokens or changes the tokens of the rest.
-        while len(places := self._encode(text, return_offsets_mapping=True)["offset_mapping"]) > length:
-            text = text[: min(places[length - 1][1], len(text) - 1)].rstrip()
+        while len(offsets := self._encode(text, return_offsets_mapping=True)["offset_mapping"]) > length:
+            text = text[: min(offsets[length - 1][1], len(text) - 1)].rstrip()
         return text
 
     def fit(self, prompt: Prompt) -> ChatPrompt:
@@ -93,8 +93,9 @@ class ChatTokens:
             fitted = self._without(prompt, bisect_left(range(most), True, lo=1, key=fits))
         if len(fitted.tokens) > limit:
             raise SettingError(
-                f"llm_context_length {self.context_length} is too short for a prompt of {len(fitted.tokens)} tokens "
-                f"with one record, and an answer. Lower prompt_item_length or take a model with a longer context"
+                f"llm_context_length {self.context_length} is too short for a prompt with one record "
+                f"({len(fitted.tokens)} tokens) and an answer. Lower prompt_item_length, or use a model with a longer "
+                "context"
             )
         return fitted
 

@@ -62,8 +62,8 @@ def answer_settings(settings: PreprocessSettings) -> dict[str, Any]:
         llm_json_schema llm_engine_args
     """
     tokenizer = {"tokenizer": model_identity(settings.llm_tokenizer)} if settings.llm_tokenizer else {}
-    given = {name: getattr(settings, name) for name in names.split()}
-    return {**model_identity(not_none(settings.llm)), **tokenizer, **given, "reader": READER}
+    values = {name: getattr(settings, name) for name in names.split()}
+    return {**model_identity(not_none(settings.llm)), **tokenizer, **values, "reader": READER}
 
 
 class Generated(NamedTuple):
@@ -86,7 +86,7 @@ class LocalModelSummarizer(ABC):
     failure = None
 
     def __init__(self, settings: PreprocessSettings):
-        self._given = settings
+        self._settings = settings
         self.settings = answer_settings(settings)
         self.batch_size = settings.llm_batch_size
         self.tokens = ChatTokens(
@@ -98,7 +98,7 @@ class LocalModelSummarizer(ABC):
 
     def complete(self, prompts: Sequence[Prompt], attempt: int) -> list[Completion]:
         fitted = [self.tokens.fit(prompt) for prompt in prompts]
-        answers = self.generate([prompt.tokens for prompt in fitted], Sampling.of_attempt(self._given, attempt))
+        answers = self.generate([prompt.tokens for prompt in fitted], Sampling.of_attempt(self._settings, attempt))
         return [
             Completion(
                 answer.text,
@@ -133,7 +133,7 @@ class TransformersSummarizer(LocalModelSummarizer):
         super().__init__(settings)
         for name in ("llm_json_schema", "llm_engine_args"):
             if getattr(settings, name):
-                raise SettingError(f"{name} is for the summarizers vllm and openai; transformers has no use for it")
+                raise SettingError(f"{name} only applies to the summarizers vllm and openai")
 
     @cached_property
     def _model(self) -> Any:
@@ -141,10 +141,12 @@ class TransformersSummarizer(LocalModelSummarizer):
 
         transformers = import_optional("transformers", "transformers", "Summarizer 'transformers'")
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(self._given.llm, dtype=self._given.llm_dtype)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                self._settings.llm, dtype=self._settings.llm_dtype
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0][:200]
-            raise SettingError(f"llm: no language model in '{self._given.llm}' ({reason})") from error
+            raise SettingError(f"llm: no language model in '{self._settings.llm}' ({reason})") from error
         self._ends = self._tokens_that_end(model.generation_config.eos_token_id)
         # Models have their own defaults, also for values that are not requested here.
         model.generation_config = transformers.GenerationConfig()
@@ -252,7 +254,7 @@ class VLLMSummarizer(LocalModelSummarizer):
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        structure = StructuredOutputsParams(json=ANSWER_SCHEMA) if self._given.llm_json_schema else None
+        structure = StructuredOutputsParams(json=ANSWER_SCHEMA) if self._settings.llm_json_schema else None
         return SamplingParams(**sampling._asdict(), structured_outputs=structure)
 
     def _started(self) -> Any:
@@ -263,20 +265,20 @@ class VLLMSummarizer(LocalModelSummarizer):
             import torch
 
             arguments = {
-                "model": self._given.llm,
-                "tokenizer": self._given.llm_tokenizer,
-                "dtype": self._given.llm_dtype,
+                "model": self._settings.llm,
+                "tokenizer": self._settings.llm_tokenizer,
+                "dtype": self._settings.llm_dtype,
                 "max_model_len": self.tokens.context_length,
-                "seed": self._given.llm_seed,
+                "seed": self._settings.llm_seed,
                 "enable_prefix_caching": True,
                 **({} if torch.cuda.is_available() else _arguments_for_cpu(self.tokens.context_length)),
-                **self._given.llm_engine_args,
+                **self._settings.llm_engine_args,
             }
             try:
                 self._engine = vllm.LLM(**arguments)
             except Exception as error:
                 reason = str(error).strip().split("\n")[0][:300]
-                raise SettingError(f"vLLM does not start with llm '{self._given.llm}': {reason}") from error
+                raise SettingError(f"vLLM does not start with llm '{self._settings.llm}': {reason}") from error
         return self._engine
 
     def close(self) -> None:

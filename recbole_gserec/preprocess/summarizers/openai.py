@@ -64,9 +64,11 @@ class OpenAISummarizer:
 
     def __init__(self, settings: PreprocessSettings):
         if settings.llm_engine_args:
-            raise SettingError("llm_engine_args is for the summarizer vllm; a server is given its own when started")
+            raise SettingError(
+                "llm_engine_args only applies to the summarizer vllm. Set a server's arguments when starting it"
+            )
         check_address(not_none(settings.llm_base_url))
-        self._given = settings
+        self._settings = settings
         self.settings = answer_settings(settings)
         # A batch ends with an idle server, and is lost if this process is killed, so it should be neither small nor
         # large.
@@ -80,10 +82,12 @@ class OpenAISummarizer:
     @cached_property
     def tokens(self) -> ChatTokens | None:
         """The model's tokenizer, if it is available here."""
-        given = self._given
-        if given.llm_tokenizer is None:
+        settings = self._settings
+        if settings.llm_tokenizer is None:
             return None
-        return ChatTokens(not_none(given.llm), given.llm_tokenizer, given.llm_context_length, given.llm_max_tokens)
+        return ChatTokens(
+            not_none(settings.llm), settings.llm_tokenizer, settings.llm_context_length, settings.llm_max_tokens
+        )
 
     def shorten(self, text: str, length: int) -> str:
         return self.tokens.shorten(text, length) if self.tokens else first_words(text, length)
@@ -100,31 +104,31 @@ class OpenAISummarizer:
         # The event loop needs its own thread, because the caller (a notebook) may run one. On an exception such as
         # Ctrl-C, running requests are dropped.
         with start_blocking_portal() as portal:
-            return portal.call(self._ask_all, fitted, Sampling.of_attempt(self._given, attempt))
+            return portal.call(self._ask_all, fitted, Sampling.of_attempt(self._settings, attempt))
 
     def close(self) -> None:
         """Do nothing: connections end with each batch."""
 
     def _fit(self, prompt: Prompt) -> Prompt:
-        if not (self.tokens and self._given.llm_context_length):
+        if not (self.tokens and self._settings.llm_context_length):
             return prompt
         return prompt._replace(records=prompt.records[-self.tokens.fit(prompt).n_records :])
 
     def _client(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI
 
-        given = self._given
+        settings = self._settings
         # The login is kept out of the address, which the client's transport may log.
-        address = urlsplit(not_none(given.llm_base_url))
+        address = urlsplit(not_none(settings.llm_base_url))
         login, _, index = address.netloc.rpartition("@")
         user, _, password = map(unquote, login.partition(":"))
         return AsyncOpenAI(
             base_url=address._replace(netloc=index).geturl(),
             # The library requires a key; private servers mostly do not.
             api_key=api_key() or _NO_KEY,
-            timeout=given.llm_timeout,
-            max_retries=given.llm_retries,
-            http_client=bounded_client(given.llm_timeout, (user, password) if login else None),
+            timeout=settings.llm_timeout,
+            max_retries=settings.llm_retries,
+            http_client=bounded_client(settings.llm_timeout, (user, password) if login else None),
         )
 
     async def _ask_all(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion | None]:
@@ -135,7 +139,7 @@ class OpenAISummarizer:
             waiting = iter(enumerate(prompts))
             workers = (
                 self._work(client, waiting, sampling, completions, refusals)
-                for _ in range(min(self._given.llm_concurrency, len(prompts)))
+                for _ in range(min(self._settings.llm_concurrency, len(prompts)))
             )
             await asyncio.gather(*workers)
             if refusals and not self._has_answered:
@@ -143,7 +147,7 @@ class OpenAISummarizer:
                 self._fault = self._fault or next(iter(refusals.values()))
             if self._fault:
                 models = await self._models(client) if is_unknown_model(self._fault) else []
-                self.failure = explain(self._fault, self._given, models)
+                self.failure = explain(self._fault, self._settings, models)
                 # The exception contains the request, and with it the key.
                 self._fault = None
         if self._has_answered:
@@ -200,13 +204,13 @@ class OpenAISummarizer:
 
     def _request(self, text: str, sampling: Sampling) -> dict[str, Any]:
         request: dict[str, Any] = {
-            "model": self._given.llm,
+            "model": self._settings.llm,
             "messages": [{"role": "user", "content": text}],
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
         }
-        if self._given.llm_json_schema:
+        if self._settings.llm_json_schema:
             schema = {"name": "summary", "schema": ANSWER_SCHEMA}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
         # Some versions of the library do not know these names.
@@ -221,10 +225,10 @@ class OpenAISummarizer:
         opens_reasoning = bool(self.tokens and self.tokens.opens_reasoning)
         pause = _FIRST_PAUSE
         # The library repeats failed requests, and this loop repeats unreadable answers.
-        for n_left in reversed(range(self._given.llm_retries + 1)):
+        for n_left in reversed(range(self._settings.llm_retries + 1)):
             try:
                 answer = await client.chat.completions.with_raw_response.create(**request)
-                return read_completion(answer.text, opens_reasoning, self._given.llm_base_url)
+                return read_completion(answer.text, opens_reasoning, self._settings.llm_base_url)
             except BrokenAnswerError:
                 if not n_left:
                     raise

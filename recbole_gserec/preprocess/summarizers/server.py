@@ -276,7 +276,7 @@ def check_address(url: str) -> None:
         is_fine = False
     if not is_fine:
         raise SettingError(
-            f"llm_base_url is '{_without_login(url)}'; it takes an address such as http://localhost:8000/v1"
+            f"llm_base_url is '{_without_login(url)}'; it must be an address such as http://localhost:8000/v1"
         )
 
 

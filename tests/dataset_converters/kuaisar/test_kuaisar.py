@@ -375,7 +375,7 @@ def test_a_table_saved_with_its_index(tmp_path):
     assert len(rows_of(convert_kuaisar(tmp_path / "out", source), "inter")) == 3
 
 
-def test_line_ends_of_two_kinds_are_told(tmp_path):
+def test_line_ends_of_two_kinds_are_reported(tmp_path):
     source = source_of(tmp_path / "raw", [rec(7, item) for item in (1, 2, 3)])
     path = source / "rec_inter.csv"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n", 2))

@@ -70,10 +70,10 @@ def test_the_documented_example(tmp_path):
     command = re.search(r"gserec convert logs (--interactions .*)", DOCS.read_text(encoding="utf-8")).group(1)
     arguments = [tmp_path / word if word.endswith(".csv") else word for word in command.split()]
     arguments[-1] = tmp_path / "dataset"
-    told = run(*arguments, "--dry-run")
-    assert told.exit_code == 0 and not (tmp_path / "dataset").exists()
+    reported = run(*arguments, "--dry-run")
+    assert reported.exit_code == 0 and not (tmp_path / "dataset").exists()
     for part in ("user=customer_id, item=sku, time=ts", "dates in ISO 8601", "80.0% of them with clicks", "2 of 2"):
-        assert part in told.stdout
+        assert part in reported.stdout
     done = run(*arguments)
     assert done.exit_code == 0, done.output
     folder = tmp_path / "dataset" / "shop"
@@ -95,6 +95,8 @@ def test_the_documented_example(tmp_path):
     }  # fmt: skip
     # A second time there is nothing to do.
     assert run(*arguments).exit_code == 0
+    assert "note:" not in reported.stdout
+    assert run(*arguments, "--dry-run").stdout.splitlines()[-1].startswith(f"note: {folder} exists")
 
 
 def test_the_documented_columns(tmp_path):
@@ -453,11 +455,11 @@ def test_parts_that_hold_nothing_are_left_out(files, tmp_path, caplog, name, con
     with pytest.raises(DataError, match=r"parts: all 2 files are empty"):
         Read(parts, searches)
     (parts / "part-1.csv").write_text("user,item,time\n" + "".join(f"ann,{item},{T}\n" for item in "abc"))
-    told = f"2 of the files of interactions are empty and left out: {name}, part-2-{name}."
-    assert Read(parts, searches).warnings == [told]
-    assert f"warning: {told}" in explain_logs(parts, searches)
+    reported = f"2 of the files of interactions are empty and left out: {name}, part-2-{name}."
+    assert Read(parts, searches).warnings == [reported]
+    assert f"warning: {reported}" in explain_logs(parts, searches)
     made = convert_logs(tmp_path / "out", "x", parts, searches)
-    assert f"warning: {told}" in caplog.messages
+    assert f"warning: {reported}" in caplog.messages
     assert len((made / "x.inter").read_text().splitlines()) == 4
 
 
@@ -525,8 +527,8 @@ def test_hours_that_clocks_show_twice_are_warned_of(files, caplog, tmp_path):
     )
     convert_logs(tmp_path / "out", "x", *logs, settings=LogSettings(time_zone="Europe/Berlin"))
     warnings = [message for message in caplog.messages if "Europe/Berlin" in message and "twice" in message]
-    told = [warning.removeprefix("warning: ").split(",")[0] for warning in warnings]
-    assert told == ["2 times of interactions", "1 time of searches"]
+    reported = [warning.removeprefix("warning: ").split(",")[0] for warning in warnings]
+    assert reported == ["2 times of interactions", "1 time of searches"]
     assert all("second of the two" in warning for warning in warnings)
     assert Read(*logs, time_zone="UTC").warnings == []
 

@@ -32,14 +32,14 @@ def connection():
 
 def read(connection, cells: list[str | None], separator: str = " ") -> list:
     """The items, or the problem, of each cell."""
-    connection.register("cells", pa.table({"place": range(len(cells)), "cell": pa.array(cells, pa.string())}))
+    connection.register("cells", pa.table({"source_row": range(len(cells)), "cell": pa.array(cells, pa.string())}))
     rows = connection.execute(
         f"""
         SELECT items, coalesce({cell_problem_sql("cell", separator)}, {items_problem_sql("items", False)}) AS problem
         FROM (
             SELECT *, {items_sql("cell", separator)} AS items
-            FROM (SELECT place, {unwrapped_sql("cell")} AS cell FROM cells)
-        ) ORDER BY place
+            FROM (SELECT source_row, {unwrapped_sql("cell")} AS cell FROM cells)
+        ) ORDER BY source_row
         """
     ).fetchall()
     return [problem or items for items, problem in rows]

@@ -12,13 +12,13 @@ from recbole_gserec.errors import DataError, SettingError
 PATH = Path("log.csv")
 
 
-def resolved(role: str, found: str, given: str = "") -> str:
-    columns = resolve_columns(role, PATH, found.split(), read_option(role, given))
+def resolved(role: str, found: str, requested: str = "") -> str:
+    columns = resolve_columns(role, PATH, found.split(), read_option(role, requested))
     return " ".join(f"{meaning}={'+'.join(names)}" for meaning, names in columns.items())
 
 
 @pytest.mark.parametrize(
-    ("role", "found", "given", "expected"),
+    ("role", "found", "requested", "expected"),
     [
         ("interactions", "user_id item_id timestamp", "", "user=user_id item=item_id time=timestamp"),
         ("interactions", "Customer-ID SKU Created_At price", "", "user=Customer-ID item=SKU time=Created_At"),
@@ -54,12 +54,12 @@ def resolved(role: str, found: str, given: str = "") -> str:
         ("items", "sku name c1 c2", "categories=c1+c2,title=-", "item=sku categories=c1+c2"),
     ],
 )  # fmt: skip
-def test_columns_are_named_or_guessed(role, found, given, expected):
-    assert resolved(role, found, given) == expected
+def test_columns_are_named_or_guessed(role, found, requested, expected):
+    assert resolved(role, found, requested) == expected
 
 
 @pytest.mark.parametrize(
-    ("role", "found", "given", "problem"),
+    ("role", "found", "requested", "problem"),
     [
         ("interactions", "uid item_id ts date", "", "several columns may be the time: ts, date"),
         ("interactions", "uid item_id", "", "no column found for the time"),
@@ -91,20 +91,20 @@ def test_columns_are_named_or_guessed(role, found, given, expected):
         ("items", "sku title name", "", "several columns may be the title: title, name"),
     ],
 )
-def test_what_is_not_clear_is_asked(role, found, given, problem):
+def test_what_is_not_clear_is_asked(role, found, requested, problem):
     with pytest.raises(DataError, match=problem):
-        resolved(role, found, given)
+        resolved(role, found, requested)
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "reported"),
     [("time date", "time=date+time"), ("event_date event_time", "time=event_date+event_time"), ("ts time", ""),
      ("timestamp date", ""), ("date created_at", ""), ("date day", "")],
 )  # fmt: skip
-def test_a_day_and_a_clock_are_proposed_to_be_joined(found, told):
+def test_a_day_and_a_clock_are_proposed_to_be_joined(found, reported):
     with pytest.raises(DataError) as error:
         resolved("interactions", f"uid item_id {found}")
-    assert (f"or join both: {told}." in str(error.value)) if told else ("join both" not in str(error.value))
+    assert (f"or join both: {reported}." in str(error.value)) if reported else ("join both" not in str(error.value))
 
 
 @pytest.mark.parametrize(

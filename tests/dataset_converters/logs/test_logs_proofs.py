@@ -27,9 +27,9 @@ def read(tmp_path: Path) -> Callable[..., Read]:
     """Reads a log of searches beside interactions of user u with some items."""
 
     def make(
-        names: str, rows: list[tuple], items: str = "a b c", kind: str = "csv", given: str = "", **settings
+        names: str, rows: list[tuple], items: str = "a b c", kind: str = "csv", requested: str = "", **settings
     ) -> Read:
-        columns = {"searches": read_option("searches", given)}
+        columns = {"searches": read_option("searches", requested)}
         events = [("u", item, T + number) for number, item in enumerate(items.split("\n" if "\n" in items else None))]
         return Read(
             written(tmp_path / "interactions.csv", ("user", "item", "time"), events),
@@ -59,9 +59,9 @@ def test_numbers_of_clicks_are_no_ids(read, kind, name, cells):
         DataError, match=f"'{name}' contains numbers .*, which may be numbers of clicks, or item ids.* items={name} if"
     ):
         read(f"user query time {name}", rows, items="1 2 3 4", kind=kind)
-    said = read(f"user query time {name}", rows, items="1 2 3 4", kind=kind, given=f"items={name}")
+    said = read(f"user query time {name}", rows, items="1 2 3 4", kind=kind, requested=f"items={name}")
     assert len(said.searches) == 3
-    assert clicks(read(f"user query time {name}", rows, kind=kind, given="items=-")) == [[], [], []]
+    assert clicks(read(f"user query time {name}", rows, kind=kind, requested="items=-")) == [[], [], []]
 
 
 def test_numbers_that_are_known_and_too_great_for_counts_are_ids(read):
@@ -80,7 +80,7 @@ def test_small_numbers_are_no_ids_though_items_have_them(read, cells):
     rows, known = searches_of(cells), " ".join(map(str, range(1, 301)))
     with pytest.raises(DataError, match="'clicked' contains numbers .*, or item ids.* items=clicked if"):
         read("user query time clicked", rows, items=known)
-    assert clicks(read("user query time clicked", rows, items=known, given="items=clicked"))[0]
+    assert clicks(read("user query time clicked", rows, items=known, requested="items=clicked"))[0]
 
 
 def test_lists_of_small_known_numbers_are_ids(read):
@@ -88,8 +88,8 @@ def test_lists_of_small_known_numbers_are_ids(read):
     known = " ".join(map(str, range(1, 301)))
     assert clicks(read("user query time clicked", rows, items=known)) == [["17", "201"], ["250"], ["5", "6"]]
     assert clicks(read("user query time clicked", searches_of(["1193 3"]), items="3 1193")) == [["1193", "3"]]
-    told = read("user query time clicked", searches_of(["1,204"]), items=known, click_separator="comma")
-    assert clicks(told) == [["1", "204"]]
+    reported = read("user query time clicked", searches_of(["1,204"]), items=known, click_separator="comma")
+    assert clicks(reported) == [["1", "204"]]
 
 
 @pytest.mark.parametrize("cells", [["[1, 3]", "[2]"], ["1 3", "2"], ["[0, 1, 0]", "[1, 1]"], ["[true, false]", "[]"]])
@@ -121,7 +121,7 @@ def test_places_and_marks_in_a_list_are_no_ids(read, cells):
         ("17 18", ["17.0,18.0"], [["17", "18"]]),
     ],
 )  # fmt: skip
-def test_one_id_or_several_is_told_by_the_known_items(read, items, cells, expected):
+def test_one_id_or_several_is_reported_by_the_known_items(read, items, cells, expected):
     assert clicks(read("user query time clicked_items", searches_of(cells), items=items)) == expected
 
 
@@ -177,7 +177,7 @@ def test_results_are_not_taken_for_clicks(read, name):
     page = [("u", "shoe", T, item) for item in "abc"]
     with pytest.raises(DataError, match=f"may be shown or clicked: 'a' and 'b'.* item={name} if each row"):
         read(f"user query time {name}", page)
-    assert clicks(read(f"user query time {name}", page, given=f"item={name}")) == [["a", "b", "c"]]
+    assert clicks(read(f"user query time {name}", page, requested=f"item={name}")) == [["a", "b", "c"]]
     assert clicks(read(f"user query time clicked_{name}", page)) == [["a", "b", "c"]]
     with pytest.raises(DataError, match="column 'event_type' may decide it"):
         read(f"user query time {name} event_type", [("u", "shoe", T, "a", "view")])
@@ -197,7 +197,7 @@ def test_results_within_a_second_are_not_taken_for_clicks(read, query, time):
     rows = [("u", "shoe", first, "a"), ("u", query, time, "c")]
     with pytest.raises(DataError, match="may be shown or clicked: 'a' and 'c'"):
         read("user query time item_id", rows)
-    said = read("user query time item_id", rows, given="item=item_id")
+    said = read("user query time item_id", rows, requested="item=item_id")
     assert sorted(sum(clicks(said), [])) == ["a", "c"]
 
 
@@ -215,9 +215,9 @@ def test_columns_that_may_tell_clicks_from_results(read):
     for name in names.split():
         with pytest.raises(DataError, match=f"column '{name}' may decide it.* click=COLUMN"):
             read(f"user query time item_id {name}", rows)
-    assert clicks(read("user query time item_id label", rows, given="click=label")) == [["a"], []]
+    assert clicks(read("user query time item_id label", rows, requested="click=label")) == [["a"], []]
     assert clicks(read("user query time clicked_item_id position", rows)) == [["a"], ["b"]]
-    assert clicks(read("user type time item_id", [row[:4] for row in rows], given="query=type")) == [["a"], ["b"]]
+    assert clicks(read("user type time item_id", [row[:4] for row in rows], requested="query=type")) == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize("click", ["1", "1.0", "true", "Y", "3"])
@@ -239,8 +239,8 @@ def test_a_session_is_no_search(read, name):
     near = [("u", "s", "shoe", T, "a", 1), ("u", "s", "Shoe", T + 60, "c", 1)]
     with pytest.raises(DataError, match=f"search or several: column '{name}' has 's' .* 60 seconds.* search={name} if"):
         read(names, near)
-    assert clicks(read(names, near, given=f"search={name}")) == [["a", "c"]]
-    assert clicks(read(names, near, given="search=-")) == [["a"], ["c"]]
+    assert clicks(read(names, near, requested=f"search={name}")) == [["a", "c"]]
+    assert clicks(read(names, near, requested="search=-")) == [["a"], ["c"]]
     # Other names are not guessed at all.
     assert clicks(read("user visit_id query time item_id clicked", near)) == [["a"], ["c"]]
     # The id of the search is what counts.
@@ -254,8 +254,8 @@ def test_a_search_does_not_take_days(read):
     with pytest.raises(DataError, match="a search would take days: column 'search_id' has 's' .* search=-"):
         read(names, rows)
     assert clicks(read(names, rows[:2])) == [["a", "b"]]
-    assert clicks(read(names, rows, given="search=-")) == [["a"], ["b"], ["c"]]
-    said = read(names, rows, given="search=search_id")
+    assert clicks(read(names, rows, requested="search=-")) == [["a"], ["b"], ["c"]]
+    said = read(names, rows, requested="search=search_id")
     assert clicks(said) == [["a", "b", "c"]]
     assert said.warnings == ["1 search takes longer than a day, the longest 47.8 hours: check the column search=."]
 
@@ -300,7 +300,7 @@ def test_floats_of_one_file_are_the_whole_numbers_of_another(read, kind, number)
 def test_texts_that_mean_no_query(read, text):
     found = read("user query time clicked", [("u", text, T, "a"), ("u", f"{text} x", T + 1, "a")])
     assert [query for _, query, *_ in found.searches] == ["", f"{text} x".strip()]
-    several = read("user title brand time clicked", [("u", "shoe", text, T, "a")], given="query=title+brand")
+    several = read("user title brand time clicked", [("u", "shoe", text, T, "a")], requested="query=title+brand")
     assert several.searches[0][1] == "shoe"
 
 
@@ -332,18 +332,18 @@ def test_both_runs_tell_the_same(tmp_path, caplog):
     interactions = written(tmp_path / "i.csv", ("user", "item", "time"), [("u", item, T) for item in "abc"])
     rows = [("u", "s", "q", T, "x", 1), ("u", "s", "Q", T + 90, "y", 1), ("u", "t", "r", T, "z", 0)]
     searches = written(tmp_path / "s.csv", ("user", "search_id", "query", "time", "item_id", "clicked"), rows)
-    told = explain_logs(interactions, searches)
+    reported = explain_logs(interactions, searches)
     with caplog.at_level(logging.INFO):
         convert_logs(tmp_path, "x", interactions, searches)
-    assert "\n".join(caplog.messages).startswith(told)
+    assert "\n".join(caplog.messages).startswith(reported)
     for line in (
         "clicks of a search            1.00 on average, 2 at most, no clicks in 1 search",
         "row 1: user=u, query=q, time=2023-11-14 22:14:50, items=x y",
         "clicked items that are known  0 of 2 (0.0%)",
         "warning: None of the 2 clicked items is known in the other logs: check that all write item ids",
     ):
-        assert " ".join(line.split()) in " ".join(told.split())
-    assert "longest search" in told and "90 seconds" in told
+        assert " ".join(line.split()) in " ".join(reported.split())
+    assert "longest search" in reported and "90 seconds" in reported
 
 
 def test_marks_of_no_click_are_warned_of(read):
@@ -371,4 +371,4 @@ def test_logs_without_clicks_are_warned_of(read):
     assert read("user query time clicked", rows).warnings == [
         "No search has a clicked item: check which column contains them."
     ]
-    assert read("user query time clicked", rows, given="items=-").warnings == []
+    assert read("user query time clicked", rows, requested="items=-").warnings == []

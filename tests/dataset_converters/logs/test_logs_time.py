@@ -26,11 +26,11 @@ def connection():
 
 def read(connection, times: list[str | None], **given_settings) -> tuple[str | None, list]:
     """The kind of a column, and the seconds or the problem of each time."""
-    connection.register("times", pa.table({"place": range(len(times)), "time": pa.array(times, pa.string())}))
+    connection.register("times", pa.table({"source_row": range(len(times)), "time": pa.array(times, pa.string())}))
     chosen = TimeSettings(**given_settings)
     clock = detect_clock(connection, "times", chosen)
     rows = connection.execute(
-        f"SELECT seconds, time_problem FROM ({seconds_sql('times', clock, chosen)}) ORDER BY place"
+        f"SELECT seconds, time_problem FROM ({seconds_sql('times', clock, chosen)}) ORDER BY source_row"
     ).fetchall()
     assert all((seconds is None) != (problem is None) for seconds, problem in rows)
     return clock and clock.kind, [seconds if problem is None else problem for seconds, problem in rows]
@@ -231,20 +231,20 @@ def test_times_that_clocks_show_twice_or_never(connection, zone):
     assert kind == "date"
     assert seconds == [one if never else two for (one, two), never in zip(readings, skipped, strict=True)]
     clock = detect_clock(connection, "times", chosen)
-    told = {change.kind: (change.rows, change.example) for change in clock.changes}
+    reported = {change.kind: (change.rows, change.example) for change in clock.changes}
     expected = {
         name: (sum(which), texts[which.index(True)])
         for name, which in (("repeated", repeated), ("skipped", skipped))
         if any(which)
     }
-    assert told == expected
+    assert reported == expected
     assert len(clock.warnings("searches")) == len(expected)
     assert all(zone in warning and " of searches" in warning for warning in clock.warnings("searches"))
 
 
 def test_times_that_name_their_zone_are_clear(connection):
     times = ["2024-10-27 02:30:00+01:00", "2024-10-27T02:30:00Z", "2024-10-27 12:00:00"]
-    connection.register("times", pa.table({"place": range(3), "time": times}))
+    connection.register("times", pa.table({"source_row": range(3), "time": times}))
     assert detect_clock(connection, "times", TimeSettings(zone="Europe/Berlin")).changes == ()
 
 

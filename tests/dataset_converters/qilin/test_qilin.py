@@ -280,14 +280,14 @@ def expected_default(recommendations, searches):
     found = []
     for (user, _, query), results in groups.items():
         clicks, seen = [], set()
-        for shown, place in results:
+        for shown, index in results:
             key = (shown["note_idx"], shown["position"], shown["search_timestamp"])
             if shown["click"] and key not in seen:
                 seen.add(key)
-                clicks.append((shown["search_timestamp"], place, shown["note_idx"]))
+                clicks.append((shown["search_timestamp"], index, shown["note_idx"]))
         clicks.sort()
         time = clicks[-1][0] if clicks else min(shown["search_timestamp"] for shown, _ in results)
-        first = min(place for _, place in results)
+        first = min(index for _, index in results)
         found.append((user, time, first, query, " ".join(str(item) for *_, item in clicks)))
     return interactions, [(str(u), query, str(int(time)), items) for u, time, _, query, items in sorted(found)]
 
@@ -302,8 +302,8 @@ def test_agrees_with_the_definition(tmp_path, seed):
     assert rows_of(made, "inter") == interactions
     assert searches_of(made) == expected
     shown = sum(len(row[DETAILS["recommendation"]]) for rows in recommendations for row in rows)
-    told = sum(rows for (folder, _), rows in left_out(made).items() if folder.startswith("recommendation"))
-    assert shown == len(interactions) + told
+    reported = sum(rows for (folder, _), rows in left_out(made).items() if folder.startswith("recommendation"))
+    assert shown == len(interactions) + reported
     mentioned = {item for _, item, _ in interactions} | {item for *_, items in expected for item in items.split()}
     assert [item for item, *_ in rows_of(made, "item")] == sorted(
         {str(row["note_idx"]) for row in notes} & mentioned, key=int

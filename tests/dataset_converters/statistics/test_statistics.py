@@ -248,7 +248,7 @@ def test_folder_of_anyone(tmp_path, write_files, random_rows):
     folder = write_files(tmp_path, name, **rows) / name
     inter = folder / f"{name}.inter"
     lines = inter.read_text().splitlines()
-    lines = [f"{line}\t{'page:token' if not place else chr(34) + 'x'}" for place, line in enumerate(lines)]
+    lines = [f"{line}\t{'page:token' if not index else chr(34) + 'x'}" for index, line in enumerate(lines)]
     inter.write_bytes("\r\n".join([*lines, ""]).encode())
     found = collect_from_folder(folder)
     assert found.interactions == len(rows["inter"])

@@ -152,7 +152,7 @@ def test_a_model_that_is_nowhere(monkeypatch, kind):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SettingError, match="'no/such-model' is neither a folder here nor can be fetched") as caught:
+    with pytest.raises(SettingError, match="'no/such-model' is not a folder and cannot be downloaded") as caught:
         kind("no/such-model", "cls").encode(["a"])
     assert "\n" not in str(caught.value)
 
@@ -231,7 +231,9 @@ def test_the_pooling_of_a_model_on_a_hub(hub_cache):
 
 @pytest.mark.parametrize("name", ["some/model", "other/model", "not a name!"])
 def test_a_pooling_that_cannot_be_had_is_not_guessed(hub_cache, name):
-    with pytest.raises(SettingError, match=f"'{name}' is neither a folder here nor can its modules.json be") as caught:
+    with pytest.raises(
+        SettingError, match=f"'{name}' is not a folder, and its modules.json, which defines the pooling, cannot be"
+    ) as caught:
         FlagEncoder(name).settings  # noqa: B018
     assert "\n" not in str(caught.value)
     assert FlagEncoder(name, "mean").settings["pooling"] == "mean"
@@ -275,7 +277,7 @@ def test_half_precision_where_asked_for_and_in_the_settings(tmp_path, monkeypatc
     assert (arguments["pooling_method"], arguments["name"]) == ("mean", str(tmp_path))
 
 
-def test_half_precision_vectors_have_length_one_and_nan_is_told(monkeypatch):
+def test_half_precision_vectors_have_length_one_and_nan_is_reported(monkeypatch):
     encoder = FlagEncoder("some/model", "cls")
     monkeypatch.setattr(encoder, "_encode", lambda texts, _: np.array([[0.6001, 0.8, 0.01]] * len(texts), np.float16))
     vectors = encoder.encode(["a", ""])

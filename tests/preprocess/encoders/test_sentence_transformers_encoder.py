@@ -169,7 +169,7 @@ def test_a_model_that_is_nowhere(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(SettingError, match="'no/such-model' is neither a folder here nor can be fetched") as caught:
+    with pytest.raises(SettingError, match="'no/such-model' is not a folder and cannot be downloaded") as caught:
         SentenceTransformersEncoder("no/such-model").encode(["a"])
     assert "\n" not in str(caught.value)
 

@@ -72,7 +72,7 @@ def test_equal_texts_have_equal_vectors_and_repetition_counts():
 
 
 def test_seeded_and_blind_to_the_global_random_state():
-    texts = [f"w{place % 37} w{place % 11} w{place}" for place in range(200)]
+    texts = [f"w{index % 37} w{index % 11} w{index}" for index in range(200)]
     state = np.random.get_state()[1].copy()
     first = TfidfEncoder(8, seed=1).encode(texts)
     assert np.array_equal(np.random.get_state()[1], state)

@@ -57,9 +57,9 @@ def test_a_text_is_cut_to_its_beginning(tokens, tokenizer, text, length):
 
 
 def test_whole_tokens_are_kept(tokens, tokenizer):
-    places = tokenizer(SENTENCES[0], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    assert len(places) > 20
-    for length, (_, end) in enumerate(places, start=1):
+    indices = tokenizer(SENTENCES[0], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    assert len(indices) > 20
+    for length, (_, end) in enumerate(indices, start=1):
         assert tokens.shorten(SENTENCES[0], length) == SENTENCES[0][:end].rstrip()
 
 
@@ -100,7 +100,9 @@ def test_the_fewest_and_oldest_records_are_left_out(folder, tokenizer, records, 
 
 @pytest.mark.parametrize("records", [["war " * 100], ["war", "war " * 100]])
 def test_one_record_that_is_too_long_is_refused(folder, records):
-    with pytest.raises(SettingError, match="llm_context_length 64 is too short for a prompt of [0-9]+ tokens with one"):
+    with pytest.raises(
+        SettingError, match="llm_context_length 64 is too short for a prompt with one record \\([0-9]+ tokens\\)"
+    ):
         ChatTokens(str(folder), None, 64, 8).fit(prompt(*records))
 
 

@@ -167,20 +167,20 @@ def environment(monkeypatch):
             monkeypatch.delenv(name)
 
 
-def settings_for(server: LocalServer, **given) -> PreprocessSettings:
+def settings_for(server: LocalServer, **settings) -> PreprocessSettings:
     fixed = {"summarizer": "openai", "llm": "tiny", "llm_base_url": server.url, "llm_retries": 2, "llm_attempts": 1}
-    return PreprocessSettings(**{**fixed, **given})
+    return PreprocessSettings(**{**fixed, **settings})
 
 
-def make(server: LocalServer, **given) -> OpenAISummarizer:
-    return OpenAISummarizer(settings_for(server, **given))
+def make(server: LocalServer, **settings) -> OpenAISummarizer:
+    return OpenAISummarizer(settings_for(server, **settings))
 
 
 def prompts(n: int, n_records: int = 1) -> list[Prompt]:
     """Prompt 0 reads "- w0a", prompt 1 with two records "- w1a\n- w1b", and so on."""
     return [
-        Prompt(place, "recommendation", tuple((f"w{place}{letter}",) for letter in "abcdefgh"[:n_records]), "{history}")
-        for place in range(n)
+        Prompt(index, "recommendation", tuple((f"w{index}{letter}",) for letter in "abcdefgh"[:n_records]), "{history}")
+        for index in range(n)
     ]
 
 
@@ -189,7 +189,7 @@ def texts(completions: list[Completion | None]) -> list[str | None]:
 
 
 def all_texts(n: int) -> list[str]:
-    return [f"- w{place}a" for place in range(n)]
+    return [f"- w{index}a" for index in range(n)]
 
 
 # ---- ordinary work ----------------------------------------------------------------------------------------------
@@ -286,16 +286,16 @@ def test_interrupt_leaves_at_once(server):
 
 
 @pytest.mark.parametrize(
-    "given",
+    "settings",
     [
         {"llm_engine_args": {"enforce_eager": True}},
         {"llm_base_url": "localhost:8000/v1"},
         {"llm_base_url": "http://localhost:port/v1"},
     ],
 )
-def test_wrong_settings_are_named_before_anything_is_sent(server, given):
-    with pytest.raises(SettingError, match=next(iter(given))):
-        make(server, **given)
+def test_wrong_settings_are_named_before_anything_is_sent(server, settings):
+    with pytest.raises(SettingError, match=next(iter(settings))):
+        make(server, **settings)
 
 
 # ---- faults that pass -------------------------------------------------------------------------------------------
@@ -350,10 +350,10 @@ def test_a_request_that_hangs_is_sent_again(server):
 # ---- faults that stay -------------------------------------------------------------------------------------------
 
 
-def failure_after(server: LocalServer, fault, **given) -> str:
+def failure_after(server: LocalServer, fault, **settings) -> str:
     """The line for a fault that meets every request; the summarizer must work again without it."""
     server.faults += [fault] * 20
-    summarizer = make(server, **{"llm_retries": 0, **given})
+    summarizer = make(server, **{"llm_retries": 0, **settings})
     assert summarizer.complete(prompts(3), 1) == [None] * 3
     failure = summarizer.failure
     assert failure.startswith(f"The server at {server.url} ")
@@ -365,7 +365,7 @@ def failure_after(server: LocalServer, fault, **given) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fault", "given", "told"),
+    ("fault", "settings", "reported"),
     [
         (hangs, {"llm_timeout": 0.2}, "within llm_timeout, 0.2 seconds, 1 times. Raise llm_timeout"),
         (drops, {}, "cannot be reached, 1 times (Server disconnected without sending a response.). Start it again"),
@@ -388,11 +388,11 @@ def failure_after(server: LocalServer, fault, **given) -> str:
         (refuses("maximum context length is 9 tokens"), {}, "prompts of one record too long (400: maximum context l"),
     ],
 )
-def test_what_failed_where_and_what_to_do(server, fault, given, told):
-    assert told in failure_after(server, fault, **given)
+def test_what_failed_where_and_what_to_do(server, fault, settings, reported):
+    assert reported in failure_after(server, fault, **settings)
 
 
-def test_an_unknown_model_is_told_with_those_there_are(server):
+def test_an_unknown_model_is_reported_with_those_there_are(server):
     server.models = ["large", "small"]
     server.faults.append(refuses("The model `tiny` does not exist.", 404))
     summarizer = make(server)
@@ -435,8 +435,8 @@ def test_a_server_that_dies_loses_nothing_that_was_finished(server, tmp_path):
         server.die()
 
     server.faults += [answered] * 10 + [dies]
-    given = {"llm_batch_size": 1, "llm_concurrency": 2, "llm_retries": 1}
-    settings = settings_for(server, **given)
+    requested = {"llm_batch_size": 1, "llm_concurrency": 2, "llm_retries": 1}
+    settings = settings_for(server, **requested)
     with Store(tmp_path / "store.sqlite3") as store:
         with pytest.raises(InterruptedWorkError) as caught:
             make_summaries(prompts(24), OpenAISummarizer(settings), settings, store, show_progress=False)
@@ -447,7 +447,7 @@ def test_a_server_that_dies_loses_nothing_that_was_finished(server, tmp_path):
         assert n_stored in (9, 10)
 
         healthy = LocalServer()
-        settings = settings_for(healthy, **given)
+        settings = settings_for(healthy, **requested)
         made = make_summaries(prompts(24), OpenAISummarizer(settings), settings, store, show_progress=False)
         healthy.die()
     assert [summary.text for summary in made.summaries] == all_texts(24)
@@ -526,7 +526,7 @@ def word_tokenizer(tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = ["<unk>", "-", *(f"w0{letter}" for letter in "abcdefgh")]
-    model = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
+    model = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="<unk>")
     tokenizer.chat_template = "{{ messages[0]['content'] }}{% if add_generation_prompt %}\n<think>{% endif %}"
@@ -800,8 +800,8 @@ def test_no_prompt_follows_a_redirect_to_another_server(status, server):
     summarizer = make(server)
     assert summarizer.complete(prompts(4), 1) == [None] * 4
     assert time.monotonic() - start < 3, "told at once"
-    place = other.url.removesuffix("/v1")
-    assert f"redirects requests to {place}; no prompt was sent there" in summarizer.failure
+    address = other.url.removesuffix("/v1")
+    assert f"redirects requests to {address}; no prompt was sent there" in summarizer.failure
     assert other.requests == [] and len(server.requests) <= 4
     other.die()
 

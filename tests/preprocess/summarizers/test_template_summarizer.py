@@ -35,7 +35,7 @@ def test_function_words_are_left_out_unless_there_is_nothing_else():
 
 
 def test_limits():
-    records = [(f"a{place} b{place // 2}",) for place in range(10)]
+    records = [(f"a{index} b{index // 2}",) for index in range(10)]
     text = summary(*records, max_frequent=2, max_single=3)
     assert text == "Often: b4 b4, b3 b3. Also: a9, a8, a7."
 

@@ -80,7 +80,7 @@ def test_an_answer_ends_at_the_token_that_ends_it(folder, model, tmp_path, penal
     # The first is to end after some tokens. A longer one makes it be padded.
     assert len(prompts[0]) < max(map(len, prompts))
     answer, _ = likeliest(model, prompts[0], penalty, ends=())
-    end = next(token for place, token in enumerate(answer) if place > 2 and token not in [*answer[:place], *prompts[0]])
+    end = next(token for index, token in enumerate(answer) if index > 2 and token not in [*answer[:index], *prompts[0]])
     if is_said_by == "model":
         save_model(save_tokenizer(tmp_path), end=[2, end])
     else:
@@ -143,8 +143,8 @@ def test_later_attempts_are_sampled_each_in_its_own_way(folder):
     summarizer = make(folder)
     attempts = [summarizer.complete(PROMPTS, attempt) for attempt in (1, 2, 3, 1, 2)]
     assert attempts[:2] == attempts[3:]
-    for place in range(len(PROMPTS)):
-        assert len({attempt[place].text for attempt in attempts}) == 3
+    for index in range(len(PROMPTS)):
+        assert len({attempt[index].text for attempt in attempts}) == 3
 
 
 @pytest.mark.parametrize("settings", [{"llm_top_k": 1}, {"llm_top_p": 1e-6}, {"llm_temperature": 1e-4}])
@@ -196,7 +196,7 @@ def test_a_folder_without_weights_is_named(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"llm_json_schema": True}, {"llm_engine_args": {"seed": 1}}])
 def test_settings_of_other_summarizers_are_refused(folder, settings):
-    with pytest.raises(SettingError, match=f"{next(iter(settings))} is for the summarizers vllm and openai"):
+    with pytest.raises(SettingError, match=f"{next(iter(settings))} only applies to the summarizers vllm and openai"):
         make(folder, **settings)
 
 

@@ -58,8 +58,8 @@ def test_nothing_given_needs_nothing_said(random_dataset, make_config):
 def test_what_decides_the_codes_is_said(random_dataset, make_config, settings, words):
     config = make_config(**settings)
     assert preprocess_command(config) == f"gserec preprocess --dataset toy {words}"
-    _, *given = shlex.split(words.replace("'--", "x '--", 1) if words.startswith("'") else f"x {words}")
-    read = parse_settings(given)
+    _, *requested = shlex.split(words.replace("'--", "x '--", 1) if words.startswith("'") else f"x {words}")
+    read = parse_settings(requested)
     for name, value in settings.items():
         if name != "eval_args":
             assert read[name] == value
@@ -88,20 +88,20 @@ def test_following_the_advice_on_stale_codes(random_dataset, prepare, tmp_path, 
     for path in elsewhere.glob("toy/toy.code*"):
         path.unlink()
     prepare(data_path=str(elsewhere), **TINY)
-    given = {"data_path": str(elsewhere), **TINY, **settings}
+    requested = {"data_path": str(elsewhere), **TINY, **settings}
     with pytest.raises(DataError, match="Make the codes again") as error:
-        prepare(**given)
+        prepare(**requested)
     follow(str(error.value))
-    prepare(**given)
+    prepare(**requested)
 
 
 def test_following_the_advice_on_missing_codes(random_dataset, prepare):
     (random_dataset / "toy" / "toy.code").unlink()
-    given = {**TINY, "user_inter_num_interval": "[6,inf)", "preprocess_missing_codes": False}
+    requested = {**TINY, "user_inter_num_interval": "[6,inf)", "preprocess_missing_codes": False}
     with pytest.raises(DataError, match="toy.code: file not found. Make it:") as error:
-        prepare(**given)
+        prepare(**requested)
     follow(str(error.value))
-    prepare(**given)
+    prepare(**requested)
 
 
 @pytest.mark.parametrize("length", [0, 10, -7])

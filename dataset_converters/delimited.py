@@ -1,4 +1,4 @@
-"""Fast reading of KuaiSAR's CSV files, with the exact line of every bad row."""
+"""Fast reading of delimited text files of known columns, such as CSV and TSV, with the exact line of every bad row."""
 
 import csv
 import gzip
@@ -25,7 +25,7 @@ _REJECTED = {
     "INVALID ENCODING": "characters that are not UTF-8",
 }
 _ADVICE = {
-    "too many columns": "Put quotation marks around values that contain commas.",
+    "too many columns": "Put quotation marks around values that contain the delimiter.",
     "characters that are not UTF-8": "Convert the file to UTF-8.",
 }
 
@@ -37,6 +37,8 @@ def load_csv(
     columns: Mapping[str, str],
     problems: Mapping[str, str],
     required: Iterable[str],
+    *,
+    delimiter: str = ",",
 ) -> None:
     """Create a table from a CSV file. Its ``rowid`` keeps the order of the file.
 
@@ -45,15 +47,17 @@ def load_csv(
         path: The file, with a header, plain or compressed by gzip.
         table: Name of the new table.
         columns: SQL of the table's columns, keyed by their names. The file's columns are texts, with NULL for missing
-            values.
+            values. To cast one, write ``try_cast(trim(time) AS DOUBLE)``: without ``trim``, DuckDB's reader would
+            convert the column itself and reject the row for a reason of its own.
         problems: SQL conditions for bad rows, keyed by their problem. The column ``problem`` has the first that is
             true, or NULL.
         required: Columns that the file must have.
+        delimiter: Character between the cells.
 
     Raises:
         DataError: If a column is missing or the file is incomplete.
     """
-    header = _header(path, required)
+    header = _header(path, required, delimiter)
     _check_lines(path)
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
     problem = " ".join(f"WHEN {condition} THEN {literal(text)}" for text, condition in problems.items())
@@ -66,7 +70,7 @@ def load_csv(
                 CASE {problem} END AS problem
             FROM read_csv({literal(escape_pattern(path))}, hive_partitioning = false,
                 columns = {{{types}}}, auto_detect = false, header = true,
-                delim = ',', quote = '"', escape = '"', strict_mode = true,
+                delim = {literal(delimiter)}, quote = '"', escape = '"', strict_mode = true,
                 max_line_size = {LONGEST_LINE}, buffer_size = {_BUFFER},
                 store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scans')
             """,
@@ -83,7 +87,14 @@ def load_csv(
 
 
 def handle_bad_csv_rows(
-    connection: duckdb.DuckDBPyConnection, path: Path, table: str, action: str, *, rejects: str = "", row: str = "rowid"
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table: str,
+    action: str,
+    *,
+    rejects: str = "",
+    row: str = "rowid",
+    delimiter: str = ",",
 ) -> list[BadRows]:
     """Raise an error for the first bad row of a CSV file, or remove all bad rows.
 
@@ -94,6 +105,7 @@ def handle_bad_csv_rows(
         action: ``error`` or ``skip``.
         rejects: Name of the table made by :func:`load_csv`, if it is not ``table``.
         row: Column of ``table`` with the ``rowid`` of that table.
+        delimiter: As for :func:`load_csv`.
 
     Returns:
         The rows left out, including those that DuckDB could not parse.
@@ -111,7 +123,7 @@ def handle_bad_csv_rows(
     if not rejected and not rows:
         return []
     rejected_lines = _lines_of_bytes(path, [position for position, _ in rejected])
-    lines = _lines_of_rows(path, [number for number, _ in rows], set(rejected_lines))
+    lines = _lines_of_rows(path, [number for number, _ in rows], set(rejected_lines), delimiter)
     parse_problems = [_REJECTED.get(kind, kind.lower()) for _, kind in rejected]
     bad = pa.table(
         {
@@ -129,11 +141,11 @@ def handle_bad_csv_rows(
     return found
 
 
-def _header(path: Path, required: Iterable[str]) -> list[str]:
+def _header(path: Path, required: Iterable[str], delimiter: str) -> list[str]:
     """Read the column names."""
     with limit_line_length(_opened(path), path) as file:
         try:
-            first = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
+            first = next(csv.reader([file.readline().decode("utf-8-sig")], delimiter=delimiter), [])
         except UnicodeDecodeError as error:
             raise DataError(path, "characters that are not UTF-8", "Convert the file to UTF-8.", line=1) from error
         except EOFError as error:
@@ -174,7 +186,7 @@ def _lines_of_bytes(path: Path, positions: list[int]) -> list[int]:
     return lines
 
 
-def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> list[int]:
+def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int], delimiter: str) -> list[int]:
     """Convert ascending 0-based row numbers, without rejected rows, to the 1-based lines in which the rows begin.
 
     Values may contain line breaks, so all records up to the last bad row must be read. Without bad rows, nothing is
@@ -185,7 +197,7 @@ def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> lis
     wanted = iter(rows)
     next_row: int | None = next(wanted)
     lines = []
-    for row, line in enumerate(_first_lines(path, rejected_lines)):
+    for row, line in enumerate(_first_lines(path, rejected_lines, delimiter)):
         if row == next_row:
             lines.append(line)
             next_row = next(wanted, None)
@@ -194,11 +206,11 @@ def _lines_of_rows(path: Path, rows: list[int], rejected_lines: set[int]) -> lis
     return lines
 
 
-def _first_lines(path: Path, rejected_lines: set[int]) -> Iterator[int]:
+def _first_lines(path: Path, rejected_lines: set[int], delimiter: str) -> Iterator[int]:
     """Yield the first line of each record below the header that is neither blank nor rejected."""
     with limit_line_length(_opened(path), path) as file:
         csv.field_size_limit(2 * LONGEST_LINE)
-        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""))
+        reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""), delimiter=delimiter)
         next(reader, None)
         first = reader.line_num + 1
         for record in reader:
