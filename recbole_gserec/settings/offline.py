@@ -57,6 +57,9 @@ class RQVAESettings:
     weight_decay: float
     warmup_epochs: int
     clip_grad_norm: float
+    stopping_checks: int
+    stopping_changed: float
+    stopping_improvement: float
     kmeans_init: bool
     sinkhorn: bool
     sinkhorn_epsilon: float
@@ -68,7 +71,7 @@ class RQVAESettings:
     keep_best: bool = True
     """Whether the codes come from the checked epoch after the warm-up with the lowest collision rate, or the last."""
     check_every: int = 10
-    """Epochs between checks of the collision rate."""
+    """Epochs between checks of the codes."""
 
 
 def _read_number(value: Any) -> float:
@@ -170,6 +173,9 @@ class PreprocessSettings(BaseModel):
     rq_weight_decay: _PositiveOrZero
     rq_warmup_epochs: _CountOrZero | None
     rq_clip_grad_norm: _Positive
+    rq_stopping_checks: _CountOrZero
+    rq_stopping_changed: _PositiveOrZero
+    rq_stopping_improvement: _PositiveOrZero
     rq_kmeans_init: _Switch
     rq_sinkhorn: _Switch
     rq_sinkhorn_epsilon: _Positive
