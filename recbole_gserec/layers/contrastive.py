@@ -141,13 +141,12 @@ def nt_xent(
     if n_rows == 0:
         return first.sum()
     views = torch.cat([first, second])
-    groups = torch.arange(n_rows, device=first.device) if groups is None else groups
     scale = torch.as_tensor(1 / temperature, dtype=first.dtype, device=first.device)
     left, right, squash = similarity.factors(views, views)
     # This has no mixed precision.
     with torch.autocast(first.device.type, enabled=False):
         return _PartnerCrossEntropy.apply(
-            left.to(scale.dtype), right.to(scale.dtype), squash, scale, groups.repeat(2), negatives == "opposite"
+            left.to(scale.dtype), right.to(scale.dtype), squash, scale, groups, negatives == "opposite"
         )
 
 
@@ -160,29 +159,36 @@ class _PartnerCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor, opposite: bool
+        ctx: Any, left: Tensor, right: Tensor, squash: bool, scale: Tensor, groups: Tensor | None, opposite: bool
     ) -> Tensor:
         n_rows = len(left)
         positions = torch.arange(n_rows, device=left.device)
         partners, is_first = positions.roll(n_rows // 2), positions < n_rows // 2
+        own = positions % (n_rows // 2) if groups is None else groups.repeat(2)
         total = left.new_zeros(())
         left_grad, right_grad, scale_grad = torch.empty_like(left), torch.zeros_like(right), torch.zeros_like(scale)
-        for rows in positions.split(_ROWS):
+        for start in range(0, n_rows, _ROWS):
+            rows = slice(start, start + _ROWS)
             partner = partners[rows].unsqueeze(1)
-            excluded = groups[rows].unsqueeze(1) == groups
-            if opposite:
-                excluded |= is_first[rows].unsqueeze(1) == is_first
-            excluded.scatter_(1, partner, False)
             similarities = left[rows] @ right.T
             if squash:
                 similarities.tanh_()
-            logits = (similarities * scale).masked_fill_(excluded, -torch.inf)
+            logits = similarities * scale
+            if groups is None and not opposite:
+                # Only the row itself is excluded, so no mask is needed.
+                logits.diagonal(start).fill_(-torch.inf)
+            else:
+                excluded = own[rows].unsqueeze(1) == own
+                if opposite:
+                    excluded |= is_first[rows].unsqueeze(1) == is_first
+                logits.masked_fill_(excluded.scatter_(1, partner, False), -torch.inf)
             normaliser = logits.logsumexp(1, keepdim=True)
             total += (normaliser - logits.gather(1, partner)).sum()
             # From here on, this is the gradient of the sum: softmax, minus one at the partner.
             gradient = logits.sub_(normaliser).exp_()
             gradient.scatter_add_(1, partner, gradient.new_full(partner.shape, -1))
-            scale_grad += gradient.flatten() @ similarities.flatten()
+            if ctx.needs_input_grad[3]:
+                scale_grad += gradient.flatten() @ similarities.flatten()
             gradient.mul_(scale)
             if squash:
                 gradient.mul_(similarities.square_().neg_().add_(1))

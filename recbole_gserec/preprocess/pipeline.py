@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import remove_abandoned
@@ -23,6 +22,7 @@ from recbole_gserec.preprocess.answers import STATUSES, Summary
 from recbole_gserec.preprocess.codes import codes_are_current, write_code_file
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import make_encoder
+from recbole_gserec.preprocess.progress import progress_bar
 from recbole_gserec.preprocess.prompts import (
     SIDES,
     HistoriesWithItems,
@@ -292,7 +292,7 @@ def _quantize(
     device: str,
     show_progress: bool,
 ) -> RQVAEResult:
-    with tqdm(total=settings.rq_epochs, desc="RQ-VAE", unit="epoch", disable=not show_progress) as bar:
+    with progress_bar(show_progress, total=settings.rq_epochs, desc="RQ-VAE", unit="epoch") as bar:
 
         def progress(epoch: int, total: int, losses: dict[str, float]) -> None:
             bar.set_postfix(loss=f"{losses['total']:.4f}", refresh=False)

@@ -177,7 +177,7 @@ class RQVAE(nn.Module):
 logger = logging.getLogger(__name__)
 
 _STATEFUL = ("model", "optimizer", "schedule")
-_PLAIN = ("epoch", "losses", "history", "best_epoch", "best_rate", "best_state")
+_PLAIN = ("epoch", "losses", "history", "codes", "best_epoch", "best_rate", "best_state")
 
 
 @dataclass
@@ -192,6 +192,7 @@ class TrainingRun:
         epoch: The last finished epoch; 0 before the first.
         losses: Losses of that epoch, by name.
         history: One entry per check, see :class:`~recbole_gserec.preprocess.rqvae_training.RQVAEResult`.
+        codes: Nearest codes at the last check, by side, int64 ``[U, L]``; empty before the first.
         best_epoch: The epoch that the codes would come from; 0 if there is none yet.
         best_rate: Its collision rate.
         best_state: The model's state at that epoch.
@@ -204,6 +205,7 @@ class TrainingRun:
     epoch: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    codes: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     best_rate: float = math.inf
     best_state: dict[str, Tensor] = field(default_factory=dict)

@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class RQVAEResult:
         rec_codes: int64 ``[U, L]``.
         search_latents: :math:`z_s`, float32 ``[U, d_l]``.
         rec_latents: :math:`z_r`, float32 ``[U, d_l]``.
-        history: One entry per check: ``epoch``, ``losses`` by name, and ``collision_rate``.
+        history: One entry per check: ``epoch``, ``losses`` by name, ``collision_rate``, and ``changed``, the share of
+            users with another code than a check before (1 at the first).
         metrics: :func:`codebook_metrics` of the codes, and ``nearest_collision_rate``, the collision rate of the
             nearest codes.
         best_epoch: The epoch that the codes come from, from 1 on.
@@ -111,6 +113,27 @@ def learning_rate_factor(step: int, n_warmup: int, n_steps: int) -> float:
     return min((step + 1) / (n_warmup + 1), (n_steps - step) / (n_steps - n_warmup))
 
 
+def has_settled(history: Sequence[Mapping[str, Any]], settings: RQVAESettings) -> bool:
+    """Return whether each of the last ``stopping_checks`` checks found little change.
+
+    Checks of the warm-up do not count. The schedule of the learning rate is never shortened: codes that no longer
+    change at a rate change even less at the lower ones that would follow.
+
+    Args:
+        history: See :class:`RQVAEResult`.
+        settings: With 0 ``stopping_checks``, nothing ever settles.
+    """
+    n_checks = settings.stopping_checks
+    if n_checks == 0 or len(history) <= n_checks or history[-n_checks]["epoch"] <= settings.warmup_epochs:
+        return False
+    return all(
+        check["changed"] <= settings.stopping_changed
+        and check["losses"]["reconstruction"]
+        >= before["losses"]["reconstruction"] * (1 - settings.stopping_improvement)
+        for before, check in pairwise(history[-n_checks - 1 :])
+    )
+
+
 def train_rqvae(
     search_vectors: np.ndarray,
     rec_vectors: np.ndarray,
@@ -158,17 +181,19 @@ def train_rqvae(
         _place_codes(run.model, vectors, settings)
 
     for epoch in range(run.epoch + 1, settings.epochs + 1):
+        if has_settled(run.history, settings):
+            logger.info("The codes have settled: the RQ-VAE's training ends after epoch %d", run.epoch)
+            break
         order = torch.randperm(n_users, generator=run.generator).to(device)
         losses = _train_epoch(run, vectors, order.tensor_split(n_batches), settings)
         if not math.isfinite(losses["total"]):
             advice = f"Lower its learning rate, which is {settings.learning_rate}."
             raise SettingError(f"RQ-VAE training diverged: the loss of epoch {epoch} is {losses['total']}. {advice}")
         run.epoch, run.losses = epoch, losses
-        is_last = epoch == settings.epochs
-        if epoch % settings.check_every == 0 or is_last:
+        if epoch % settings.check_every == 0 or epoch == settings.epochs:
             _check(run, vectors, settings)
         if file is not None:
-            file.save(run, now=is_last)
+            file.save(run, now=epoch == settings.epochs or has_settled(run.history, settings))
         if progress is not None:
             progress(epoch, settings.epochs, losses)
 
@@ -199,9 +224,11 @@ def _place_codes(model: RQVAE, vectors: dict[str, Tensor], settings: RQVAESettin
 
 
 def _check(run: TrainingRun, vectors: dict[str, Tensor], settings: RQVAESettings) -> None:
-    """Record the collision rate of the last epoch, and its weights if they are the best so far."""
-    rate = _nearest_collision_rate(run.model, vectors)
-    run.history.append({"epoch": run.epoch, "losses": run.losses, "collision_rate": rate})
+    """Record the state of the codes after the last epoch, and its weights if they are the best so far."""
+    codes = {side: _by_chunks(run.model.side(side).encode, vectors[side]).cpu() for side in SIDES}
+    rate, changed = _mean_collision_rate(codes), _changed_share(run.codes, codes)
+    run.history.append({"epoch": run.epoch, "losses": run.losses, "collision_rate": rate, "changed": changed})
+    run.codes = codes
     logger.debug("epoch %d: %s, collision rate %.4f", run.epoch, run.losses, rate)
     # The k-means start has few collisions before anything is learnt, so epochs of the warm-up do not count. Of epochs
     # with equal rates, the last one has learnt most.
@@ -220,7 +247,7 @@ def _train_epoch(
         losses = run.model(vectors["search"][rows], vectors["rec"][rows])
         run.optimizer.zero_grad()
         losses.total.backward()
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_grad_norm)
+        _clip_gradients(run.model, settings.clip_grad_norm)
         run.optimizer.step()
         run.schedule.step()
         # Kept on the device, because reading a value waits for it.
@@ -229,10 +256,26 @@ def _train_epoch(
     return dict(zip(_LOSSES, means, strict=True))
 
 
-def _nearest_collision_rate(model: RQVAE, vectors: dict[str, Tensor]) -> float:
-    """Return the collision rate of the nearest codes, averaged over both sides."""
-    codes = [_by_chunks(model.side(side).encode, vectors[side]) for side in SIDES]
-    return sum(collision_rate(side.cpu().numpy()) for side in codes) / len(SIDES)
+def _clip_gradients(model: RQVAE, limit: float) -> None:
+    """Scale the gradients so that their norm is at most ``limit``, as ``clip_grad_norm_`` does."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    # Reading a norm on the CPU costs nothing, and most are below the limit: the gradients then need no second pass.
+    if norm.device.type != "cpu" or not norm.item() + 1e-6 <= limit:
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+
+
+def _mean_collision_rate(codes: Mapping[str, Tensor]) -> float:
+    """Return the collision rate of the codes by side, averaged over both sides."""
+    return sum(collision_rate(side.numpy()) for side in codes.values()) / len(codes)
+
+
+def _changed_share(before: Mapping[str, Tensor], codes: Mapping[str, Tensor]) -> float:
+    """Return the share of users with another code on either side, or 1 if there are no codes ``before``."""
+    if not before:
+        return 1.0
+    differ = torch.stack([(before[side] != codes[side]).any(1) for side in SIDES]).any(0)
+    return differ.double().mean().item()
 
 
 def _result(

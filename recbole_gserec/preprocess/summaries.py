@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from recbole_gserec.errors import InterruptedWorkError, SettingError, not_none
 from recbole_gserec.preprocess.answers import FAILED, STATUSES, USABLE, Summary, read_answer
+from recbole_gserec.preprocess.progress import progress_bar
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.runners import LocalRunner, Runner
 from recbole_gserec.preprocess.store import Store, text_hash
@@ -112,12 +112,12 @@ def _make_missing(
     if runner:
         make_worker = partial(SummaryWorker, with_absolute_folders(settings), expected=summarizer.settings)
     runner = runner or LocalRunner()
-    with tqdm(
+    with progress_bar(
+        show_progress,
         total=len(known) + len(missing),
         initial=len(known),
         desc=f"Summaries ({summarizer.name})",
         unit="prompt",
-        disable=not show_progress,
     ) as bar:
         for index, batch in runner.run(make_worker, batches):
             made = {key: summary for key, summary in zip(keys[index], batch.summaries, strict=True) if summary}

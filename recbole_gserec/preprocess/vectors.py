@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from recbole_gserec.errors import SettingError
 from recbole_gserec.files import scratch_folder
 from recbole_gserec.preprocess.description import describe
 from recbole_gserec.preprocess.encoders import TextEncoder, make_encoder
+from recbole_gserec.preprocess.progress import progress_bar
 from recbole_gserec.preprocess.prompts import Histories, build_prompts
 from recbole_gserec.preprocess.runners import LocalRunner, Runner
 from recbole_gserec.preprocess.store import Store, text_hash
@@ -86,12 +86,12 @@ def make_vectors(
             elsewhere = with_absolute_folders(settings)
             make_worker = partial(VectorWorker, elsewhere, max_length, expected=encoder.settings)
         runner = runner or LocalRunner()
-        with tqdm(
+        with progress_bar(
+            show_progress,
             total=len(rows),
             initial=len(rows) - len(missing),
             desc=f"Vectors of {what} ({encoder.name})",
             unit="text",
-            disable=not show_progress,
         ) as bar:
             for index, made in runner.run(make_worker, batches):
                 batch = batches[index]

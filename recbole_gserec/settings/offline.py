@@ -57,6 +57,9 @@ class RQVAESettings:
     weight_decay: float
     warmup_epochs: int
     clip_grad_norm: float
+    stopping_checks: int
+    stopping_changed: float
+    stopping_improvement: float
     kmeans_init: bool
     sinkhorn: bool
     sinkhorn_epsilon: float
@@ -68,7 +71,7 @@ class RQVAESettings:
     keep_best: bool = True
     """Whether the codes come from the checked epoch after the warm-up with the lowest collision rate, or the last."""
     check_every: int = 10
-    """Epochs between checks of the collision rate."""
+    """Epochs between checks of the codes."""
 
 
 def _read_number(value: Any) -> float:
@@ -80,7 +83,7 @@ def _read_number(value: Any) -> float:
 
 _NUMBER = BeforeValidator(_read_number)
 _Finite = Annotated[FiniteFloat, _NUMBER]
-# The descriptions end the message "it takes ...".
+# The descriptions end the message "it must be ...".
 _Count = Annotated[int, _NUMBER, Field(ge=1, description="a whole number of at least 1")]
 _CountOrZero = Annotated[int, _NUMBER, Field(ge=0, description="a whole number of at least 0")]
 _ContextLength = Annotated[int, _NUMBER, Field(ge=64, description="a whole number of at least 64")]
@@ -170,6 +173,9 @@ class PreprocessSettings(BaseModel):
     rq_weight_decay: _PositiveOrZero
     rq_warmup_epochs: _CountOrZero | None
     rq_clip_grad_norm: _Positive
+    rq_stopping_checks: _CountOrZero
+    rq_stopping_changed: _PositiveOrZero
+    rq_stopping_improvement: _PositiveOrZero
     rq_kmeans_init: _Switch
     rq_sinkhorn: _Switch
     rq_sinkhorn_epsilon: _Positive
@@ -203,7 +209,7 @@ class PreprocessSettings(BaseModel):
             object.__setattr__(self, "rq_warmup_epochs", usual)
         if not_none(self.rq_warmup_epochs) >= self.rq_epochs:
             raise SettingError(
-                f"rq_warmup_epochs is {self.rq_warmup_epochs}; it takes less than rq_epochs, which is {self.rq_epochs}"
+                f"rq_warmup_epochs is {self.rq_warmup_epochs}; it must be less than rq_epochs, which is {self.rq_epochs}"
             )
 
     @classmethod
@@ -238,6 +244,9 @@ class PreprocessSettings(BaseModel):
         left_out.add("encoder_max_length" if self.encoder == "tfidf" else "encoder_dim")
         if not self.encoder.startswith(("flag:", "bge-m3")):
             left_out.update(_OF_FLAG_EMBEDDING)
+        if self.rq_stopping_checks == 0:
+            # Codes from before there were these settings stay valid.
+            left_out.update(name for name, _ in self if name.startswith("rq_stopping"))
         return self.model_dump(exclude=left_out)
 
     def deciding_vectors(self) -> dict[str, Any]:

@@ -122,3 +122,19 @@ def test_equal_rows_get_equal_codes(distances):
     doubled = torch.cat([distances, distances])
     codes = balanced_codes(doubled)
     assert torch.equal(codes[:40], codes[40:])
+
+
+@pytest.mark.parametrize(("n_rows", "n_codes"), [(118, 256), (300, 16), (1, 5), (5, 1)])
+def test_default_plan_of_one_problem_and_of_several_is_the_written_algorithm(n_rows, n_codes):
+    generator = torch.Generator().manual_seed(n_rows)
+    distances = torch.rand(2, n_rows, n_codes, generator=generator)
+    costs = centred_costs(distances)
+    kept = costs.clone(), distances.clone()
+    # Costs around 0 keep the plain form in the range of float64.
+    expected = np.stack([plain_plan(problem, 0.003, 50) for problem in costs.numpy()])
+    for plan in (sinkhorn_plan(costs), torch.stack([sinkhorn_plan(problem) for problem in costs])):
+        np.testing.assert_allclose(plan.numpy(), expected, rtol=1e-6, atol=1e-12)
+    nearest_of_best = np.where(expected < expected.max(-1, keepdims=True) * (1 - 1e-9), np.inf, costs.numpy())
+    assert np.array_equal(balanced_codes(distances).numpy(), nearest_of_best.argmin(-1))
+    assert np.array_equal(balanced_codes(distances.double()).numpy(), nearest_of_best.argmin(-1))
+    assert torch.equal(costs, kept[0]) and torch.equal(distances, kept[1])

@@ -232,9 +232,12 @@ def test_settings_that_the_chosen_parts_do_not_read_do_not_decide():
         {"encoder_pooling": "cls"},
         {"encoder_dtype": "float16"},
         {"encoder_max_length": 9},
+        {"rq_stopping_changed": 0.5},
     ):
         assert PreprocessSettings(**unread).deciding() == default
     other = PreprocessSettings(encoder="sentence-transformers:x", encoder_max_length=9).deciding()
+    # Codes from before these settings existed stay valid.
+    assert "rq_stopping_checks" not in default and PreprocessSettings(rq_stopping_checks=2).deciding() != default
     assert "encoder_dim" not in other and other["encoder_max_length"] == 9
 
 
@@ -255,7 +258,7 @@ def test_what_decides_can_be_kept_as_json():
 
 
 def test_warm_up_must_end_before_training():
-    with pytest.raises(SettingError, match="rq_warmup_epochs is 50; it takes less than rq_epochs, which is 50"):
+    with pytest.raises(SettingError, match="rq_warmup_epochs is 50; it must be less than rq_epochs, which is 50"):
         PreprocessSettings(rq_epochs=50, rq_warmup_epochs=50)
 
 

@@ -118,6 +118,19 @@ def test_other_ways_of_training_go_on_too(vectors, path, settings):
     assert_same(train_rqvae(*vectors, settings, checkpoint=path), train_rqvae(*vectors, settings))
 
 
+@pytest.mark.parametrize("epoch", [4, 5, 7, 9, 10])
+def test_training_that_ends_early_goes_on_to_the_same_end(vectors, path, monkeypatch, epoch):
+    settings = replace(SETTINGS, stopping_checks=1, stopping_changed=2.0, stopping_improvement=2.0)
+    expected = train_rqvae(*vectors, settings)
+    assert expected.history[-1]["epoch"] == 10
+    train_until(epoch, path, vectors, settings)
+    assert_same(train_rqvae(*vectors, settings, checkpoint=path, save_every_s=1e9), expected)
+    # The last epoch is saved whatever the time, and not trained again.
+    assert saved_epoch(path) == 10
+    monkeypatch.setattr(rqvae_training, "_train_epoch", None)
+    assert_same(train_rqvae(*vectors, settings, checkpoint=path), expected)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 def test_killed_processes(tmp_path, path):
     # Long enough that each process is killed while it trains.

@@ -10,6 +10,7 @@ from recbole_gserec.preprocess import rqvae_training
 from recbole_gserec.preprocess.codebook_metrics import collision_rate
 from recbole_gserec.preprocess.rqvae_training import (
     build_rqvae,
+    has_settled,
     kmeans_centres,
     learning_rate_factor,
     train_rqvae,
@@ -95,7 +96,7 @@ def test_checks_are_regular_and_the_best_after_the_warm_up_is_kept(vectors):
 def test_epoch_of_the_codes(vectors, monkeypatch, keep_best, expected):
     # The first check belongs to the warm-up; the second and third are equally good.
     rates = iter([0.0, 0.2, 0.2, 0.3])
-    monkeypatch.setattr(rqvae_training, "_nearest_collision_rate", lambda *_: next(rates))
+    monkeypatch.setattr(rqvae_training, "_mean_collision_rate", lambda *_: next(rates))
     settings = replace(DEFAULTS, **SMALL | {"epochs": 20, "warmup_epochs": 5, "keep_best": keep_best})
     assert train_rqvae(*vectors, settings).best_epoch == expected
 
@@ -306,3 +307,65 @@ def test_kmeans_samples_large_data(monkeypatch):
     # A sample of 50 has other means than the whole.
     monkeypatch.setattr(rqvae_training, "_MOST_ROWS_TO_CLUSTER", 1000)
     assert not torch.equal(kmeans_centres(rows, 4, np.random.default_rng(3)), first)
+
+
+def checks(*pairs: tuple[float, float]) -> list[dict]:
+    """Checks every 10 epochs, from shares of users whose codes changed and reconstruction losses."""
+    return [
+        {"epoch": 10 * number, "changed": changed, "losses": {"reconstruction": loss}}
+        for number, (changed, loss) in enumerate(pairs, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        (checks(), False),
+        (checks((1.0, 5.0)), False),
+        (checks((1.0, 5.0), (0.0, 5.0)), False),  # one check, and two are asked for
+        (checks((1.0, 5.0), (0.0, 5.0), (0.0, 5.0)), True),
+        (checks((1.0, 5.0), (0.09, 4.96), (0.0, 4.92)), True),
+        (checks((1.0, 5.0), (0.1, 5.0), (0.0, 5.0)), True),
+        (checks((1.0, 5.0), (0.11, 5.0), (0.0, 5.0)), False),
+        (checks((1.0, 5.0), (0.0, 5.0), (0.2, 5.0)), False),
+        (checks((1.0, 5.0), (0.0, 4.94), (0.0, 4.94)), False),  # the loss fell by 1.2 %
+        (checks((1.0, 5.0), (0.0, 6.0), (0.0, 7.0)), True),  # it rises
+        (checks((1.0, 9.0), (0.9, 5.0), (0.0, 5.0), (0.0, 5.0)), True),
+        (checks((1.0, 5.0), (0.0, 5.0), (0.0, 5.0), (0.9, 5.0), (0.0, 5.0)), False),
+        (checks((1.0, 0.0), (0.0, 0.0), (0.0, 0.0)), True),  # nothing is left to learn
+    ],
+)
+def test_codes_have_settled(history, expected):
+    settings = replace(DEFAULTS, warmup_epochs=5, stopping_checks=2, stopping_changed=0.1, stopping_improvement=0.01)
+    assert has_settled(history, settings) is expected
+    assert not has_settled(history, replace(settings, stopping_checks=0))
+
+
+@pytest.mark.parametrize(("warmup_epochs", "expected"), [(19, True), (20, False)])
+def test_checks_of_the_warm_up_do_not_settle_codes(warmup_epochs, expected):
+    settings = replace(DEFAULTS, warmup_epochs=warmup_epochs, stopping_checks=2)
+    assert has_settled(checks((1.0, 5.0), (0.0, 5.0), (0.0, 5.0)), settings) is expected
+
+
+def test_checks_count_the_users_whose_codes_changed(vectors):
+    seen = []
+    settings = replace(DEFAULTS, **SMALL | {"epochs": 10, "keep_best": False, "resolve_collisions": False})
+    with pytest.MonkeyPatch.context() as patch:
+        rate = rqvae_training._mean_collision_rate
+        patch.setattr(rqvae_training, "_mean_collision_rate", lambda codes: seen.append(codes) or rate(codes))
+        result = train_rqvae(*vectors, settings)
+    first, last = (np.concatenate([codes["search"], codes["rec"]], axis=1) for codes in seen)
+    assert np.array_equal(last, np.concatenate([result.search_codes, result.rec_codes], axis=1))
+    n_changed = sum(tuple(before) != tuple(after) for before, after in zip(first.tolist(), last.tolist(), strict=True))
+    assert n_changed > 0
+    assert [check["changed"] for check in result.history] == [1.0, pytest.approx(n_changed / len(last))]
+
+
+def test_training_ends_when_codes_have_settled(vectors):
+    heard = []
+    settings = replace(DEFAULTS, **SMALL, stopping_checks=2, stopping_changed=2.0, stopping_improvement=2.0)
+    result = train_rqvae(*vectors, settings, progress=lambda epoch, *_: heard.append(epoch))
+    # Of three checks, the first has nothing to compare with.
+    assert heard[-1] == 15 and [check["epoch"] for check in result.history] == [5, 10, 15]
+    full = train_rqvae(*vectors, replace(settings, stopping_checks=0))
+    assert full.history[:3] == result.history and len(full.history) == 6

@@ -51,7 +51,7 @@ def test_what_needs_no_data_is_checked_before_it_is_read(random_dataset, tmp_pat
     for settings, message in (
         (
             {"rq_epochs": 40, "rq_warmup_epochs": 60},
-            "rq_warmup_epochs is 60; it takes less than rq_epochs",
+            "rq_warmup_epochs is 60; it must be less than rq_epochs",
         ),
         ({"summarizer": "vllm"}, "summarizer 'vllm' needs the setting llm"),
         (
