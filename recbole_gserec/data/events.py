@@ -172,9 +172,7 @@ class EventLog:
         """
         return self.searches_between(self.search_offsets[users], ends, size, n_clicks)
 
-    def searches_between(
-        self, starts: Tensor, ends: Tensor, size: int, n_clicks: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def searches_between(self, starts: Tensor, ends: Tensor, size: int, n_clicks: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the last ``size`` searches of each range of indices, as :meth:`search_histories` does."""
         searches, mask, lengths = last_window(starts, ends, size)
         if len(self.queries) == 0:
