@@ -16,6 +16,8 @@ import torch
 from loading import arguments, cpu_seconds, load, peak_gib, quiet_single_thread, report
 from torch.utils.flop_counter import FlopCounterMode
 
+from recbole_gserec.data import TARGETS
+
 
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> None:
     """Make a training step, as RecBole's trainer does."""
@@ -23,6 +25,11 @@ def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -
     losses = model.calculate_loss(batch)
     (sum(losses) if isinstance(losses, tuple) else losses).backward()
     optimizer.step()
+
+
+def n_targets(batch: Any) -> int:
+    """Number of interactions to predict in a batch of rows or of windows."""
+    return int((batch[TARGETS] > 0).sum()) if TARGETS in batch else len(batch)
 
 
 def seconds_of_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batches: list) -> float:
@@ -60,15 +67,20 @@ def most_products_per_second(size: int = 2048) -> float:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="GSERec")
+    parser.add_argument("--train-rows", choices=("targets", "users"), default="targets")
+    parser.add_argument("--batch-size", type=int, default=1024, help="targets in a batch")
     parser.add_argument("--steps", type=int, default=5, help="steps after the first; the median is reported")
     args = parser.parse_args()
     quiet_single_thread()
-    loaded = load(args.model, args.dataset, args.data, history=args.history, train_batch_size=1024)
+    settings = {"train_batch_size": args.batch_size}
+    if args.train_rows == "users":
+        settings["train_rows"] = args.train_rows
+    loaded = load(args.model, args.dataset, args.data, history=args.history, **settings)
     model = loaded.model()
     optimizer = loaded.trainer(model).optimizer
     batches = list(islice(loaded.loader("train"), args.steps + 1))
-    seconds, rows = seconds_of_steps(model, optimizer, batches), len(batches[0])
-    products = products_of_step(model, batches[0])
+    seconds, rows = seconds_of_steps(model, optimizer, batches), statistics.mean(map(n_targets, batches[1:]))
+    products = products_of_step(model, batches[1])
     measured = {
         "rows_per_second": rows / seconds,
         "step_seconds": seconds,

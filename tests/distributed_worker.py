@@ -38,7 +38,7 @@ def train_together(rank: int, model_name: str, data: str, port: int, output: str
         torch.save(_train(rank, model_name, data, port, output), Path(output) / f"{rank}.pt")
 
 
-def _train(rank: int, model_name: str, data: str, port: int, output: str) -> dict[str, Any]:
+def _train(rank: int, name: str, data: str, port: int, output: str) -> dict[str, Any]:
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
@@ -46,6 +46,9 @@ def _train(rank: int, model_name: str, data: str, port: int, output: str) -> dic
     place = {"local_rank": rank, "world_size": WORLD, "nproc": WORLD, "offset": 0, "ip": "localhost", "port": port}
     settings = {"data_path": data, "checkpoint_dir": output, "gpu_id": "0,1", "show_progress": False, "epochs": 2}
     settings |= {"train_batch_size": 64, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "eval_candidate_seed": 1}
+    # A second word is the kind of rows.
+    model_name, *train_rows = name.split()
+    settings |= {"train_rows": train_rows[0]} if train_rows else {}
     config = Config(model_name, "toy", config_dict={**settings, **place})
     config.final_config_dict["device"] = torch.device("cpu")
     init_seed(config["seed"], config["reproducibility"])
@@ -74,9 +77,10 @@ def _train(rank: int, model_name: str, data: str, port: int, output: str) -> dic
     return {
         **gradients,
         "model": model_name,
+        "settings": {"train_rows": train_rows[0]} if train_rows else {},
         "rows": rows,
         "search_rows": search_rows,
-        "n_rows": len(train._dataset),
+        "n_rows": train.sample_size,
         "n_search_rows": len(getattr(train, "_search_rows", ())),
         "n_batches": len(train),
         "weights": dict(model.state_dict()),

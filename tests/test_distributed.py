@@ -18,7 +18,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="module", params=["GSERec", "UniSAR"])
+@pytest.fixture(scope="module", params=["GSERec", "GSERec users", "UniSAR"])
 def processes(request, tmp_path_factory):
     """What each of the two processes has seen."""
     folder = tmp_path_factory.mktemp("distributed")
@@ -85,7 +85,7 @@ def test_metrics_are_those_of_one_process(processes, random_dataset, make_model)
     assert processes[0]["test"] == processes[1]["test"]
     from recbole.utils import get_trainer
 
-    model, config, _, loaders = make_model(processes[0]["model"], eval_candidate_seed=1)
+    model, config, _, loaders = make_model(processes[0]["model"], eval_candidate_seed=1, **processes[0]["settings"])
     model.load_state_dict(processes[0]["weights"])
     alone = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     alone.eval_collector.data_collect(loaders[0])

@@ -45,6 +45,9 @@ def start(prepare, tmp_path, random_dataset):
     """Builds a trainer as a new process would: ``start(model, **settings)``; returns it with its dataloaders."""
 
     def make(model: str, folder: str = "run", **settings):
+        # A second word is the kind of rows.
+        model, *train_rows = model.split()
+        settings |= {"train_rows": train_rows[0]} if train_rows else {}
         given = {**SMALL, **OF_MODEL.get(model, {}), **settings}
         if model == "MKR":
             write_graph(random_dataset / "toy")
@@ -86,7 +89,7 @@ def fit(trainer, train, valid, test, **options):
     return record["train_loss"], record["valid_score"], record["best"], dict(result)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, "GSERec users"])
 def test_numbers_are_those_of_an_uninterrupted_training(start, model):
     expected = fit(*start(model, "whole"))
     for epoch in (0, 2):
