@@ -85,9 +85,9 @@ class Windows:
     def batch(self, dataset: SearchDataset) -> Interaction:
         """Return all windows as a batch: the history fields of :class:`SearchDataset`, and three of each target.
 
-        The histories have at most ``2 L`` interactions and ``2 S`` searches. ``window_targets`` ``[B, T]`` are item ids,
-        0 where padded. ``window_seen_items`` and ``window_seen_searches`` ``[B, T]`` say how many of the window's
-        events each target may see.
+        The histories have at most ``2 L`` interactions and ``2 S`` searches. ``window_targets`` ``[B, T]`` are item
+        ids, 0 where padded. ``window_seen_items`` and ``window_seen_searches`` ``[B, T]`` say how many of the
+        window's events each target may see.
         """
         events, indices = dataset.events, self.targets.values
         rows = torch.arange(len(self)).repeat_interleave(self.targets.offsets.diff())

@@ -71,8 +71,8 @@ class CodeFusion(nn.Module):
     r"""Transformer decoder from a history to codes (Eq. 11).
 
     :math:`F = \mathrm{MSA}(H, H, H)`, :math:`W = \mathrm{FFN}(\mathrm{MCA}(F, E_{\tilde s}, E_{\tilde s}))`.
-    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code. With a ``span``,
-    the self-attention is that of :class:`DistanceBias`.
+    Residual connections, layer norms and dropout are those of the Transformer, as in the authors' code. With a
+    ``span``, the self-attention is that of :class:`DistanceBias`.
 
     Shapes:
         - **history**: packed ``[T, d]``, result ``[T, d]``; rows without codes come out as they came.

@@ -78,9 +78,10 @@ class GSERec(SearchRecommender):
             ("cl_negatives", ("both", "opposite")),
         ):
             check_choice(name, config[name], choices)
-        # Checkpoints of earlier versions and files of derived models do not have it.
+        # Checkpoints of earlier versions and files of derived models do not have these.
         graph_conv = config["graph_conv"] or "spmm"
         check_choice("graph_conv", graph_conv, GRAPH_CONVS)
+        check_choice("train_rows", config["train_rows"] or "targets", ("targets", "users"))
         size = config["embedding_size"]
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]

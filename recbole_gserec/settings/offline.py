@@ -209,7 +209,8 @@ class PreprocessSettings(BaseModel):
             object.__setattr__(self, "rq_warmup_epochs", usual)
         if not_none(self.rq_warmup_epochs) >= self.rq_epochs:
             raise SettingError(
-                f"rq_warmup_epochs is {self.rq_warmup_epochs}; it must be less than rq_epochs, which is {self.rq_epochs}"
+                f"rq_warmup_epochs is {self.rq_warmup_epochs}; "
+                f"it must be less than rq_epochs, which is {self.rq_epochs}"
             )
 
     @classmethod
