@@ -95,7 +95,8 @@ def measurements(size: str, data: Path, models: Sequence[str]) -> Iterator[tuple
         yield f"training, {model}", ["training.py", *common, "--model", model]
     # Windows come from fewer users, so their batches have fewer targets (docs/gserec.md).
     windows = ["--train-rows", "users", "--batch-size", "256"]
-    yield "training, GSERec (users)", ["training.py", *common, "--model", "GSERec", *windows]
+    if "GSERec" in models:
+        yield "training, GSERec (users)", ["training.py", *common, "--model", "GSERec", *windows]
     yield "sampled evaluation", ["evaluation.py", *common]
     n_users = "200" if chosen.full_users else "20"
     yield "full evaluation", ["evaluation.py", *common, "--mode", "full", "--users", n_users]

@@ -80,7 +80,7 @@ def main() -> None:
     optimizer = loaded.trainer(model).optimizer
     batches = list(islice(loaded.loader("train"), args.steps + 1))
     seconds, rows = seconds_of_steps(model, optimizer, batches), statistics.mean(map(n_targets, batches[1:]))
-    products = products_of_step(model, batches[1])
+    products = statistics.mean(products_of_step(model, batch) for batch in batches[1:])
     measured = {
         "rows_per_second": rows / seconds,
         "step_seconds": seconds,

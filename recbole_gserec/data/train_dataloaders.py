@@ -155,11 +155,13 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
         users, targets = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[TARGET]
         sizes = dataset.max_item_list_len, dataset.max_search_list_len
         self._windows = Windows.of_targets(dataset.events, users, targets, *sizes)
+        n_targets = len(self._windows.targets.values)
+        self._numbers = Ragged(torch.arange(n_targets), self._windows.targets.offsets)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
 
     def _init_batch_size_and_step(self) -> None:
         self.sample_size = len(self._windows)
-        targets_in_window = len(self._windows.targets.values) / max(1, self.sample_size)
+        targets_in_window = max(1, len(self._windows.targets.values)) / max(1, self.sample_size)
         self.step = max(1, round(self.config["train_batch_size"] / targets_in_window))
         self.set_batch_size(self.step)
 
@@ -171,8 +173,7 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
         windows = self._windows.take(chosen)
         data = self.transform(self._dataset, windows.batch(self._dataset))
         if self._stored is not None:
-            numbers = torch.arange(len(self._windows.targets.values))
-            negatives = self._stored[Ragged(numbers, self._windows.targets.offsets).take(chosen).values.numpy()]
+            negatives = self._stored[self._numbers.take(chosen).values.numpy()]
         else:
             users = windows.users.repeat_interleave(windows.targets.offsets.diff()).numpy()
             negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())

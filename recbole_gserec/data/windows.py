@@ -8,6 +8,7 @@ once for all of its targets saves most of the work.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from recbole.data.interaction import Interaction
@@ -83,7 +84,7 @@ class Windows:
         )
 
     def batch(self, dataset: SearchDataset) -> Interaction:
-        """Return all windows as a batch: the history fields of :class:`SearchDataset`, and three of each target.
+        """Return all windows as a batch: the history fields of :class:`SearchDataset`, and three of the targets.
 
         The histories have at most ``2 L`` interactions and ``2 S`` searches. ``window_targets`` ``[B, T]`` are item
         ids, 0 where padded. ``window_seen_items`` and ``window_seen_searches`` ``[B, T]`` say how many of the
@@ -113,8 +114,11 @@ class Windows:
 
     def padded(self, values: Tensor) -> Tensor:
         """Pad values of the targets ``[n_targets, ...]`` to ``[B, T, ...]``, with 0."""
-        lengths = self.targets.offsets.diff()
-        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-        padded = values.new_zeros(*mask.shape, *values.shape[1:])
-        padded[mask] = values
+        padded = values.new_zeros(*self._is_target.shape, *values.shape[1:])
+        padded[self._is_target] = values
         return padded
+
+    @cached_property
+    def _is_target(self) -> Tensor:
+        lengths = self.targets.offsets.diff()
+        return torch.arange(int(lengths.max())) < lengths.unsqueeze(1)

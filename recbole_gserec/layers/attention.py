@@ -34,8 +34,10 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def hidden_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return 0 where a mask is True, and the lowest finite number elsewhere; to be added to logits."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+    """Return 0 where a mask is True, and a number far below all logits elsewhere; to be added to logits."""
+    # In half precision, the lowest number plus a logit would be infinite, and a row without events NaN.
+    lowest = -3e4 if dtype == torch.float16 else torch.finfo(dtype).min
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, lowest)
 
 
 QUERIES, KEYS_AND_VALUES, ALL = (0, 1), (1, 3), (0, 3)
@@ -92,8 +94,8 @@ def attend(
         ``[B, N, d]``.
     """
     # The lowest finite number, not -inf: a row without keys must not become NaN.
-    hidden = ~key_mask.unsqueeze(1) if blocked is None else ~key_mask.unsqueeze(1) | blocked
-    bias = hidden_bias(~hidden, query.dtype).unsqueeze(1)
+    allowed = key_mask.unsqueeze(1) if blocked is None else key_mask.unsqueeze(1) & ~blocked
+    bias = hidden_bias(allowed, query.dtype).unsqueeze(1)
     if by_distance is not None:
         bias = bias + by_distance.to(query.dtype)
     dropout = layer.attention_dropout

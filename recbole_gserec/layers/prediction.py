@@ -53,7 +53,7 @@ class PredictionMLP(nn.Module):
     def finish(self, hidden: Tensor) -> Tensor:
         """Compute logits ``[...]`` from the sum of all parts of the first layer, ``[..., h]``."""
         for layer in self.layers[1:]:
-            hidden = layer(self.dropout(hidden.relu()))
+            hidden = layer(self.dropout(hidden.relu_()))
         return hidden.squeeze(-1)
 
 

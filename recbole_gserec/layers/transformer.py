@@ -39,8 +39,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         attention_dropout: Dropout of the attention weights.
         causal: Whether an event attends only to itself and earlier events.
         activation: Activation between the two layers of the feed-forward part.
-        span: Number of events that an event reads, with itself and at most (:class:`DistanceBias`); 0 for all that
-            ``causal`` and ``blocked`` allow.
+        span: Number of events that an event reads at most, itself included (:class:`DistanceBias`); 0 for all that
+            ``causal`` and ``blocked`` allow. With a span, there is no ``blocked`` and no :meth:`last`.
 
     Shapes:
         - **events**: packed ``[T, d]``, result ``[T, d]``.

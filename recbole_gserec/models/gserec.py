@@ -3,7 +3,8 @@ r"""GSERec: Benefit from Rich, Tackling Search Interaction Sparsity in Search En
 Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers are the paper's.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from recbole.config import Config
@@ -127,6 +128,11 @@ class GSERec(SearchRecommender):
         self.mlp = PredictionMLP(user_size, 3 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
         self.reset_parameters()
 
+    @classmethod
+    def reads_windows(cls, config: Mapping[str, Any]) -> bool:
+        # Checkpoints of earlier versions do not have the setting.
+        return "train_rows" in config and config["train_rows"] == "users"
+
     def reset_parameters(self) -> None:
         """Reset tables to Xavier-normal rows with zero padding rows; layers reset themselves."""
         tables = [self.item_embedding]
@@ -197,31 +203,40 @@ class GSERec(SearchRecommender):
         items = self.item_embedding(candidates).unsqueeze(1)
         attention = self.attend(state, items)
         # With many candidates, it is cheaper to apply the MLP's first layer to the events than to pooled histories.
-        if items.shape[2] < 2 * max(state[side].fused.shape[1] for side in SIDES):
+        if self.training or items.shape[2] < 2 * max(state[side].fused.shape[1] for side in SIDES):
             return self.mlp(self.users(state), self.pool(state, attention, items).squeeze(1))
-        size, start = items.shape[-1], self.mlp.user_size
-        hidden = self.mlp.first_layer(start + len(SIDES) * size, items) + self.mlp.first_layer(
-            0, self.users(state), bias=False
-        ).view(-1, 1, 1, len(self.mlp.layers[0].bias))
-        for number, side in enumerate(SIDES):
-            values = self.mlp.first_layer(start + number * size, state[side].fused, bias=False)
-            hidden = hidden + pooled(attention[side], values)
-        return self.mlp.finish(hidden).squeeze(1)
+        return self.mlp.finish(self._hidden_of_many(state, attention, items))
 
-    def score_targets(self, state: dict[str, SideState], candidates: Tensor, targets: Packing) -> Tensor:
+    def _hidden_of_many(self, state: dict[str, SideState], attention: dict[str, Tensor], items: Tensor) -> Tensor:
+        """Compute the MLP's first layer for many candidates ``[B, 1, C, d]``, before its activation: ``[B, C, h]``."""
+        size, start = items.shape[-1], self.mlp.user_size
+        of_items = self.mlp.first_layer(start + len(SIDES) * size, items.squeeze(1))
+        of_events = [
+            self.mlp.first_layer(start + number * size, state[side].fused, bias=False)
+            for number, side in enumerate(SIDES)
+        ]
+        of_user = self.mlp.first_layer(0, self.users(state), bias=False)
+        weights = [attention[side].squeeze(1) for side in SIDES]
+        # The user counts like one more event with weight 1, so that one product adds up all parts.
+        weights.append(torch.ones_like(weights[0][..., :1]))
+        values = torch.cat([*of_events, of_user.unsqueeze(1)], dim=1)
+        return torch.baddbmm(of_items.expand(len(values), -1, -1), torch.cat(weights, dim=2), values)
+
+    def score_targets(self, state: dict[str, SideState], candidates: Tensor, is_target: Tensor) -> Tensor:
         """Compute Eq. 14 and 15 for the targets of windows.
 
         Args:
             state: Result of :meth:`encode` for B windows.
             candidates: ``[B, T, C]``.
-            targets: The real ones of the targets ``[B, T]``.
+            is_target: ``[B, T]``, False where padded.
 
         Returns:
             ``[n_targets, C]``.
         """
         items = self.item_embedding(candidates)
-        pairs = targets.pack(self.pool(state, self.attend(state, items), items))
-        return self.mlp(self.users(state), pairs, targets.rows)
+        pairs = self.pool(state, self.attend(state, items), items)
+        windows, _ = is_target.nonzero(as_tuple=True)
+        return self.mlp(self.users(state), pairs[is_target], windows)
 
     def attend(self, state: dict[str, SideState], items: Tensor) -> dict[str, Tensor]:
         """Compute how candidates ``[B, T, C, d]`` attend to both histories."""
@@ -245,10 +260,7 @@ class GSERec(SearchRecommender):
         state = self.encode(interaction)
         candidates = self.training_candidates(interaction)
         if TARGETS in interaction:
-            targets = Packing(interaction[TARGETS] > 0)
-            logits = self.score_targets(state, candidates, targets)
-            if targets.is_dense:
-                logits = logits[targets.mask.flatten()]
+            logits = self.score_targets(state, candidates, interaction[TARGETS] > 0)
         else:
             logits = self.score(state, candidates)
         losses = {"rec": pointwise_loss(logits)}

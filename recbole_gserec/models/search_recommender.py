@@ -52,8 +52,7 @@ class SearchRecommender(SequentialRecommender):
     @classmethod
     def reads_windows(cls, config: Mapping[str, Any]) -> bool:
         """Whether training batches hold windows of users' events, with a target at every position."""
-        # Settings of models in users' files, and checkpoints of earlier versions, may not have it.
-        return "train_rows" in config and config["train_rows"] == "users"
+        return False
 
     @property
     def is_evaluated(self) -> bool:

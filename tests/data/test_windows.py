@@ -71,7 +71,7 @@ def test_a_batch_holds_the_events_of_its_windows(random_dataset, prepare):
 
 
 def test_stored_negatives_belong_to_their_targets(random_dataset, prepare):
-    _, _, (train, *_) = prepare(train_rows="users", resample_negatives=False, train_batch_size=30)
+    _, dataset, (train, *_) = prepare(train_rows="users", resample_negatives=False, train_batch_size=30)
 
     def negatives():
         found = {}
@@ -87,4 +87,10 @@ def test_stored_negatives_belong_to_their_targets(random_dataset, prepare):
                         found.setdefault((user, item), set()).add((seen, *drawn))
         return found
 
-    assert negatives() == negatives()
+    first = negatives()
+    assert first == negatives()
+    interactions = dataset.events.users_of_interactions()
+    for (user, _), drawn in first.items():
+        end = dataset.events.train_ends[user]
+        known = dataset.events.items[:end][interactions[:end] == user].tolist()
+        assert not {item for _, *items in drawn for item in items} & set(known)

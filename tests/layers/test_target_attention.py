@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from recbole_gserec.layers.attention import TargetAttention
+from recbole_gserec.layers.attention import TargetAttention, masked_softmax
 
 
 def test_is_the_formula_row_by_row():
@@ -26,3 +26,11 @@ def test_shared_candidates_equal_repeated_ones():
     layer, history, mask = TargetAttention(4), torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.bool)
     shared = torch.randn(1, 6, 4)
     torch.testing.assert_close(layer(history, mask, shared), layer(history, mask, shared.expand(3, -1, -1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_masked_positions_and_rows_without_events_weigh_nothing(dtype):
+    logits = torch.tensor([[-20.0, 3.0, -300.0], [-20.0, -300.0, 500.0]]).to(dtype)
+    weights = masked_softmax(logits, torch.tensor([[True, True, False], [False, False, False]]))
+    assert weights[1].tolist() == [0, 0, 0] and weights[0, 2] == 0
+    torch.testing.assert_close(weights[0].float().sum(), torch.tensor(1.0), rtol=0, atol=0.01)

@@ -1,11 +1,12 @@
-"""Training on all positions of windows: each target scored as in evaluation, from what it may see alone."""
+"""Training on all positions of windows: each target is scored from what it may see alone, as a row is."""
 
 import pytest
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS
-from recbole_gserec.layers import Packing
+from recbole_gserec.models import gserec
+from recbole_gserec.settings import MODELS
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
@@ -18,8 +19,14 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(params=[0.01, 1.01], ids=["padded", "packed"])
+def packing(request, monkeypatch):
+    """Whether batches keep their padding."""
+    monkeypatch.setattr("recbole_gserec.layers.packing._DENSE", request.param)
+
+
 @pytest.fixture(params=[{}, {"use_user_code_graph": False}, {"use_code_fusion": False}], ids=str)
-def windows(request, make_model):
+def windows(request, make_model, packing):
     """A model with random weights in evaluation mode, a batch of windows, and candidates of their targets."""
     model, _, _, loaders = make_model("GSERec", **SETTINGS, **request.param)
     with torch.no_grad():
@@ -35,9 +42,7 @@ def windows(request, make_model):
 @torch.no_grad()
 def scores(model, batch, candidates):
     """Logits of the real targets, ``[n, C]``."""
-    targets = Packing(batch[TARGETS] > 0)
-    found = model.score_targets(model.encode(batch), candidates, targets)
-    return found[targets.mask.flatten()] if targets.is_dense else found
+    return model.score_targets(model.encode(batch), candidates, batch[TARGETS] > 0)
 
 
 def row_of(batch, row, n_items, n_searches):
@@ -60,7 +65,7 @@ def row_of(batch, row, n_items, n_searches):
 
 
 @torch.no_grad()
-def test_a_target_in_a_window_scores_as_in_evaluation(windows):
+def test_a_target_in_a_window_scores_as_the_row_with_the_same_events(windows):
     model, batch, candidates = windows
     expected = []
     for row, target in (batch[TARGETS] > 0).nonzero().tolist():
@@ -98,13 +103,13 @@ def test_no_target_reads_what_it_may_not_see(windows, side):
     assert n_moved > 20
 
 
-def test_every_target_of_a_window_trains_what_it_sees(windows):
+def test_every_weight_is_trained(windows):
     model, batch, candidates = windows
     model.zero_grad()
     losses = model.train().calculate_loss(batch)
     sum(losses).backward()
-    missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert not missing
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not idle
     assert model.loss_names[0] == "rec" and all(torch.isfinite(loss) for loss in losses)
 
 
@@ -134,3 +139,52 @@ def test_scores_of_many_candidates_equal_those_of_few(make_model):
         own = model.score(state, candidates.expand(len(rows), -1))
     torch.testing.assert_close(at_once, few, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(at_once, own, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_target_with_a_short_past_scores_as_its_row(windows):
+    model, batch, candidates = windows
+    found, expected = iter(scores(model, batch, candidates)), 0
+    for row, target in (batch[TARGETS] > 0).nonzero().tolist():
+        logits, seen = next(found), (int(batch[SEEN_ITEMS][row, target]), int(batch[SEEN_SEARCHES][row, target]))
+        if seen[0] > 4 or seen[1] > 3:
+            continue
+        expected += 1
+        alone = model.score(model.encode(row_of(batch, row, *seen)), candidates[row, target].unsqueeze(0))[0]
+        torch.testing.assert_close(logits, alone, rtol=1e-3, atol=1e-4)
+    assert expected > 20
+
+
+def test_the_loss_leaves_out_padded_targets(windows):
+    model, batch, candidates = windows
+    with torch.no_grad():
+        model.lambda_u_cl = model.lambda_his_cl = 0
+        logits = scores(model, batch, candidates)
+        labels = torch.zeros_like(logits)
+        labels[:, 0] = 1
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        torch.testing.assert_close(model.calculate_loss(batch)[0], expected)
+
+
+@pytest.mark.parametrize("n_extra", [0, 30])
+def test_further_users_are_contrasted(make_model, monkeypatch, n_extra):
+    model, _, _, loaders = make_model("GSERec", **SETTINGS, u_cl_extra_users=n_extra, lambda_his_cl=0)
+    contrasted = []
+    plain = gserec.nt_xent
+
+    def noted(first, second, **options):
+        contrasted.append(len(first))
+        assert len(first) == len(second)
+        return plain(first, second, **options)
+
+    monkeypatch.setattr(gserec, "nt_xent", noted)
+    batch = next(iter(loaders[0]))
+    model.calculate_loss(batch)
+    n_users = len(batch["user_id"].unique())
+    assert contrasted[0] == n_users if n_extra == 0 else n_users < contrasted[0] <= n_users + n_extra
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"GSERec"}))
+def test_other_models_read_rows(make_config, name):
+    config = make_config(name, train_rows="users")
+    assert not config.model_class.reads_windows(config)
