@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from recbole_gserec.layers.attention import TargetAttention, masked_softmax
