@@ -45,8 +45,8 @@ def test_a_file_of_the_same_size_is_read_again(config, tmp_path):
             lambda folder: (folder / "d.search").write_text("other"),
             r"d\.search: not the file that m\.pth was trained on",
         ),
-        (lambda folder: (folder / "d.search").unlink(), r"d\.search: file not found, and m\.pth was trained on it"),
-        (lambda folder: (folder / "d.item").write_text("item"), r"d\.item: not there when m\.pth was trained"),
+        (lambda folder: (folder / "d.search").unlink(), r"d\.search: file not found, but m\.pth was trained on it"),
+        (lambda folder: (folder / "d.item").write_text("item"), r"d\.item: did not exist when m\.pth was trained"),
     ],
 )
 def test_other_files_are_refused(config, tmp_path, change, problem):

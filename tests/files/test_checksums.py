@@ -226,6 +226,9 @@ def test_a_long_file_is_compared_too(tmp_path):
 
 
 def test_a_writer_that_leaves_no_place_is_a_defect(tmp_path):
-    with pytest.raises(ValueError, match="without a place"), written_with_checksum(tmp_path / "a") as temporary:
+    with (
+        pytest.raises(ValueError, match="without space for its checksum"),
+        written_with_checksum(tmp_path / "a") as temporary,
+    ):
         temporary.write_text("text")
     assert not list(tmp_path.iterdir())

@@ -161,7 +161,7 @@ def test_a_changed_byte_never_gives_other_content(path):
         ({"id": [1], "text": column([[1, 2]])}, "no column 'id' of strings"),
         ({"id": ["a"]}, "no column of vectors"),
         ({"id": ["a"], "text": [[1.0, 2.0]]}, "column 'text' is list<"),
-        ({"id": ["a"], "text": ["1 2"]}, "column 'text' is string, where"),
+        ({"id": ["a"], "text": ["1 2"]}, "column 'text' is string; it must be"),
         ({"id": ["a"], "text": pa.array([[1, 2]], type=pa.list_(pa.float64(), 2))}, "column 'text' is fixed_size_list"),
         ({"id": ["a", "b", "a"], "text": column([[1, 2]] * 3)}, "has the id 'a' more than once"),
         ({"id": ["a", "b"], "text": column([[1, 2], [3, float("nan")]])}, "column 'text' has NaN .* at id 'b'"),

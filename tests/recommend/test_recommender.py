@@ -196,7 +196,8 @@ def test_users_come_as_they_are_asked_for_and_once(loaded):
 @pytest.mark.parametrize("name", ["nobody", "[PAD]"])
 def test_an_unknown_user_is_refused(loaded, name):
     with pytest.raises(
-        SettingError, match=f"user '{name[0:3]}.*neither in the dataset 'toy'.*nor in new events".replace("[", r"\[")
+        SettingError,
+        match=f"user '{name[0:3]}.*neither in the dataset 'toy'.*nor in the new events".replace("[", r"\["),
     ):
         Recommender(loaded("GSERec")).choose(["u1", name])
 

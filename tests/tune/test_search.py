@@ -336,7 +336,7 @@ def test_a_record_that_cannot_be_written_ends_the_sweep(data, tmp_path, monkeypa
     def tell(self, trials, trial):
         raise no_room
 
-    monkeypatch.setattr(Progress, "_tell", tell)
+    monkeypatch.setattr(Progress, "_report", tell)
     space = space_file(tmp_path, {"learning_rate": [0.01]})
     how = {"search": "grid", "scheduler": "fifo"}
     with pytest.raises(OSError) as caught:
