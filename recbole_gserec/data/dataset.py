@@ -276,23 +276,31 @@ class SearchDataset(SequentialDataset):
             search_ends: ``[B]`` end of the visible searches in :attr:`EventLog.queries`.
         """
         sizes = self.max_item_list_len, self.max_search_list_len
-        items, item_lengths = self.events.item_histories(users, item_ends, sizes[0])
-        queries, clicks, search_lengths = self.events.search_histories(
-            users, search_ends, sizes[1], self.max_click_list_len
-        )
+        items = self.events.item_histories(users, item_ends, sizes[0])
+        searches = self.events.search_histories(users, search_ends, sizes[1], self.max_click_list_len)
         item_places, search_places = self.events.event_places(users, item_ends, search_ends, *sizes)
         suffix = self.config["LIST_SUFFIX"]
         return Interaction(
             {
-                self.iid_field + suffix: items,
-                self.item_list_length_field: item_lengths,
+                **self.history_fields(items, searches),
                 "item_place" + suffix: item_places,
-                "search_query_id" + suffix: queries,
-                "search_item_ids" + suffix: clicks,
                 "search_place" + suffix: search_places,
-                "search_length": search_lengths,
             }
         )
+
+    def history_fields(
+        self, items: tuple[torch.Tensor, torch.Tensor], searches: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Return the fields of two histories, as :class:`EventLog` returns these."""
+        names = (self.iid_field, "search_query_id", "search_item_ids")
+        items_field, queries_field, clicks_field = (name + self.config["LIST_SUFFIX"] for name in names)
+        return {
+            items_field: items[0],
+            self.item_list_length_field: items[1],
+            queries_field: searches[0],
+            clicks_field: searches[1],
+            "search_length": searches[2],
+        }
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Return the users x items matrix of this split's rows.

@@ -155,9 +155,10 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
         users, targets = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[TARGET]
         sizes = dataset.max_item_list_len, dataset.max_search_list_len
         self._windows = Windows.of_targets(dataset.events, users, targets, *sizes)
-        n_targets = len(self._windows.targets.values)
-        self._numbers = Ragged(torch.arange(n_targets), self._windows.targets.offsets)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
+        if self._stored is not None:
+            # Which of the stored rows belong to each window.
+            self._rows = Ragged(torch.arange(len(targets)), self._windows.targets.offsets)
 
     def _init_batch_size_and_step(self) -> None:
         self.sample_size = len(self._windows)
@@ -166,16 +167,16 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
         self.set_batch_size(self.step)
 
     def _users_of_rows(self) -> NDArray[np.int64]:
-        return self._windows.users.repeat_interleave(self._windows.targets.offsets.diff()).numpy()
+        return self._windows.per_target(self._windows.users).numpy()
 
     def collate_fn(self, index: Sequence[int]) -> Any:
         chosen = torch.tensor(index)
         windows = self._windows.take(chosen)
         data = self.transform(self._dataset, windows.batch(self._dataset))
         if self._stored is not None:
-            negatives = self._stored[self._numbers.take(chosen).values.numpy()]
+            negatives = self._stored[self._rows.take(chosen).values.numpy()]
         else:
-            users = windows.users.repeat_interleave(windows.targets.offsets.diff()).numpy()
+            users = windows.per_target(windows.users).numpy()
             negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
         data.interaction[self.neg_item_id] = windows.padded(torch.from_numpy(negatives))
         return data

@@ -91,26 +91,24 @@ class Windows:
         window's events each target may see.
         """
         events, indices = dataset.events, self.targets.values
-        rows = torch.arange(len(self)).repeat_interleave(self.targets.offsets.diff())
         last = indices[self.targets.offsets[1:] - 1]
-        items, item_lengths = events.items_between(self.item_starts, last, 2 * dataset.max_item_list_len)
-        queries, clicks, search_lengths = events.searches_between(
+        items = events.items_between(self.item_starts, last, 2 * dataset.max_item_list_len)
+        searches = events.searches_between(
             self.search_starts, events.search_ends[last], 2 * dataset.max_search_list_len, dataset.max_click_list_len
         )
-        suffix = dataset.config["LIST_SUFFIX"]
         return Interaction(
             {
                 dataset.uid_field: self.users,
-                dataset.iid_field + suffix: items,
-                dataset.item_list_length_field: item_lengths,
-                "search_query_id" + suffix: queries,
-                "search_item_ids" + suffix: clicks,
-                "search_length": search_lengths,
+                **dataset.history_fields(items, searches),
                 TARGETS: self.padded(events.items[indices].long()),
-                SEEN_ITEMS: self.padded(indices - self.item_starts[rows]),
-                SEEN_SEARCHES: self.padded(events.search_ends[indices] - self.search_starts[rows]),
+                SEEN_ITEMS: self.padded(indices - self.per_target(self.item_starts)),
+                SEEN_SEARCHES: self.padded(events.search_ends[indices] - self.per_target(self.search_starts)),
             }
         )
+
+    def per_target(self, values: Tensor) -> Tensor:
+        """Repeat values of windows ``[n]`` for their targets, ``[n_targets]``."""
+        return values.repeat_interleave(self.targets.offsets.diff())
 
     def padded(self, values: Tensor) -> Tensor:
         """Pad values of the targets ``[n_targets, ...]`` to ``[B, T, ...]``, with 0."""

@@ -8,6 +8,7 @@ GSERec).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -243,6 +244,38 @@ def triplet_loss(history: Tensor, weights: Tensor, split: Split, margin: float) 
     return F.triplet_margin_loss(anchor, similar, dissimilar, margin=margin)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Which of a row's N events each of its targets may see: the last ``span`` of the first ``counts``.
+
+    A row of the usual form has one target, which sees the whole history.
+
+    Args:
+        counts: ``[B, T]``.
+        span: Largest number of events that a target sees.
+        n_events: N.
+    """
+
+    counts: Tensor
+    span: int
+    n_events: int
+
+    @cached_property
+    def distances(self) -> Tensor:
+        """How many events lie between each event and the target, ``[B, T, N]``; negative after the target."""
+        position = torch.arange(self.n_events, device=self.counts.device)
+        return self.counts.unsqueeze(-1) - 1 - position
+
+    @property
+    def mask(self) -> Tensor:
+        """True for the events that each target may see, ``[B, T, N]``."""
+        return (self.distances >= 0) & (self.distances < self.span)
+
+    def by_distance(self, values: Tensor) -> Tensor:
+        """Pick a value for each distance, ``[..., span]`` to ``[..., B, T, N]``; arbitrary for unseen events."""
+        return values[..., self.distances.clamp(0, self.span - 1)]
+
+
 class DistanceBias(nn.Module):
     r"""A learnt number for each distance from an event back to an earlier one; farther events are not read.
 
@@ -250,7 +283,7 @@ class DistanceBias(nn.Module):
 
     Args:
         n_heads: Attention heads.
-        span: Number of events that an event may read, with itself.
+        span: Number of events that an event may read, itself included.
 
     Shapes:
         - **n_events**: N, result ``[n_heads, N, N]``, and the (event, key) pairs that are not read, ``[1, N, N]``.
@@ -261,34 +294,10 @@ class DistanceBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_heads, span))
 
     def forward(self, n_events: int) -> tuple[Tensor, Tensor]:
-        position = torch.arange(n_events, device=self.bias.device)
-        distance = position.unsqueeze(1) - position
-        span = self.bias.shape[1]
-        return self.bias[:, distance.clamp(0, span - 1)], ((distance < 0) | (distance >= span)).unsqueeze(0)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Which events of a row each of its targets may see: the last ``span`` of the first ``counts``.
-
-    A row of the usual form has one target, which sees the whole history.
-
-    Shapes:
-        - **counts**: ``[B, T]``.
-    """
-
-    counts: Tensor
-    span: int
-
-    def distances(self, n_events: int) -> Tensor:
-        """Return how many events lie between each event and the target, ``[B, T, N]``; negative after the target."""
-        position = torch.arange(n_events, device=self.counts.device)
-        return self.counts.unsqueeze(-1) - 1 - position
-
-    def mask(self, n_events: int) -> Tensor:
-        """Return True for the events that each target may see, ``[B, T, N]``."""
-        distances = self.distances(n_events)
-        return (distances >= 0) & (distances < self.span)
+        # An event sees itself and the events before it.
+        counts = torch.arange(1, n_events + 1, device=self.bias.device).unsqueeze(0)
+        seen = Seen(counts, self.bias.shape[1], n_events)
+        return seen.by_distance(self.bias).squeeze(1), ~seen.mask
 
 
 def pooled(weights: Tensor, values: Tensor) -> Tensor:
@@ -338,11 +347,10 @@ class TargetAttention(nn.Module):
         Returns:
             ``[B, T, C, N]``; all 0 for a target that sees nothing. See :func:`pooled`.
         """
-        n_events = history.shape[1]
         logits = self._logits(history, candidates.flatten(1, 2)).unflatten(1, candidates.shape[1:3])
         if self.recency is not None:
-            logits = logits + self.recency[seen.distances(n_events).clamp(0, seen.span - 1)].unsqueeze(2)
-        return masked_softmax(logits, seen.mask(n_events).unsqueeze(2))
+            logits = logits + seen.by_distance(self.recency).unsqueeze(2)
+        return masked_softmax(logits, seen.mask.unsqueeze(2))
 
     def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:
         """Pool the same history over several masks, with one result for each."""

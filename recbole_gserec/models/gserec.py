@@ -162,7 +162,7 @@ class GSERec(SearchRecommender):
             "search": Packing(self.search_mask(interaction)),
             "recommendation": Packing(items > 0),
         }
-        seen = self.seen(interaction)
+        seen = self.seen(interaction, packing)
         searches = (packing["search"].pack(part) for part in (queries, interaction["search_item_ids_list"]))
         events = {
             "search": self.session_embedding(*searches),
@@ -190,13 +190,14 @@ class GSERec(SearchRecommender):
             )
         return states
 
-    def seen(self, interaction: Interaction) -> dict[str, Seen]:
+    def seen(self, interaction: Interaction, packing: dict[str, Packing]) -> dict[str, Seen]:
         """Return which events each target may see: all of its row's, or those of a window that lie before it."""
-        fields = {"search": SEEN_SEARCHES, "recommendation": SEEN_ITEMS}
-        if TARGETS not in interaction:
-            counts = {"search": interaction["search_length"], "recommendation": interaction[self.ITEM_SEQ_LEN]}
-            return {side: Seen(counts[side].unsqueeze(1), self.lengths[side]) for side in SIDES}
-        return {side: Seen(interaction[field], self.lengths[side]) for side, field in fields.items()}
+        if TARGETS in interaction:
+            counts = {"search": interaction[SEEN_SEARCHES], "recommendation": interaction[SEEN_ITEMS]}
+        else:
+            lengths = {"search": interaction["search_length"], "recommendation": interaction[self.ITEM_SEQ_LEN]}
+            counts = {side: lengths[side].unsqueeze(1) for side in SIDES}
+        return {side: Seen(counts[side], self.lengths[side], packing[side].mask.shape[1]) for side in SIDES}
 
     def score(self, state: dict[str, SideState], candidates: Tensor) -> Tensor:
         """Compute Eq. 14 and 15."""

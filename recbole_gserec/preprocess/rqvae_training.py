@@ -247,22 +247,13 @@ def _train_epoch(
         losses = run.model(vectors["search"][rows], vectors["rec"][rows])
         run.optimizer.zero_grad()
         losses.total.backward()
-        _clip_gradients(run.model, settings.clip_grad_norm)
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_grad_norm)
         run.optimizer.step()
         run.schedule.step()
         # Kept on the device, because reading a value waits for it.
         sums += len(rows) * torch.stack([getattr(losses, name).detach() for name in _LOSSES])
     means = (sums / sum(map(len, batches))).tolist()
     return dict(zip(_LOSSES, means, strict=True))
-
-
-def _clip_gradients(model: RQVAE, limit: float) -> None:
-    """Scale the gradients so that their norm is at most ``limit``, as ``clip_grad_norm_`` does."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    # Reading a norm on the CPU costs nothing, and most are below the limit: the gradients then need no second pass.
-    if norm.device.type != "cpu" or not norm.item() + 1e-6 <= limit:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
 
 
 def _mean_collision_rate(codes: Mapping[str, Tensor]) -> float:
