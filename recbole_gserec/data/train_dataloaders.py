@@ -149,6 +149,7 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
     """Batches of windows of users' events: each training row is a target of one window (:class:`Windows`).
 
     A batch has ``train_batch_size`` targets on average, and the negatives of each target ``[B, T, n_negatives]``.
+    Windows with most targets come first, so that models can score those of about the same size together.
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
@@ -171,6 +172,8 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
 
     def collate_fn(self, index: Sequence[int]) -> Any:
         chosen = torch.tensor(index)
+        n_targets = self._windows.targets.offsets.diff()[chosen]
+        chosen = chosen[n_targets.argsort(descending=True, stable=True)]
         windows = self._windows.take(chosen)
         data = self.transform(self._dataset, windows.batch(self._dataset))
         if self._stored is not None:

@@ -29,9 +29,10 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``[..., N]``; 0 for padding, and in rows without a real position.
     """
-    # A finite minimum keeps rows without events free of NaN; the product with the mask makes them 0. Adding it to the
-    # logits is faster than filling them in, and gives the same weights.
-    return (logits + hidden_bias(mask, logits.dtype)).softmax(-1) * mask
+    # A finite minimum keeps rows without events free of NaN; the product makes them 0. Adding it to the logits is
+    # faster than filling them in, and gives the same weights.
+    weights = (logits + hidden_bias(mask, logits.dtype)).softmax(-1)
+    return weights * mask.any(-1, keepdim=True).to(weights.dtype)
 
 
 def hidden_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -26,6 +26,10 @@ from recbole_gserec.errors import CheckpointError, not_none
 from recbole_gserec.layers.light_graph_conv import LightGraphConv
 
 
+_SPARSE = 0.05
+"""Share of entries below which a sparse product is faster; measured for 1,025 x 1,025 on one thread of a CPU."""
+
+
 class ConstantMatrix(nn.Module):
     """A sparse matrix that moves with its module; RecBole copies models, and sparse tensors cannot be copied."""
 
@@ -91,7 +95,7 @@ class UserCodeGraph(nn.Module):
 
     codes: Tensor
     weights: Tensor
-    code_to_code: Tensor
+    code_to_code: Tensor | ConstantMatrix
 
     def __init__(self, codes: Tensor, n_codes: int, n_layers: int):
         super().__init__()
@@ -114,8 +118,12 @@ class UserCodeGraph(nn.Module):
         self.register_buffer("weights", weights.float(), persistent=False)
         self.users_from_codes = ConstantMatrix(matrix)
         self.codes_from_users = ConstantMatrix(matrix.T.tocsr())
-        code_to_code = torch.from_numpy((matrix.T @ matrix).toarray().astype(np.float32))
-        self.register_buffer("code_to_code", code_to_code, persistent=False)
+        code_to_code = (matrix.T @ matrix).tocsr()
+        if code_to_code.nnz < _SPARSE * np.prod(code_to_code.shape):
+            self.code_to_code = ConstantMatrix(code_to_code)
+        else:
+            dense = torch.from_numpy(code_to_code.toarray().astype(np.float32))
+            self.register_buffer("code_to_code", dense, persistent=False)
 
     def propagate(self, users: Tensor, codes: Tensor) -> CodeLayers:
         """Propagate layer-0 embeddings of all users ``[n_users, d]`` and all codes ``[n_codes + 1, d]``."""
@@ -123,9 +131,15 @@ class UserCodeGraph(nn.Module):
         if self.n_layers >= 1:
             layers.append(SparseProduct.apply(self.codes_from_users(), self.users_from_codes(), users))
         for layer in range(2, self.n_layers + 1):
-            layers.append(self.code_to_code @ layers[layer - 2])
+            layers.append(self._code_to_code(layers[layer - 2]))
         messages = torch.zeros_like(codes) if self.n_layers == 0 else sum(layers[1:-1], layers[0])
         return CodeLayers((messages + layers[-1]) / (self.n_layers + 1), messages)
+
+    def _code_to_code(self, codes: Tensor) -> Tensor:
+        if isinstance(self.code_to_code, Tensor):
+            return self.code_to_code @ codes
+        # The matrix is symmetric.
+        return SparseProduct.apply(self.code_to_code(), self.code_to_code(), codes)
 
     def users_at(self, users: Tensor, embeddings: Tensor, code_layers: CodeLayers) -> Tensor:
         """Final vectors (Eq. 8) of the given users.

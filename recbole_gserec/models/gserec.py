@@ -40,6 +40,8 @@ from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.settings import check_choice, check_heads
 
 SIDES = ("search", "recommendation")
+_PARTS = 4
+"""Parts of a batch of windows that are scored one after the other."""
 
 
 class SideState(NamedTuple):
@@ -63,6 +65,13 @@ class SideState(NamedTuple):
     codes: Tensor | None = None
     code_mask: Tensor | None = None
     layers: CodeLayers | None = None
+
+    def part(self, rows: slice, n_targets: int) -> "SideState":
+        """Return what scoring needs of some windows, with as many events as their first ``n_targets`` targets see."""
+        counts = self.seen.counts[rows, :n_targets]
+        seen = Seen(counts, self.seen.span, max(1, int(counts.max())))
+        user = self.user if self.user is None else self.user[rows]
+        return self._replace(seen=seen, fused=self.fused[rows, : seen.n_events], user=user)
 
 
 class GSERec(SearchRecommender):
@@ -234,10 +243,17 @@ class GSERec(SearchRecommender):
         Returns:
             ``[n_targets, C]``.
         """
-        items = self.item_embedding(candidates)
-        pairs = self.pool(state, self.attend(state, items), items)
-        windows, _ = is_target.nonzero(as_tuple=True)
-        return self.mlp(self.users(state), pairs[is_target], windows)
+        step, logits = -(-len(is_target) // _PARTS), []
+        for start in range(0, len(is_target), step):
+            rows = slice(start, start + step)
+            # Batches are sorted by the number of targets, so a part has little padding.
+            n_targets = int(is_target[rows].sum(1).max())
+            part = {side: state[side].part(rows, n_targets) for side in SIDES}
+            items = self.item_embedding(candidates[rows, :n_targets])
+            pairs = self.pool(part, self.attend(part, items), items).flatten(0, 1)
+            windows, places = is_target[rows, :n_targets].nonzero(as_tuple=True)
+            logits.append(self.mlp(self.users(part), pairs.index_select(0, windows * n_targets + places), windows))
+        return torch.cat(logits)
 
     def attend(self, state: dict[str, SideState], items: Tensor) -> dict[str, Tensor]:
         """Compute how candidates ``[B, T, C, d]`` attend to both histories."""
