@@ -35,6 +35,7 @@ from .light_graph_conv import GRAPH_CONVS as GRAPH_CONVS
 from .light_graph_conv import LightGraphConv as LightGraphConv
 from .packing import Packing as Packing
 from .prediction import PredictionMLP as PredictionMLP
+from .prediction import all_items_loss as all_items_loss
 from .prediction import dot_product as dot_product
 from .prediction import pointwise_loss as pointwise_loss
 from .prediction import sampled_softmax_loss as sampled_softmax_loss

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from recbole_gserec.errors import CheckpointError, not_none
 from recbole_gserec.layers.light_graph_conv import LightGraphConv
 
-
 _SPARSE = 0.05
 """Share of entries below which a sparse product is faster; measured for 1,025 x 1,025 on one thread of a CPU."""
 

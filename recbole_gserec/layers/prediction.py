@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_gserec.layers.dropout import Dropout, ModuleList
 
@@ -74,3 +75,29 @@ def pointwise_loss(logits: Tensor) -> Tensor:
 def sampled_softmax_loss(logits: Tensor) -> Tensor:
     """Compute the cross entropy of the first column among the candidates of its row, logits ``[B, C]``."""
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+MAX_LOGITS = 1 << 24
+"""Maximum number of (state, item) logits in cross entropy over all items: 64 MiB of 32-bit floats."""
+
+
+def all_items_loss(states: Tensor, positives: Tensor, items: Tensor) -> Tensor:
+    """Compute the mean cross entropy of the positives among all items, scored by dot products, in bounded memory.
+
+    Args:
+        states: ``[n, d]``.
+        positives: ``[n]`` item ids.
+        items: ``[n_items, d]``; item 0 is padding and does not count.
+    """
+    if len(states) == 0:
+        return states.sum()
+    items, labels = items[1:], positives - 1
+    step = max(1, MAX_LOGITS // len(items))
+    if step >= len(states):
+        return F.cross_entropy(states @ items.T, labels)
+    parts = zip(states.split(step), labels.split(step), strict=True)
+    return torch.cat([checkpoint(_cross_entropies, *part, items, use_reentrant=False) for part in parts]).mean()
+
+
+def _cross_entropies(states: Tensor, labels: Tensor, items: Tensor) -> Tensor:
+    return F.cross_entropy(states @ items.T, labels, reduction="none")

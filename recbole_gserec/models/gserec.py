@@ -31,6 +31,8 @@ from recbole_gserec.layers import (
     TargetAttention,
     Temperature,
     UserCodeGraph,
+    all_items_loss,
+    dot_product,
     nt_xent,
     pointwise_loss,
     pooled,
@@ -96,6 +98,8 @@ class GSERec(SearchRecommender):
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
         self.require_files(config, "search", "query", *(["code"] if self.use_graph else []))
+        # Checkpoints of earlier versions do not have it.
+        self.lambda_next_item = config["lambda_next_item"] or 0
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
         self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
@@ -209,13 +213,17 @@ class GSERec(SearchRecommender):
         return {side: Seen(counts[side], self.lengths[side], packing[side].mask.shape[1]) for side in SIDES}
 
     def score(self, state: dict[str, SideState], candidates: Tensor) -> Tensor:
-        """Compute Eq. 14 and 15."""
+        """Compute Eq. 14 and 15, and add the score of the next-item head."""
         items = self.item_embedding(candidates).unsqueeze(1)
         attention = self.attend(state, items)
         # With many candidates, it is cheaper to apply the MLP's first layer to the events than to pooled histories.
         if self.training or items.shape[2] < 2 * max(state[side].fused.shape[1] for side in SIDES):
-            return self.mlp(self.users(state), self.pool(state, attention, items).squeeze(1))
-        return self.mlp.finish(self._hidden_of_many(state, attention, items))
+            logits = self.mlp(self.users(state), self.pool(state, attention, items).squeeze(1))
+        else:
+            logits = self.mlp.finish(self._hidden_of_many(state, attention, items))
+        if self.lambda_next_item > 0:
+            logits = logits + dot_product(self.last_states(state).squeeze(1), items.squeeze(1))
+        return logits
 
     def _hidden_of_many(self, state: dict[str, SideState], attention: dict[str, Tensor], items: Tensor) -> Tensor:
         """Compute the MLP's first layer for many candidates ``[B, 1, C, d]``, before its activation: ``[B, C, h]``."""
@@ -233,7 +241,7 @@ class GSERec(SearchRecommender):
         return torch.baddbmm(of_items.expand(len(values), -1, -1), torch.cat(weights, dim=2), values)
 
     def score_targets(self, state: dict[str, SideState], candidates: Tensor, is_target: Tensor) -> Tensor:
-        """Compute Eq. 14 and 15 for the targets of windows.
+        """Compute the same as :meth:`score` for the targets of windows.
 
         Args:
             state: Result of :meth:`encode` for B windows.
@@ -252,8 +260,17 @@ class GSERec(SearchRecommender):
             items = self.item_embedding(candidates[rows, :n_targets])
             pairs = self.pool(part, self.attend(part, items), items).flatten(0, 1)
             windows, places = is_target[rows, :n_targets].nonzero(as_tuple=True)
-            logits.append(self.mlp(self.users(part), pairs.index_select(0, windows * n_targets + places), windows))
+            indices = windows * n_targets + places
+            logits.append(self.mlp(self.users(part), pairs.index_select(0, indices), windows))
+            if self.lambda_next_item > 0:
+                products = (items @ self.last_states(part).unsqueeze(3)).squeeze(3)
+                logits[-1] = logits[-1] + products.flatten(0, 1).index_select(0, indices)
         return torch.cat(logits)
+
+    def last_states(self, state: dict[str, SideState]) -> Tensor:
+        """Return the fused state of the last interaction that each target sees, ``[B, T, d]``; 0 if it sees none."""
+        fused, counts = state["recommendation"].fused, state["recommendation"].seen.counts.unsqueeze(2)
+        return fused.gather(1, (counts - 1).clamp_min(0).expand(-1, -1, fused.shape[2])) * (counts > 0)
 
     def attend(self, state: dict[str, SideState], items: Tensor) -> dict[str, Tensor]:
         """Compute how candidates ``[B, T, C, d]`` attend to both histories."""
@@ -273,14 +290,25 @@ class GSERec(SearchRecommender):
     # ---- training (Section 4.3.2) -------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """Compute L_rec, L_U-CL and L_His-CL of Eq. 17, weighted; the optimiser applies the last term, L2."""
+        """Compute L_rec, L_U-CL and L_His-CL of Eq. 17, weighted; the optimiser applies the last term, L2.
+
+        With ``lambda_next_item``, there is one loss more, which is not in the paper: the cross entropy of the target
+        among all items, scored by the next-item head alone.
+        """
         state = self.encode(interaction)
         candidates = self.training_candidates(interaction)
         if TARGETS in interaction:
-            logits = self.score_targets(state, candidates, interaction[TARGETS] > 0)
+            is_target = interaction[TARGETS] > 0
+            logits = self.score_targets(state, candidates, is_target)
         else:
+            is_target = slice(None), 0
             logits = self.score(state, candidates)
+            candidates = candidates.unsqueeze(1)
         losses = {"rec": pointwise_loss(logits)}
+        if self.lambda_next_item > 0:
+            states, positives = self.last_states(state)[is_target], candidates[..., 0][is_target]
+            loss = all_items_loss(states, positives, self.item_embedding.weight)
+            losses["next_item"] = self.lambda_next_item * loss
         if self.use_graph and self.lambda_u_cl > 0:
             losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)
         if self.use_graph and self.lambda_his_cl > 0:

@@ -25,7 +25,9 @@ def edges(codes):
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 2, 3, 4])
-def test_equals_pyg_lightgcn_with_its_gradients(n_layers):
+@pytest.mark.parametrize("sparse", [False, True])
+def test_equals_pyg_lightgcn_with_its_gradients(monkeypatch, n_layers, sparse):
+    monkeypatch.setattr("recbole_gserec.layers.graph._SPARSE", 2.0 if sparse else 0.0)
     codes, n_codes = random_codes()
     n_nodes = len(codes) + n_codes + 1
     torch.manual_seed(0)
@@ -40,6 +42,7 @@ def test_equals_pyg_lightgcn_with_its_gradients(n_layers):
         copy = reference.embedding.weight
         expected = reference.get_embedding(edges(codes))
     graph = UserCodeGraph(codes, n_codes, n_layers)
+    assert isinstance(graph.code_to_code, torch.Tensor) != sparse
     layers = graph.propagate(tables[: len(codes)], tables[len(codes) :])
     users = graph.users_at(torch.arange(len(codes)), tables[: len(codes)], layers)
     result = torch.cat([users, layers.final])

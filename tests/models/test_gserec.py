@@ -102,6 +102,8 @@ def reference(model, dataset, batch, candidates):
             hidden = torch.cat([*parts, target])
             for index, layer in enumerate(model.mlp.layers):
                 hidden = layer(hidden.relu() if index else hidden)
+            if model.lambda_next_item and pooled["recommendation"] is not None:
+                hidden = hidden + pooled["recommendation"][-1] @ target
             logits.append(hidden)
     return torch.stack(logits).view(len(batch), -1), means
 
@@ -122,8 +124,11 @@ def plain_contrast(model, pairs, similarity, temperature):
     return total / (2 * n)
 
 
-def test_scores_and_losses_equal_a_second_computation(make_model):
-    model, _, dataset, loaders = make_model(embedding_size=8, inner_size=8, n_layers=2, mlp_hidden_size=[9, 5])
+@pytest.mark.parametrize("lambda_next_item", [0.0, 0.5])
+def test_scores_and_losses_equal_a_second_computation(make_model, lambda_next_item):
+    model, _, dataset, loaders = make_model(
+        embedding_size=8, inner_size=8, n_layers=2, mlp_hidden_size=[9, 5], lambda_next_item=lambda_next_item
+    )
     for parameter in model.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.4)
@@ -142,6 +147,15 @@ def test_scores_and_losses_equal_a_second_computation(make_model):
         chance = 1 / (1 + np.exp(-logits.numpy().astype(float)))
         cross_entropy = -np.mean(labels * np.log(chance) + (1 - labels) * np.log(1 - chance))
         assert losses[0].item() == pytest.approx(cross_entropy, rel=1e-4)
+        if lambda_next_item:
+            state = model.encode(batch)["recommendation"]
+            lengths = batch["item_length"].tolist()
+            last = [row[length - 1] if length else 0 * row[0] for row, length in zip(state.fused, lengths, strict=True)]
+            all_logits = (torch.stack(last) @ model.item_embedding.weight[1:].T).numpy().astype(float)
+            chosen = all_logits[np.arange(len(batch)), candidates[:, 0].numpy() - 1]
+            expected = (np.log(np.exp(all_logits).sum(1)) - chosen).mean()
+            assert losses[1].item() == pytest.approx(lambda_next_item * expected, rel=1e-4)
+            losses = losses[:1] + losses[2:]
         tables = {side: propagated(model, side)[0] for side in SIDES}
         users = sorted(set(batch["user_id"].tolist()))
         pairs = [(user, tables["search"][user], tables["recommendation"][user]) for user in users]

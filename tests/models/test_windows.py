@@ -25,7 +25,9 @@ def packing(request, monkeypatch):
     monkeypatch.setattr("recbole_gserec.layers.packing._DENSE", request.param)
 
 
-@pytest.fixture(params=[{}, {"use_user_code_graph": False}, {"use_code_fusion": False}], ids=str)
+@pytest.fixture(
+    params=[{}, {"use_user_code_graph": False}, {"use_code_fusion": False}, {"lambda_next_item": 0.5}], ids=str
+)
 def windows(request, make_model, packing):
     """A model with random weights in evaluation mode, a batch of windows, and candidates of their targets."""
     model, _, _, loaders = make_model("GSERec", **SETTINGS, **request.param)
