@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recbole_gserec.data import CODES_OF_SIDE, SearchDataset, SearchRecord, TrainingHistories
 from recbole_gserec.errors import GSERecError, SettingError, nearest, not_none
 from recbole_gserec.files import read_columns
-from recbole_gserec.models import SIDES
+from recbole_gserec.models import SIDES, GSERec
 from recbole_gserec.preprocess import Store, build_prompts, maker_hash, read_code_record, read_item_texts, text_hash
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 from recbole_gserec.recommend import Recommender, Trained
@@ -189,7 +189,7 @@ def collect_user_story(
         _searches(trained, internal, texts),
         _summaries(trained, internal, texts) if has_codes else {},
         _codes(dataset, user) if has_codes else {},
-        _neighbours(dataset, internal) if has_codes else (),
+        _neighbours(trained, internal) if has_codes else (),
         {name: _recommended(model, user, k, texts) for name, model in {"": trained, **others}.items()},
     )
 
@@ -264,12 +264,14 @@ def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:
 def shared_codes(codes: torch.Tensor, user: int) -> NDArray[np.int64]:
     """Count the codes that each user shares with one user, ``[n_users]``; codes are ``[n_users, L]``, 0 for none."""
     own = codes[user]
-    return ((codes == own) & (own > 0)).sum(1).numpy()
+    return ((codes == own) & (own > 0)).sum(1).cpu().numpy()
 
 
-def _neighbours(dataset: SearchDataset, user: int) -> list[Neighbour]:
+def _neighbours(trained: Trained, user: int) -> list[Neighbour]:
+    dataset, model = trained.dataset, trained.model
+    nodes = model.graph if isinstance(model, GSERec) and model.use_graph else dataset.codes
     # A code's id includes its level, so equal codes are at the same level.
-    shared = {side: shared_codes(dataset.codes[side].codes, user) for side in SIDES}
+    shared = {side: shared_codes(nodes[side].codes, user) for side in SIDES}
     total = np.sum(list(shared.values()), axis=0)
     total[[0, user]] = 0
     nearest = np.argsort(-total, kind="stable")[:_N_NEIGHBOURS]

@@ -131,6 +131,29 @@ class UserCodes:
     codes: Tensor
     n_codes: int
 
+    def by_prefix(self) -> "UserCodes":
+        """Number the prefixes of codes, (s1), (s1 s2), ..., that at least two users share.
+
+        A code below the first level is a place inside the cell of the codes before it. Alone, it says little.
+
+        Returns:
+            For each user the prefix of each length, in the same shape. 0 where no other user has this prefix: a message
+            through it would reach nobody.
+        """
+        nodes, n_nodes = np.zeros(self.codes.shape, dtype=np.int64), 0
+        rows, prefixes = np.arange(len(nodes)), np.zeros(len(nodes), dtype=np.int64)
+        for level, codes in enumerate(self.codes.numpy().T):
+            # Who shares a prefix with nobody shares no longer one either.
+            coded = codes[rows] > 0
+            rows, prefixes = rows[coded], prefixes[coded]
+            keys = prefixes * (self.n_codes + 1) + codes[rows]
+            _, ids, counts = np.unique(keys, return_inverse=True, return_counts=True)
+            shared = counts > 1
+            rows, prefixes = rows[shared[ids]], (shared.cumsum() - 1)[ids[shared[ids]]]
+            nodes[rows, level] = n_nodes + prefixes + 1
+            n_nodes += int(shared.sum())
+        return UserCodes(torch.from_numpy(nodes), n_nodes)
+
 
 def user_codes(
     path: str | Path, users: np.ndarray, n_users: int, sequences: FlatSequences, side: str, advice: str

@@ -27,6 +27,8 @@ from recbole_gserec.layers.light_graph_conv import LightGraphConv
 
 _SPARSE = 0.05
 """Share of entries below which a sparse product is faster; measured for 1,025 x 1,025 on one thread of a CPU."""
+_MOST_DENSE = 8192
+"""Rows of the largest dense product, which takes 256 MB."""
 
 
 class ConstantMatrix(nn.Module):
@@ -87,7 +89,7 @@ class UserCodeGraph(nn.Module):
     """One side's graph.
 
     Args:
-        codes: ``[n_users, L]`` codes of each user, 0 for none; a user's codes are distinct.
+        codes: ``[n_users, L]`` codes of each user, or other nodes that users share; 0 for none. A user's are distinct.
         n_codes: Number of codes, not counting 0.
         n_layers: LightGCN layers K.
     """
@@ -117,8 +119,10 @@ class UserCodeGraph(nn.Module):
         self.register_buffer("weights", weights.float(), persistent=False)
         self.users_from_codes = ConstantMatrix(matrix)
         self.codes_from_users = ConstantMatrix(matrix.T.tocsr())
+        # A sparse product: entries are counted, and a dense matrix is made, only of what it found.
         code_to_code = (matrix.T @ matrix).tocsr()
-        if code_to_code.nnz < _SPARSE * np.prod(code_to_code.shape):
+        n_nodes = code_to_code.shape[0]
+        if n_nodes > _MOST_DENSE or code_to_code.nnz < _SPARSE * n_nodes**2:
             self.code_to_code = ConstantMatrix(code_to_code)
         else:
             dense = torch.from_numpy(code_to_code.toarray().astype(np.float32))
@@ -188,6 +192,6 @@ def _refuse_other_codes(graph: UserCodeGraph, state: dict[str, Tensor], prefix: 
     codes = state.get(f"{prefix}codes")
     if codes is not None and not torch.equal(codes.cpu(), graph.codes.cpu()):
         raise CheckpointError(
-            "the checkpoint was trained with other codes than the dataset has now. "
-            "Train again, or restore the .code file of the training"
+            "the checkpoint was trained with other codes than the dataset has now, or with other code_nodes. "
+            "Train again, or restore the .code file and the setting of the training"
         )

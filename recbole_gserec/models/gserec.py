@@ -94,6 +94,8 @@ class GSERec(SearchRecommender):
         graph_conv = config["graph_conv"] or "spmm"
         check_choice("graph_conv", graph_conv, GRAPH_CONVS)
         check_choice("train_rows", config["train_rows"] or "targets", ("targets", "users"))
+        self.code_nodes = config["code_nodes"] or "level"
+        check_choice("code_nodes", self.code_nodes, ("level", "prefix"))
         size = config["embedding_size"]
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
@@ -120,6 +122,8 @@ class GSERec(SearchRecommender):
         self.attention = ModuleDict({side: TargetAttention(size, spans[side]) for side in SIDES})
         if self.use_graph:
             codes = dataset.codes
+            if self.code_nodes == "prefix":
+                codes = {side: codes[side].by_prefix() for side in SIDES}
             self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
             self.code_embedding = ModuleDict(
                 {side: nn.Embedding(codes[side].n_codes + 1, size, padding_idx=0) for side in SIDES}

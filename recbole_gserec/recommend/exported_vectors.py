@@ -227,20 +227,29 @@ def graph_vectors(trained: Trained) -> list[Vectors]:
 
 
 def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the id of each code in the graph, with its name and level (1 is the coarsest) in the ``.code`` file."""
+    """Return the id of each node in the graph, with its name and level (1 is the coarsest) in the ``.code`` file.
+
+    A node is a code, or with ``code_nodes: prefix`` the first codes of users, separated by spaces.
+    """
     dataset = trained.dataset
     path = dataset.file_path("code")
     frame, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
     flat = sequences[CODES_OF_SIDE[side]]
     users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(frame["code_user_id"])
     lengths = np.diff(flat.offsets)
-    of_users = dataset.codes[side].codes.numpy()[users[lengths > 0]]
+    of_users = trained.model.graph[side].codes.cpu().numpy()[users[lengths > 0]]
     if of_users.size != len(flat.frame):
         raise DataError(path, "changed while it was read", "Export again.")
-    levels = np.tile(np.arange(1, of_users.shape[1] + 1), len(of_users))
-    names = pd.DataFrame({"id": of_users.ravel(), "code": flat.frame.iloc[:, 0].astype(object), "level": levels})
-    names = names.drop_duplicates("id").sort_values("id")
-    return names["id"].to_numpy(), {"code": names["code"].to_numpy(), "level": names["level"].to_numpy()}
+    tokens = flat.frame.iloc[:, 0].to_numpy(dtype=object).reshape(of_users.shape)
+    ids, first = np.unique(of_users, return_index=True)
+    ids, first = ids[ids > 0], first[ids > 0]
+    rows, levels = np.divmod(first, of_users.shape[1])
+    if trained.model.code_nodes == "prefix":
+        ends = zip(rows, levels + 1, strict=True)
+        names = np.array([" ".join(tokens[row, :end]) for row, end in ends], dtype=object)
+    else:
+        names = tokens[rows, levels]
+    return ids, {"code": names, "level": levels + 1}
 
 
 def _embedding_tables(trained: Trained) -> list[Vectors]:

@@ -1,6 +1,7 @@
 """One user of a trained model, against the rows of the files."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -53,6 +54,22 @@ def test_events_codes_and_neighbours(checkpoint_of):
         assert tuple(map(list, (story.codes[side] for side in SIDES))) == codes[user]
         shared = {
             other: [sum(a == b for a, b in zip(codes[user][s], codes[other][s], strict=True)) for s in (0, 1)]
+            for other in codes
+            if other != user
+        }
+        most = sorted((sum(counts) for counts in shared.values()), reverse=True)[:5]
+        assert [sum(each.shared.values()) for each in story.neighbours] == [n for n in most if n]
+        assert all([each.shared[side] for side in SIDES] == shared[each.user] for each in story.neighbours)
+
+
+def test_neighbours_in_a_graph_of_prefixes(checkpoint_of):
+    """A code after other codes is not shared."""
+    codes = {row[0]: (row[1].split(), row[2].split()) for row in random_files()["code"]}
+    trained = load_trained(checkpoint_of(code_nodes="prefix"))
+    for user in ("u3", "u5", "searcher"):
+        story = collect_user_story(trained, user, others={})
+        shared = {
+            other: [len(os.path.commonprefix([codes[user][s], codes[other][s]])) for s in (0, 1)]
             for other in codes
             if other != user
         }

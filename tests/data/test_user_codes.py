@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +50,47 @@ def test_a_random_file_against_a_dictionary():
             assert ids.setdefault((level, name), code) == code
         assert cell or codes.codes[user].tolist() == [0, 0, 0]
     assert sorted(ids.values()) == list(range(1, codes.n_codes + 1))
+
+
+def test_nodes_of_prefixes_by_hand():
+    # Users 1 to 7; user 4 has no codes, and user 0 is padding.
+    cells = ["a x p", "a x q", "a y p", "", "b x p", "c y q", "c y q"]
+    codes = user_codes("d.code", np.arange(1, 8), 8, sequences(*cells), "search", AGAIN)
+    nodes = codes.by_prefix()
+    # Shared: (a) by 1, 2, 3; (c) by 6, 7; (a x) by 1, 2; (c y) by 6, 7; (c y q) by 6, 7.
+    # Alone: (a y), (b), (b x) although others have the code x, and all of length 3 but (c y q).
+    assert nodes.codes.tolist() == [
+        [0, 0, 0],
+        [1, 3, 0],
+        [1, 3, 0],
+        [1, 0, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+        [2, 4, 5],
+        [2, 4, 5],
+    ]
+    assert nodes.n_codes == 5 and nodes.codes.dtype == torch.int64
+
+
+def test_where_nobody_shares_a_prefix_there_are_no_nodes():
+    nodes = user_codes("d.code", np.array([1, 2]), 3, sequences("a x", "b x"), "search", AGAIN).by_prefix()
+    assert nodes.codes.tolist() == [[0, 0]] * 3 and nodes.n_codes == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nodes_of_prefixes_against_plain_counts(seed):
+    rng = np.random.default_rng(seed)
+    rows = [tuple(rng.integers(1 + seed, size=4).tolist()) if row % 4 else () for row in range(60)]
+    cells = [" ".join(map(str, row)) for row in rows]
+    nodes = user_codes("d.code", np.arange(1, 61), 61, sequences(*cells), "search", AGAIN).by_prefix()
+    prefixes = [[row[:length] for length in range(1, 5)] if row else [()] * 4 for row in rows]
+    counts = Counter(prefix for row in prefixes for prefix in row if prefix)
+    ids = {}
+    for row, found in zip(prefixes, nodes.codes[1:].tolist(), strict=True):
+        for prefix, node in zip(row, found, strict=True):
+            assert (node > 0) == (counts[prefix] > 1)
+            assert not node or ids.setdefault(prefix, node) == node
+    assert sorted(ids.values()) == list(range(1, nodes.n_codes + 1))
 
 
 def test_a_row_of_another_length_is_named(tmp_path):

@@ -1,10 +1,13 @@
 import copy
+import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.nn import LGConv, LightGCN
 
-from recbole_gserec.layers.graph import LGConvUserCodeGraph, UserCodeGraph
+from recbole_gserec.data.search_files import UserCodes
+from recbole_gserec.layers.graph import ConstantMatrix, LGConvUserCodeGraph, UserCodeGraph
 from recbole_gserec.layers.light_graph_conv import LightGraphConv
 
 
@@ -81,6 +84,76 @@ def test_lgconv_gives_the_same_vectors_and_gradients(n_layers, seed):
         results.append([*vectors, *torch.autograd.grad(weighted, (users, table))])
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def light_gcn(codes, users, table, n_layers):
+    """Eq. 7 and 8 with a dense adjacency matrix of users and codes, in NumPy."""
+    n_users, n_nodes = len(users), len(users) + len(table)
+    adjacency = np.zeros((n_nodes, n_nodes))
+    for user, own in enumerate(codes.tolist()):
+        for code in own:
+            if code:
+                adjacency[user, n_users + code] = adjacency[n_users + code, user] = 1
+    scale = np.sqrt(np.maximum(adjacency.sum(1), 1))
+    adjacency /= np.outer(scale, scale)
+    layers = [np.concatenate([users, table])]
+    for _ in range(n_layers):
+        layers.append(adjacency @ layers[-1])
+    return np.split(np.mean(layers, axis=0), [n_users])
+
+
+@pytest.mark.parametrize("kind", [UserCodeGraph, LGConvUserCodeGraph])
+@pytest.mark.parametrize("n_layers", [0, 1, 2, 3])
+def test_nodes_of_prefixes_against_a_dense_lightgcn(kind, n_layers):
+    nodes = UserCodes(*random_codes(n_users=60)).by_prefix()
+    # Some users have a node of each length, some have fewer, and one has none.
+    assert set((nodes.codes > 0).sum(1).tolist()) == {0, 1, 2, 3}
+    torch.manual_seed(n_layers)
+    users, table = torch.randn(60, 4), torch.randn(nodes.n_codes + 1, 4)
+    graph = kind(nodes.codes, nodes.n_codes, n_layers)
+    layers = graph.propagate(users, table)
+    expected = light_gcn(nodes.codes, users.double().numpy(), table.double().numpy(), n_layers)
+    found = graph.users_at(torch.arange(60), users, layers), layers.final
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.numpy(), other, atol=1e-5)
+
+
+def test_sides_with_equal_codes_have_equal_nodes():
+    search, recommendation = (UserCodes(*random_codes()).by_prefix() for _ in range(2))
+    assert torch.equal(search.codes, recommendation.codes) and search.n_codes == recommendation.n_codes
+
+
+@pytest.mark.parametrize("kind", [UserCodeGraph, LGConvUserCodeGraph])
+def test_a_graph_without_nodes(kind):
+    graph = kind(torch.zeros(4, 2, dtype=torch.long), 0, 2)
+    users, table = torch.randn(4, 3), torch.randn(1, 3)
+    layers = graph.propagate(users, table)
+    torch.testing.assert_close(layers.final, table / 3)
+    torch.testing.assert_close(graph.users_at(torch.arange(4), users, layers), users / 3)
+
+
+def test_many_nodes_need_no_dense_product():
+    n_codes = 60_000
+    codes = torch.arange(n_codes * 2).remainder(n_codes).add(1).view(-1, 4)
+    tracemalloc.start()
+    graph = UserCodeGraph(codes, n_codes, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Four of each user, and each of them with the other three; a dense product would have 14 GB.
+    assert isinstance(graph.code_to_code, ConstantMatrix) and len(graph.code_to_code.values) == 4 * n_codes
+    assert peak < 50e6
+
+
+def test_large_products_are_sparse_even_if_they_are_full(monkeypatch):
+    codes, n_codes = random_codes()
+    users, table = torch.randn(len(codes), 4), torch.randn(n_codes + 1, 4)
+    results = []
+    for most, kind in ((n_codes + 1, torch.Tensor), (n_codes, ConstantMatrix)):
+        monkeypatch.setattr("recbole_gserec.layers.graph._MOST_DENSE", most)
+        graph = UserCodeGraph(codes, n_codes, 2)
+        assert isinstance(graph.code_to_code, kind)
+        results.append(graph.propagate(users, table).final)
+    torch.testing.assert_close(*results)
 
 
 def test_lgconv_where_nobody_has_a_code():

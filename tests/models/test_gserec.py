@@ -10,7 +10,7 @@ from recbole.data.interaction import Interaction
 from torch import nn
 from torch_geometric.nn import LGConv
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.errors import CheckpointError, SettingError
 from recbole_gserec.layers.graph import LGConvUserCodeGraph, UserCodeGraph
 from recbole_gserec.models.gserec import SIDES
 
@@ -76,7 +76,8 @@ def reference(model, dataset, batch, candidates):
         user = int(batch["user_id"][row])
         pooled, users = {}, {}
         for side in SIDES:
-            codes = tables[side][1][model.graph[side].codes[user]].unsqueeze(0)
+            own = model.graph[side].codes[user]
+            codes = tables[side][1][own[own > 0]].unsqueeze(0)
             users[side] = tables[side][0][user]
             events = events_of(model, dataset, batch, row, side)
             if not events:
@@ -124,11 +125,10 @@ def plain_contrast(model, pairs, similarity, temperature):
     return total / (2 * n)
 
 
-@pytest.mark.parametrize("lambda_next_item", [0.0, 0.5])
-def test_scores_and_losses_equal_a_second_computation(make_model, lambda_next_item):
-    model, _, dataset, loaders = make_model(
-        embedding_size=8, inner_size=8, n_layers=2, mlp_hidden_size=[9, 5], lambda_next_item=lambda_next_item
-    )
+@pytest.mark.parametrize(("code_nodes", "lambda_next_item"), [("level", 0.0), ("prefix", 0.0), ("level", 0.5)])
+def test_scores_and_losses_equal_a_second_computation(make_model, code_nodes, lambda_next_item):
+    sizes = {"embedding_size": 8, "inner_size": 8, "n_layers": 2, "mlp_hidden_size": [9, 5]}
+    model, _, dataset, loaders = make_model(**sizes, code_nodes=code_nodes, lambda_next_item=lambda_next_item)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.4)
@@ -360,9 +360,12 @@ def test_training_lowers_the_loss(make_model):
     assert sum(model.calculate_loss(batch)).item() < 0.6 * before
 
 
-@pytest.mark.parametrize("n_graph_layers", [0, 1, 2, 3])
-def test_lgconv_gives_the_same_losses_scores_and_gradients(make_model, n_graph_layers):
-    models = [make_model(graph_conv=conv, n_graph_layers=n_graph_layers) for conv in ("spmm", "lgconv")]
+@pytest.mark.parametrize(
+    ("n_graph_layers", "code_nodes"), [*((n, "level") for n in range(4)), (2, "prefix"), (3, "prefix")]
+)
+def test_lgconv_gives_the_same_losses_scores_and_gradients(make_model, n_graph_layers, code_nodes):
+    settings = {"n_graph_layers": n_graph_layers, "code_nodes": code_nodes}
+    models = [make_model(graph_conv=conv, **settings) for conv in ("spmm", "lgconv")]
     (ours, *_, loaders), (lgconv, *_) = models
     assert type(ours.graph["search"]) is UserCodeGraph and type(lgconv.graph["search"]) is LGConvUserCodeGraph
     lgconv.load_state_dict(ours.state_dict())
@@ -396,6 +399,49 @@ def test_wrong_graph_conv_is_refused(make_model, model):
 def test_wrong_choice_is_refused(make_model):
     with pytest.raises(SettingError, match="his_cl is 'search'; it must be 'both' or 'rec_only'"):
         make_model(his_cl="search")
+    with pytest.raises(SettingError, match="^code_nodes is 'prefixes'; it must be 'level' or 'prefix'$"):
+        make_model(code_nodes="prefixes")
+
+
+def test_nodes_are_prefixes_that_users_share(make_model, random_rows):
+    """Checkpoints of earlier versions do not have the setting: their nodes are codes."""
+    (levels, _, dataset, _), (old, *_), (model, *_) = (
+        make_model(code_nodes=code_nodes) for code_nodes in ("level", None, "prefix")
+    )
+    names = dataset.field2id_token["user_id"].tolist()
+    for side, column in (("search", 1), ("recommendation", 2)):
+        assert torch.equal(old.graph[side].codes, levels.graph[side].codes)
+        ids = {}
+        prefixes = [
+            (names.index(row[0]), length, tuple(row[column].split()[:length]))
+            for row in random_rows["code"]
+            for length in (1, 2, 3)
+        ]
+        for user, length, prefix in prefixes:
+            shared = sum(prefix == other for _, _, other in prefixes) > 1
+            node = int(model.graph[side].codes[user, length - 1])
+            assert (node > 0) == shared
+            assert not shared or ids.setdefault(prefix, node) == node
+        assert len(model.code_embedding[side].weight) == len(ids) + 1
+
+
+def test_users_without_a_node(make_model):
+    """Finite scores and losses where a user shares no prefix, or nobody does."""
+    model, _, _, loaders = make_model(code_nodes="prefix")
+    batch = batch_of(loaders)
+    for users in (batch["user_id"][:1], batch["user_id"]):
+        for side in SIDES:
+            model.graph[side].codes[users] = 0
+        assert torch.isfinite(sum(model.calculate_loss(batch)))
+        assert torch.isfinite(model.eval().predict(batch)).all()
+        model.train()
+
+
+@pytest.mark.parametrize(("trained", "read"), [("level", "prefix"), ("prefix", "level")])
+def test_weights_of_other_nodes_are_refused(make_model, trained, read):
+    state = make_model(code_nodes=trained)[0].state_dict()
+    with pytest.raises(CheckpointError, match="or with other code_nodes"):
+        make_model(code_nodes=read)[0].load_state_dict(state)
 
 
 def test_heads_must_divide_the_size(make_model):
@@ -404,8 +450,6 @@ def test_heads_must_divide_the_size(make_model):
 
 
 def test_weights_trained_with_other_codes_are_refused(make_model):
-    from recbole_gserec.errors import CheckpointError
-
     model, *_ = make_model()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)

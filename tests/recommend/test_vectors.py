@@ -1,5 +1,7 @@
 """Exported vectors: their products are the model's scores, or they are the equations of the paper."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -62,10 +64,19 @@ def test_other_models_do_not_claim_to(data, model):
         np.testing.assert_array_equal(tables["users"].values, trained.model.user_embedding.weight[1:].detach())
 
 
-@pytest.mark.parametrize("n_layers", [0, 1, 2, 3])
-def test_gserec_by_its_equations(data, n_layers):
+def shared_prefixes(rows):
+    """The nodes of each user: prefixes of codes, written with spaces, that another user has too."""
+    prefixes = {user: [" ".join(row[:length]) for length in range(1, len(row) + 1)] for user, row in rows.items()}
+    counts = Counter(prefix for row in prefixes.values() for prefix in row)
+    return {user: [prefix for prefix in row if counts[prefix] > 1] for user, row in prefixes.items()}
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "code_nodes"), [*((n, "level") for n in range(4)), (0, "prefix"), (2, "prefix"), (3, "prefix")]
+)
+def test_gserec_by_its_equations(data, n_layers, code_nodes):
     """Equations 7 and 8 with dense matrices, from the codes in the file and the weights in the checkpoint."""
-    checkpoint = store_model(data, n_graph_layers=n_layers, seed=n_layers)
+    checkpoint = store_model(data, n_graph_layers=n_layers, seed=n_layers, code_nodes=code_nodes)
     tables, score = tables_of(checkpoint)
     assert score is None
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
@@ -76,6 +87,7 @@ def test_gserec_by_its_equations(data, n_layers):
     np.testing.assert_array_equal(tables["users_initial"].values, weights["user_embedding.weight"][1:])
     for side, column in (("search", 1), ("recommendation", 2)):
         rows = {row[0]: row[column].split() for row in random_files()["code"]}
+        rows = shared_prefixes(rows) if code_nodes == "prefix" else rows
         table = tables[f"codes_{side}"]
         codes = list(zip(table.ids["code"].tolist(), table.ids["level"].tolist(), strict=True))
         assert sorted(codes) == sorted({(code, level) for row in rows.values() for level, code in enumerate(row, 1)})
@@ -88,7 +100,7 @@ def test_gserec_by_its_equations(data, n_layers):
         # The codes' rows in the checkpoint, found by a user who has them.
         ids = weights[f"graph.{side}.codes"].numpy()
         position = [
-            next(ids[users.index(user), level - 1] for user, row in rows.items() if row[level - 1] == code)
+            next(ids[users.index(user), level - 1] for user, row in rows.items() if row[level - 1 : level] == [code])
             for code, level in codes
         ]
         code_layer, user_layer = weights[f"code_embedding.{side}.weight"].double().numpy()[position], initial
