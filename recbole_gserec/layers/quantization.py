@@ -1,7 +1,7 @@
 """Residual quantization (Eq. 2, 3 and 5 of GSERec), and balanced assignment by Sinkhorn's algorithm."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -110,7 +110,7 @@ class ResidualQuantizer(nn.Module):
 
     Args:
         n_codebooks: ``L``.
-        codebook_size: ``K``, codes per level.
+        codebook_size: ``K``, codes of every level, or those of each.
         code_dim: ``d``.
         commitment_weight: See :func:`quantization_loss`.
         reduction: See :func:`quantization_loss`.
@@ -122,7 +122,7 @@ class ResidualQuantizer(nn.Module):
     def __init__(
         self,
         n_codebooks: int,
-        codebook_size: int,
+        codebook_size: int | Sequence[int],
         code_dim: int,
         *,
         commitment_weight: float = 0.25,
@@ -134,7 +134,10 @@ class ResidualQuantizer(nn.Module):
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {REDUCTIONS}, not {reduction!r}")
         self.commitment_weight, self.reduction, self.balanced = commitment_weight, reduction, balanced
-        self.codebooks = ModuleList(Codebook(codebook_size, code_dim, generator) for _ in range(n_codebooks))
+        sizes = [codebook_size] * n_codebooks if isinstance(codebook_size, int) else codebook_size
+        if len(sizes) != n_codebooks:
+            raise ValueError(f"{len(sizes)} sizes of {n_codebooks} codebooks")
+        self.codebooks = ModuleList(Codebook(size, code_dim, generator) for size in sizes)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         for codebook in self.codebooks:

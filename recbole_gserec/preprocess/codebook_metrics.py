@@ -1,7 +1,7 @@
 """How well codes use their codebooks and tell users apart, and how shared codes are resolved."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,18 +82,18 @@ def reconstruction_error(vectors: Tensor, codes: Tensor, decode: Callable[[Tenso
     return error / (spread if has_spread else len(vectors))
 
 
-def side_metrics(codes: np.ndarray, codebook_size: int) -> dict[str, Any]:
+def side_metrics(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]:
     """Compute ``collision_rate`` and, for each level, :func:`level_usage` of one side's codes, int64 ``[U, L]``."""
     return {
         "collision_rate": collision_rate(codes),
-        "levels": [level_usage(level, codebook_size) for level in codes.T],
+        "levels": [level_usage(level, size) for level, size in zip(codes.T, codebook_sizes, strict=True)],
     }
 
 
 def codebook_metrics(
     search_codes: np.ndarray,
     rec_codes: np.ndarray,
-    codebook_size: int,
+    codebook_sizes: Sequence[int],
     *,
     search_error: float | None = None,
     rec_error: float | None = None,
@@ -103,7 +103,7 @@ def codebook_metrics(
     Args:
         search_codes: int64 ``[U, L]``.
         rec_codes: int64 ``[U, L]``.
-        codebook_size: Codes per level.
+        codebook_sizes: Codes of each of the ``L`` levels.
         search_error: :func:`reconstruction_error` of the search side, if known.
         rec_error: The same for the recommendation side.
 
@@ -111,8 +111,8 @@ def codebook_metrics(
         ``search`` and ``rec`` from :func:`side_metrics`, with ``reconstruction_error``, and the mean
         ``collision_rate``.
     """
-    search = side_metrics(search_codes, codebook_size) | {"reconstruction_error": search_error}
-    rec = side_metrics(rec_codes, codebook_size) | {"reconstruction_error": rec_error}
+    search = side_metrics(search_codes, codebook_sizes) | {"reconstruction_error": search_error}
+    rec = side_metrics(rec_codes, codebook_sizes) | {"reconstruction_error": rec_error}
     return {
         "collision_rate": (search["collision_rate"] + rec["collision_rate"]) / 2,
         "search": search,

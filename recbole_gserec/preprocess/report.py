@@ -41,7 +41,7 @@ _LOSS_STYLES = (("black", "-"), (BLUE, "--"), (YELLOW, "-."), (GREEN, ":"))
 def draw(
     sides: Mapping[str, SideReport],
     history: Sequence[Mapping[str, Any]],
-    codebook_size: int,
+    codebook_sizes: Sequence[int],
     agreements: Mapping[str, CodeAgreement],
     answer_tokens: Mapping[str, np.ndarray],
 ) -> Figure:
@@ -50,7 +50,7 @@ def draw(
     Args:
         sides: ``search`` and ``recommendation``.
         history: The RQ-VAE's checks: ``epoch``, ``losses`` by name and ``collision_rate``.
-        codebook_size: Codes per level.
+        codebook_sizes: Codes of each level.
         agreements: Agreement by side.
         answer_tokens: By side, int64 ``[n]``; if empty, there is no panel for them.
     """
@@ -62,7 +62,7 @@ def draw(
     n_below = 4 if has_tokens else 3
     figure = Figure(figsize=(3.2 * max(n_levels, n_below), 7.0), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False).ravel()
-    _draw_usage(top.subplots(1, n_levels, squeeze=False)[0], sides, codebook_size)
+    _draw_usage(top.subplots(1, n_levels, squeeze=False)[0], sides, codebook_sizes)
     panels = bottom.subplots(1, n_below)
     _draw_training(panels[0], panels[1], history)
     _draw_lift(panels[2], agreements)
@@ -71,11 +71,11 @@ def draw(
     return figure
 
 
-def _draw_usage(panels: Sequence[Axes], sides: Mapping[str, SideReport], codebook_size: int) -> None:
-    for level, panel in enumerate(panels):
+def _draw_usage(panels: Sequence[Axes], sides: Mapping[str, SideReport], codebook_sizes: Sequence[int]) -> None:
+    for level, (panel, size) in enumerate(zip(panels, codebook_sizes, strict=True)):
         for side, (colour, line, _) in _SIDE_STYLES.items():
             used = sides[side].codes[sides[side].coded, level]
-            usage = np.sort(np.bincount(used, minlength=codebook_size))[::-1]
+            usage = np.sort(np.bincount(used, minlength=size))[::-1]
             panel.step(np.arange(1, len(usage) + 1), usage, line, color=colour, where="mid", label=side)
         panel.set(title=f"Level {level + 1}", xlabel="code, by usage")
     panels[0].set_ylabel("users")
@@ -210,13 +210,13 @@ def save_report(
         for side, report in sides.items()
     }
     tokens = {side: side_statistics.answer_tokens for side, side_statistics in statistics.items()}
+    sizes = settings.rqvae_settings().codebook_sizes
     with written_aside(append_suffix(prefix, ".code.png")) as temporary:
-        draw(sides, history, settings.codebook_size, agreements, tokens).savefig(temporary, dpi=120)
+        draw(sides, history, sizes, agreements, tokens).savefig(temporary, dpi=120)
     table = metrics_table(sides)
     parts = [
         f"# Codes of {prefix.name}",
-        f"{_makers(settings)}, {settings.n_codebooks} levels of {settings.codebook_size} codes; "
-        f"`{prefix.name}.code.json` has all settings.",
+        f"{_makers(settings)}, {_levels(sizes)}; `{prefix.name}.code.json` has all settings.",
         f"Of {counts['all']:,} users, {counts['without_search']:,} have no search in the training part, "
         f"{counts['without_recommendation']:,} no interaction and {counts['without_either']:,} neither "
         f"(`missing_side: {settings.missing_side}`).",
@@ -238,6 +238,11 @@ def save_report(
 def _makers(settings: PreprocessSettings) -> str:
     model = f" with `{settings.llm}`" if settings.summarizer != "template" else ""
     return f"Summarizer `{settings.summarizer}`{model}, encoder `{settings.encoder}`"
+
+
+def _levels(sizes: Sequence[int]) -> str:
+    listed = sizes if len(set(sizes)) > 1 else sizes[:1]
+    return f"{len(sizes)} levels of {', '.join(map(str, listed))} codes"
 
 
 def metrics_table(sides: Mapping[str, SideReport]) -> str:

@@ -102,7 +102,7 @@ class RQVAE(nn.Module):
         hidden_sizes: Layer widths between vector and latent; the decoder mirrors them.
         code_dim: :math:`d_l`.
         n_codebooks: ``L``, per side.
-        codebook_size: :math:`N_c`, per level.
+        codebook_size: :math:`N_c`, of every level, or of each.
         lambda_rq: Weight of Eq. 5.
         lambda_rq_cl: Weight of Eq. 1.
         tau_1: Temperature of Eq. 1.
@@ -120,7 +120,7 @@ class RQVAE(nn.Module):
         hidden_sizes: Sequence[int] = (512, 256, 128, 64),
         code_dim: int = 32,
         n_codebooks: int = 4,
-        codebook_size: int = 256,
+        codebook_size: int | Sequence[int] = 256,
         lambda_rq: float = 1.0,
         lambda_rq_cl: float = 1e-4,
         tau_1: float = 0.1,

@@ -298,7 +298,7 @@ def _result(
     metrics = codebook_metrics(
         codes["search"],
         codes["rec"],
-        settings.codebook_size,
+        settings.codebook_sizes,
         search_error=errors["search"],
         rec_error=errors["rec"],
     )

@@ -43,7 +43,7 @@ class RQVAESettings:
     """
 
     n_codebooks: int
-    codebook_size: int
+    codebook_size: int | tuple[int, ...]
     code_dim: int
     hidden_sizes: tuple[int, ...]
     lambda_rq: float
@@ -73,6 +73,12 @@ class RQVAESettings:
     check_every: int = 10
     """Epochs between checks of the codes."""
 
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of codes of each level."""
+        size = self.codebook_size
+        return (size,) * self.n_codebooks if isinstance(size, int) else size
+
 
 def _read_number(value: Any) -> float:
     # YAML reads 1e-4, which has no decimal point, as text.
@@ -93,6 +99,10 @@ _Share = Annotated[_Finite, Field(gt=0, le=1, description="a number above 0, and
 _Switch = Annotated[bool, Field(strict=True, description="True or False")]
 _Text = Annotated[str, Field(min_length=1, description="a text")]
 _Sizes = Annotated[tuple[_Count, ...], Field(description="a list of whole numbers of at least 1")]
+_CodebookSize = Annotated[
+    _Count | _Sizes,
+    Field(description="a whole number of at least 1, or a list of one for each level"),
+]
 _Arguments = Annotated[dict[str, Any], Field(description="a mapping of names to values")]
 _CodeFile = Annotated[str, Field(pattern=r"(?s)^.+\.code$", description="the name of a file that ends with .code")]
 _Encoder = Annotated[
@@ -159,7 +169,7 @@ class PreprocessSettings(BaseModel):
     missing_side: Literal["copy_rec", "empty", "no_edges"]
     preprocess_seed: _CountOrZero
     n_codebooks: _Count
-    codebook_size: _Count
+    codebook_size: _CodebookSize
     code_dim: _Count
     rq_hidden_sizes: _Sizes
     lambda_rq: _PositiveOrZero
@@ -204,6 +214,11 @@ class PreprocessSettings(BaseModel):
             raise SettingError(f"summarizer '{self.summarizer}' needs the setting llm, the name of a language model")
         if self.summarizer == "openai" and self.llm_base_url is None:
             raise SettingError("summarizer 'openai' needs the setting llm_base_url, the address of the server")
+        if isinstance(self.codebook_size, tuple) and len(self.codebook_size) != self.n_codebooks:
+            raise SettingError(
+                f"codebook_size is {list(self.codebook_size)}, but n_codebooks is {self.n_codebooks}; "
+                "give one size for each level"
+            )
         if self.rq_warmup_epochs is None:
             usual = _WARMUP_EPOCHS if self.rq_epochs > _WARMUP_EPOCHS else self.rq_epochs // 2
             object.__setattr__(self, "rq_warmup_epochs", usual)
@@ -277,7 +292,7 @@ def _refusal(name: str, value: Any) -> SettingError:
 
 def _allowed(schema: Mapping[str, Any]) -> str:
     """Describe the values of a JSON schema."""
-    if "anyOf" in schema:
+    if "anyOf" in schema and "description" not in schema:
         return f"{_allowed(schema['anyOf'][0])}, or nothing"
     return " or ".join(map(repr, schema["enum"])) if "enum" in schema else schema["description"]
 

@@ -16,6 +16,16 @@ def make_quantizer(n_codebooks: int = 3, codebook_size: int = 8, code_dim: int =
     return quantizer
 
 
+def test_levels_of_their_own_sizes():
+    quantizer = make_quantizer(n_codebooks=3, codebook_size=[8, 2, 5])
+    assert [codebook.weight.shape for codebook in quantizer.codebooks] == [(8, 5), (2, 5), (5, 5)]
+    latents = torch.randn(200, 5, generator=generator(3))
+    codes = quantizer.encode(latents)
+    assert (codes.amax(0) < torch.tensor([8, 2, 5])).all() and len(codes[:, 1].unique()) == 2
+    with pytest.raises(ValueError, match="2 sizes of 3 codebooks"):
+        make_quantizer(n_codebooks=3, codebook_size=[8, 2])
+
+
 def sample_centres(rows: torch.Tensor, n_centres: int) -> torch.Tensor:
     return rows[:n_centres]
 

@@ -66,12 +66,12 @@ def test_reconstruction_error_without_spread_is_absolute(row):
 
 def test_metrics_of_both_sides_survive_json():
     search, rec = np.array([[0, 1], [0, 1], [2, 1], [2, 0]]), np.array([[0, 0], [1, 1], [2, 2], [3, 3]])
-    metrics = codebook_metrics(search, rec, 4, search_error=0.5)
+    metrics = codebook_metrics(search, rec, (4, 6), search_error=0.5)
     assert json.loads(json.dumps(metrics)) == metrics
     assert metrics["search"]["collision_rate"] == 0.25
     assert metrics["rec"]["collision_rate"] == 0
     assert metrics["collision_rate"] == 0.125
     assert metrics["search"]["reconstruction_error"] == 0.5 and metrics["rec"]["reconstruction_error"] is None
     assert [level["used_codes"] for level in metrics["search"]["levels"]] == [2, 2]
-    assert [level["dead_codes"] for level in metrics["rec"]["levels"]] == [0, 0]
+    assert [level["dead_codes"] for level in metrics["rec"]["levels"]] == [0, 2]
     assert [level["perplexity"] for level in metrics["rec"]["levels"]] == pytest.approx([4, 4])

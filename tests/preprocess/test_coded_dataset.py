@@ -7,6 +7,7 @@ import torch
 
 from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.preprocess.codes import read_code_record
 from recbole_gserec.preprocess.run import preprocess_dataset
 
 TINY = {
@@ -203,6 +204,27 @@ def test_offline_settings_that_the_codes_were_not_made_with_are_refused(random_d
     prepare(rq_epochs="2", rq_hidden_sizes=(512, 256, 128, 64), encoder_dim=None, tau_1="1e-1")
     with pytest.raises(DataError, match=r"made with codebook_size=4, but codebook_size=8"):
         prepare(**{**quick, "codebook_size": 8})
+    with pytest.raises(DataError, match=r"made with codebook_size=4, but codebook_size=\[8, 4, 4, 2\]"):
+        prepare(**{**quick, "codebook_size": [8, 4, 4, 2]})
+
+
+def test_a_codebook_size_for_each_level(random_dataset, prepare):
+    """Made, read and made sure of again by the real stage; none of the names is beyond its level's size."""
+    path, sizes = random_dataset / "toy" / "toy.code", [8, 2, 3]
+    path.unlink()
+    sized = {"rq_epochs": 2, "rq_warmup_epochs": 1, "n_codebooks": 3, "codebook_size": sizes}
+    _, dataset, _ = prepare(**sized)
+    made = path.read_bytes()
+    prepare(**sized)
+    assert path.read_bytes() == made
+    assert read_code_record(path, "").settings["codebook_size"] == sizes
+    _, sequences = read_code_file(path, separator="\t", seq_separator=" ", encoding="utf-8")
+    for side, flat in zip(("search", "recommendation"), sequences.values(), strict=True):
+        names = set(flat.frame.iloc[:, 0])
+        assert names <= {f"{side[0]}{level}_{code}" for level, size in enumerate(sizes, 1) for code in range(size)}
+        assert len(names) == dataset.codes[side].n_codes and dataset.codes[side].codes.shape[1] == 3
+    with pytest.raises(SettingError, match="give one size for each level"):
+        prepare(**{**sized, "n_codebooks": 4, "code_path": str(path.with_name("other.code"))})
 
 
 def test_codes_of_another_file(folder, prepare, tmp_path):

@@ -115,6 +115,23 @@ def test_first_of_two_codes_is_the_taste_also_of_users_with_one_side(tmp_path):
         assert first[0] != first[1]
 
 
+def test_levels_of_their_own_sizes(tmp_path):
+    path, description = run(tmp_path, n_codebooks=3, codebook_size=[2, 4, 3])
+    assert description["settings"]["codebook_size"] == [2, 4, 3]
+    for column, side in ((1, "search"), (2, "rec")):
+        used = [{row[column].split()[level] for row in rows(path)} for level in range(3)]
+        for level, (names, size) in enumerate(zip(used, (2, 4, 3), strict=True)):
+            assert names <= {f"{side[0]}{level + 1}_{index}" for index in range(size)}
+            usage = description["metrics"][side]["levels"][level]
+            assert (usage["used_codes"], usage["dead_codes"]) == (len(names), size - len(names))
+    assert "3 levels of 2, 4, 3 codes" in (tmp_path / "d.code.md").read_text()
+    before = path.stat().st_mtime_ns
+    run(tmp_path, n_codebooks=3, codebook_size=[2, 4, 3])
+    assert path.stat().st_mtime_ns == before
+    run(tmp_path, n_codebooks=3, codebook_size=[2, 4, 4])
+    assert path.stat().st_mtime_ns > before
+
+
 def test_no_edges_leaves_out_codes_and_changes_no_other(made, tmp_path):
     path, _ = run(tmp_path, missing_side="no_edges")
     expected = [list(row) for row in rows(made[0])]

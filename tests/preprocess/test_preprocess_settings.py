@@ -50,6 +50,17 @@ def test_rqvae_settings_take_their_values_from_here():
     assert (settings.hidden_sizes, settings.sinkhorn, settings.seed) == ((8, 4), False, 7)
 
 
+def test_a_codebook_size_for_each_level():
+    settings = PreprocessSettings(n_codebooks=3, codebook_size=[64, 16, 4])
+    assert settings.rqvae_settings().codebook_sizes == (64, 16, 4)
+    assert json.loads(json.dumps(settings.deciding()))["codebook_size"] == [64, 16, 4]
+    # As in records of earlier versions.
+    assert PreprocessSettings().deciding()["codebook_size"] == 256
+    assert PreprocessSettings(n_codebooks=2).rqvae_settings().codebook_sizes == (256, 256)
+    with pytest.raises(SettingError, match=r"^codebook_size is \[64, 16\], but n_codebooks is 4; give one size"):
+        PreprocessSettings(codebook_size=[64, 16])
+
+
 def test_reads_its_settings_out_of_many():
     config = {"rq_epochs": 70, "train_batch_size": "anything", "rq_batch_size": None}
     assert PreprocessSettings.from_config(config) == PreprocessSettings(rq_epochs=70)

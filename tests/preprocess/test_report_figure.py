@@ -8,6 +8,7 @@ CODES = np.array([[1, 2, 3], [0, 2, 3], [1, 2, 0], [0, 1, 1], [1, 2, 1], [0, 0, 
 HISTORY = [
     {"epoch": epoch, "losses": {"total": 1 / epoch, "contrastive": 0.0}, "collision_rate": 0.1} for epoch in (10, 20)
 ]
+SIZES = [2, 3, 4]
 NO_TOKENS = {"search": np.array([], dtype=np.int64), "recommendation": np.array([], dtype=np.int64)}
 
 
@@ -34,19 +35,19 @@ def panel(figure, title):
 
 
 def test_usage_is_drawn_for_users_with_codes(sides):
-    figure = draw(sides, HISTORY, 4, AGREEMENTS, NO_TOKENS)
+    figure = draw(sides, HISTORY, SIZES, AGREEMENTS, NO_TOKENS)
     for level in range(3):
         lines = panel(figure, f"Level {level + 1}").get_lines()
         for line, side in zip(lines, sides.values(), strict=True):
             usage = line.get_ydata()
             assert sorted(usage, reverse=True) == list(usage)
             assert usage.sum() == side.coded.sum()
-            assert len(usage) == 4
+            assert len(usage) == SIZES[level]
             assert (usage > 0).sum() == len(set(side.codes[side.coded, level].tolist()))
 
 
 def test_training_curves(sides):
-    figure = draw(sides, HISTORY, 4, AGREEMENTS, NO_TOKENS)
+    figure = draw(sides, HISTORY, SIZES, AGREEMENTS, NO_TOKENS)
     losses = {line.get_label(): list(line.get_ydata()) for line in panel(figure, "Training").get_lines()}
     assert losses == {"total": [0.1, 0.05], "contrastive": [0.0, 0.0]}
     (line,) = panel(figure, "Collisions").get_lines()
@@ -54,7 +55,7 @@ def test_training_curves(sides):
 
 
 def test_lift_with_its_intervals(sides):
-    axes = panel(draw(sides, HISTORY, 4, AGREEMENTS, NO_TOKENS), "Sharing codes and items")
+    axes = panel(draw(sides, HISTORY, SIZES, AGREEMENTS, NO_TOKENS), "Sharing codes and items")
     # What has no lift, or none that a logarithm can show, is not drawn.
     prefixes, neighbours = axes.containers
     points, _, (bars,) = prefixes
@@ -71,14 +72,14 @@ def test_lift_with_its_intervals(sides):
 
 def test_no_lift_at_all(sides):
     nothing = CodeAgreement([None] * 3, None)
-    figure = draw(sides, HISTORY, 4, dict.fromkeys(AGREEMENTS, nothing), NO_TOKENS)
+    figure = draw(sides, HISTORY, SIZES, dict.fromkeys(AGREEMENTS, nothing), NO_TOKENS)
     figure.canvas.draw()
     assert panel(figure, "Sharing codes and items").containers == []
 
 
 def test_lengths_of_answers(sides):
     tokens = {"search": np.array([5, 5, 40]), "recommendation": np.array([100])}
-    axes = panel(draw(sides, HISTORY, 4, AGREEMENTS, tokens), "Lengths of answers")
+    axes = panel(draw(sides, HISTORY, SIZES, AGREEMENTS, tokens), "Lengths of answers")
     search, recommendation = [np.array(patch.get_xy()) for patch in axes.patches]
     assert search[:, 1].max() == 2 and recommendation[:, 1].max() == 1
     assert search[:, 0].min() == 5 and recommendation[:, 0].max() == 100
@@ -86,5 +87,5 @@ def test_lengths_of_answers(sides):
 
 @pytest.mark.parametrize("tokens", [NO_TOKENS, {**NO_TOKENS, "search": np.array([3])}])
 def test_a_panel_of_answers_only_where_tokens_are_known(sides, tokens):
-    titles = [axes.get_title() for axes in draw(sides, HISTORY, 4, AGREEMENTS, tokens).axes]
+    titles = [axes.get_title() for axes in draw(sides, HISTORY, SIZES, AGREEMENTS, tokens).axes]
     assert ("Lengths of answers" in titles) == any(map(len, tokens.values()))

@@ -96,7 +96,7 @@ def test_values_of_the_right_kind_pass(name, value):
         ),
         ("train_neg_sample_args", [{"alpha": -1}], "a dict whose alpha is a number of at least 0"),
         # Of the offline stage: as its own settings say.
-        ("codebook_size", ["abc", 0], "a whole number of at least 1"),
+        ("codebook_size", ["abc", 0, [8, 0], ["abc"], 2.5], "a whole number of at least 1, or a list of one for each"),
         ("rq_warmup_epochs", ["abc", -1], "a whole number of at least 0, or nothing"),
         ("tau_1", [0], "a number above 0"),
         ("rq_hidden_sizes", [[0], 8], "a list of whole numbers of at least 1"),
@@ -127,6 +127,7 @@ def test_what_a_setting_takes_is_said(name, values, wanted):
         ("encoding", [None, "utf-8-sig", "gbk"]),
         ("train_neg_sample_args", [{"sample_num": 1}, {"distribution": "popularity", "alpha": 0.5}]),
         ("rq_epochs", [1, 500]),
+        ("codebook_size", [1, [256, 64], [8]]),
         ("lambda_rq_cl", ["1e-4", 0]),
         ("llm", [None, "name"]),
     ],
