@@ -224,12 +224,23 @@ def test_codes_know_nothing_of_held_out_events(write_rows):
     variants = {
         "before": users,
         "future": change_future(users, positions_of(users, "valid")),
+        "test": change_future(users, positions_of(users, "test")),
         "past": change_future(users, {user: 1 for user in users}),
     }
-    codes = {}
+    codes, reports = {}, {}
     for name, rows in variants.items():
         folder = write_rows(name, **{**as_files(rows), "code": []})
         (folder / f"{name}.code").unlink()
         codes[name] = preprocess_dataset(name, {**settings, "data_path": str(folder.parent)}).read_bytes()
-    assert codes["future"] == codes["before"]
+        reports[name] = (folder / f"{name}.code.md").read_text().replace(f"{name}.code", "").splitlines()[1:]
+    assert codes["future"] == codes["test"] == codes["before"]
     assert codes["past"] != codes["before"]
+    # Of what is held out, the report shows how often validation items are found, and nothing else.
+    assert reports["test"] == reports["before"]
+    pairs = list(zip(reports["before"], reports["future"], strict=True))
+    start = reports["before"].index("## Single codes, and codes with their prefix")
+    changed = {number for number, (before, future) in enumerate(pairs) if before != future}
+    assert changed and all(start < number < start + 14 for number in changed)
+    for number in changed:
+        before, future = (line.split("|") for line in pairs[number])
+        assert [one == other for one, other in zip(before, future, strict=True)][:8] == [True] * 8

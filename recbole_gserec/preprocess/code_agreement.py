@@ -276,3 +276,163 @@ def lift_interval(
     width = _Z_95 * np.sqrt(max(np.square(by_user).sum() - by_pair, by_pair))
     lift = mean / chance_mean
     return float(lift * np.exp(-width)), float(lift * np.exp(width))
+
+
+N_USERS = 100_000
+"""Users whose nodes are measured; a sample if there are more."""
+
+
+class NodeAgreement(NamedTuple):
+    """Users and those who share their node, for nodes of one kind: codes of a level, or prefixes of a length.
+
+    The mean over a user's sharers is taken first, and then the mean over users, so each user counts once. Users without
+    training items count in ``shared`` alone.
+
+    Attributes:
+        n_nodes: Number of nodes that several users have.
+        shared: Share of the users with codes whose node another user has, too.
+        similarity: Mean similarity of users to the others with their node; ``None`` if there are none.
+        chance_similarity: Mean similarity of the same users to all others with codes.
+        n_targets: Number of these users who have a validation item.
+        n_found: Number of pairs of such a user and a sharer who has that item in training.
+        found: Share of the sharers who have it; ``None`` if nobody has a validation item.
+        chance_found: Share of all others with codes who have it.
+    """
+
+    n_nodes: int
+    shared: float
+    similarity: float | None
+    chance_similarity: float | None
+    n_targets: int
+    n_found: int
+    found: float | None
+    chance_found: float | None
+
+
+class NodesAgreement(NamedTuple):
+    """The nodes of one side.
+
+    Attributes:
+        levels: For codes of each level by themselves (``code_nodes: level``).
+        prefixes: For the first 1, 2, ..., ``L`` codes (``code_nodes: prefix``).
+        n_users: Number of users with codes.
+        n_drawn: Number of those who were measured; their sharers are sought among all.
+    """
+
+    levels: list[NodeAgreement]
+    prefixes: list[NodeAgreement]
+    n_users: int
+    n_drawn: int
+
+
+def node_agreement(
+    codes: np.ndarray,
+    coded: np.ndarray,
+    items: csr_array | csr_matrix,
+    validation_items: np.ndarray,
+    *,
+    n_users: int = N_USERS,
+    seed: int = 0,
+) -> NodesAgreement:
+    """Measure how similar users are who share a node of the user-code graph, for both kinds of nodes.
+
+    Similarity is the cosine of two users' training items, each with the weight log(users / users with the item). Memory
+    grows with the training interactions, and not with pairs of users.
+
+    Args:
+        codes: One side's codes, int64 ``[U, L]``.
+        coded: bool ``[U]``, which users have codes.
+        items: 0/1, ``[U, n_items]``: each user's set of training items.
+        validation_items: int64 ``[U]``, column of each user's validation item; -1 for none.
+        n_users: Most users to measure.
+        seed: Seed of their draw.
+    """
+    users = np.flatnonzero(coded)
+    drawn = np.zeros(len(users), dtype=bool)
+    generator = np.random.default_rng(seed)
+    drawn[generator.permutation(len(users))[:n_users]] = True
+    measure = _NodeMeasure(items[users], validation_items[users], drawn)
+    levels, prefixes = (
+        [measure(groups) for groups in numbered.T] for numbered in (_dense(codes[users]), prefix_groups(codes[users]))
+    )
+    return NodesAgreement(levels, prefixes, len(users), int(drawn.sum()))
+
+
+class _NodeMeasure:
+    """What the measures of all groupings of the users with codes have in common."""
+
+    def __init__(self, items: csr_array | csr_matrix, targets: np.ndarray, drawn: np.ndarray):
+        self.items, self.targets, self.drawn = csr_array(items), targets, drawn
+        # Before the weighted matrix shares its indices.
+        self.items.sort_indices()
+        self.has_items = np.diff(items.indptr) > 0
+        self.popularity = np.bincount(items.indices, minlength=items.shape[1])
+        weights = np.log(max(self.has_items.sum(), 1) / np.maximum(self.popularity, 1))[self.items.indices]
+        rows = np.repeat(np.arange(items.shape[0]), np.diff(self.items.indptr))
+        lengths = np.sqrt(np.bincount(rows, np.square(weights), minlength=items.shape[0]))
+        # Where everybody has a user's items, they say nothing, and the user is similar to nobody.
+        values = weights / np.where(lengths > 0, lengths, 1)[rows]
+        self.vectors = csr_array((values, self.items.indices, self.items.indptr), self.items.shape)
+        targeted = np.flatnonzero(targets >= 0)
+        self.has_own = np.zeros(len(targets))
+        self.has_own[targeted] = _entries(self.items, targeted, targets[targeted])
+
+    def __call__(self, groups: np.ndarray) -> NodeAgreement:
+        """Measure the users' groups, int64 ``[n]``, numbered from 0 without gaps."""
+        sizes = np.bincount(groups)
+        shared = (sizes[groups] > 1)[self.drawn]
+        n_sharers = np.bincount(groups, self.has_items, len(sizes))[groups] - self.has_items
+        users = np.flatnonzero(self.drawn & self.has_items & (n_sharers > 0))
+        n_others = max(self.has_items.sum() - 1, 1)
+        # Each row adds up the users of a group; groups without a drawn user are not needed.
+        is_needed = np.zeros(len(sizes), dtype=bool)
+        is_needed[groups[users]] = True
+        members = np.flatnonzero(self.has_items & is_needed[groups])
+        of_groups = csr_array((np.ones(len(members)), (groups[members], members)), (len(sizes), len(groups)))
+        similarity = self._similarity(users, groups[users], of_groups @ self.vectors) / n_sharers[users]
+        chance = self._chance_similarity(users) / n_others
+        targeted = users[self.targets[users] >= 0]
+        targets, own = self.targets[targeted], self.has_own[targeted]
+        found = _entries(of_groups @ self.items, groups[targeted], targets) - own
+        chance_found = (self.popularity[targets] - own) / n_others
+        return NodeAgreement(
+            n_nodes=int((sizes > 1).sum()),
+            shared=float(shared.mean()) if len(shared) else 0.0,
+            similarity=_mean(similarity),
+            chance_similarity=_mean(chance),
+            n_targets=len(targeted),
+            n_found=int(found.sum()),
+            found=_mean(found / n_sharers[targeted]),
+            chance_found=_mean(chance_found),
+        )
+
+    def _similarity(self, users: np.ndarray, groups: np.ndarray, totals: csr_array) -> np.ndarray:
+        """Add up each user's similarities to the others of the group, whose vectors add up to a row of ``totals``."""
+        own = self.vectors[users]
+        rows = np.repeat(np.arange(len(users)), np.diff(own.indptr))
+        products = own.data * _entries(totals, groups[rows], own.indices)
+        return np.bincount(rows, products - np.square(own.data), minlength=len(users))
+
+    def _chance_similarity(self, users: np.ndarray) -> np.ndarray:
+        """Add up each user's similarities to all others."""
+        own = self.vectors[users]
+        return own @ self.vectors.sum(axis=0) - own.power(2).sum(axis=1)
+
+
+def _entries(matrix: csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the entries at ``rows`` and ``columns``, ``[n]`` each, by one sorted search.
+
+    SciPy's own indexing runs through whole rows, of which those of large groups are long.
+    """
+    matrix.sort_indices()
+    width = matrix.shape[1]
+    keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * width + matrix.indices
+    wanted = rows.astype(np.int64) * width + columns
+    if not len(keys):
+        return np.zeros(len(wanted))
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[places] == wanted, matrix.data[places], 0)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -106,6 +106,7 @@ def make_codes(
     fingerprint: Mapping[str, Any],
     *,
     other_texts: Mapping[str, Mapping[str, str]] | None = None,
+    validation_items: np.ndarray | None = None,
     device: str = "cpu",
     show_progress: bool = True,
 ) -> Path:
@@ -121,6 +122,8 @@ def make_codes(
         settings: Settings of the offline stage.
         fingerprint: Fingerprint of the data, stored with the codes.
         other_texts: ``item`` and ``query`` texts by id, for the setting ``text_vectors``.
+        validation_items: int64 ``[n_users]``, column of each user's validation item in the histories' matrix of items;
+            -1 for none. Only the report reads it, after the codes are made.
         device: Device for training the RQ-VAE.
         show_progress: Whether to show progress bars.
 
@@ -207,8 +210,20 @@ def make_codes(
         side: SideReport(codes[side], coded[side], metrics[side], by_user[side], summaries[side], texts[side])
         for side in SIDES
     }
+    if validation_items is None:
+        validation_items = np.full(len(users), -1)
+    items = histories.item_matrix()
     table = save_report(
-        prefix, users, sides, counts, result.history, settings, made_summaries, made_vectors, histories.item_matrix()
+        prefix,
+        users,
+        sides,
+        counts,
+        result.history,
+        settings,
+        made_summaries,
+        made_vectors,
+        items,
+        validation_items,
     )
     # Written after the report, so existing codes always have a report.
     write_code_file(

@@ -13,7 +13,14 @@ from recbole_gserec.errors import not_none
 from recbole_gserec.figures import BLUE, GREEN, ORANGE, YELLOW
 from recbole_gserec.files import written_aside
 from recbole_gserec.preprocess.answers import STATUSES, Summary
-from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
+from recbole_gserec.preprocess.code_agreement import (
+    Agreement,
+    CodeAgreement,
+    NodeAgreement,
+    NodesAgreement,
+    code_agreement,
+    node_agreement,
+)
 from recbole_gserec.preprocess.codes import code_names
 from recbole_gserec.preprocess.prompts import Prompt
 from recbole_gserec.preprocess.summaries import (
@@ -155,6 +162,15 @@ with a 95 % interval: 1 means that sharing codes says nothing about sharing item
 same histories, so a lift above 1 shows that summaries, vectors and quantisation kept what users have in common. It \
 does not show that recommendations become better."""
 
+HOW_TO_READ_NODES = """\
+A code by itself is a node of the graph with `code_nodes: level`, and first codes together are one with \
+`code_nodes: prefix`. Shared by: users with codes whose node another user has, too. Similarity: cosine of the training \
+items of a user and of another with this node, where an item weighs log(users / users with the item). Validation item: \
+share of the others with this node who have the user's validation item in training. Both are means over a user's \
+sharers, and then over users, and stand beside the same mean over all other users with codes (by chance). Found: pairs \
+of a user and a sharer who has the item; a lift from few pairs says little. Chance here ignores activity. The \
+validation items are read for this table alone. Nothing is trained on them, and test items are not read."""
+
 
 class SideReport(NamedTuple):
     """The codes of one side, and what they were made from.
@@ -187,6 +203,7 @@ def save_report(
     made_summaries: MadeSummaries,
     made_vectors: MadeVectors,
     items: csr_array | csr_matrix,
+    validation_items: np.ndarray,
 ) -> str:
     """Write ``<prefix>.code.png`` and ``<prefix>.code.md``.
 
@@ -200,6 +217,7 @@ def save_report(
         made_summaries: Number of summaries found in the store, and of new ones.
         made_vectors: The same for the vectors of the summaries.
         items: 0/1, ``[n_users, n_items]``: each user's set of training items.
+        validation_items: int64 ``[n_users]``, column of each user's validation item; -1 for none.
 
     Returns:
         A short table for the log.
@@ -207,6 +225,10 @@ def save_report(
     statistics = {side: summary_statistics(report.prompts, report.summaries) for side, report in sides.items()}
     agreements = {
         side: code_agreement(report.codes, report.coded, items, seed=settings.preprocess_seed)
+        for side, report in sides.items()
+    }
+    nodes = {
+        side: node_agreement(report.codes, report.coded, items, validation_items, seed=settings.preprocess_seed)
         for side, report in sides.items()
     }
     tokens = {side: side_statistics.answer_tokens for side, side_statistics in statistics.items()}
@@ -228,6 +250,10 @@ def save_report(
         "## Do codes connect similar users?",
         markdown_table(agreement_rows(agreements), numbers=False),
         HOW_TO_READ_AGREEMENT,
+        "## Single codes, and codes with their prefix",
+        markdown_table(node_rows(nodes), numbers=False),
+        *_drawn(nodes, settings.preprocess_seed),
+        HOW_TO_READ_NODES,
         *_examples(users, sides, settings),
     ]
     with written_aside(append_suffix(prefix, ".code.md")) as temporary:
@@ -295,6 +321,39 @@ def _agreement_cells(agreement: Agreement | None) -> tuple[str, ...]:
     lift = "–" if agreement.lift is None else f"{agreement.lift:.2f}"
     interval = "–" if agreement.interval is None else "{:.2f} to {:.2f}".format(*agreement.interval)
     return (f"{agreement.n_pairs:,}", f"{agreement.n_users:,}", *shares, *means, lift, interval)
+
+
+def node_rows(nodes: Mapping[str, NodesAgreement]) -> list[tuple[str, ...]]:
+    """Show for both kinds of nodes of each side who shares them: a row for each level and each length of a prefix."""
+    names = ("nodes", "shared by", "similarity", "by chance", "ratio", "validation item", "by chance", "lift", "found")
+    rows: list[tuple[str, ...]] = [("side", "node", *names)]
+    for side, agreement in nodes.items():
+        # The first code by itself is the prefix of length 1.
+        for level, node in enumerate(agreement.levels[1:], start=2):
+            rows.append((side, f"code {level} by itself", *_node_cells(node)))
+        for length, node in enumerate(agreement.prefixes, start=1):
+            rows.append((side, "code 1" if length == 1 else f"codes 1 to {length}", *_node_cells(node)))
+    return rows
+
+
+def _node_cells(node: NodeAgreement) -> tuple[str, ...]:
+    def compared(value: float | None, chance: float | None, form: str) -> tuple[str, ...]:
+        cells = ("–" if part is None else format(part, form) for part in (value, chance))
+        return (*cells, f"{value / chance:.1f}" if value is not None and chance else "–")
+
+    similarity = compared(node.similarity, node.chance_similarity, ".2g")
+    found = compared(node.found, node.chance_found, ".2%")
+    return (f"{node.n_nodes:,}", f"{node.shared:.1%}", *similarity, *found, f"{node.n_found:,}")
+
+
+def _drawn(nodes: Mapping[str, NodesAgreement], seed: int) -> list[str]:
+    """Say on which sides a sample of users was measured."""
+    return [
+        f"Of {agreement.n_users:,} users with {side} codes, {agreement.n_drawn:,} were drawn (seed {seed}). Those who "
+        "share their nodes were sought among all."
+        for side, agreement in nodes.items()
+        if agreement.n_drawn < agreement.n_users
+    ]
 
 
 def _summaries(

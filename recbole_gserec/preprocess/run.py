@@ -2,11 +2,12 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 from recbole.config import Config
 
@@ -93,6 +94,7 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
             part.settings,
             part.fingerprint,
             other_texts=part.records if part.settings.text_vectors else None,
+            validation_items=part.validation_items,
             device=str(config["device"]),
             show_progress=bool(config["show_progress"]),
         )
@@ -123,6 +125,8 @@ class _TrainingPart(NamedTuple):
         code_prefix: The same for codes, which may be elsewhere.
         settings: Settings of the stage.
         fingerprint: Fingerprint of the data.
+        validation_items: int64 ``[n_users]``, internal id of each user's validation item, -1 for none. For the report
+            alone: it is not of the training part.
     """
 
     histories: TrainingHistories
@@ -132,6 +136,7 @@ class _TrainingPart(NamedTuple):
     code_prefix: Path
     settings: PreprocessSettings
     fingerprint: dict[str, Any]
+    validation_items: np.ndarray
 
 
 def _training_part(config: Config) -> _TrainingPart:
@@ -143,7 +148,7 @@ def _training_part(config: Config) -> _TrainingPart:
         raise SettingError(f"additional_feat_suffix is {suffixes}; the offline stage also reads 'query'")
     plain.final_config_dict = {**config.final_config_dict, "additional_feat_suffix": suffixes}
     dataset = SearchDataset(plain)
-    dataset.build()
+    validation_items = _validation_items(dataset, dataset.build())
     item_texts = read_item_texts(
         dataset.file_path("item"),
         item_field=dataset.iid_field,
@@ -158,4 +163,17 @@ def _training_part(config: Config) -> _TrainingPart:
     prefix = Path(dataset.dataset_path) / dataset.dataset_name
     code_prefix = Path(dataset.file_path("code")).with_suffix("")
     fingerprint = dataset_fingerprint(dataset.dataset_path, dataset.dataset_name, plain)
-    return _TrainingPart(TrainingHistories(dataset), item_texts, records, prefix, code_prefix, settings, fingerprint)
+    return _TrainingPart(
+        TrainingHistories(dataset), item_texts, records, prefix, code_prefix, settings, fingerprint, validation_items
+    )
+
+
+def _validation_items(dataset: SearchDataset, parts: Sequence[SearchDataset]) -> np.ndarray:
+    """Return the first validation item of each user but the padding one; -1 for none, or without a validation part."""
+    items = np.full(dataset.user_num - 1, -1)
+    # Splits with two parts have one of the two held-out ones.
+    if len(parts) == 3:
+        rows = parts[1].inter_feat
+        users, first = np.unique(rows[dataset.uid_field].numpy(), return_index=True)
+        items[users - 1] = rows[dataset.iid_field].numpy()[first]
+    return items

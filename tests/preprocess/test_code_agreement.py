@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from itertools import combinations
 
@@ -12,6 +13,7 @@ from recbole_gserec.preprocess.code_agreement import (
     code_agreement,
     jaccard,
     lift_interval,
+    node_agreement,
     prefix_groups,
     sharing_pairs,
 )
@@ -310,3 +312,100 @@ def test_interval_against_a_sum_over_all_twos_of_pairs():
     lift, width = values.mean() / chance_values.mean(), 1.959964 * np.sqrt(variance)
     expected = (lift * np.exp(-width), lift * np.exp(width))
     assert lift_interval(pairs, values, origins, strata, chance_values) == pytest.approx(expected)
+
+
+def weighted_cosine(one, other, weight):
+    lengths = [math.sqrt(sum(weight[item] ** 2 for item in items)) for items in (one, other)]
+    return sum(weight[item] ** 2 for item in one & other) / math.prod(lengths) if all(lengths) else 0
+
+
+def plain_nodes(node_of, users, sets, targets, measured=None):
+    """Count the figures of one kind of nodes, user by user; ``node_of`` tells the node of a user."""
+    measured = users if measured is None else measured
+    with_items = [user for user in users if sets[user]]
+    counts = Counter(item for user in with_items for item in sets[user])
+    weight = {item: math.log(len(with_items) / count) for item, count in counts.items()}
+    nodes = Counter(map(node_of, users))
+    means, chances, found, chance_found, n_found = [], [], [], [], 0
+    for user in measured:
+        others = [other for other in with_items if other != user]
+        sharers = [other for other in others if node_of(other) == node_of(user)]
+        if not (sets[user] and sharers):
+            continue
+        for mean, group in ((means, sharers), (chances, others)):
+            mean.append(np.mean([weighted_cosine(sets[user], sets[other], weight) for other in group]))
+        if targets[user] >= 0:
+            for share, group in ((found, sharers), (chance_found, others)):
+                share.append(np.mean([targets[user] in sets[other] for other in group]))
+            n_found += sum(targets[user] in sets[other] for other in sharers)
+    return (
+        sum(count > 1 for count in nodes.values()),
+        np.mean([nodes[node_of(user)] > 1 for user in measured]),
+        np.mean(means),
+        np.mean(chances),
+        len(found),
+        n_found,
+        np.mean(found),
+        np.mean(chance_found),
+    )
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array])
+def test_nodes_against_plain_counts(small, kind):
+    codes, coded, sets = small
+    rng = np.random.default_rng(5)
+    # Some have no validation item, and some have had theirs in training.
+    targets = np.where(rng.random(40) < 0.8, rng.integers(25, size=40), -1)
+    assert any(target in items for target, items in zip(targets.tolist(), sets, strict=True))
+    users = np.flatnonzero(coded).tolist()
+    found = node_agreement(codes, coded, kind(matrix(sets, 25)), targets)
+    assert (found.n_users, found.n_drawn) == (len(users), len(users)) and len(users) < 40
+    for level in range(3):
+        for nodes, node_of in (
+            (found.levels, lambda user, level=level: codes[user, level]),
+            (found.prefixes, lambda user, level=level: tuple(codes[user, : level + 1])),
+        ):
+            assert nodes[level] == pytest.approx(plain_nodes(node_of, users, sets, targets))
+    assert found.levels[0] == found.prefixes[0] and found.levels[2] != found.prefixes[2]
+    assert found.prefixes[2].shared < found.levels[2].shared == 1
+
+
+def test_nodes_by_hand():
+    """Users 0 and 1 share a node and an item; user 2 shares no node, and has the validation item of user 0."""
+    sets = [{0, 1}, {1}, {2}]
+    found = node_agreement(np.array([[4], [4], [7]]), everyone(3), matrix(sets, 3), np.array([2, 0, -1]))
+    (node,) = found.prefixes
+    common, rare = math.log(3 / 2), math.log(3)
+    cosine = common / math.hypot(common, rare)
+    # Of two sharers, user 1 finds its item with user 0. Of two others, one has the item of each.
+    assert node == pytest.approx((1, 2 / 3, cosine, cosine / 2, 2, 1, 1 / 2, 1 / 2))
+
+
+def test_a_sample_of_users_meets_sharers_among_all(small):
+    codes, coded, sets = small
+    targets = np.random.default_rng(5).integers(25, size=40)
+    users = np.flatnonzero(coded)
+    found = node_agreement(codes, coded, matrix(sets, 25), targets, n_users=12, seed=3)
+    assert (found.n_users, found.n_drawn) == (len(users), 12)
+    drawn = users[np.random.default_rng(3).permutation(len(users))[:12]].tolist()
+    for length in (1, 2):
+        expected = plain_nodes(lambda user, n=length: tuple(codes[user, :n]), users.tolist(), sets, targets, drawn)
+        assert found.prefixes[length - 1] == pytest.approx(expected)
+    assert node_agreement(codes, coded, matrix(sets, 25), targets, n_users=12, seed=4) != found
+
+
+def test_random_nodes_come_to_chance():
+    rng = np.random.default_rng(0)
+    sets, codes = random_sets(rng, rng.integers(1, 20, size=2000), 60), rng.integers(10, size=(2000, 1))
+    (node,) = node_agreement(codes, everyone(2000), matrix(sets, 60), rng.integers(60, size=2000)).levels
+    assert node.similarity / node.chance_similarity == pytest.approx(1, abs=0.02)
+    assert node.found / node.chance_found == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("coded", [[False, False], [True, False], [True, True]])
+def test_nodes_where_there_is_nothing_to_compare(coded):
+    """Nobody has a validation item, and user 1 has no items."""
+    codes, items = np.zeros((2, 2), dtype=np.int64), matrix([{0}, set()], 1)
+    found = node_agreement(codes, np.array(coded), items, np.array([-1, -1]))
+    shared = float(all(coded))
+    assert found.levels == found.prefixes == [(int(shared), shared, None, None, 0, 0, None, None)] * 2

@@ -8,7 +8,7 @@ import torch
 from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.preprocess.codes import read_code_record
-from recbole_gserec.preprocess.run import preprocess_dataset
+from recbole_gserec.preprocess.run import make_codes_from_config, preprocess_dataset
 
 TINY = {
     "n_codebooks": 2,
@@ -225,6 +225,19 @@ def test_a_codebook_size_for_each_level(random_dataset, prepare):
         assert len(names) == dataset.codes[side].n_codes and dataset.codes[side].codes.shape[1] == 3
     with pytest.raises(SettingError, match="give one size for each level"):
         prepare(**{**sized, "n_codebooks": 4, "code_path": str(path.with_name("other.code"))})
+
+
+@pytest.mark.parametrize("split", ["valid_and_test", "test_only"])
+def test_validation_items_of_the_report(random_dataset, make_config, prepare, random_rows, monkeypatch, split):
+    given = {}
+    monkeypatch.setattr("recbole_gserec.preprocess.run.make_codes", lambda *_, **options: given.update(options))
+    eval_args = {"split": {"LS": split}, "order": "TO"}
+    make_codes_from_config(make_config(eval_args=eval_args))
+    _, dataset, _ = prepare()
+    users, items = (dataset.field2id_token[field].tolist() for field in ("user_id", "item_id"))
+    for user, item in zip(users[1:], given["validation_items"].tolist(), strict=True):
+        own = [row[1] for row in random_rows["inter"] if row[0] == user]
+        assert item == (items.index(own[-2]) if own and split == "valid_and_test" else -1)
 
 
 def test_codes_of_another_file(folder, prepare, tmp_path):

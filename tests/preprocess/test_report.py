@@ -5,9 +5,9 @@ import pytest
 from scipy import sparse
 
 from recbole_gserec.preprocess.answers import Summary
-from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, code_agreement
+from recbole_gserec.preprocess.code_agreement import Agreement, CodeAgreement, NodesAgreement, code_agreement
 from recbole_gserec.preprocess.prompts import Prompt
-from recbole_gserec.preprocess.report import SideReport, agreement_rows, alike_users, metrics_table, save_report
+from recbole_gserec.preprocess.report import SideReport, _drawn, agreement_rows, alike_users, metrics_table, save_report
 from recbole_gserec.preprocess.summaries import MadeSummaries
 from recbole_gserec.preprocess.vectors import MadeVectors
 from recbole_gserec.settings.offline import PreprocessSettings
@@ -28,6 +28,7 @@ REC_PROMPTS = {i: Prompt(i, "recommendation", ((f"item {i}",),), "Items\n{histor
 
 COUNTS = {"all": 6, "without_search": 5, "without_recommendation": 0, "without_either": 0}
 ITEMS = sparse.csr_matrix(np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 1], [0, 1, 0], [0, 0, 1]]))
+VALIDATION_ITEMS = np.array([2, -1, 0, -1, 2, -1])
 
 
 def sides(search_coded, failed=()):
@@ -52,7 +53,7 @@ def sides(search_coded, failed=()):
 def page(folder, reports, settings):
     users = [f"user-{i}" for i in range(6)]
     made = MadeSummaries([], 3, 4), MadeVectors(np.zeros((0, 2)), 5, 1200)
-    table = save_report(folder / "d", users, reports, COUNTS, HISTORY, settings, *made, ITEMS)
+    table = save_report(folder / "d", users, reports, COUNTS, HISTORY, settings, *made, ITEMS, VALIDATION_ITEMS)
     return table, (folder / "d.code.md").read_text()
 
 
@@ -117,6 +118,7 @@ def test_files(template_page, folder):
         "## Summaries",
         "## Codes",
         "## Do codes connect similar users?",
+        "## Single codes, and codes with their prefix",
         "## Examples",
     ]
     assert "](d.code.png)" in text
@@ -209,6 +211,33 @@ def test_chance_follows_the_seed(template_page):
         expected[seed] = [f"{prefix.chance_jaccard:.2g}" for prefix in found.prefixes[:2]]
     rows = [line.split("|") for line in template_page[1].splitlines() if line.startswith("| recommendation | first ")]
     assert [row[8].strip() for row in rows] == expected[2024] != expected[0]
+
+
+def test_nodes_on_the_page(template_page):
+    rows = {
+        tuple(cells[:2]): cells[2:]
+        for line in template_page[1].splitlines()
+        if line.startswith("| ") and len(cells := [cell.strip() for cell in line[2:-2].split("|")]) == 11
+    }
+    kinds = ["code 2 by itself", "code 3 by itself", "code 1", "codes 1 to 2", "codes 1 to 3"]
+    assert list(rows)[1:] == [(side, kind) for side in ("search", "recommendation") for kind in kinds]
+    # Users 0, 2 and 4 share their first code, and the others theirs. User 0 finds its item with user 2 and not with
+    # user 4, user 2 finds its own with user 0, user 4 finds its with user 2: 5, 5 and 5 others, of whom 3, 2 and 3.
+    first = rows["recommendation", "code 1"]
+    assert first[:2] == ["2", "100.0%"] and first[5:] == ["50.00%", "53.33%", "0.9", "3"]
+    assert rows["recommendation", "codes 1 to 2"][:2] == ["1", "50.0%"]
+    assert rows["recommendation", "codes 1 to 3"] == ["0", "0.0%", *["–"] * 6, "0"]
+    # On the search side user 2 has no codes.
+    assert rows["search", "code 1"][:2] == ["2", "100.0%"] and rows["search", "code 2 by itself"][:2] == ["1", "80.0%"]
+    assert "Nothing is trained on them" in template_page[1].replace("\n", " ") and "were drawn" not in template_page[1]
+
+
+def test_a_sample_of_users_is_named():
+    nodes = {"search": NodesAgreement([], [], 1_234_567, 100_000), "recommendation": NodesAgreement([], [], 5, 5)}
+    assert _drawn(nodes, 7) == [
+        "Of 1,234,567 users with search codes, 100,000 were drawn (seed 7). Those who share their nodes were sought "
+        "among all."
+    ]
 
 
 def test_agreement_rows():
