@@ -41,3 +41,4 @@ from .windows import SEEN_ITEMS as SEEN_ITEMS
 from .windows import SEEN_SEARCHES as SEEN_SEARCHES
 from .windows import TARGETS as TARGETS
 from .windows import Windows as Windows
+from .windows import reads_windows as reads_windows

@@ -278,28 +278,25 @@ class SearchDataset(SequentialDataset):
         sizes = self.max_item_list_len, self.max_search_list_len
         items = self.events.item_histories(users, item_ends, sizes[0])
         searches = self.events.search_histories(users, search_ends, sizes[1], self.max_click_list_len)
-        item_places, search_places = self.events.event_places(users, item_ends, search_ends, *sizes)
-        suffix = self.config["LIST_SUFFIX"]
-        return Interaction(
-            {
-                **self.history_fields(items, searches),
-                "item_place" + suffix: item_places,
-                "search_place" + suffix: search_places,
-            }
-        )
+        places = self.events.event_places(users, item_ends, search_ends, *sizes)
+        return Interaction(self.history_fields(items, searches, places))
 
     def history_fields(
-        self, items: tuple[torch.Tensor, torch.Tensor], searches: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+        self,
+        items: tuple[torch.Tensor, torch.Tensor],
+        searches: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        places: tuple[torch.Tensor, torch.Tensor],
     ) -> dict[str, torch.Tensor]:
         """Return the fields of two histories, as :class:`EventLog` returns these."""
-        names = (self.iid_field, "search_query_id", "search_item_ids")
-        items_field, queries_field, clicks_field = (name + self.config["LIST_SUFFIX"] for name in names)
+        suffix = self.config["LIST_SUFFIX"]
         return {
-            items_field: items[0],
+            self.iid_field + suffix: items[0],
             self.item_list_length_field: items[1],
-            queries_field: searches[0],
-            clicks_field: searches[1],
+            "search_query_id" + suffix: searches[0],
+            "search_item_ids" + suffix: searches[1],
             "search_length": searches[2],
+            "item_place" + suffix: places[0],
+            "search_place" + suffix: places[1],
         }
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:

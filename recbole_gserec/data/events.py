@@ -194,8 +194,20 @@ class EventLog:
             Places ``[B, L]`` of the interactions and ``[B, S]`` of the searches in :meth:`item_histories` and
             :meth:`search_histories`, from 0 on; distinct, increasing along each row, and :data:`PADDED` where padded.
         """
-        items, item_mask, _ = last_window(self.item_offsets[users], item_ends, item_size)
-        searches, search_mask, _ = last_window(self.search_offsets[users], search_ends, search_size)
+        items = self.item_offsets[users], item_ends
+        return self.places_between(users, items, (self.search_offsets[users], search_ends), item_size, search_size)
+
+    def places_between(
+        self,
+        users: Tensor,
+        item_range: tuple[Tensor, Tensor],
+        search_range: tuple[Tensor, Tensor],
+        item_size: int,
+        search_size: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the places of the last events of ranges of indices, as :meth:`event_places` does."""
+        items, item_mask, _ = last_window(*item_range, item_size)
+        searches, search_mask, _ = last_window(*search_range, search_size)
         first = (self.item_offsets[users] + self.search_offsets[users]).unsqueeze(1)
         item_places = items + gather_padded(self.search_ends, items, item_mask) - first
         search_places = searches + gather_padded(self.item_bounds, searches, search_mask) - first

@@ -7,8 +7,10 @@ once for all of its targets saves most of the work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -19,6 +21,12 @@ from recbole_gserec.data.events import EventLog, Ragged
 
 TARGETS, SEEN_ITEMS, SEEN_SEARCHES = "window_targets", "window_seen_items", "window_seen_searches"
 """Fields of a batch of windows: targets, and how many of the window's interactions and searches each may see."""
+
+
+def reads_windows(config: Mapping[str, Any]) -> bool:
+    """Return whether settings ask for training batches of windows, with a target at every position."""
+    # Other models and checkpoints of earlier versions do not have the setting.
+    return "train_rows" in config and config["train_rows"] == "users"
 
 
 @dataclass(frozen=True)
@@ -92,14 +100,15 @@ class Windows:
         """
         events, indices = dataset.events, self.targets.values
         last = indices[self.targets.offsets[1:] - 1]
-        items = events.items_between(self.item_starts, last, 2 * dataset.max_item_list_len)
-        searches = events.searches_between(
-            self.search_starts, events.search_ends[last], 2 * dataset.max_search_list_len, dataset.max_click_list_len
-        )
+        item_range, search_range = (self.item_starts, last), (self.search_starts, events.search_ends[last])
+        sizes = 2 * dataset.max_item_list_len, 2 * dataset.max_search_list_len
+        items = events.items_between(*item_range, sizes[0])
+        searches = events.searches_between(*search_range, sizes[1], dataset.max_click_list_len)
+        places = events.places_between(self.users, item_range, search_range, *sizes)
         return Interaction(
             {
                 dataset.uid_field: self.users,
-                **dataset.history_fields(items, searches),
+                **dataset.history_fields(items, searches, places),
                 TARGETS: self.padded(events.items[indices].long()),
                 SEEN_ITEMS: self.padded(indices - self.per_target(self.item_starts)),
                 SEEN_SEARCHES: self.padded(events.search_ends[indices] - self.per_target(self.search_starts)),

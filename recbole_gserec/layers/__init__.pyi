@@ -6,6 +6,7 @@ from .attention import DistanceBias as DistanceBias
 from .attention import Seen as Seen
 from .attention import Split as Split
 from .attention import TargetAttention as TargetAttention
+from .attention import event_distances as event_distances
 from .attention import pooled as pooled
 from .attention import split_by_weight as split_by_weight
 from .attention import triplet_loss as triplet_loss
@@ -34,6 +35,7 @@ from .history import MergedSequence as MergedSequence
 from .light_graph_conv import GRAPH_CONVS as GRAPH_CONVS
 from .light_graph_conv import LightGraphConv as LightGraphConv
 from .packing import Packing as Packing
+from .packing import after as after
 from .prediction import PredictionMLP as PredictionMLP
 from .prediction import all_items_loss as all_items_loss
 from .prediction import dot_product as dot_product

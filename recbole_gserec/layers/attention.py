@@ -90,7 +90,7 @@ def attend(
         value: As ``key``.
         key_mask: ``[B, M]``, True for keys that may be read. A row without any attends evenly: finite, but unused.
         blocked: ``[B, N, M]`` or ``[1, N, M]``, True for further (query, key) pairs that are not allowed.
-        by_distance: ``[n_heads, N, M]``, added to the logits.
+        by_distance: ``[B, n_heads, N, M]`` or ``[1, n_heads, N, M]``, added to the logits.
 
     Returns:
         ``[B, N, d]``.
@@ -141,6 +141,21 @@ class AdditiveAttention(nn.Module):
         projected = torch.tanh(self.projection(events))
         weights = masked_softmax(packing.unpack(projected @ self.query), packing.mask)
         return packing.sum(packing.pack(weights).unsqueeze(-1) * projected)
+
+    def of_targets(self, events: Tensor, packing: Packing, seen: Tensor) -> Tensor:
+        """Compute the same for several targets of a row, each over the events that it may see.
+
+        Args:
+            events: Packed ``[T, d]``.
+            packing: Where they lie in ``[B, N]``.
+            seen: ``[B, n_targets, N]``, True for real events that a target may see.
+
+        Returns:
+            ``[B, n_targets, h]``; 0 for targets that see nothing.
+        """
+        projected = torch.tanh(self.projection(events))
+        weights = masked_softmax(packing.unpack(projected @ self.query).unsqueeze(1), seen)
+        return weights @ packing.unpack(projected)
 
 
 TOLERANCE = torch.finfo(torch.float32).eps ** 0.5
@@ -287,18 +302,25 @@ class DistanceBias(nn.Module):
         span: Number of events that an event may read, itself included.
 
     Shapes:
-        - **n_events**: N, result ``[n_heads, N, N]``, and the (event, key) pairs that are not read, ``[1, N, N]``.
+        - **distances**: ``[B, N, N]`` from each event back to each key, or ``[1, N, N]``; keys outside of the span are
+          not read. See :func:`event_distances`.
+        - result ``[B, n_heads, N, N]``, and the (event, key) pairs that are not read, ``[B, N, N]``.
     """
 
     def __init__(self, n_heads: int, span: int):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(n_heads, span))
 
-    def forward(self, n_events: int) -> tuple[Tensor, Tensor]:
-        # An event sees itself and the events before it.
-        counts = torch.arange(1, n_events + 1, device=self.bias.device).unsqueeze(0)
-        seen = Seen(counts, self.bias.shape[1], n_events)
-        return seen.by_distance(self.bias).squeeze(1), ~seen.mask
+    def forward(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        span = self.bias.shape[1]
+        by_distance = self.bias[:, distances.clamp(0, span - 1)].transpose(0, 1)
+        return by_distance, (distances < 0) | (distances >= span)
+
+
+def event_distances(n_events: int, device: torch.device) -> Tensor:
+    """Return how far each event lies behind each other event, ``[1, N, N]``; 0 for itself, negative for later ones."""
+    position = torch.arange(n_events, device=device)
+    return (position.unsqueeze(1) - position).unsqueeze(0)
 
 
 def pooled(weights: Tensor, values: Tensor) -> Tensor:

@@ -73,6 +73,18 @@ class Packing:
 
     def last(self, packed: Tensor) -> Tensor:
         """Select the most recent real event of each row, ``[T, d]`` to ``[B, d]``; 0 for rows without events."""
-        rows = torch.arange(len(self.mask), device=packed.device)
-        last = self.unpack(packed)[rows, (self.counts - 1).clamp_min(0)]
-        return last * (self.counts > 0).unsqueeze(1)
+        return after(self.unpack(packed), torch.arange(len(self.mask), device=packed.device), self.counts)
+
+
+def after(states: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+    """Select the states of the last events that may be seen.
+
+    Args:
+        states: ``[B, N, d]``, a state for each event.
+        rows: ``[n]``, a row for each state to select.
+        counts: ``[n]``, how many of the row's events may be seen.
+
+    Returns:
+        ``[n, d]``; 0 where no event may be seen.
+    """
+    return states[rows, (counts - 1).clamp_min(0)] * (counts > 0).unsqueeze(1)

@@ -21,6 +21,7 @@ from recbole_gserec.layers.attention import (
     DistanceBias,
     attend,
     by_head,
+    event_distances,
     later_positions,
     project,
 )
@@ -46,6 +47,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         - **events**: packed ``[T, d]``, result ``[T, d]``.
         - **blocked**: ``[B, N, N]``, True where a further (event, key) pair may not attend; an event that may attend to
           nothing gets 0 from attention.
+        - **distances**: with a span, ``[B, N, N]`` from each event back to each key, 0 to itself; keys outside of the
+          span are not read. By default, the number of events between them.
     """
 
     attention_dropout: Dropout
@@ -67,12 +70,12 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         prepare_layer(self, dropout, attention_dropout)
 
     def forward(  # type: ignore[override]  # takes other arguments than torch's
-        self, events: Tensor, packing: Packing, blocked: Tensor | None = None
+        self, events: Tensor, packing: Packing, blocked: Tensor | None = None, distances: Tensor | None = None
     ) -> Tensor:
         if self.causal:
             later = later_positions(packing.mask.shape[1], events.device)
             blocked = later if blocked is None else blocked | later
-        return self.feed_forward(events, _self_attention(self, events, packing, blocked))
+        return self.feed_forward(events, _self_attention(self, events, packing, blocked, distances))
 
     def last(self, events: Tensor, packing: Packing) -> Tensor:
         """Compute only the output at the most recent event of each row, ``[B, d]``; undefined for rows without events.
@@ -130,13 +133,18 @@ def prepare_layer(layer: nn.Module, dropout: float, attention_dropout: float) ->
 
 
 def _self_attention(
-    layer: EncoderLayer | DecoderLayer, events: Tensor, packing: Packing, blocked: Tensor | None = None
+    layer: EncoderLayer | DecoderLayer,
+    events: Tensor,
+    packing: Packing,
+    blocked: Tensor | None = None,
+    distances: Tensor | None = None,
 ) -> Tensor:
     attention = layer.self_attn
     query, key, value = by_head(attention, packing.unpack(project(attention, events, ALL)))
     if layer.distance_bias is not None:
         # An event always reads itself.
-        bias, unread = layer.distance_bias(packing.mask.shape[1])
+        distances = event_distances(packing.mask.shape[1], events.device) if distances is None else distances
+        bias, unread = layer.distance_bias(distances)
         return attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, unread, bias)))
     attended = attention.out_proj(packing.pack(attend(layer, query, key, value, packing.mask, blocked)))
     if blocked is None:

@@ -3,8 +3,7 @@ r"""GSERec: Benefit from Rich, Tackling Search Interaction Sparsity in Search En
 Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers are the paper's.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from recbole.config import Config
@@ -12,7 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS
+from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS, reads_windows
 from recbole_gserec.errors import not_none
 from recbole_gserec.layers import (
     GRAPH_CONVS,
@@ -93,7 +92,6 @@ class GSERec(SearchRecommender):
         # Checkpoints of earlier versions and files of derived models do not have these.
         graph_conv = config["graph_conv"] or "spmm"
         check_choice("graph_conv", graph_conv, GRAPH_CONVS)
-        check_choice("train_rows", config["train_rows"] or "targets", ("targets", "users"))
         self.code_nodes = config["code_nodes"] or "level"
         check_choice("code_nodes", self.code_nodes, ("level", "prefix"))
         size = config["embedding_size"]
@@ -105,7 +103,8 @@ class GSERec(SearchRecommender):
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
         self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
-        self.cl_extra_users = config["u_cl_extra_users"] if self.reads_windows(config) else 0
+        trains_windows = reads_windows(config)
+        self.cl_extra_users = config["u_cl_extra_users"] if trains_windows else 0
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
@@ -114,7 +113,7 @@ class GSERec(SearchRecommender):
         transformer = (*shape, config["hidden_dropout_prob"], config["attn_dropout_prob"])
         lengths = {"search": config["MAX_SEARCH_LIST_LENGTH"], "recommendation": config["MAX_ITEM_LIST_LENGTH"]}
         # In windows, an event has no fixed position, so attention tells positions by distance.
-        self.lengths, trains_windows = lengths, self.reads_windows(config)
+        self.lengths = lengths
         spans = {side: lengths[side] if trains_windows else 0 for side in SIDES}
         self.encoder = ModuleDict(
             {side: HistoryEncoder(size, lengths[side], *transformer, span=spans[side]) for side in SIDES}
@@ -144,11 +143,6 @@ class GSERec(SearchRecommender):
         user_size = 2 * size if self.use_graph else 0
         self.mlp = PredictionMLP(user_size, 3 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
         self.reset_parameters()
-
-    @classmethod
-    def reads_windows(cls, config: Mapping[str, Any]) -> bool:
-        # Checkpoints of earlier versions do not have the setting.
-        return "train_rows" in config and config["train_rows"] == "users"
 
     def reset_parameters(self) -> None:
         """Reset tables to Xavier-normal rows with zero padding rows; layers reset themselves."""
@@ -249,19 +243,21 @@ class GSERec(SearchRecommender):
 
         Args:
             state: Result of :meth:`encode` for B windows.
-            candidates: ``[B, T, C]``.
+            candidates: ``[n_targets, C]``.
             is_target: ``[B, T]``, False where padded.
 
         Returns:
             ``[n_targets, C]``.
         """
+        padded = candidates.new_zeros(*is_target.shape, candidates.shape[1])
+        padded[is_target] = candidates
         step, logits = -(-len(is_target) // _PARTS), []
         for start in range(0, len(is_target), step):
             rows = slice(start, start + step)
             # Batches are sorted by the number of targets, so a part has little padding.
             n_targets = int(is_target[rows].sum(1).max())
             part = {side: state[side].part(rows, n_targets) for side in SIDES}
-            items = self.item_embedding(candidates[rows, :n_targets])
+            items = self.item_embedding(padded[rows, :n_targets])
             pairs = self.pool(part, self.attend(part, items), items).flatten(0, 1)
             windows, places = is_target[rows, :n_targets].nonzero(as_tuple=True)
             indices = windows * n_targets + places
@@ -305,13 +301,12 @@ class GSERec(SearchRecommender):
             is_target = interaction[TARGETS] > 0
             logits = self.score_targets(state, candidates, is_target)
         else:
-            is_target = slice(None), 0
+            is_target = torch.ones(len(candidates), 1, dtype=torch.bool, device=candidates.device)
             logits = self.score(state, candidates)
-            candidates = candidates.unsqueeze(1)
         losses = {"rec": pointwise_loss(logits)}
         if self.lambda_next_item > 0:
-            states, positives = self.last_states(state)[is_target], candidates[..., 0][is_target]
-            loss = all_items_loss(states, positives, self.item_embedding.weight)
+            states = self.last_states(state)[is_target]
+            loss = all_items_loss(states, candidates[:, 0], self.item_embedding.weight)
             losses["next_item"] = self.lambda_next_item * loss
         if self.use_graph and self.lambda_u_cl > 0:
             losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)

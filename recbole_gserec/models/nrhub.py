@@ -9,12 +9,14 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS
 from recbole_gserec.layers import (
     AdditiveAttention,
     Dropout,
     ModuleDict,
     Packing,
     QueryEmbedding,
+    Seen,
     dot_product,
     pointwise_loss,
     reset_embedding,
@@ -45,6 +47,7 @@ class NRHUB(SearchRecommender):
         check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         self.require_files(config, "search", "query")
         self.loss_type = config["loss_type"]
+        self.max_items, self.max_searches = config["MAX_ITEM_LIST_LENGTH"], config["MAX_SEARCH_LIST_LENGTH"]
         size, hidden_size = config["embedding_size"], config["hidden_size"]
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
@@ -62,7 +65,7 @@ class NRHUB(SearchRecommender):
         nn.init.zeros_(self.candidate_projection.bias)
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """Compute users ``[B, hidden_size]``; 0 without any record."""
+        """Compute users ``[n, hidden_size]`` of rows, or as the targets of windows see them; 0 without any record."""
         queries = interaction["search_query_id_list"]
         is_search = self.search_mask(interaction)
         items, clicks = interaction[self.ITEM_SEQ], interaction["search_item_ids_list"]
@@ -71,13 +74,35 @@ class NRHUB(SearchRecommender):
             "queries": (self.query_embedding, queries, is_search & self._has_words(queries)),
             "clicks": (self.item_embedding, clicks.flatten(1), (is_search.unsqueeze(-1) & (clicks > 0)).flatten(1)),
         }
+        seen = self._seen(interaction)
         views, masks = [], []
         for view, (embedding, ids, mask) in records.items():
-            packing = Packing(mask)
-            views.append(self.view_attention[view](self.dropout(embedding(packing.pack(ids))), packing))
-            masks.append(mask.any(1))
+            packing, attention = Packing(mask), self.view_attention[view]
+            vectors = self.dropout(embedding(packing.pack(ids)))
+            if seen is None:
+                views.append(attention(vectors, packing))
+                masks.append(mask.any(1))
+            else:
+                is_target, visible = interaction[TARGETS] > 0, seen[view] & mask.unsqueeze(1)
+                views.append(attention.of_targets(vectors, packing, visible)[is_target])
+                masks.append(visible.any(2)[is_target])
         packing = Packing(torch.stack(masks, dim=1))
         return self.user_attention(packing.pack(torch.stack(views, dim=1)), packing)
+
+    def _seen(self, interaction: Interaction) -> dict[str, Tensor] | None:
+        """Return which records of each view the targets of windows may see, ``[B, T, N]``; None for rows."""
+        if TARGETS not in interaction:
+            return None
+        n_items, (n_searches, n_clicks) = (
+            interaction[self.ITEM_SEQ].shape[1],
+            interaction["search_item_ids_list"].shape[1:],
+        )
+        searches = Seen(interaction[SEEN_SEARCHES], self.max_searches, n_searches).mask
+        return {
+            "interactions": Seen(interaction[SEEN_ITEMS], self.max_items, n_items).mask,
+            "queries": searches,
+            "clicks": searches.repeat_interleave(n_clicks, dim=2),
+        }
 
     def _has_words(self, queries: Tensor) -> Tensor:
         """Return whether each query has any words."""

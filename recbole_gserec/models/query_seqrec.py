@@ -3,6 +3,8 @@ r"""Query-SeqRec: Query-Aware Sequential Recommendation.
 He et al., CIKM 2022, https://doi.org/10.1145/3511808.3557677.
 """
 
+import sys
+
 import torch
 import torch.nn.functional as F
 from recbole.config import Config
@@ -11,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_gserec.data import QueryItemGraph
+from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS, QueryItemGraph, reads_windows
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import (
     Dropout,
@@ -22,13 +24,14 @@ from recbole_gserec.layers import (
     QueryNormLayer,
     QueryTokens,
     TokenReplacement,
+    after,
     dot_product,
     pointwise_loss,
     query_tokens,
     reset_embedding,
     sampled_softmax_loss,
 )
-from recbole_gserec.models.search_recommender import SearchRecommender
+from recbole_gserec.models.search_recommender import SearchRecommender, check_train_positions
 from recbole_gserec.settings import check_choice, check_heads
 
 MAX_LOGITS = 1 << 24
@@ -56,13 +59,16 @@ class QuerySeqRec(SearchRecommender):
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         self.query_embedding = QueryEmbedding(dataset.query_words, dataset.num("query_words"), size)
         self.type_embedding = nn.Embedding(2, size)
-        self.positions = nn.Embedding(self.max_tokens, size)
+        # In windows, a token has no fixed position, so attention tells positions by distance.
+        self.span = self.max_tokens if reads_windows(config) else 0
+        self.max_events = config["MAX_ITEM_LIST_LENGTH"], config["MAX_SEARCH_LIST_LENGTH"]
+        self.positions = None if self.span else nn.Embedding(self.max_tokens, size)
         graph = QueryItemGraph.of_training(dataset.events, self.n_items, len(dataset.query_words))
         self.replacement = TokenReplacement(graph, config["replace_prob"], config["graph_replace_prob"])
         shape = (size, config["n_heads"], config["inner_size"], dropout, config["attn_dropout_prob"])
         self.official_block = config["official_block"]
         self.layers = ModuleList(
-            QueryNormLayer(*shape) if self.official_block else EncoderLayer(*shape, causal=True)
+            QueryNormLayer(*shape) if self.official_block else EncoderLayer(*shape, causal=True, span=self.span)
             for _ in range(config["n_layers"])
         )
         self.norm, self.dropout = nn.LayerNorm(size), Dropout(dropout)
@@ -71,8 +77,10 @@ class QuerySeqRec(SearchRecommender):
     @staticmethod
     def _check(config: Config) -> None:
         check_choice("loss_type", config["loss_type"], ("CE", "sampled_CE", "BCE"))
-        check_choice("train_positions", config["train_positions"], ("last", "all"))
+        check_train_positions(config)
         check_heads(config)
+        if config["official_block"] and reads_windows(config):
+            raise SettingError("official_block is True, but that block reads rows only: leave out train_rows")
         for name in ("replace_prob", "graph_replace_prob"):
             if config[name] > 1:
                 raise SettingError(f"{name} is {config[name]}; it must be a number from 0 to 1")
@@ -80,22 +88,37 @@ class QuerySeqRec(SearchRecommender):
     def reset_parameters(self) -> None:
         """Reset tables to Xavier-normal rows with a zero padding row; layers reset themselves."""
         for table in (self.item_embedding, self.type_embedding, self.positions):
-            reset_embedding(table)
+            if table is not None:
+                reset_embedding(table)
 
     # ---- the sequence -------------------------------------------------------------------------------------------
 
     def tokens(self, interaction: Interaction) -> QueryTokens:
-        """Return the most recent items and queries of each row."""
-        queries, clicks = interaction["search_query_id_list"], interaction["search_item_ids_list"]
+        """Return the most recent items and queries of each row, or all of each window."""
         return query_tokens(
             interaction[self.ITEM_SEQ],
             interaction["item_place_list"],
-            queries,
-            clicks if self.include_clicks else clicks[..., :0],
+            interaction["search_query_id_list"],
+            self._clicks(interaction),
             interaction["search_place_list"],
             self.search_mask(interaction),
-            self.max_tokens,
+            sys.maxsize if TARGETS in interaction else self.max_tokens,
         )
+
+    def _clicks(self, interaction: Interaction) -> Tensor:
+        """Return the clicks that are tokens, ``[B, S, K]``; K is 0 if none are."""
+        clicks = interaction["search_item_ids_list"]
+        return clicks if self.include_clicks else clicks[..., :0]
+
+    def _seen_tokens(self, interaction: Interaction) -> Tensor:
+        """Return how many of a window's tokens lie before each target, ``[B, T]``.
+
+        At equal times, searches come after all interactions. So the tokens before a target are those of the
+        interactions and searches that it may see.
+        """
+        of_search = self.search_mask(interaction) * (1 + (self._clicks(interaction) > 0).sum(2))
+        ends = F.pad(of_search.cumsum(1), (1, 0))
+        return interaction[SEEN_ITEMS] + ends.gather(1, interaction[SEEN_SEARCHES])
 
     def embed(self, tokens: QueryTokens, packing: Packing) -> Tensor:
         """Return the input of the Transformer, packed ``[T, d]``."""
@@ -104,18 +127,23 @@ class QuerySeqRec(SearchRecommender):
         # Item 0 is padding with embedding 0, to which queries are added.
         embedded = self.item_embedding(ids.masked_fill(is_query, 0))
         embedded = embedded.index_add(0, queries, self.query_embedding(ids[queries]))
-        embedded = embedded + self.positions(packing.columns) + self.type_embedding(is_query.long())
+        if self.positions is not None:
+            embedded = embedded + self.positions(packing.columns)
+        embedded = embedded + self.type_embedding(is_query.long())
         return self.dropout(embedded if self.official_block else self.norm(embedded))
 
     def states(self, tokens: QueryTokens, packing: Packing) -> Tensor:
         """Compute each token's state given the tokens before it, packed ``[T, d]``."""
         states = self.embed(tokens, packing)
+        distances = {"distances": tokens.distances(*self.max_events)} if self.span else {}
         for layer in self.layers:
-            states = layer(states, packing)
+            states = layer(states, packing, **distances)
         return self.norm(states) if self.official_block else states
 
     def last_states(self, tokens: QueryTokens, packing: Packing) -> Tensor:
         """Compute :meth:`states` of each row's last token, ``[B, d]``; 0 for rows without tokens."""
+        if self.span:
+            return packing.last(self.states(tokens, packing))
         states = self.embed(tokens, packing)
         for layer in self.layers[:-1]:
             states = layer(states, packing)
@@ -126,9 +154,18 @@ class QuerySeqRec(SearchRecommender):
     # ---- scores and losses --------------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """Compute the states of the last tokens, ``[B, d]``; 0 for rows without tokens."""
-        tokens = self.replacement(self.tokens(interaction))
-        return self.last_states(tokens, Packing(tokens.mask))
+        """Compute the states of the last tokens of rows, or before the targets of windows: ``[n, d]``.
+
+        They are 0 for rows without tokens.
+        """
+        if TARGETS not in interaction:
+            tokens = self.replacement(self.tokens(interaction))
+            return self.last_states(tokens, Packing(tokens.mask))
+        tokens = self.replacement(self.tokens(interaction), of_window=True)
+        packing = Packing(tokens.mask)
+        windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
+        seen = self._seen_tokens(interaction)[windows, columns]
+        return after(packing.unpack(self.states(tokens, packing)), windows, seen)
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
         """Compute dot products of last states and candidates."""

@@ -11,13 +11,23 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_gserec.data import TARGETS
+from recbole_gserec.data import TARGETS, reads_windows
 from recbole_gserec.errors import SettingError
+from recbole_gserec.settings import check_choice
 
 MAX_PAIRS = 1 << 16
 """Maximum number of (row, candidate) pairs scored at once outside of training; bounds the memory of evaluation."""
 
 T = TypeVar("T")
+
+
+def check_train_positions(config: Mapping[str, Any]) -> None:
+    """Raise SettingError unless ``train_positions`` is ``last`` or ``all``, and ``last`` with windows."""
+    check_choice("train_positions", config["train_positions"], ("last", "all"))
+    if reads_windows(config) and config["train_positions"] == "all":
+        raise SettingError(
+            "train_positions is 'all', but with train_rows: users every position is a target of its own; leave one out"
+        )
 
 
 class SearchRecommender(SequentialRecommender):
@@ -47,11 +57,6 @@ class SearchRecommender(SequentialRecommender):
     @classmethod
     def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
         """Whether training batches contain rows of the search task: :class:`JointInteraction`."""
-        return False
-
-    @classmethod
-    def reads_windows(cls, config: Mapping[str, Any]) -> bool:
-        """Whether training batches hold windows of users' events, with a target at every position."""
         return False
 
     @property
@@ -84,7 +89,11 @@ class SearchRecommender(SequentialRecommender):
         return position < interaction["search_length"].unsqueeze(1)
 
     def encode(self, interaction: Interaction) -> Any:
-        """Compute everything about the rows of a batch that does not depend on the candidates."""
+        """Compute everything about the rows of a batch that does not depend on the candidates.
+
+        From a batch of windows (:class:`Windows`), models with the setting ``train_rows`` compute the same for each
+        target, as if it was a row; those of a window come one after the other.
+        """
         raise NotImplementedError
 
     def score(self, state: Any, candidates: Tensor) -> Tensor:
@@ -137,11 +146,12 @@ class SearchRecommender(SequentialRecommender):
         return scores
 
     def training_candidates(self, interaction: Interaction) -> Tensor:
-        """Return the positive and the negatives of each row, ``[B, 1 + n_negatives]``; of windows, ``[B, T, ...]``."""
+        """Return the positive and the negatives of each row, or of each target of windows: ``[n, 1 + n_negatives]``."""
         negatives = interaction[self.NEG_ITEM_ID]
-        if TARGETS in interaction:
-            return torch.cat([interaction[TARGETS].unsqueeze(2), negatives], dim=2)
-        return torch.cat([interaction[self.ITEM_ID].unsqueeze(1), negatives.view(len(interaction), -1)], dim=1)
+        if TARGETS not in interaction:
+            return torch.cat([interaction[self.ITEM_ID].unsqueeze(1), negatives.view(len(interaction), -1)], dim=1)
+        is_target = interaction[TARGETS] > 0
+        return torch.cat([interaction[TARGETS][is_target].unsqueeze(1), negatives[is_target]], dim=1)
 
 
 class JointRecommender(SearchRecommender):

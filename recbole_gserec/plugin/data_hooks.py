@@ -24,6 +24,7 @@ from recbole_gserec.data import (
     check_interactions,
     check_policies,
     load_feature_file,
+    reads_windows,
     remove_repeated,
     sort_interactions,
     split_off_short_users,
@@ -183,7 +184,7 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
     if phase == "train":
         if not is_ours:
             return stock(config, phase)
-        if config.model_class.reads_windows(config):
+        if reads_windows(config):
             return WindowTrainDataLoader
         return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]

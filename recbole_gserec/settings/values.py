@@ -6,6 +6,7 @@ Most types follow from the defaults in the YAML files, and those of the offline 
 import codecs
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import isfinite
 from numbers import Integral
 from typing import Any
@@ -21,6 +22,7 @@ from recbole_gserec.settings.defaults import (
     recbole_properties,
     registered_models,
 )
+from recbole_gserec.settings.names import models_reading
 from recbole_gserec.settings.offline import PreprocessSettings
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
@@ -65,6 +67,8 @@ def check_values(requested: Mapping[str, Any], model: str) -> None:
         shared = {name: default for name, default in shared.items() if default is not None}
         defaults, of_others = {**own, **shared}, own.keys() - shared.keys()
     special = dict(_SPECIAL)
+    if "train_rows" not in ours:
+        special["train_rows"] = partial(_train_rows_of_others, model)
     if not is_search_aware(model):
         special["train_neg_sample_args"] = _train_neg_sample_args_or_none
     if not ours:
@@ -214,6 +218,16 @@ def _train_neg_sample_args(value: Any) -> str | None:
     return None if _is_finite(alpha) and alpha >= 0 else "a dict whose alpha is a number of at least 0"
 
 
+def _train_rows(value: Any) -> str | None:
+    return None if value in ("targets", "users") else "'targets' or 'users'"
+
+
+def _train_rows_of_others(model: str, value: Any) -> str | None:
+    if value == "targets":
+        return None
+    return f"'targets' for {model}: only {', '.join(models_reading('train_rows'))} train on windows of users' events"
+
+
 def _train_neg_sample_args_or_none(value: Any) -> str | None:
     """Also allow "none", which means to RecBole's own loaders that a loss needs no negatives."""
     return None if value is None else _train_neg_sample_args(value)
@@ -231,6 +245,7 @@ _SPECIAL: dict[str, Callable[[Any], str | None]] = {
     "checkpoint_dir": _folder,
     "state": _text,
     "train_neg_sample_args": _train_neg_sample_args,
+    "train_rows": _train_rows,
 }
 
 

@@ -56,6 +56,8 @@ def test_a_batch_holds_the_events_of_its_windows(random_dataset, prepare):
                         histories["item_id_list"][n][: histories["item_length"][n]].tolist(),
                         histories["search_query_id_list"][n][: histories["search_length"][n]].tolist(),
                         histories["search_item_ids_list"][n][: histories["search_length"][n]].sum().item(),
+                        histories["item_place_list"][n][: histories["item_length"][n]].tolist(),
+                        histories["search_place_list"][n][: histories["search_length"][n]].tolist(),
                     )
                     for n in range(len(histories))
                 ]
@@ -64,6 +66,8 @@ def test_a_batch_holds_the_events_of_its_windows(random_dataset, prepare):
                     items[:seen][-3:].tolist(),
                     batch["search_query_id_list"][row][shown].tolist(),
                     batch["search_item_ids_list"][row][shown].sum().item(),
+                    batch["item_place_list"][row][:seen][-3:].tolist(),
+                    batch["search_place_list"][row][shown].tolist(),
                 )
                 assert found in expected
     assert sorted(taken) == sorted(zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True))

@@ -1,22 +1,42 @@
-"""Training on all positions of windows: each target is scored from what it may see alone, as a row is."""
+"""Training on all positions of windows: each target is scored from what it may see alone, as a row is.
+
+Breakages tried, each caught here: a target that sees the event after it; a limit of one event too many; a query
+replaced by what its target tells; padded targets in the loss; a distance counted over tokens that a row does not have.
+"""
 
 import pytest
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS
+from recbole_gserec.errors import SettingError
 from recbole_gserec.models import gserec
-from recbole_gserec.settings import MODELS
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
-SETTINGS = {
-    "train_rows": "users",
-    "MAX_ITEM_LIST_LENGTH": 4,
-    "MAX_SEARCH_LIST_LENGTH": 3,
-    "n_layers": 2,
-    "train_batch_size": 120,
-}
+N_ITEMS, N_SEARCHES = 4, 3
+SETTINGS = {"train_rows": "users", "MAX_ITEM_LIST_LENGTH": N_ITEMS, "train_batch_size": 120}
+OF_SEARCHES = {"MAX_SEARCH_LIST_LENGTH": N_SEARCHES}
+
+# With one layer, a target reads events as they are: it scores as a row with the last events. With more, old events may
+# have read events that such a row no longer has, so the row has all events of the window before the target.
+LAST, ALL = "last", "all"
+CASES = [
+    ("GSERec", ALL, {"n_layers": 2}),
+    ("GSERec", ALL, {"use_user_code_graph": False}),
+    ("GSERec", ALL, {"use_code_fusion": False}),
+    ("GSERec", ALL, {"lambda_next_item": 0.5}),
+    ("NRHUB", LAST, {}),
+    ("QuerySeqRec", LAST, {"n_layers": 1, "max_tokens": 7}),
+    ("QuerySeqRec", LAST, {"n_layers": 1, "max_tokens": 100}),
+    ("QuerySeqRec", LAST, {"n_layers": 1, "max_tokens": 5, "include_clicks": False, "loss_type": "BCE"}),
+    ("QuerySeqRec", ALL, {"n_layers": 2, "max_tokens": 100, "loss_type": "sampled_CE"}),
+]
+"""Models, what a row of theirs has that scores as a target in a window, and settings."""
+
+
+def identity(case):
+    return " ".join([case[0], *(f"{name}={value}" for name, value in case[2].items())])
 
 
 @pytest.fixture(params=[0.01, 1.01], ids=["padded", "packed"])
@@ -25,88 +45,104 @@ def packing(request, monkeypatch):
     monkeypatch.setattr("recbole_gserec.layers.packing._DENSE", request.param)
 
 
-@pytest.fixture(
-    params=[{}, {"use_user_code_graph": False}, {"use_code_fusion": False}, {"lambda_next_item": 0.5}], ids=str
-)
+def settings_of(name, **others):
+    return {**SETTINGS, **(OF_SEARCHES if name not in ("CL4SRec", "LLMESR") else {}), **others}
+
+
+@pytest.fixture(params=CASES, ids=identity)
 def windows(request, make_model, packing):
-    """A model with random weights in evaluation mode, a batch of windows, and candidates of their targets."""
-    model, _, _, loaders = make_model("GSERec", **SETTINGS, **request.param)
+    """A model with random weights in evaluation mode, a batch of windows, and what equal rows have."""
+    name, kept, settings = request.param
+    model, _, _, loaders = make_model(name, **settings_of(name, **settings))
+    torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
         for table in ("item_embedding", "user_embedding"):
             if hasattr(model, table):
                 getattr(model, table).weight[0] = 0
-    batch = next(iter(loaders[0]))
-    return model.eval(), batch, model.training_candidates(batch)
+    return model.eval(), next(iter(loaders[0])), kept
+
+
+def candidates_of(batch):
+    """The positive and the negatives of the real targets, ``[n, C]``."""
+    is_target = batch[TARGETS] > 0
+    return torch.cat([batch[TARGETS][is_target].unsqueeze(1), batch["neg_item_id"][is_target]], dim=1)
 
 
 @torch.no_grad()
-def scores(model, batch, candidates):
-    """Logits of the real targets, ``[n, C]``."""
-    return model.score_targets(model.encode(batch), candidates, batch[TARGETS] > 0)
+def scores(model, batch):
+    """Logits of the candidates of the real targets, ``[n, C]``."""
+    state, candidates = model.encode(batch), candidates_of(batch)
+    if isinstance(model, gserec.GSERec):
+        return model.score_targets(state, candidates, batch[TARGETS] > 0)
+    return model.score(state, candidates)
 
 
-def row_of(batch, row, n_items, n_searches):
-    """The row of evaluation whose history is the first events of a window."""
-    queries = batch["search_query_id_list"][row : row + 1, : max(1, n_searches)].clone()
-    clicks = batch["search_item_ids_list"][row : row + 1, : max(1, n_searches)].clone()
-    if n_searches == 0:
-        queries.zero_()
-        clicks.zero_()
-    return Interaction(
-        {
-            "user_id": batch["user_id"][row : row + 1],
-            "item_id_list": batch["item_id_list"][row : row + 1, :n_items],
-            "item_length": torch.tensor([n_items]),
-            "search_query_id_list": queries,
-            "search_item_ids_list": clicks,
-            "search_length": torch.tensor([n_searches]),
-        }
-    )
+def rows_of(batch, kept):
+    """The rows of evaluation whose histories are what the targets may see: a row for each real target."""
+    windows, columns = (batch[TARGETS] > 0).nonzero(as_tuple=True)
+    rows = {"user_id": batch["user_id"][windows]}
+    for ends, size, length, names in (
+        (SEEN_ITEMS, N_ITEMS, "item_length", ("item_id_list", "item_place_list")),
+        (
+            SEEN_SEARCHES,
+            N_SEARCHES,
+            "search_length",
+            ("search_query_id_list", "search_item_ids_list", "search_place_list"),
+        ),
+    ):
+        if length not in batch:
+            continue
+        counts = batch[ends][windows, columns]
+        lengths = counts.clamp_max(size) if kept == LAST else counts
+        position = torch.arange(max(1, int(lengths.max())))
+        indices, is_real = (counts - lengths).unsqueeze(1) + position, position < lengths.unsqueeze(1)
+        rows[length] = lengths
+        for name in names:
+            if name in batch:
+                values = batch[name][windows.unsqueeze(1), indices.clamp_max(batch[name].shape[1] - 1)]
+                shape = *is_real.shape, *[1] * (values.dim() - 2)
+                rows[name] = values.masked_fill(~is_real.view(shape), 2**62 if "place" in name else 0)
+    return Interaction(rows)
 
 
 @torch.no_grad()
 def test_a_target_in_a_window_scores_as_the_row_with_the_same_events(windows):
-    model, batch, candidates = windows
-    expected = []
-    for row, target in (batch[TARGETS] > 0).nonzero().tolist():
-        seen = int(batch[SEEN_ITEMS][row, target]), int(batch[SEEN_SEARCHES][row, target])
-        alone = row_of(batch, row, *seen)
-        expected.append(model.score(model.encode(alone), candidates[row, target].unsqueeze(0))[0])
-    found = scores(model, batch, candidates)
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-3, atol=1e-4)
-    seen_searches = batch[SEEN_SEARCHES][batch[TARGETS] > 0]
-    # Targets without searches, with fewer and with more than a history holds.
-    assert (seen_searches == 0).any() and (seen_searches > 3).any() and len(found) > 40
+    model, batch, kept = windows
+    found, expected = scores(model, batch), model.score(model.encode(rows_of(batch, kept)), candidates_of(batch))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert len(found) > 40 and found.std() > 0.1
+    if SEEN_SEARCHES in batch and "search_length" in batch:
+        seen_searches = batch[SEEN_SEARCHES][batch[TARGETS] > 0]
+        # Targets without searches, with fewer and with more than a history holds.
+        assert (seen_searches == 0).any() and (seen_searches > N_SEARCHES).any()
 
 
 @pytest.mark.parametrize("side", ["item", "search"])
 def test_no_target_reads_what_it_may_not_see(windows, side):
-    model, batch, candidates = windows
-    if side == "item":
-        field, seen_field, lengths = "item_id_list", SEEN_ITEMS, batch["item_length"]
-    else:
-        field, seen_field, lengths = "search_item_ids_list", SEEN_SEARCHES, batch["search_length"]
-    before, changed_rows = scores(model, batch, candidates), (batch[TARGETS] > 0).nonzero()
-    seen = batch[seen_field][batch[TARGETS] > 0]
-    n_moved = 0
-    for index in range(int(lengths.max())):
-        # One event of every window becomes another item, or another click.
+    model, batch, _ = windows
+    if f"{side}_length" not in batch:
+        pytest.skip("reads no searches")
+    field, seen_field = ("item_id_list", SEEN_ITEMS) if side == "item" else ("search_query_id_list", SEEN_SEARCHES)
+    before, seen, n_moved = scores(model, batch), batch[seen_field][batch[TARGETS] > 0], 0
+    n_values = model.n_items if side == "item" else 11
+    for index in range(int(batch[f"{side}_length"].max())):
+        # One event of every window becomes another item or query, and a search gets another click.
         changed = Interaction({name: value.clone() for name, value in batch.interaction.items()})
         values = changed[field][:, index]
-        values.copy_(torch.where(values > 0, values % (model.n_items - 1) + 1, values))
-        if side == "search" and values.dim() == 2:
-            values[:, 0] = values[:, 0].where(values[:, 0] > 0, torch.tensor(1))
-        moved = (scores(model, changed, candidates) - before).abs().amax(1) > 1e-5
+        values.copy_(torch.where(values > 0, values % (n_values - 1) + 1, values))
+        if side == "search":
+            clicks = changed["search_item_ids_list"][:, index, 0]
+            clicks.copy_(torch.where(clicks > 0, clicks % (model.n_items - 1) + 1, clicks))
+        moved = (scores(model, changed) - before).abs().amax(1) > 1e-5
         assert not moved[seen <= index].any()
         n_moved += int(moved[(seen > index) & (seen - index <= 3)].sum())
-        assert len(changed_rows) == len(moved)
     assert n_moved > 20
 
 
 def test_every_weight_is_trained(windows):
-    model, batch, candidates = windows
+    model, batch, _ = windows
     model.zero_grad()
     losses = model.train().calculate_loss(batch)
     sum(losses).backward()
@@ -117,17 +153,39 @@ def test_every_weight_is_trained(windows):
 
 @torch.no_grad()
 def test_batch_order_and_padding_do_not_matter(windows):
-    model, batch, candidates = windows
+    model, batch, _ = windows
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(1))
-    before, mask = scores(model, batch, candidates), batch[TARGETS] > 0
+    before, mask = scores(model, batch), batch[TARGETS] > 0
     padded = Interaction({name: value[order] for name, value in batch.interaction.items()})
-    for name in ("item_id_list", "search_query_id_list", "search_item_ids_list"):
-        value = padded[name]
-        padded.interaction[name] = torch.cat([value, torch.zeros_like(value[:, :2])], dim=1)
+    for name, value in padded.interaction.items():
+        if name.endswith("_list"):
+            filler = torch.full_like(value[:, :1].expand(-1, 2, *value.shape[2:]), 2**62 if "place" in name else 0)
+            padded.interaction[name] = torch.cat([value, filler], dim=1)
+        elif name in (TARGETS, SEEN_ITEMS, SEEN_SEARCHES, "neg_item_id"):
+            padded.interaction[name] = torch.cat([value, torch.zeros_like(value[:, :1])], dim=1)
     numbers = torch.zeros(mask.shape, dtype=torch.long)
     numbers[mask] = torch.arange(len(before))
-    after = scores(model, padded, candidates[order])
+    after = scores(model, padded)
     torch.testing.assert_close(after, before[numbers[order][mask[order]]], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_loss_is_the_mean_over_real_targets(windows):
+    model, batch, kept = windows
+    if isinstance(model, gserec.GSERec):
+        model.lambda_u_cl = model.lambda_his_cl = 0
+    logits = model.score(model.encode(rows_of(batch, kept)), candidates_of(batch))
+    labels = torch.zeros_like(logits)
+    labels[:, 0] = 1
+    loss_type = getattr(model, "loss_type", "BCE")
+    if loss_type == "CE":
+        every = model.score(model.encode(rows_of(batch, kept)), torch.arange(1, model.n_items).unsqueeze(0))
+        expected = torch.nn.functional.cross_entropy(every, batch[TARGETS][batch[TARGETS] > 0] - 1)
+    elif loss_type == "sampled_CE":
+        expected = -logits.log_softmax(1)[:, 0].mean()
+    else:
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+    torch.testing.assert_close(model.calculate_loss(batch)[0], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_scores_of_many_candidates_equal_those_of_few(make_model):
@@ -143,34 +201,33 @@ def test_scores_of_many_candidates_equal_those_of_few(make_model):
     torch.testing.assert_close(at_once, own, rtol=1e-3, atol=1e-4)
 
 
-@torch.no_grad()
-def test_a_target_with_a_short_past_scores_as_its_row(windows):
-    model, batch, candidates = windows
-    found, expected = iter(scores(model, batch, candidates)), 0
-    for row, target in (batch[TARGETS] > 0).nonzero().tolist():
-        logits, seen = next(found), (int(batch[SEEN_ITEMS][row, target]), int(batch[SEEN_SEARCHES][row, target]))
-        if seen[0] > 4 or seen[1] > 3:
-            continue
-        expected += 1
-        alone = model.score(model.encode(row_of(batch, row, *seen)), candidates[row, target].unsqueeze(0))[0]
-        torch.testing.assert_close(logits, alone, rtol=1e-3, atol=1e-4)
-    assert expected > 20
+@pytest.mark.parametrize("include_clicks", [True, False])
+def test_no_substitute_of_a_query_tells_of_a_target(make_model, include_clicks):
+    changes = {"replace_prob": 0.9, "graph_replace_prob": 1.0, "include_clicks": include_clicks, "max_tokens": 50}
+    silent = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    model, _, _, loaders = make_model("QuerySeqRec", **settings_of("QuerySeqRec", **changes, **silent))
+    batch, n_moved = next(iter(loaders[0])), 0
 
+    def scored(batch):
+        torch.manual_seed(3)
+        return scores(model.train(), batch)
 
-def test_the_loss_leaves_out_padded_targets(windows):
-    model, batch, candidates = windows
-    with torch.no_grad():
-        model.lambda_u_cl = model.lambda_his_cl = 0
-        logits = scores(model, batch, candidates)
-        labels = torch.zeros_like(logits)
-        labels[:, 0] = 1
-        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
-        torch.testing.assert_close(model.calculate_loss(batch)[0], expected)
+    before, seen = scored(batch), batch[SEEN_ITEMS][batch[TARGETS] > 0]
+    for index in range(int(batch["item_length"].max())):
+        changed = Interaction({name: value.clone() for name, value in batch.interaction.items()})
+        values = changed["item_id_list"][:, index]
+        values.copy_(torch.where(values > 0, values % (model.n_items - 1) + 1, values))
+        moved = (scored(changed) - before).abs().amax(1) > 1e-6
+        assert not moved[seen <= index].any()
+        n_moved += int(moved.sum())
+    assert n_moved > 20
 
 
 @pytest.mark.parametrize("n_extra", [0, 30])
 def test_further_users_are_contrasted(make_model, monkeypatch, n_extra):
-    model, _, _, loaders = make_model("GSERec", **SETTINGS, u_cl_extra_users=n_extra, lambda_his_cl=0)
+    model, _, _, loaders = make_model(
+        "GSERec", **settings_of("GSERec", n_layers=2), u_cl_extra_users=n_extra, lambda_his_cl=0
+    )
     contrasted = []
     plain = gserec.nt_xent
 
@@ -186,7 +243,24 @@ def test_further_users_are_contrasted(make_model, monkeypatch, n_extra):
     assert contrasted[0] == n_users if n_extra == 0 else n_users < contrasted[0] <= n_users + n_extra
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"GSERec"}))
-def test_other_models_read_rows(make_config, name):
-    config = make_config(name, train_rows="users")
-    assert not config.model_class.reads_windows(config)
+@pytest.mark.parametrize("name", ["KAR", "UniSAR", "SASRec", "SimGCL"])
+def test_other_models_refuse_windows(make_config, name):
+    with pytest.raises(SettingError, match=f"train_rows is 'users'; it must be 'targets' for {name}: only GSERec"):
+        make_config(name, train_rows="users")
+    make_config(name, train_rows="targets")
+
+
+def test_other_values_are_refused(make_config):
+    with pytest.raises(SettingError, match="train_rows is 'user'; it must be 'targets' or 'users'"):
+        make_config("NRHUB", train_rows="user")
+
+
+@pytest.mark.parametrize("name", ["QuerySeqRec"])
+def test_all_positions_of_a_row_are_not_asked_for_as_well(make_model, name):
+    with pytest.raises(SettingError, match="train_positions is 'all', but with train_rows: users"):
+        make_model(name, **settings_of(name), train_positions="all")
+
+
+def test_the_authors_block_reads_rows_only(make_model):
+    with pytest.raises(SettingError, match="official_block is True"):
+        make_model("QuerySeqRec", **settings_of("QuerySeqRec"), official_block=True)
