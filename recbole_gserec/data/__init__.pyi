@@ -31,6 +31,7 @@ from .search_files import to_pandas as to_pandas
 from .search_rows import QUERY as QUERY
 from .search_rows import JointInteraction as JointInteraction
 from .search_rows import QueryItemGraph as QueryItemGraph
+from .train_dataloaders import ItemWindowTrainDataLoader as ItemWindowTrainDataLoader
 from .train_dataloaders import JointTrainDataLoader as JointTrainDataLoader
 from .train_dataloaders import SearchTrainDataLoader as SearchTrainDataLoader
 from .train_dataloaders import WindowTrainDataLoader as WindowTrainDataLoader

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from recbole.config import Config
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 
 from recbole_gserec.data.dataset import TARGET
-from recbole_gserec.data.events import EventLog, Ragged
+from recbole_gserec.data.events import EventLog, Ragged, build_event_log, no_searches
 from recbole_gserec.data.search_rows import JointInteraction, SearchRows
 from recbole_gserec.data.windows import Windows
 from recbole_gserec.errors import SettingError
@@ -29,9 +30,16 @@ class NegativeSampler:
         n_items: Number of item ids, including padding.
         popularity: Exponent: an item's probability is proportional to this power of its number of training
             interactions. None for equal probabilities.
+        candidates: Items to draw from; those with an interaction by default.
     """
 
-    def __init__(self, events: EventLog, n_items: int, popularity: float | None = None):
+    def __init__(
+        self,
+        events: EventLog,
+        n_items: int,
+        popularity: float | None = None,
+        candidates: NDArray[np.int64] | None = None,
+    ):
         self._n_items = n_items
         users, items = events.users_of_interactions().numpy(), events.items.numpy()
         in_training = np.arange(len(items)) < events.train_ends.numpy()[users]
@@ -46,7 +54,7 @@ class NegativeSampler:
         )
         self._known = np.unique(pairs)
         # Only items with an interaction are candidates in evaluation, so other negatives would be useless.
-        self._items = np.unique(items).astype(np.int64)
+        self._items = np.unique(items).astype(np.int64) if candidates is None else candidates
         self._cumulative = None
         if popularity is not None:
             counts = np.bincount(items[in_training], minlength=n_items)[self._items].astype(float) ** popularity
@@ -92,7 +100,7 @@ class SearchTrainDataLoader(TrainDataLoader):
         self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
     ) -> None:
         if neg_sample_args["dynamic"]:
-            raise SettingError("train_neg_sample_args: search-aware models only support dynamic: False")
+            raise SettingError("train_neg_sample_args: search-aware models and windows only support dynamic: False")
         if neg_sample_args["distribution"] not in ("uniform", "popularity"):
             distribution = neg_sample_args["distribution"]
             raise SettingError(
@@ -105,19 +113,22 @@ class SearchTrainDataLoader(TrainDataLoader):
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
-        self._negatives = NegativeSampler(
-            dataset.events,
-            dataset.item_num,
-            popularity=self.neg_sample_args["alpha"] if self.neg_sample_args["distribution"] == "popularity" else None,
-        )
+        is_popularity = self.neg_sample_args["distribution"] == "popularity"
+        self._negatives = self._negative_sampler(dataset, self.neg_sample_args["alpha"] if is_popularity else None)
         # A separate generator: negatives do not depend on how many random numbers a model draws.
         self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
         self._worker_seed: int | None = None
         self._stored = None
-        if not config["resample_negatives"]:
+        if self._stores_negatives(config):
             # Equal in all processes of a distributed run.
             rng = np.random.default_rng(config["seed"])
             self._stored = self._negatives.sample(self._users_of_rows(), self.neg_sample_num, rng)
+
+    def _negative_sampler(self, dataset: Dataset, popularity: float | None) -> NegativeSampler:
+        return NegativeSampler(dataset.events, dataset.item_num, popularity)
+
+    def _stores_negatives(self, config: Config) -> bool:
+        return not config["resample_negatives"]
 
     def _users_of_rows(self) -> NDArray[np.int64]:
         return self._dataset.inter_feat[self.uid_field].numpy()
@@ -153,13 +164,20 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
     """
 
     def __init__(self, config: Config, dataset: Dataset, sampler: Any, shuffle: bool = False):
-        users, targets = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[TARGET]
-        sizes = dataset.max_item_list_len, dataset.max_search_list_len
-        self._windows = Windows.of_targets(dataset.events, users, targets, *sizes)
+        self._windows = self._divide(dataset)
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         if self._stored is not None:
             # Which of the stored rows belong to each window.
-            self._rows = Ragged(torch.arange(len(targets)), self._windows.targets.offsets)
+            self._rows = Ragged(torch.arange(len(self._windows.targets.values)), self._windows.targets.offsets)
+
+    def _divide(self, dataset: Dataset) -> Windows:
+        """Divide the rows of a dataset into windows."""
+        users, targets = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[TARGET]
+        sizes = dataset.max_item_list_len, dataset.max_search_list_len
+        return Windows.of_targets(dataset.events, users, targets, *sizes)
+
+    def _batch(self, windows: Windows) -> Interaction:
+        return windows.batch(self._dataset)
 
     def _init_batch_size_and_step(self) -> None:
         self.sample_size = len(self._windows)
@@ -175,7 +193,7 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
         n_targets = self._windows.targets.offsets.diff()[chosen]
         chosen = chosen[n_targets.argsort(descending=True, stable=True)]
         windows = self._windows.take(chosen)
-        data = self.transform(self._dataset, windows.batch(self._dataset))
+        data = self.transform(self._dataset, self._batch(windows))
         if self._stored is not None:
             negatives = self._stored[self._rows.take(chosen).values.numpy()]
         else:
@@ -183,6 +201,75 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
             negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
         data.interaction[self.neg_item_id] = windows.padded(torch.from_numpy(negatives))
         return data
+
+
+class ItemWindowTrainDataLoader(WindowTrainDataLoader):
+    """The same for models of RecBole's kind, from the rows of RecBole's sequential datasets; they read no searches.
+
+    As in RecBole, all items may be negatives, and there are none if the loss takes none.
+    """
+
+    def _set_neg_sample_args(
+        self, config: Config, dataset: Dataset, dl_format: Any, neg_sample_args: dict[str, Any]
+    ) -> None:
+        has_negatives = neg_sample_args["distribution"] != "none"
+        none = {"distribution": "uniform", "sample_num": 0, "dynamic": False}
+        super()._set_neg_sample_args(config, dataset, dl_format, neg_sample_args if has_negatives else none)
+
+    def _negative_sampler(self, dataset: Dataset, popularity: float | None) -> NegativeSampler:
+        return NegativeSampler(self._events, dataset.item_num, popularity, np.arange(1, dataset.item_num))
+
+    def _stores_negatives(self, config: Config) -> bool:
+        return False
+
+    def _divide(self, dataset: Dataset) -> Windows:
+        self._events, targets = events_of_rows(dataset)
+        return Windows.of_targets(
+            self._events, dataset.inter_feat[dataset.uid_field], targets, dataset.max_item_list_len, n_searches=1
+        )
+
+    def _batch(self, windows: Windows) -> Interaction:
+        length = 2 * self._dataset.max_item_list_len
+        items, lengths = self._events.items_between(windows.item_starts, windows.ends, length)
+        return Interaction(
+            {
+                self.uid_field: windows.users,
+                self.iid_field + self.config["LIST_SUFFIX"]: items,
+                self._dataset.item_list_length_field: lengths,
+                **windows.target_fields(self._events),
+            }
+        )
+
+
+def events_of_rows(dataset: Dataset) -> tuple[EventLog, torch.Tensor]:
+    """Recover users' interactions from the rows of one of RecBole's sequential datasets.
+
+    Returns:
+        The interactions, and the index of each row's target in :attr:`EventLog.items`, ``[n_rows]``.
+
+    Raises:
+        SettingError: If the history of a row is not the targets of the user's earlier rows and one first interaction.
+    """
+    rows, suffix = dataset.inter_feat, dataset.config["LIST_SUFFIX"]
+    order = rows[dataset.uid_field].argsort(stable=True)
+    users, items = rows[dataset.uid_field][order], rows[dataset.iid_field][order]
+    lengths = rows[dataset.item_list_length_field][order].long()
+    latest = rows[dataset.iid_field + suffix][order].gather(1, (lengths - 1).clamp_min(0).unsqueeze(1)).squeeze(1)
+    is_first = torch.ones(len(users), dtype=torch.bool)
+    is_first[1:] = users[1:] != users[:-1]
+    if (lengths[is_first] != 1).any() or (latest[1:] != items[:-1])[~is_first[1:]].any():
+        raise SettingError(
+            "train_rows: users needs training rows that follow each other: split by time (eval_args: order: TO), "
+            "without benchmark_filename"
+        )
+    # A user's first interaction is no target.
+    columns = torch.cat([users[is_first], users]), torch.cat([latest[is_first], items])
+    times = torch.cat([torch.zeros(int(is_first.sum())), torch.arange(1, len(users) + 1)]).double()
+    log, sorting = build_event_log(
+        dataset.user_num, (*(part.numpy() for part in columns), times.numpy()), *no_searches()
+    )
+    indices = torch.from_numpy(sorting).argsort()[int(is_first.sum()) :]
+    return log, torch.empty_like(indices).index_copy(0, order, indices)
 
 
 class JointTrainDataLoader(SearchTrainDataLoader):

@@ -98,9 +98,8 @@ class Windows:
         ids, 0 where padded. ``window_seen_items`` and ``window_seen_searches`` ``[B, T]`` say how many of the
         window's events each target may see.
         """
-        events, indices = dataset.events, self.targets.values
-        last = indices[self.targets.offsets[1:] - 1]
-        item_range, search_range = (self.item_starts, last), (self.search_starts, events.search_ends[last])
+        events = dataset.events
+        item_range, search_range = (self.item_starts, self.ends), (self.search_starts, events.search_ends[self.ends])
         sizes = 2 * dataset.max_item_list_len, 2 * dataset.max_search_list_len
         items = events.items_between(*item_range, sizes[0])
         searches = events.searches_between(*search_range, sizes[1], dataset.max_click_list_len)
@@ -109,11 +108,23 @@ class Windows:
             {
                 dataset.uid_field: self.users,
                 **dataset.history_fields(items, searches, places),
-                TARGETS: self.padded(events.items[indices].long()),
-                SEEN_ITEMS: self.padded(indices - self.per_target(self.item_starts)),
-                SEEN_SEARCHES: self.padded(events.search_ends[indices] - self.per_target(self.search_starts)),
+                **self.target_fields(events),
             }
         )
+
+    def target_fields(self, events: EventLog) -> dict[str, Tensor]:
+        """Return the fields of the targets in a batch of all windows, each ``[B, T]``."""
+        indices = self.targets.values
+        return {
+            TARGETS: self.padded(events.items[indices].long()),
+            SEEN_ITEMS: self.padded(indices - self.per_target(self.item_starts)),
+            SEEN_SEARCHES: self.padded(events.search_ends[indices] - self.per_target(self.search_starts)),
+        }
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Index of each window's last target in :attr:`EventLog.items`, ``[n]``, before which the window ends."""
+        return self.targets.values[self.targets.offsets[1:] - 1]
 
     def per_target(self, values: Tensor) -> Tensor:
         """Repeat values of windows ``[n]`` for their targets, ``[n_targets]``."""

@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_gserec.layers.attention import KEYS_AND_VALUES, QUERIES, attend, by_head, later_positions, project
+from recbole_gserec.layers.attention import (
+    KEYS_AND_VALUES,
+    QUERIES,
+    DistanceBias,
+    attend,
+    by_head,
+    event_distances,
+    later_positions,
+    project,
+)
 from recbole_gserec.layers.dropout import Dropout, ModuleList
 from recbole_gserec.layers.packing import Packing
 from recbole_gserec.layers.transformer import prepare_layer
@@ -20,7 +29,8 @@ class DualViewEncoder(nn.Module):
         h = [\mathrm{SASRec}(\mathrm{CA}_1(\hat b, \hat a)); \mathrm{SASRec}(\mathrm{CA}_2(\hat a, \hat b))]
 
     with :math:`\mathrm{CA}(q, k)` multi-head attention of queries q to keys and values k, without residual connection
-    or norm. All attention is causal. Position 0 is the oldest event kept.
+    or norm. All attention is causal. Position 0 is the oldest event kept. With a span, positions are told by
+    :class:`DistanceBias` instead of p.
 
     Args:
         size: Embedding size d of either view.
@@ -30,6 +40,7 @@ class DualViewEncoder(nn.Module):
         n_cross_heads: Attention heads between the views.
         dropout: Dropout of the events and in the feed-forward parts.
         attention_dropout: Dropout of the attention weights of the backbone.
+        span: Number of events that an event reads, with itself; 0 for position embeddings.
 
     Shapes:
         - **collaborative**, **semantic**: packed ``[T, d]``; result packed ``[T, 2d]``.
@@ -44,15 +55,17 @@ class DualViewEncoder(nn.Module):
         n_cross_heads: int,
         dropout: float,
         attention_dropout: float,
+        span: int = 0,
     ):
         super().__init__()
         self.scale = math.sqrt(size)
-        self.positions = nn.Embedding(max_length, size)
+        self.positions = None if span else nn.Embedding(max_length, size)
         self.dropout = Dropout(dropout)
-        self.to_collaborative = CausalAttention(size, n_cross_heads, 0.0)
-        self.to_semantic = CausalAttention(size, n_cross_heads, 0.0)
-        self.backbone = SASRecBackbone(size, n_layers, n_heads, dropout, attention_dropout)
-        nn.init.xavier_normal_(self.positions.weight)
+        self.to_collaborative = CausalAttention(size, n_cross_heads, 0.0, span)
+        self.to_semantic = CausalAttention(size, n_cross_heads, 0.0, span)
+        self.backbone = SASRecBackbone(size, n_layers, n_heads, dropout, attention_dropout, span)
+        if self.positions is not None:
+            nn.init.xavier_normal_(self.positions.weight)
 
     def forward(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> Tensor:
         views = self._cross(collaborative, semantic, packing)
@@ -60,14 +73,19 @@ class DualViewEncoder(nn.Module):
 
     def last(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> Tensor:
         """Compute only the output at the most recent event of each row, ``[B, 2d]``; 0 for rows without events."""
+        if self.positions is None:
+            return packing.last(self(collaborative, semantic, packing))
         views = self._cross(collaborative, semantic, packing)
         states = torch.cat([self.backbone.last(view, packing) for view in views], dim=-1)
         return states * (packing.counts > 0).unsqueeze(1)
 
     def _cross(self, collaborative: Tensor, semantic: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-        # If padding is kept, it may lie beyond the last position.
-        positions = self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
-        collaborative, semantic = (self.dropout(view * self.scale + positions) for view in (collaborative, semantic))
+        collaborative, semantic = collaborative * self.scale, semantic * self.scale
+        if self.positions is not None:
+            # If padding is kept, it may lie beyond the last position.
+            positions = self.positions(packing.columns.clamp_max(self.positions.num_embeddings - 1))
+            collaborative, semantic = collaborative + positions, semantic + positions
+        collaborative, semantic = self.dropout(collaborative), self.dropout(semantic)
         return (
             self.to_collaborative(semantic, collaborative, packing),
             self.to_semantic(collaborative, semantic, packing),
@@ -81,9 +99,9 @@ class SASRecBackbone(nn.Module):
         - **events**: packed ``[T, d]``, result ``[T, d]``.
     """
 
-    def __init__(self, size: int, n_layers: int, n_heads: int, dropout: float, attention_dropout: float):
+    def __init__(self, size: int, n_layers: int, n_heads: int, dropout: float, attention_dropout: float, span: int = 0):
         super().__init__()
-        self.blocks = ModuleList(SASRecBlock(size, n_heads, dropout, attention_dropout) for _ in range(n_layers))
+        self.blocks = ModuleList(SASRecBlock(size, n_heads, dropout, attention_dropout, span) for _ in range(n_layers))
         self.norm = nn.LayerNorm(size)
 
     def forward(self, events: Tensor, packing: Packing) -> Tensor:
@@ -115,9 +133,9 @@ class SASRecBlock(nn.Module):
         - **events**: packed ``[T, d]``, result ``[T, d]``.
     """
 
-    def __init__(self, size: int, n_heads: int, dropout: float, attention_dropout: float):
+    def __init__(self, size: int, n_heads: int, dropout: float, attention_dropout: float, span: int = 0):
         super().__init__()
-        self.attention = CausalAttention(size, n_heads, attention_dropout)
+        self.attention = CausalAttention(size, n_heads, attention_dropout, span)
         self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
         self.linear1, self.linear2 = nn.Linear(size, size), nn.Linear(size, size)
         self.dropout = Dropout(dropout)
@@ -142,31 +160,46 @@ class SASRecBlock(nn.Module):
 class CausalAttention(nn.MultiheadAttention):
     """Torch's multi-head attention of events to another stream, at their own and earlier positions.
 
+    With a span, an event reads as many positions, its own included, by :class:`DistanceBias`; there is no
+    :meth:`of_last`.
+
     Shapes:
         - **queries**, **keys**: packed ``[T, d]``, at the same positions; result ``[T, d]``.
     """
 
     attention_dropout: Dropout
 
-    def __init__(self, size: int, n_heads: int, dropout: float):
+    def __init__(self, size: int, n_heads: int, dropout: float, span: int = 0):
         super().__init__(size, n_heads, batch_first=True)
+        self.distance_bias = DistanceBias(n_heads, span) if span else None
         prepare_layer(self, 0.0, dropout)
 
     def forward(  # type: ignore[override]  # takes other arguments than torch's
         self, queries: Tensor, keys: Tensor, packing: Packing
     ) -> Tensor:
-        later = later_positions(packing.mask.shape[1], keys.device)
+        n_events, by_distance = packing.mask.shape[1], None
+        if self.distance_bias is None:
+            blocked = later_positions(n_events, keys.device)
+        else:
+            by_distance, blocked = self.distance_bias(event_distances(n_events, keys.device))
         (query,) = by_head(self, packing.unpack(project(self, queries, QUERIES)))
-        return self.out_proj(packing.pack(self._attend(query, keys, packing, later)))
+        return self.out_proj(packing.pack(self._attend(query, keys, packing, blocked, by_distance)))
 
     def of_last(self, queries: Tensor, keys: Tensor, packing: Packing) -> Tensor:
         """Compute the same for queries ``[B, d]`` at the most recent event of each row."""
         (query,) = by_head(self, project(self, queries, QUERIES).unsqueeze(1))
         return self.out_proj(self._attend(query, keys, packing).squeeze(1))
 
-    def _attend(self, query: Tensor, keys: Tensor, packing: Packing, blocked: Tensor | None = None) -> Tensor:
+    def _attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        packing: Packing,
+        blocked: Tensor | None = None,
+        by_distance: Tensor | None = None,
+    ) -> Tensor:
         key, value = by_head(self, packing.unpack(project(self, keys, KEYS_AND_VALUES)))
-        return attend(self, query, key, value, packing.mask, blocked)
+        return attend(self, query, key, value, packing.mask, blocked, by_distance)
 
 
 MAX_SIMILARITIES = 1 << 24

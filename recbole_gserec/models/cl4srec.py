@@ -14,12 +14,16 @@ from recbole.model.loss import BPRLoss
 from recbole.model.sequential_recommender.sasrec import SASRec
 from torch import Tensor, nn
 
-from recbole_gserec.errors import SettingError
+from recbole_gserec.data import SEEN_ITEMS, TARGETS, last_window, reads_windows
+from recbole_gserec.errors import SettingError, not_none
 from recbole_gserec.layers import (
+    DistanceBias,
     DotSimilarity,
     SequenceAugmentation,
+    after,
     dot_product,
     encode_at,
+    event_distances,
     nt_xent,
     pointwise_loss,
     use_fast_parts,
@@ -58,6 +62,12 @@ class CL4SRec(SASRec):
         self.item_embedding = nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=0)
         self.augmentation = SequenceAugmentation(config["eta"], config["gamma"], config["beta"], token=self.n_items)
         self.similarity = DotSimilarity()
+        self.distance_bias: DistanceBias | None = None
+        if reads_windows(config):
+            # In windows, an event has no fixed position, so attention tells positions by distance, the same way in all
+            # layers.
+            self.position_embedding = None
+            self.distance_bias = DistanceBias(self.n_heads, self.max_seq_length)
         use_fast_parts(self)
 
     @staticmethod
@@ -80,26 +90,60 @@ class CL4SRec(SASRec):
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Compute SASRec's states of the last items, ``[B, d]``; the top layer is computed only for these."""
-        positions = torch.arange(item_seq.shape[1], device=item_seq.device)
-        events = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + self.position_embedding(positions)))
-        return encode_at(self.trm_encoder, events, self.get_attention_mask(item_seq), item_seq_len - 1)
+        return encode_at(self.trm_encoder, self._embed(item_seq), self._attention_mask(item_seq), item_seq_len - 1)
+
+    def _embed(self, item_seq: Tensor) -> Tensor:
+        events = self.item_embedding(item_seq)
+        if self.position_embedding is not None:
+            events = events + self.position_embedding(torch.arange(item_seq.shape[1], device=item_seq.device))
+        return self.dropout(self.LayerNorm(events))
+
+    def _attention_mask(self, item_seq: Tensor) -> Tensor:
+        """Return what is added to the logits of attention: RecBole's mask, and what distances add to it."""
+        mask = self.get_attention_mask(item_seq)
+        if self.distance_bias is None:
+            return mask
+        by_distance, unread = self.distance_bias(event_distances(item_seq.shape[1], item_seq.device))
+        return mask + by_distance.masked_fill(unread.unsqueeze(1), -10000.0)
+
+    def target_states(self, interaction: Interaction) -> Tensor:
+        """Compute the states before the targets of windows, ``[n_targets, d]``."""
+        sequences = interaction[self.ITEM_SEQ]
+        states = self.trm_encoder(self._embed(sequences), self._attention_mask(sequences), False)[-1]
+        windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
+        return after(states, windows, interaction[SEEN_ITEMS][windows, columns])
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute the loss of the next items and the weighted contrastive loss."""
-        rows = interaction[: len(interaction) // self.n_repeats]
-        states = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
-        loss = self.recommendation_loss(states, interaction)
+        if TARGETS in interaction:
+            rows, states = self._last_rows(interaction), self.target_states(interaction)
+            is_target = interaction[TARGETS] > 0
+            positives, negatives = interaction[TARGETS][is_target], interaction[self.NEG_ITEM_ID][is_target]
+        else:
+            rows = interaction[: len(interaction) // self.n_repeats]
+            states = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+            positives = interaction[self.POS_ITEM_ID][: len(states)]
+            has_negatives = self.NEG_ITEM_ID in interaction
+            negatives = interaction[self.NEG_ITEM_ID].view(-1, len(states)).T if has_negatives else None
+        loss = self.recommendation_loss(states, positives, negatives)
         if self.lambda_cl == 0:
             return (loss,)
         return loss, self.lambda_cl * self.contrast(rows)
 
-    def recommendation_loss(self, states: Tensor, interaction: Interaction) -> Tensor:
-        """Compute the loss from states ``[B, d]`` and a batch that repeats its rows for each further negative."""
-        positives = interaction[self.POS_ITEM_ID][: len(states)]
+    def _last_rows(self, interaction: Interaction) -> Interaction:
+        """Return the row of each window's last target, without the target."""
+        lengths = interaction[self.ITEM_SEQ_LEN]
+        indices, is_real, kept = last_window(torch.zeros_like(lengths), lengths, self.max_seq_length)
+        sequences = interaction[self.ITEM_SEQ].gather(1, indices) * is_real
+        users = interaction[self.USER_ID]
+        return Interaction({self.USER_ID: users, self.ITEM_SEQ: sequences, self.ITEM_SEQ_LEN: kept})
+
+    def recommendation_loss(self, states: Tensor, positives: Tensor, negatives: Tensor | None) -> Tensor:
+        """Compute the loss from states ``[n, d]``, next items ``[n]`` and negatives ``[n, n_neg]``; CE has none."""
         if self.loss_type == "CE":
             return F.cross_entropy(states @ self.item_weights.T, positives)
-        negatives = interaction[self.NEG_ITEM_ID].view(-1, len(states))
-        logits = dot_product(states, self.item_embedding(torch.cat([positives.unsqueeze(0), negatives]).T))
+        candidates = torch.cat([positives.unsqueeze(1), not_none(negatives)], dim=1)
+        logits = dot_product(states, self.item_embedding(candidates))
         if self.loss_type == "BCE":
             return pointwise_loss(logits)
         return BPRLoss()(logits[:, :1], logits[:, 1:])

@@ -15,18 +15,20 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from recbole_gserec.data import SEEN_ITEMS, TARGETS, reads_windows
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import (
     DualViewEncoder,
     ModuleList,
     Packing,
+    after,
     dot_product,
     most_similar,
     pointwise_loss,
     reset_embedding,
 )
-from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.settings import check_choice, check_heads
+from recbole_gserec.models.search_recommender import SearchRecommender, check_train_positions
+from recbole_gserec.settings import check_heads
 
 ITEMS_AT_ONCE = 1 << 14
 """Number of items whose texts are adapted at once outside of training."""
@@ -50,7 +52,7 @@ class LLMESR(SearchRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        check_choice("train_positions", config["train_positions"], ("last", "all"))
+        check_train_positions(config)
         check_heads(config)
         size = config["embedding_size"]
         n_cross_heads = config["n_cross_heads"]
@@ -71,6 +73,8 @@ class LLMESR(SearchRecommender):
             n_cross_heads,
             config["hidden_dropout_prob"],
             config["attn_dropout_prob"],
+            # In windows, an event has no fixed position, so attention tells positions by distance.
+            span=config["MAX_ITEM_LIST_LENGTH"] if reads_windows(config) else 0,
         )
         self.teaches = self.alpha > 0 and config["n_sim"] > 0
         if self.teaches:
@@ -128,8 +132,15 @@ class LLMESR(SearchRecommender):
     # ---- histories ----------------------------------------------------------------------------------------------
 
     def encode(self, interaction: Interaction) -> Tensor:
-        """Compute the last states ``[B, 2d]``; 0 for rows without interactions."""
-        return self._last_states(interaction[self.ITEM_SEQ])
+        """Compute the last states of rows, or those before the targets of windows: ``[n, 2d]``.
+
+        They are 0 for rows without interactions.
+        """
+        histories = interaction[self.ITEM_SEQ]
+        if TARGETS not in interaction:
+            return self._last_states(histories)
+        windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
+        return after(self._states(histories), windows, interaction[SEEN_ITEMS][windows, columns])
 
     def _last_states(self, histories: Tensor) -> Tensor:
         packing = Packing(histories > 0)
@@ -156,10 +167,13 @@ class LLMESR(SearchRecommender):
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute the loss of the next items and the weighted distillation loss."""
         candidates, histories = self.training_candidates(interaction), interaction[self.ITEM_SEQ]
-        has_history = (histories > 0).any(1)
+        users, has_history = interaction[self.USER_ID], (histories > 0).any(1)
         if self.train_positions == "last":
-            last = self._last_states(histories)
+            last = self.encode(interaction)
             losses = {"rec": pointwise_loss(self.score(last, candidates))}
+            if TARGETS in interaction:
+                windows = (interaction[TARGETS] > 0).nonzero()[:, 0]
+                users, has_history = users[windows], has_history[windows]
         else:
             states = self._states(histories)
             rows, columns = (histories > 0).nonzero(as_tuple=True)
@@ -173,7 +187,7 @@ class LLMESR(SearchRecommender):
             ends = (histories > 0).sum(1) - 1
             last = states[torch.arange(len(states), device=states.device), ends.clamp_min(0)]
         if self.teaches:
-            losses["distil"] = self.alpha * self.distillation_loss(interaction[self.USER_ID], last, has_history)
+            losses["distil"] = self.alpha * self.distillation_loss(users, last, has_history)
         self.loss_names = tuple(losses)
         return tuple(losses.values())
 

@@ -15,6 +15,7 @@ from recbole.utils import EvaluatorType, ModelType
 
 from dataset_converters import convert_ml_100k
 from recbole_gserec.data import (
+    ItemWindowTrainDataLoader,
     JointTrainDataLoader,
     SearchDataset,
     SearchTrainDataLoader,
@@ -182,10 +183,10 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
         is_ours: Whether the model belongs to this package.
     """
     if phase == "train":
+        if reads_windows(config):
+            return WindowTrainDataLoader if is_ours else ItemWindowTrainDataLoader
         if not is_ours:
             return stock(config, phase)
-        if reads_windows(config):
-            return WindowTrainDataLoader
         return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE

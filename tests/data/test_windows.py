@@ -1,11 +1,14 @@
 """Windows of users' events against plain loops over the log."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_gserec.data.dataset import TARGET
+from recbole_gserec.data.train_dataloaders import events_of_rows
 from recbole_gserec.data.windows import SEEN_ITEMS, SEEN_SEARCHES, TARGETS, Windows
+from recbole_gserec.errors import SettingError
 from tests.data.test_events import log_of, some_interactions, some_searches
 
 
@@ -72,6 +75,48 @@ def test_a_batch_holds_the_events_of_its_windows(random_dataset, prepare):
                 assert found in expected
     assert sorted(taken) == sorted(zip(rows["user_id"].tolist(), rows["item_id"].tolist(), strict=True))
     assert TARGET in rows
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "BPR"])
+@pytest.mark.parametrize("suffixes", [("inter", "search"), ("inter",)], ids=["with searches", "without"])
+def test_windows_of_recboles_rows_hold_the_same_rows(prepare, random_rows, write_rows, loss_type, suffixes):
+    write_rows(**{suffix: random_rows[suffix] for suffix in suffixes})
+    n_negatives = 3 if loss_type == "BPR" else 0
+    settings = {"loss_type": loss_type, "MAX_ITEM_LIST_LENGTH": 4, "train_batch_size": 40}
+    if loss_type == "BPR":
+        settings["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": n_negatives, "dynamic": False}
+    if "search" not in suffixes:
+        settings["load_col"] = {"inter": ["user_id", "item_id", "timestamp"]}
+        settings["eval_args"] = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "TO", "group_by": None, "mode": "full"}
+    _, _, (train, *_) = prepare("CL4SRec", train_rows="users", **settings)
+    rows, found, batches = train._dataset.inter_feat, [], list(train)
+    known = {(int(user), int(item)) for user, item in zip(rows["user_id"], rows["item_id"], strict=True)}
+    for batch in batches:
+        assert batch["neg_item_id"].shape == (*batch[TARGETS].shape, n_negatives)
+        for row, column in (batch[TARGETS] > 0).nonzero().tolist():
+            user, seen = int(batch["user_id"][row]), int(batch[SEEN_ITEMS][row, column])
+            history = batch["item_id_list"][row, :seen][-4:].tolist()
+            found.append((user, history, int(batch[TARGETS][row, column])))
+            negatives = batch["neg_item_id"][row, column].tolist()
+            assert all(item > 0 and (user, item) not in known for item in negatives)
+    expected = [
+        (
+            int(rows["user_id"][row]),
+            rows["item_id_list"][row][: rows["item_length"][row]].tolist(),
+            int(rows["item_id"][row]),
+        )
+        for row in range(len(rows))
+    ]
+    assert len(batches) > 3 and sorted(found) == sorted(expected)
+
+
+def test_rows_that_do_not_follow_each_other_are_refused(random_dataset, prepare):
+    _, _, (train, *_) = prepare("CL4SRec", MAX_ITEM_LIST_LENGTH=4)
+    dataset = train._dataset
+    middle = int((dataset.inter_feat["item_length"] == 2).nonzero()[0])
+    dataset.inter_feat = dataset.inter_feat[torch.arange(len(dataset.inter_feat)) != middle]
+    with pytest.raises(SettingError, match="train_rows: users needs training rows that follow each other"):
+        events_of_rows(dataset)
 
 
 def test_stored_negatives_belong_to_their_targets(random_dataset, prepare):

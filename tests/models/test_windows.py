@@ -10,13 +10,16 @@ from recbole.data.interaction import Interaction
 
 from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS
 from recbole_gserec.errors import SettingError
-from recbole_gserec.models import gserec
+from recbole_gserec.layers import dot_product
+from recbole_gserec.models import LLMESR, CL4SRec, gserec
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
 N_ITEMS, N_SEARCHES = 4, 3
 SETTINGS = {"train_rows": "users", "MAX_ITEM_LIST_LENGTH": N_ITEMS, "train_batch_size": 120}
 OF_SEARCHES = {"MAX_SEARCH_LIST_LENGTH": N_SEARCHES}
+
+NEGATIVES = {"distribution": "uniform", "sample_num": 3, "dynamic": False, "candidate_num": 0, "alpha": 1.0}
 
 # With one layer, a target reads events as they are: it scores as a row with the last events. With more, old events may
 # have read events that such a row no longer has, so the row has all events of the window before the target.
@@ -26,7 +29,11 @@ CASES = [
     ("GSERec", ALL, {"use_user_code_graph": False}),
     ("GSERec", ALL, {"use_code_fusion": False}),
     ("GSERec", ALL, {"lambda_next_item": 0.5}),
+    ("LLMESR", ALL, {}),
     ("NRHUB", LAST, {}),
+    ("CL4SRec", LAST, {"n_layers": 1}),
+    ("CL4SRec", ALL, {"n_layers": 2, "loss_type": "BPR", "train_neg_sample_args": NEGATIVES}),
+    ("CL4SRec", ALL, {"n_layers": 2, "loss_type": "BCE", "train_neg_sample_args": NEGATIVES}),
     ("QuerySeqRec", LAST, {"n_layers": 1, "max_tokens": 7}),
     ("QuerySeqRec", LAST, {"n_layers": 1, "max_tokens": 100}),
     ("QuerySeqRec", LAST, {"n_layers": 1, "max_tokens": 5, "include_clicks": False, "loss_type": "BCE"}),
@@ -36,7 +43,7 @@ CASES = [
 
 
 def identity(case):
-    return " ".join([case[0], *(f"{name}={value}" for name, value in case[2].items())])
+    return " ".join([case[0], *(f"{name}={value}" for name, value in case[2].items() if value != NEGATIVES)])
 
 
 @pytest.fixture(params=[0.01, 1.01], ids=["padded", "packed"])
@@ -70,13 +77,23 @@ def candidates_of(batch):
     return torch.cat([batch[TARGETS][is_target].unsqueeze(1), batch["neg_item_id"][is_target]], dim=1)
 
 
+def score_rows(model, rows, candidates):
+    """Logits of rows of the usual form, ``[n, C]``."""
+    if isinstance(model, CL4SRec):
+        states = model.forward(rows["item_id_list"], rows["item_length"])
+        return dot_product(states, model.item_embedding(candidates))
+    return model.score(model.encode(rows), candidates)
+
+
 @torch.no_grad()
 def scores(model, batch):
     """Logits of the candidates of the real targets, ``[n, C]``."""
-    state, candidates = model.encode(batch), candidates_of(batch)
+    candidates = candidates_of(batch)
     if isinstance(model, gserec.GSERec):
-        return model.score_targets(state, candidates, batch[TARGETS] > 0)
-    return model.score(state, candidates)
+        return model.score_targets(model.encode(batch), candidates, batch[TARGETS] > 0)
+    if isinstance(model, CL4SRec):
+        return dot_product(model.target_states(batch), model.item_embedding(candidates))
+    return model.score(model.encode(batch), candidates)
 
 
 def rows_of(batch, kept):
@@ -110,20 +127,24 @@ def rows_of(batch, kept):
 @torch.no_grad()
 def test_a_target_in_a_window_scores_as_the_row_with_the_same_events(windows):
     model, batch, kept = windows
-    found, expected = scores(model, batch), model.score(model.encode(rows_of(batch, kept)), candidates_of(batch))
+    found, expected = scores(model, batch), score_rows(model, rows_of(batch, kept), candidates_of(batch))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert len(found) > 40 and found.std() > 0.1
-    if SEEN_SEARCHES in batch and "search_length" in batch:
+    if "search_length" in batch:
         seen_searches = batch[SEEN_SEARCHES][batch[TARGETS] > 0]
         # Targets without searches, with fewer and with more than a history holds.
         assert (seen_searches == 0).any() and (seen_searches > N_SEARCHES).any()
 
 
-@pytest.mark.parametrize("side", ["item", "search"])
-def test_no_target_reads_what_it_may_not_see(windows, side):
+def test_no_target_reads_what_it_may_not_see(windows):
     model, batch, _ = windows
-    if f"{side}_length" not in batch:
-        pytest.skip("reads no searches")
+    assert_reads_what_it_sees(model, batch, "item")
+    if hasattr(model, "query_embedding") or hasattr(model, "session_embedding"):
+        assert_reads_what_it_sees(model, batch, "search")
+
+
+def assert_reads_what_it_sees(model, batch, side):
+    """A change of one interaction or search of each window changes only scores of targets that may see it."""
     field, seen_field = ("item_id_list", SEEN_ITEMS) if side == "item" else ("search_query_id_list", SEEN_SEARCHES)
     before, seen, n_moved = scores(model, batch), batch[seen_field][batch[TARGETS] > 0], 0
     n_values = model.n_items if side == "item" else 11
@@ -148,7 +169,9 @@ def test_every_weight_is_trained(windows):
     sum(losses).backward()
     idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not idle
-    assert model.loss_names[0] == "rec" and all(torch.isfinite(loss) for loss in losses)
+    assert all(torch.isfinite(loss) for loss in losses)
+    # CL4SRec names none, and has the two of the paper.
+    assert len(getattr(model, "loss_names", (1, 2))) == len(losses)
 
 
 @torch.no_grad()
@@ -174,18 +197,28 @@ def test_the_loss_is_the_mean_over_real_targets(windows):
     model, batch, kept = windows
     if isinstance(model, gserec.GSERec):
         model.lambda_u_cl = model.lambda_his_cl = 0
-    logits = model.score(model.encode(rows_of(batch, kept)), candidates_of(batch))
+    rows = rows_of(batch, kept)
+    logits = score_rows(model, rows, candidates_of(batch))
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
     loss_type = getattr(model, "loss_type", "BCE")
     if loss_type == "CE":
-        every = model.score(model.encode(rows_of(batch, kept)), torch.arange(1, model.n_items).unsqueeze(0))
-        expected = torch.nn.functional.cross_entropy(every, batch[TARGETS][batch[TARGETS] > 0] - 1)
+        # RecBole's cross entropy is also over the padding.
+        first = int(not isinstance(model, CL4SRec))
+        every = score_rows(model, rows, torch.arange(first, model.n_items).unsqueeze(0))
+        expected = torch.nn.functional.cross_entropy(every, batch[TARGETS][batch[TARGETS] > 0] - first)
+    elif loss_type == "BPR":
+        expected = -(logits[:, :1] - logits[:, 1:]).sigmoid().add(1e-10).log().mean()
     elif loss_type == "sampled_CE":
         expected = -logits.log_softmax(1)[:, 0].mean()
     else:
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
-    torch.testing.assert_close(model.calculate_loss(batch)[0], expected, rtol=1e-3, atol=1e-4)
+    losses = model.calculate_loss(batch)
+    torch.testing.assert_close(losses[0], expected, rtol=1e-3, atol=1e-4)
+    if isinstance(model, LLMESR):
+        has_history = torch.ones(len(logits), dtype=torch.bool)
+        distilled = model.alpha * model.distillation_loss(rows["user_id"], model.encode(rows), has_history)
+        torch.testing.assert_close(losses[1], distilled, rtol=1e-3, atol=1e-4)
 
 
 def test_scores_of_many_candidates_equal_those_of_few(make_model):
@@ -223,6 +256,21 @@ def test_no_substitute_of_a_query_tells_of_a_target(make_model, include_clicks):
     assert n_moved > 20
 
 
+def test_cl4srec_contrasts_the_last_row_of_each_window(make_model, monkeypatch):
+    model, _, _, loaders = make_model("CL4SRec", **settings_of("CL4SRec"))
+    batch, plain, contrasted = next(iter(loaders[0])), model.augmentation.forward, []
+
+    def noted(sequences, lengths):
+        contrasted.extend(zip(sequences.tolist(), lengths.tolist(), strict=True))
+        return plain(sequences, lengths)
+
+    monkeypatch.setattr(model.augmentation, "forward", noted)
+    assert len(model.calculate_loss(batch)) == 2
+    rows = rows_of(batch, LAST)
+    ends = (batch[TARGETS] > 0).sum(1).cumsum(0) - 1
+    assert contrasted == list(zip(rows["item_id_list"][ends].tolist(), rows["item_length"][ends].tolist(), strict=True))
+
+
 @pytest.mark.parametrize("n_extra", [0, 30])
 def test_further_users_are_contrasted(make_model, monkeypatch, n_extra):
     model, _, _, loaders = make_model(
@@ -245,7 +293,10 @@ def test_further_users_are_contrasted(make_model, monkeypatch, n_extra):
 
 @pytest.mark.parametrize("name", ["KAR", "UniSAR", "SASRec", "SimGCL"])
 def test_other_models_refuse_windows(make_config, name):
-    with pytest.raises(SettingError, match=f"train_rows is 'users'; it must be 'targets' for {name}: only GSERec"):
+    with pytest.raises(
+        SettingError,
+        match=f"train_rows is 'users'; it must be 'targets' for {name}: only CL4SRec, GSERec, LLMESR, NRHUB",
+    ):
         make_config(name, train_rows="users")
     make_config(name, train_rows="targets")
 
@@ -255,7 +306,7 @@ def test_other_values_are_refused(make_config):
         make_config("NRHUB", train_rows="user")
 
 
-@pytest.mark.parametrize("name", ["QuerySeqRec"])
+@pytest.mark.parametrize("name", ["LLMESR", "QuerySeqRec"])
 def test_all_positions_of_a_row_are_not_asked_for_as_well(make_model, name):
     with pytest.raises(SettingError, match="train_positions is 'all', but with train_rows: users"):
         make_model(name, **settings_of(name), train_positions="all")
