@@ -67,13 +67,13 @@ def most_products_per_second(size: int = 2048) -> float:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--model", default="GSERec")
-    parser.add_argument("--train-rows", choices=("targets", "users"), default="targets")
+    parser.add_argument("--train-rows", choices=("targets", "users"), help="by default the model's")
     parser.add_argument("--batch-size", type=int, default=1024, help="targets in a batch")
     parser.add_argument("--steps", type=int, default=5, help="steps after the first; the median is reported")
     args = parser.parse_args()
     quiet_single_thread()
     settings = {"train_batch_size": args.batch_size}
-    if args.train_rows == "users":
+    if args.train_rows:
         settings["train_rows"] = args.train_rows
     loaded = load(args.model, args.dataset, args.data, history=args.history, **settings)
     model = loaded.model()
