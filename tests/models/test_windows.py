@@ -291,6 +291,24 @@ def test_further_users_are_contrasted(make_model, monkeypatch, n_extra):
     assert contrasted[0] == n_users if n_extra == 0 else n_users < contrasted[0] <= n_users + n_extra
 
 
+@pytest.mark.parametrize("name", ["CL4SRec", "GSERec", "LLMESR", "NRHUB", "QuerySeqRec"])
+def test_evaluation_reads_the_same_rows(make_model, name):
+    model, _, _, (_, valid, _) = make_model(name, **settings_of(name))
+    _, _, _, (_, expected, _) = make_model(name, **settings_of(name, train_rows="targets"))
+    n_rows = 0
+    for batches in zip(valid, expected, strict=True):
+        rows, of_targets = (batch.interaction for batch in batches)
+        assert TARGETS not in rows and sorted(rows.interaction) == sorted(of_targets.interaction)
+        for field, values in of_targets.interaction.items():
+            torch.testing.assert_close(rows[field], values, rtol=0, atol=0)
+        with torch.no_grad():
+            every = model.eval().full_sort_predict(rows)
+            own = model.predict(rows)
+        torch.testing.assert_close(own, every[torch.arange(len(rows)), rows["item_id"]], rtol=1e-4, atol=1e-5)
+        n_rows += len(rows)
+    assert n_rows > 30
+
+
 @pytest.mark.parametrize("name", ["KAR", "UniSAR", "SASRec", "SimGCL"])
 def test_other_models_refuse_windows(make_config, name):
     with pytest.raises(
