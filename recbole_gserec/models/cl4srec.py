@@ -20,7 +20,6 @@ from recbole_gserec.layers import (
     DistanceBias,
     DotSimilarity,
     SequenceAugmentation,
-    after,
     dot_product,
     encode_at,
     event_distances,
@@ -28,6 +27,7 @@ from recbole_gserec.layers import (
     pointwise_loss,
     use_fast_parts,
 )
+from recbole_gserec.models.search_recommender import states_before_targets
 from recbole_gserec.settings import check_choice, check_heads, check_negatives, check_positive, check_some_layers
 
 
@@ -110,8 +110,7 @@ class CL4SRec(SASRec):
         """Compute the states before the targets of windows, ``[n_targets, d]``."""
         sequences = interaction[self.ITEM_SEQ]
         states = self.trm_encoder(self._embed(sequences), self._attention_mask(sequences), False)[-1]
-        windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
-        return after(states, windows, interaction[SEEN_ITEMS][windows, columns])
+        return states_before_targets(states, interaction[SEEN_ITEMS], interaction)
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute the loss of the next items and the weighted contrastive loss."""

@@ -21,13 +21,16 @@ from recbole_gserec.layers import (
     DualViewEncoder,
     ModuleList,
     Packing,
-    after,
     dot_product,
     most_similar,
     pointwise_loss,
     reset_embedding,
 )
-from recbole_gserec.models.search_recommender import SearchRecommender, check_train_positions
+from recbole_gserec.models.search_recommender import (
+    SearchRecommender,
+    check_train_positions,
+    states_before_targets,
+)
 from recbole_gserec.settings import check_heads
 
 ITEMS_AT_ONCE = 1 << 14
@@ -139,8 +142,7 @@ class LLMESR(SearchRecommender):
         histories = interaction[self.ITEM_SEQ]
         if TARGETS not in interaction:
             return self._last_states(histories)
-        windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
-        return after(self._states(histories), windows, interaction[SEEN_ITEMS][windows, columns])
+        return states_before_targets(self._states(histories), interaction[SEEN_ITEMS], interaction)
 
     def _last_states(self, histories: Tensor) -> Tensor:
         packing = Packing(histories > 0)

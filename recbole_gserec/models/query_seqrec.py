@@ -24,14 +24,17 @@ from recbole_gserec.layers import (
     QueryNormLayer,
     QueryTokens,
     TokenReplacement,
-    after,
     dot_product,
     pointwise_loss,
     query_tokens,
     reset_embedding,
     sampled_softmax_loss,
 )
-from recbole_gserec.models.search_recommender import SearchRecommender, check_train_positions
+from recbole_gserec.models.search_recommender import (
+    SearchRecommender,
+    check_train_positions,
+    states_before_targets,
+)
 from recbole_gserec.settings import check_choice, check_heads
 
 MAX_LOGITS = 1 << 24
@@ -163,9 +166,8 @@ class QuerySeqRec(SearchRecommender):
             return self.last_states(tokens, Packing(tokens.mask))
         tokens = self.replacement(self.tokens(interaction), of_window=True)
         packing = Packing(tokens.mask)
-        windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
-        seen = self._seen_tokens(interaction)[windows, columns]
-        return after(packing.unpack(self.states(tokens, packing)), windows, seen)
+        states = packing.unpack(self.states(tokens, packing))
+        return states_before_targets(states, self._seen_tokens(interaction), interaction)
 
     def score(self, state: Tensor, candidates: Tensor) -> Tensor:
         """Compute dot products of last states and candidates."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recbole_gserec.data import TARGETS, reads_windows
 from recbole_gserec.errors import SettingError
+from recbole_gserec.layers import after
 from recbole_gserec.settings import check_choice
 
 MAX_PAIRS = 1 << 16
@@ -28,6 +29,21 @@ def check_train_positions(config: Mapping[str, Any]) -> None:
         raise SettingError(
             "train_positions is 'all', but with train_rows: users every position is a target of its own; leave one out"
         )
+
+
+def states_before_targets(states: Tensor, counts: Tensor, interaction: Interaction) -> Tensor:
+    """Select the state of the last event that each target of a batch of windows may see.
+
+    Args:
+        states: ``[B, N, d]``, a state for each event of a window.
+        counts: ``[B, T]``, how many of the events each target may see.
+        interaction: The batch.
+
+    Returns:
+        ``[n_targets, d]``, of real targets; 0 for those that see nothing.
+    """
+    windows, columns = (interaction[TARGETS] > 0).nonzero(as_tuple=True)
+    return after(states, windows, counts[windows, columns])
 
 
 class SearchRecommender(SequentialRecommender):
