@@ -25,12 +25,14 @@ from recbole_gserec.layers import (
     Packing,
     PredictionMLP,
     QueryEmbedding,
+    QueryItemAlignment,
     Seen,
     SessionEmbedding,
     TargetAttention,
     Temperature,
     UserCodeGraph,
     all_items_loss,
+    clicked_pairs,
     dot_product,
     nt_xent,
     pointwise_loss,
@@ -98,8 +100,8 @@ class GSERec(SearchRecommender):
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
         self.require_files(config, "search", "query", *(["code"] if self.use_graph else []))
-        # Checkpoints of earlier versions do not have it.
-        self.lambda_next_item = config["lambda_next_item"] or 0
+        # Checkpoints of earlier versions do not have them.
+        self.lambda_next_item, self.lambda_align = config["lambda_next_item"] or 0, config["lambda_align"] or 0
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
         self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
@@ -140,6 +142,10 @@ class GSERec(SearchRecommender):
             self.user_similarity, self.user_temperature = similarity(), Temperature(config["tau_2"])
             self.history_similarity = ModuleDict({side: similarity() for side in SIDES})
             self.history_temperature = ModuleDict({side: Temperature(config["tau_3"]) for side in SIDES})
+        if self.lambda_align > 0:
+            self.alignment = QueryItemAlignment(
+                size, len(dataset.query_words), self.n_items, config["n_align_negatives"], config["tau_align"]
+            )
         user_size = 2 * size if self.use_graph else 0
         self.mlp = PredictionMLP(user_size, 3 * size, config["mlp_hidden_size"], config["hidden_dropout_prob"])
         self.reset_parameters()
@@ -292,8 +298,8 @@ class GSERec(SearchRecommender):
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute L_rec, L_U-CL and L_His-CL of Eq. 17, weighted; the optimiser applies the last term, L2.
 
-        With ``lambda_next_item``, there is one loss more, which is not in the paper: the cross entropy of the target
-        among all items, scored by the next-item head alone.
+        Two more losses are not in the paper: with ``lambda_next_item``, the cross entropy of the target among all
+        items, scored by the next-item head alone; with ``lambda_align``, that of :class:`QueryItemAlignment`.
         """
         state = self.encode(interaction)
         candidates = self.training_candidates(interaction)
@@ -312,6 +318,11 @@ class GSERec(SearchRecommender):
             losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)
         if self.use_graph and self.lambda_his_cl > 0:
             losses["his_cl"] = self.lambda_his_cl * self.history_contrastive_loss(interaction[self.USER_ID], state)
+        if self.lambda_align > 0:
+            searches = (interaction[name] for name in ("search_query_id_list", "search_item_ids_list"))
+            pairs = clicked_pairs(*searches, self.search_mask(interaction))
+            alignment = self.alignment(*pairs, self.session_embedding.query_embedding, self.item_embedding)
+            losses["align"] = self.lambda_align * alignment
         self.loss_names = tuple(losses)
         return tuple(losses.values())
 

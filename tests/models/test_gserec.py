@@ -165,6 +165,29 @@ def test_scores_and_losses_equal_a_second_computation(make_model, code_nodes, la
         assert losses[2].item() == pytest.approx(0.01 * expected, rel=1e-4)
 
 
+def test_alignment_is_the_layer_of_sesrec_over_the_clicks_of_the_batch(make_model):
+    model, _, dataset, loaders = make_model(lambda_align=0.2, n_align_negatives=7)
+    batch, drawn = batch_of(loaders), (torch.tensor([1, 2, 1]), torch.tensor([3, 5, 4]))
+    model.eval().alignment.draw = lambda device: drawn
+    items, words = model.item_embedding.weight, model.session_embedding.query_embedding
+    n_searches, total, n_pairs = batch["search_length"].tolist(), 0.0, 0
+    for row, n in enumerate(n_searches):
+        searches = batch["search_query_id_list"][row, :n], batch["search_item_ids_list"][row, :n]
+        for query, clicks in zip(*searches, strict=True):
+            for item in clicks[clicks > 0]:
+                query_vector, item_vector = words(query.unsqueeze(0))[0], items[item]
+                for anchor, partner, others in (
+                    (query_vector, item_vector, items[drawn[1]]),
+                    (item_vector, query_vector, words(drawn[0])),
+                ):
+                    logits = (
+                        torch.stack([partner, *others]) @ (model.alignment.similarity.weight.T @ anchor)
+                    ).tanh() / 0.1
+                    total, n_pairs = total - logits.log_softmax(0)[0].item() / 2, n_pairs + 0.5
+    assert n_pairs > 20 and model.calculate_loss(batch)[-1].item() == pytest.approx(0.2 * total / n_pairs, rel=1e-4)
+    assert model.loss_names[-1] == "align"
+
+
 def test_loss_is_the_weighted_sum(make_model):
     model, _, _, loaders = make_model(lambda_u_cl=0.3, lambda_his_cl=0.7)
     model.eval()
