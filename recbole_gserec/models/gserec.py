@@ -257,13 +257,15 @@ class GSERec(SearchRecommender):
         """
         padded = candidates.new_zeros(*is_target.shape, candidates.shape[1])
         padded[is_target] = candidates
+        # In one step, because every lookup has a gradient as large as the table.
+        all_items = self.item_embedding(padded)
         step, logits = -(-len(is_target) // _PARTS), []
         for start in range(0, len(is_target), step):
             rows = slice(start, start + step)
             # Batches are sorted by the number of targets, so a part has little padding.
             n_targets = int(is_target[rows].sum(1).max())
             part = {side: state[side].part(rows, n_targets) for side in SIDES}
-            items = self.item_embedding(padded[rows, :n_targets])
+            items = all_items[rows, :n_targets]
             pairs = self.pool(part, self.attend(part, items), items).flatten(0, 1)
             windows, places = is_target[rows, :n_targets].nonzero(as_tuple=True)
             indices = windows * n_targets + places

@@ -84,7 +84,7 @@ class SimGCL(LightGCN):
 
     def forward(self, *, perturbed: bool = False) -> tuple[Tensor, Tensor]:
         """Compute users ``[n_users, d]`` and items ``[n_items, d]``, optionally with noise."""
-        embeddings, layers, matrix = self.get_ego_embeddings(), [], self.norm_adj_matrix()
+        embeddings, layers, matrix = self.get_ego_embeddings(), [], self.norm_adj_matrix
         for _ in range(self.n_layers):
             # The matrix equals its transpose.
             embeddings = self.conv(embeddings) if self.conv else SparseProduct.apply(matrix, matrix, embeddings)

@@ -34,8 +34,9 @@ SMALL = {
     "inner_size": 16,
     "mlp_hidden_size": [16],
     "train_batch_size": 256,
+    "train_rows": "targets",
 }
-"""Smaller than the defaults, where a model has the setting; what is tested does not depend on sizes."""
+"""Smaller than the defaults, where a model has the setting; what is tested does not depend on sizes. Batches of rows."""
 
 
 class Ready(NamedTuple):
