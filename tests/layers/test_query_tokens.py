@@ -24,7 +24,7 @@ def spelled(tokens):
     """Rows such as ``i1 q7``."""
     return [
         " ".join("iq"[query] + str(token) for token, query, real in zip(*row, strict=True) if real)
-        for row in zip(*(part.tolist() for part in tokens), strict=True)
+        for row in zip(*(part.tolist() for part in tokens[:3]), strict=True)
     ]
 
 
@@ -42,6 +42,41 @@ def test_a_search_is_its_query_and_then_its_clicks(size, with_clicks, expected):
     assert spelled(tokens) == expected
     assert tokens.mask.shape[1] == len(expected[0].split())
     assert (tokens.ids[~tokens.mask] == 0).all() and not tokens.is_query[~tokens.mask].any()
+
+
+def seen_by(kinds, end, n_items, n_searches):
+    """Places of the tokens up to ``end`` that belong to the last interactions and searches, oldest first."""
+    seen, items, searches, place = [], 0, 0, end
+    while place >= 0:
+        kind = kinds[place]
+        if kind == "i":
+            items += 1
+            seen += [place] if items <= n_items else []
+        else:
+            # Clicks come before their query on the way back.
+            seen += [place] if searches < n_searches else []
+            searches += kind == "q"
+        place -= 1
+    return seen[::-1]
+
+
+# Of a row that lost its first tokens, all searches are seen.
+@pytest.mark.parametrize(
+    ("size", "n_items", "n_searches"),
+    [(50, 20, 20), (50, 1, 20), (50, 20, 1), (50, 2, 1), (50, 1, 2), (4, 20, 2), (4, 1, 2)],
+)
+def test_distances_count_the_tokens_that_are_seen(size, n_items, n_searches):
+    kinds = {50: ["iqcciqi", "qci"], 4: ["ciqi", "qci"]}[size]
+    tokens = tokens_of(size)
+    distances = tokens.distances(n_items, n_searches)
+    for row, kinds_of_row in enumerate(kinds):
+        of_search = [kind != "i" for kind in kinds_of_row]
+        assert tokens.is_search[row].tolist() == of_search + [False] * (len(kinds[0]) - len(of_search))
+        for end in range(len(kinds_of_row)):
+            seen = seen_by(kinds_of_row, end, n_items, n_searches)
+            expected = [seen[::-1].index(key) if key in seen else -1 for key in range(end + 1)]
+            assert distances[row, end, : end + 1].tolist() == expected
+            assert (distances[row, end, end + 1 : len(kinds_of_row)] < 0).all()
 
 
 def test_next_items():

@@ -20,7 +20,7 @@ def replaced(ids, is_query, probability=1.0, graph_probability=1.0, n=4000, trai
     ids, is_query = torch.tensor([*ids, 0]).repeat(n, 1), torch.tensor([*is_query, False]).repeat(n, 1)
     mask = torch.arange(ids.shape[1]).repeat(n, 1) < ids.shape[1] - 1
     layer = TokenReplacement(GRAPH, probability, graph_probability).train(training)
-    result = layer(QueryTokens(ids, is_query, mask))
+    result = layer(QueryTokens(ids, is_query, mask, is_search=is_query))
     assert torch.equal(result.is_query, is_query) and torch.equal(result.mask, mask)
     assert (result.ids[:, -1] == 0).all()
     return result.ids
