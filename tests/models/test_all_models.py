@@ -36,7 +36,7 @@ SMALL = {
     "train_batch_size": 256,
     "train_rows": "targets",
 }
-"""Smaller than the defaults, where a model has the setting; what is tested does not depend on sizes. Batches of rows."""
+"""Smaller than the defaults, where a model has the setting; what is tested does not depend on sizes. Rows."""
 
 
 class Ready(NamedTuple):
