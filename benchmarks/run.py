@@ -92,11 +92,10 @@ def measurements(size: str, data: Path, models: Sequence[str]) -> Iterator[tuple
     if chosen.full_users:
         yield "plain", ["plain_gserec.py", *common, "--full-users", str(chosen.full_users)]
     for model in models if chosen.full_users else ["GSERec"]:
-        yield f"training, {model}", ["training.py", *common, "--model", model]
-    # Windows come from fewer users, so their batches have fewer targets (docs/gserec.md).
-    windows = ["--train-rows", "users", "--batch-size", "256"]
+        rows = ["--train-rows", "targets"] if model == "GSERec" else []
+        yield f"training, {model}", ["training.py", *common, "--model", model, *rows]
     if "GSERec" in models:
-        yield "training, GSERec (users)", ["training.py", *common, "--model", "GSERec", *windows]
+        yield "training, GSERec (users)", ["training.py", *common, "--model", "GSERec", "--train-rows", "users"]
     yield "sampled evaluation", ["evaluation.py", *common]
     n_users = "200" if chosen.full_users else "20"
     yield "full evaluation", ["evaluation.py", *common, "--mode", "full", "--users", n_users]

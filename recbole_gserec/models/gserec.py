@@ -321,8 +321,9 @@ class GSERec(SearchRecommender):
         if self.use_graph and self.lambda_his_cl > 0:
             losses["his_cl"] = self.lambda_his_cl * self.history_contrastive_loss(interaction[self.USER_ID], state)
         if self.lambda_align > 0:
-            searches = (interaction[name] for name in ("search_query_id_list", "search_item_ids_list"))
-            pairs = clicked_pairs(*searches, self.search_mask(interaction))
+            pairs = clicked_pairs(
+                interaction["search_query_id_list"], interaction["search_item_ids_list"], self.search_mask(interaction)
+            )
             alignment = self.alignment(*pairs, self.session_embedding.query_embedding, self.item_embedding)
             losses["align"] = self.lambda_align * alignment
         self.loss_names = tuple(losses)
