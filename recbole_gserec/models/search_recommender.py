@@ -85,7 +85,9 @@ class SearchRecommender(SequentialRecommender):
         if not self.is_evaluated:
             return compute()
         if name not in self._kept:
-            self._kept[name] = compute()
+            # Later calls may be outside of mixed precision.
+            with torch.autocast(next(self.parameters()).device.type, enabled=False):
+                self._kept[name] = compute()
         return self._kept[name]
 
     @staticmethod

@@ -333,3 +333,16 @@ def test_all_positions_of_a_row_are_not_asked_for_as_well(make_model, name):
 def test_the_authors_block_reads_rows_only(make_model):
     with pytest.raises(SettingError, match="official_block is True"):
         make_model("QuerySeqRec", **settings_of("QuerySeqRec"), official_block=True)
+
+
+def test_mixed_precision(windows):
+    model, batch, _ = windows
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.calculate_loss(batch)[0]
+    loss.backward()
+    assert torch.isfinite(loss)
+    torch.manual_seed(0)
+    torch.testing.assert_close(loss.float(), model.calculate_loss(batch)[0], rtol=0.03, atol=0.03)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
