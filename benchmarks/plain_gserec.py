@@ -252,7 +252,7 @@ def main() -> None:
     parser.add_argument("--full-users", type=int, default=8, help="users to evaluate among all items")
     args = parser.parse_args()
     quiet_single_thread()
-    loaded = load("GSERec", args.dataset, args.data, history=args.history, train_batch_size=1024)
+    loaded = load("GSERec", args.dataset, args.data, history=args.history, train_batch_size=1024, train_rows="targets")
     measured = compare_training(loaded, args.steps) | compare_evaluation(loaded, args.sampled_users, args.full_users)
     report({**measured, "peak_gib": peak_gib()}, args.json)
 
