@@ -62,19 +62,29 @@ VARIANTS = (
     Variant("mca", "w/o MCA", {"use_code_fusion": False}),
 )
 """In the order of the paper."""
+CONTROLS = (
+    Variant("codes", "permuted codes", {"code_users": "permuted"}),
+    Variant("messages", "w/o messages (K = 0)", {"n_graph_layers": 0}),
+    Variant(
+        "links",
+        "user vectors alone",
+        {"n_graph_layers": 0, "use_code_fusion": False, "lambda_u_cl": 0.0, "lambda_his_cl": 0.0},
+    ),
+)
+"""Not in the paper; trained if they are named."""
 
 
 def chosen_variants(names: list[str]) -> tuple[Variant, ...]:
-    """Return the variants with these names, in the paper's order; all by default.
+    """Return the variants and controls with these names, the paper's in its order first; by default the paper's.
 
     Raises:
         SettingError: For an unknown name.
     """
-    known = [variant.name for variant in VARIANTS]
+    known = [variant.name for variant in VARIANTS + CONTROLS]
     for name in names:
         if name not in known:
             raise SettingError(f"--without is '{name}'; it must be one of {', '.join(known)}")
-    return tuple(variant for variant in VARIANTS if not names or variant.name in names)
+    return tuple(variant for variant in VARIANTS + CONTROLS if variant.name in names) if names else VARIANTS
 
 
 def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -> None:
@@ -84,9 +94,9 @@ def check_variants(variants: tuple[Variant, ...], settings: Mapping[str, Any]) -
         SettingError: With the setting.
     """
     for variant in variants:
-        for name, value in variant.settings.items():
-            if name in settings and settings[name] == value:
-                raise SettingError(f"{name} is {settings[name]}, so the full model is the same as '{variant.label}'")
+        if all(name in settings and settings[name] == value for name, value in variant.settings.items()):
+            what = ", ".join(f"{name} is {settings[name]}" for name in variant.settings)
+            raise SettingError(f"{what}, so the full model is the same as '{variant.label}'")
     if any(variant.has_own_codes for variant in variants) and settings.get("code_path"):
         raise SettingError(
             "code_path is set, so 'w/o L_RQ-CL' would use the same codes. Name the other parts with --without"

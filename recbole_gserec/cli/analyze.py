@@ -113,7 +113,10 @@ def ablation(
     dataset: Annotated[str, typer.Option("--dataset", "-d", help="Name of the dataset.")],
     without: Annotated[
         list[str] | None,
-        typer.Option(help="Parts to leave out: rq-cl, graph, u-cl, his-cl, mca.", show_default="each"),
+        typer.Option(
+            help="Parts to leave out: rq-cl, graph, u-cl, his-cl, mca; and controls: codes, messages, links.",
+            show_default="each part",
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Random seeds of the runs, separated by commas.")] = "2020",
     output: Annotated[

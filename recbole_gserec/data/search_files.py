@@ -131,6 +131,14 @@ class UserCodes:
     codes: Tensor
     n_codes: int
 
+    def permuted(self, seed: int) -> "UserCodes":
+        """Exchange the codes of users with codes at random, as a control: what codes say about users is lost."""
+        users = self.codes.any(1).nonzero().squeeze(1)
+        order = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed))
+        codes = self.codes.clone()
+        codes[users] = self.codes[users[order]]
+        return UserCodes(codes, self.n_codes)
+
     def by_prefix(self) -> "UserCodes":
         """Number the prefixes of codes, (s1), (s1 s2), ..., that at least two users share.
 

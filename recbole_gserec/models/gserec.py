@@ -96,6 +96,8 @@ class GSERec(SearchRecommender):
         check_choice("graph_conv", graph_conv, GRAPH_CONVS)
         self.code_nodes = config["code_nodes"] or "level"
         check_choice("code_nodes", self.code_nodes, ("level", "prefix"))
+        code_users = config["code_users"] or "own"
+        check_choice("code_users", code_users, ("own", "permuted"))
         size = config["embedding_size"]
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
@@ -123,6 +125,8 @@ class GSERec(SearchRecommender):
         self.attention = ModuleDict({side: TargetAttention(size, spans[side]) for side in SIDES})
         if self.use_graph:
             codes = dataset.codes
+            if code_users == "permuted":
+                codes = {side: codes[side].permuted(config["seed"]) for side in SIDES}
             if self.code_nodes == "prefix":
                 codes = {side: codes[side].by_prefix() for side in SIDES}
             self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)

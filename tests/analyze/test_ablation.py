@@ -153,6 +153,19 @@ def test_some_variants_alone(tmp_path, data, trained):
         chosen_variants(["x"])
 
 
+def test_controls_are_trained_if_they_are_named(tmp_path, data, trained):
+    analyze_ablation(request_of(tmp_path, data, variants=chosen_variants(["links", "codes", "graph"])))
+    assert [dict(request.settings) for request in trained.requests[1:]] == [
+        {"epochs": 3, "use_user_code_graph": False},
+        {"epochs": 3, "code_users": "permuted"},
+        {"epochs": 3, "n_graph_layers": 0, "use_code_fusion": False, "lambda_u_cl": 0.0, "lambda_his_cl": 0.0},
+    ]
+    # One setting in common leaves a difference.
+    analyze_ablation(
+        request_of(tmp_path / "2", data, variants=chosen_variants(["links"]), settings={"n_graph_layers": 0})
+    )
+
+
 def test_settings_that_leave_nothing_to_take_out(tmp_path, data, trained):
     with pytest.raises(SettingError, match="lambda_u_cl is 0, so the full model is the same as 'w/o L_U-CL'"):
         analyze_ablation(request_of(tmp_path, data, settings={"lambda_u_cl": 0}))

@@ -123,3 +123,15 @@ def test_users_must_be_those_of_the_dataset():
         check([0, 1, 0, 0], [0, 1, 1, 1])
     with pytest.raises(DataError, match=r"1 users are in neither .inter nor .search \(first: 'w'\). Make the codes"):
         check([0, 1, 1, 1], [0, 1, 1, 0])
+
+
+def test_permuted_codes_are_those_of_other_users():
+    cells = [f"a{user} b{user % 3}" for user in range(20)]
+    codes = user_codes("d.code", np.arange(1, 22), 22, sequences(*cells, ""), "search", AGAIN)
+    permuted = codes.permuted(7)
+    # The padding user and the user without codes stay as they are.
+    assert not permuted.codes[[0, 21]].any() and permuted.n_codes == codes.n_codes
+    assert sorted(permuted.codes.tolist()) == sorted(codes.codes.tolist())
+    assert (permuted.codes[1:21, 0] != codes.codes[1:21, 0]).sum() > 10
+    assert torch.equal(permuted.codes, codes.permuted(7).codes)
+    assert not torch.equal(permuted.codes, codes.permuted(8).codes)

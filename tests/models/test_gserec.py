@@ -188,6 +188,20 @@ def test_alignment_is_the_layer_of_sesrec_over_the_clicks_of_the_batch(make_mode
     assert model.loss_names[-1] == "align"
 
 
+def test_permuted_codes_follow_the_seed(make_model):
+    graphs = [
+        make_model(**settings)[0].graph["search"].codes
+        for settings in (
+            {},
+            {"code_users": "permuted"},
+            {"code_users": "permuted"},
+            {"code_users": "permuted", "seed": 5},
+        )
+    ]
+    assert torch.equal(graphs[1], graphs[2])
+    assert not any(torch.equal(graphs[1], other) for other in (graphs[0], graphs[3]))
+
+
 def test_loss_is_the_weighted_sum(make_model):
     model, _, _, loaders = make_model(lambda_u_cl=0.3, lambda_his_cl=0.7)
     model.eval()
