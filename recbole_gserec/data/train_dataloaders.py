@@ -206,7 +206,8 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
 class ItemWindowTrainDataLoader(WindowTrainDataLoader):
     """The same for models of RecBole's kind, from the rows of RecBole's sequential datasets; they read no searches.
 
-    As in RecBole, all items may be negatives, and there are none if the loss takes none.
+    All items may be negatives, as in RecBole, but not those of the user's training part, which RecBole's sampler may
+    draw. There are none if the loss takes none.
     """
 
     def _set_neg_sample_args(

@@ -11,7 +11,6 @@ from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from recbole_gserec.data import SEEN_ITEMS, SEEN_SEARCHES, TARGETS, QueryItemGraph, reads_windows
 from recbole_gserec.errors import SettingError
@@ -24,6 +23,7 @@ from recbole_gserec.layers import (
     QueryNormLayer,
     QueryTokens,
     TokenReplacement,
+    all_items_loss,
     dot_product,
     pointwise_loss,
     query_tokens,
@@ -36,9 +36,6 @@ from recbole_gserec.models.search_recommender import (
     states_before_targets,
 )
 from recbole_gserec.settings import check_choice, check_heads
-
-MAX_LOGITS = 1 << 24
-"""Maximum number of (state, item) logits in cross entropy over all items: 64 MiB of 32-bit floats."""
 
 
 class QuerySeqRec(SearchRecommender):
@@ -194,17 +191,8 @@ class QuerySeqRec(SearchRecommender):
     def _ranking_loss(self, states: Tensor, candidates: Tensor) -> Tensor:
         """Compute the loss from states ``[n, d]`` and candidates ``[n, C]``, the positive first."""
         if self.loss_type == "CE":
-            # All items without padding.
-            items, labels = self.item_embedding.weight[1:], candidates[:, 0] - 1
-            step = max(1, MAX_LOGITS // len(items))
-            parts = zip(states.split(step), labels.split(step), strict=True)
-            losses = [checkpoint(_cross_entropies, *part, items, use_reentrant=False) for part in parts]
-            return torch.cat(losses).mean()
+            return all_items_loss(states, candidates[:, 0], self.item_embedding.weight)
         logits = self.score(states, candidates)
         if self.loss_type == "BCE":
             return pointwise_loss(logits)
         return sampled_softmax_loss(logits)
-
-
-def _cross_entropies(states: Tensor, labels: Tensor, items: Tensor) -> Tensor:
-    return F.cross_entropy(states @ items.T, labels, reduction="none")

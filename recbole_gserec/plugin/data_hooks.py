@@ -30,7 +30,7 @@ from recbole_gserec.data import (
     sort_interactions,
     split_off_short_users,
 )
-from recbole_gserec.errors import DataError
+from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.evaluation import (
     BoundedFullSortEvalDataLoader,
     CandidateBatch,
@@ -184,6 +184,8 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
     """
     if phase == "train":
         if reads_windows(config):
+            if is_ours and config.model_class.reads_search_rows(config):
+                raise SettingError("train_rows is 'users'; it must be 'targets' for a model that also learns to search")
             return WindowTrainDataLoader if is_ours else ItemWindowTrainDataLoader
         if not is_ours:
             return stock(config, phase)

@@ -27,6 +27,7 @@ from recbole_gserec.settings import (
     check_model,
     check_names,
     check_values,
+    for_train_rows,
     gpu_ids,
     is_model_file,
     plugin_defaults,
@@ -35,8 +36,6 @@ from recbole_gserec.settings import (
     without_login,
 )
 
-WINDOWS_LEARNING_RATE = 3
-"""How many times a model's default learning rate is its default with windows, as measured (docs/gserec.md)."""
 _LIBRARIES_OF_TREES = ("lightgbm", "xgboost")
 """What RecBole's models of decision trees import, each of them both."""
 
@@ -114,10 +113,8 @@ def add_settings() -> None:
             requested["gpu_id"] = ""
         data_path = requested.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
-        defaults = plugin_defaults(model, dataset, data_path, is_sequential)
+        defaults = for_train_rows(plugin_defaults(model, dataset, data_path, is_sequential), requested)
         internal.update(defaults)
-        if "learning_rate" in defaults and {**defaults, **requested}.get("train_rows") == "users":
-            internal["learning_rate"] = round(WINDOWS_LEARNING_RATE * defaults["learning_rate"], 12)
         follows_protocol = "eval_args" in defaults
         if follows_protocol and isinstance(requested.get("eval_args"), dict):
             # Changing one part of the protocol, such as the mode, leaves the others as they are.

@@ -14,6 +14,7 @@ from recbole_gserec.runs import FAILED, has_other_code
 from recbole_gserec.settings import (
     OURS,
     dataset_defaults,
+    for_train_rows,
     model_settings,
     preprocess_settings,
     printed_name,
@@ -41,6 +42,7 @@ def changed_defaults(record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     if "short_users" in took:
         # The dataset has searches, so its settings and those of the protocol are part of the defaults.
         now = {**protocol_settings(), **now, **dataset_defaults(record["model"], record["dataset"])}
+    now = for_train_rows(now, record["given"])
     # The output of the offline stage is already part of a run's key, whatever its settings were.
     names = now.keys() - record["given"].keys() - set(_OF_THE_EVALUATION) - preprocess_settings().keys()
     pairs = {name: (took.get(name), plain(now[name])) for name in sorted(names)}

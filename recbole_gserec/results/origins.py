@@ -10,8 +10,9 @@ from recbole_gserec.settings import printed_name
 _OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
 """Packages whose versions are reported if they differ between results."""
 _OF_TRAINING = (
-    "epochs stopping_step train_batch_size learner learning_rate weight_decay reg_weight clip_grad_norm loss_type "
-    "train_neg_sample_args resample_negatives MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH embedding_size hidden_size"
+    "epochs stopping_step train_rows train_batch_size learner learning_rate weight_decay reg_weight clip_grad_norm "
+    "loss_type train_neg_sample_args resample_negatives MAX_ITEM_LIST_LENGTH MAX_SEARCH_LIST_LENGTH embedding_size "
+    "hidden_size"
 ).split()
 """Settings shared by many models; reported if their values differ between models."""
 

@@ -11,6 +11,7 @@ from .dataset_paths import no_such_dataset as no_such_dataset
 from .dataset_paths import vectors_read as vectors_read
 from .defaults import add_model_file as add_model_file
 from .defaults import dataset_settings as dataset_settings
+from .defaults import for_train_rows as for_train_rows
 from .defaults import forget_model_file as forget_model_file
 from .defaults import is_search_aware as is_search_aware
 from .defaults import model_file as model_file

@@ -1,6 +1,6 @@
 """The YAML files that ship with the package, and the settings files of users."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,14 @@ def model_settings(model: str) -> dict[str, Any]:
     if "code" in own.get("additional_feat_suffix", []) or reads_text_vectors(model):
         return {**preprocess_settings(), **own}
     return dict(own)
+
+
+def for_train_rows(defaults: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults with the learning rate of the form of training: ``learning_rate_of_windows`` for windows."""
+    rate = defaults.get("learning_rate_of_windows")
+    if rate is None or {**defaults, **requested}.get("train_rows") != "users":
+        return dict(defaults)
+    return {**defaults, "learning_rate": rate}
 
 
 def reads_text_vectors(model: str) -> bool:

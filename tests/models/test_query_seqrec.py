@@ -178,7 +178,7 @@ def test_memory_of_cross_entropy_is_bounded_without_a_trace(make_query_seqrec, m
     for n_rows in (10_000, 16, 1):
         most = n_rows * (model.n_items - 1)
         sizes.clear()
-        monkeypatch.setattr("recbole_gserec.models.query_seqrec.MAX_LOGITS", most)
+        monkeypatch.setattr("recbole_gserec.layers.prediction.MAX_LOGITS", most)
         model.zero_grad()
         (loss,) = model.calculate_loss(batch)
         loss.backward()

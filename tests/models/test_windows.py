@@ -319,6 +319,14 @@ def test_other_models_refuse_windows(make_config, name):
     make_config(name, train_rows="targets")
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({"train_rows": "users"}, 0.003), ({}, 0.001), ({"train_rows": "users", "learning_rate": 0.01}, 0.01)],
+)
+def test_windows_have_a_learning_rate_of_their_own(make_config, settings, expected):
+    assert make_config("NRHUB", **settings)["learning_rate"] == expected
+
+
 def test_other_values_are_refused(make_config):
     with pytest.raises(SettingError, match="train_rows is 'user'; it must be 'targets' or 'users'"):
         make_config("NRHUB", train_rows="user")

@@ -7,7 +7,7 @@ from recbole_gserec.results import tables
 from recbole_gserec.results.cells import changed_defaults
 from recbole_gserec.runs.plan import read_preset
 from recbole_gserec.settings.config import make_config
-from recbole_gserec.settings.defaults import dataset_settings, model_settings, protocol_settings
+from recbole_gserec.settings.defaults import dataset_settings, for_train_rows, model_settings, protocol_settings
 from tests.results.test_tables import note, ranks_with, rendered, table_of
 from tests.runs.stored_runs import record_of, store_run
 
@@ -17,20 +17,21 @@ GIT = {"commit": "a" * 40, "dirty": False}
 @pytest.mark.parametrize("model", [*read_preset("table2").models, "BPR"])
 def test_the_defaults_of_today_are_those_a_run_takes(model, random_dataset, tmp_path):
     here = {"data_path": str(random_dataset), "gpu_id": "", "use_gpu": False}
-    for given in ({}, read_preset("table2").settings):
+    own = [{"train_rows": form} for form in ("users", "targets") if "train_rows" in model_settings(model)]
+    for given in ({}, read_preset("table2").settings, *own):
         config = make_config(model, "toy", given, here, tmp_path / "settings.yaml")
         record = {"model": model, "dataset": "toy", "given": given, "settings": plain(config.final_config_dict)}
         assert changed_defaults(record) == {}
 
 
 def test_a_default_that_changed_is_found_unless_the_setting_was_given():
-    took = {**model_settings("GSERec"), "lambda_u_cl": 5, "n_heads": 16}
+    took = {**for_train_rows(model_settings("GSERec"), {}), "lambda_u_cl": 5, "n_heads": 16}
     record = record_of("toy", "GSERec", 1, [1, 2], settings=took, given={"n_heads": 16})
     assert changed_defaults(record) == {"lambda_u_cl": (5, model_settings("GSERec")["lambda_u_cl"])}
 
 
 def test_a_setting_that_there_was_not_is_a_changed_default():
-    took = model_settings("GSERec")
+    took = for_train_rows(model_settings("GSERec"), {})
     default = took.pop("n_heads")
     assert changed_defaults(record_of("toy", "GSERec", 1, [1, 2], settings=took)) == {"n_heads": (None, default)}
 
@@ -46,7 +47,7 @@ def test_the_protocol_and_the_dataset_have_defaults_too():
 
 
 def test_a_table_tells_of_changed_defaults(tmp_path):
-    now = model_settings("GSERec")
+    now = for_train_rows(model_settings("GSERec"), {})
     for seed in (0, 1, 2):
         took = {**now, "lambda_u_cl": 5} if seed else now
         store_run(tmp_path, "toys", "GSERec", seed, ranks_with(0.5), settings=took)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.runs.plan import read_preset
-from recbole_gserec.settings.defaults import model_settings, properties_folder
+from recbole_gserec.settings.defaults import for_train_rows, model_settings, properties_folder
 from recbole_gserec.settings.names import known_settings
 from recbole_gserec.settings.values import check_values
 from recbole_gserec.tune.space import Choice, Range, default_space, grid, grid_size, random_points, read_space
@@ -152,7 +152,7 @@ def test_random_points_of_a_large_grid_and_of_ranges():
 
 
 SHIPPED = sorted((properties_folder() / "tune").glob("*.yaml"))
-RATES, PENALTIES, DROPOUTS = (0.001, 0.0003, 0.0001), (0.0, 1e-6, 1e-5, 1e-4), (0.1, 0.2, 0.3, 0.5)
+RATES, PENALTIES, DROPOUTS = (0.003, 0.001, 0.0003), (0.0, 1e-6, 1e-5, 1e-4), (0.1, 0.2, 0.3, 0.5)
 WITHOUT_DROPOUT = {"LightGCN", "SGL", "SimGCL"}
 """Models of graphs, which regularise by a penalty of their own."""
 
@@ -180,7 +180,7 @@ def defaults_of(model):
         if file.is_file()
         for name, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()
     }
-    return {**of_recbole, **model_settings(model)}
+    return for_train_rows({**of_recbole, **model_settings(model)}, {})
 
 
 @pytest.mark.parametrize("model", read_preset("table2").models)
