@@ -18,7 +18,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="module", params=["GSERec", "GSERec users", "UniSAR"])
+@pytest.fixture(scope="module", params=["GSERec targets", "GSERec users", "UniSAR"])
 def processes(request, tmp_path_factory):
     """What each of the two processes has seen."""
     folder = tmp_path_factory.mktemp("distributed")

@@ -89,7 +89,7 @@ def fit(trainer, train, valid, test, **options):
     return record["train_loss"], record["valid_score"], record["best"], dict(result)
 
 
-@pytest.mark.parametrize("model", [*MODELS, "GSERec users", "CL4SRec users"])
+@pytest.mark.parametrize("model", [*MODELS, "GSERec targets", "CL4SRec users"])
 def test_numbers_are_those_of_an_uninterrupted_training(start, model):
     expected = fit(*start(model, "whole"))
     for epoch in (0, 2):
