@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recbole_gserec.settings.defaults import model_settings
+from recbole_gserec.settings.defaults import for_train_rows, model_settings
 
 MIB = 1 << 20
 
@@ -33,7 +33,7 @@ def record_of(dataset, model, seed, ranks=None, **changes):
         "seed": seed,
         "given": {"epochs": 100, "eval_candidate_seed": 2020},
         "derived": {},
-        "settings": {**model_settings(model), "metric_decimal_place": 4},
+        "settings": {**for_train_rows(model_settings(model), {}), "metric_decimal_place": 4},
         "status": "failed",
         "error": "ValueError: boom",
         "traceback": "Traceback (most recent call last):\n  File 'x.py'\nValueError: boom",
