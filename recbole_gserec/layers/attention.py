@@ -68,8 +68,7 @@ def by_head(attention: nn.MultiheadAttention, joint: Tensor) -> tuple[Tensor, ..
 
 def later_positions(n_positions: int, device: torch.device) -> Tensor:
     """Return ``[1, N, N]``, True for keys after the query, which causal attention must not read."""
-    position = torch.arange(n_positions, device=device)
-    return (position > position.unsqueeze(1)).unsqueeze(0)
+    return event_distances(n_positions, device) < 0
 
 
 def attend(
@@ -285,11 +284,7 @@ class Seen:
     @property
     def mask(self) -> Tensor:
         """True for the events that each target may see, ``[B, T, N]``."""
-        return (self.distances >= 0) & (self.distances < self.span)
-
-    def by_distance(self, values: Tensor) -> Tensor:
-        """Pick a value for each distance, ``[..., span]`` to ``[..., B, T, N]``; arbitrary for unseen events."""
-        return values[..., self.distances.clamp(0, self.span - 1)]
+        return within(self.span, self.distances)
 
 
 class DistanceBias(nn.Module):
@@ -312,9 +307,17 @@ class DistanceBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_heads, span))
 
     def forward(self, distances: Tensor) -> tuple[Tensor, Tensor]:
-        span = self.bias.shape[1]
-        by_distance = self.bias[:, distances.clamp(0, span - 1)].transpose(0, 1)
-        return by_distance, (distances < 0) | (distances >= span)
+        return pick_by_distance(self.bias, distances).transpose(0, 1), ~within(self.bias.shape[1], distances)
+
+
+def within(span: int, distances: Tensor) -> Tensor:
+    """Return True for the distances back to the last ``span`` events."""
+    return (distances >= 0) & (distances < span)
+
+
+def pick_by_distance(values: Tensor, distances: Tensor) -> Tensor:
+    """Pick a value for each distance, ``[..., span]`` to ``[..., *distances]``; arbitrary outside of the span."""
+    return values[..., distances.clamp(0, values.shape[-1] - 1)]
 
 
 def event_distances(n_events: int, device: torch.device) -> Tensor:
@@ -372,7 +375,7 @@ class TargetAttention(nn.Module):
         """
         logits = self._logits(history, candidates.flatten(1, 2)).unflatten(1, candidates.shape[1:3])
         if self.recency is not None:
-            logits = logits + seen.by_distance(self.recency).unsqueeze(2)
+            logits = logits + pick_by_distance(self.recency, seen.distances).unsqueeze(2)
         return masked_softmax(logits, seen.mask.unsqueeze(2))
 
     def pool(self, history: Tensor, masks: Sequence[Tensor], candidates: Tensor) -> list[Tensor]:

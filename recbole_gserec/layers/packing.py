@@ -81,10 +81,10 @@ def after(states: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
 
     Args:
         states: ``[B, N, d]``, a state for each event.
-        rows: ``[n]``, a row for each state to select.
+        rows: ``[n]``, a row for each state to select; or of any shape that broadcasts with ``counts``.
         counts: ``[n]``, how many of the row's events may be seen.
 
     Returns:
         ``[n, d]``; 0 where no event may be seen.
     """
-    return states[rows, (counts - 1).clamp_min(0)] * (counts > 0).unsqueeze(1)
+    return states[rows, (counts - 1).clamp_min(0)] * (counts > 0).unsqueeze(-1)

@@ -72,7 +72,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
     def forward(  # type: ignore[override]  # takes other arguments than torch's
         self, events: Tensor, packing: Packing, blocked: Tensor | None = None, distances: Tensor | None = None
     ) -> Tensor:
-        if self.causal:
+        if self.causal and self.distance_bias is None:
             later = later_positions(packing.mask.shape[1], events.device)
             blocked = later if blocked is None else blocked | later
         return self.feed_forward(events, _self_attention(self, events, packing, blocked, distances))

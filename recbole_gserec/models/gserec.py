@@ -31,6 +31,7 @@ from recbole_gserec.layers import (
     TargetAttention,
     Temperature,
     UserCodeGraph,
+    after,
     all_items_loss,
     clicked_pairs,
     dot_product,
@@ -281,8 +282,8 @@ class GSERec(SearchRecommender):
 
     def last_states(self, state: dict[str, SideState]) -> Tensor:
         """Return the fused state of the last interaction that each target sees, ``[B, T, d]``; 0 if it sees none."""
-        fused, counts = state["recommendation"].fused, state["recommendation"].seen.counts.unsqueeze(2)
-        return fused.gather(1, (counts - 1).clamp_min(0).expand(-1, -1, fused.shape[2])) * (counts > 0)
+        fused, counts = state["recommendation"].fused, state["recommendation"].seen.counts
+        return after(fused, torch.arange(len(counts), device=counts.device).unsqueeze(1), counts)
 
     def attend(self, state: dict[str, SideState], items: Tensor) -> dict[str, Tensor]:
         """Compute how candidates ``[B, T, C, d]`` attend to both histories."""
