@@ -237,7 +237,10 @@ def _code_names(trained: Trained, side: str) -> tuple[np.ndarray, dict[str, np.n
     flat = sequences[CODES_OF_SIDE[side]]
     users = pd.Index(dataset.field2id_token[dataset.uid_field]).get_indexer(frame["code_user_id"])
     lengths = np.diff(flat.offsets)
-    of_users = trained.model.graph[side].codes.cpu().numpy()[users[lengths > 0]]
+    # Not the model's nodes, which are those of other users if its codes are permuted; nodes have the same ids.
+    nodes = dataset.codes[side]
+    nodes = nodes.by_prefix() if trained.model.code_nodes == "prefix" else nodes
+    of_users = nodes.codes.numpy()[users[lengths > 0]]
     if of_users.size != len(flat.frame):
         raise DataError(path, "changed while it was read", "Export again.")
     tokens = flat.frame.iloc[:, 0].to_numpy(dtype=object).reshape(of_users.shape)

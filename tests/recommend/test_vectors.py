@@ -64,6 +64,19 @@ def test_other_models_do_not_claim_to(data, model):
         np.testing.assert_array_equal(tables["users"].values, trained.model.user_embedding.weight[1:].detach())
 
 
+@pytest.mark.parametrize("code_nodes", ["level", "prefix"])
+def test_permuted_codes_keep_their_names(data, code_nodes):
+    """Without messages, a node's vector is its own, whoever has it."""
+    own, permuted = (
+        tables_of(store_model(data, n_graph_layers=0, seed=1, code_nodes=code_nodes, code_users=code_users))[0]
+        for code_users in ("own", "permuted")
+    )
+    for table in ("codes_search", "codes_recommendation"):
+        assert own[table].ids["code"].tolist() == permuted[table].ids["code"].tolist()
+        assert own[table].ids["level"].tolist() == permuted[table].ids["level"].tolist()
+        np.testing.assert_array_equal(own[table].values, permuted[table].values)
+
+
 def shared_prefixes(rows):
     """The nodes of each user: prefixes of codes, written with spaces, that another user has too."""
     prefixes = {user: [" ".join(row[:length]) for length in range(1, len(row) + 1)] for user, row in rows.items()}
