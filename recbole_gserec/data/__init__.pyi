@@ -31,10 +31,13 @@ from .search_files import to_pandas as to_pandas
 from .search_rows import QUERY as QUERY
 from .search_rows import JointInteraction as JointInteraction
 from .search_rows import QueryItemGraph as QueryItemGraph
+from .train_dataloaders import ItemTrainDataLoader as ItemTrainDataLoader
 from .train_dataloaders import ItemWindowTrainDataLoader as ItemWindowTrainDataLoader
 from .train_dataloaders import JointTrainDataLoader as JointTrainDataLoader
 from .train_dataloaders import SearchTrainDataLoader as SearchTrainDataLoader
 from .train_dataloaders import WindowTrainDataLoader as WindowTrainDataLoader
+from .train_dataloaders import events_of_rows as events_of_rows
+from .train_dataloaders import training_counts as training_counts
 from .training_histories import SearchRecord as SearchRecord
 from .training_histories import TrainingHistories as TrainingHistories
 from .training_histories import query_texts as query_texts

@@ -20,6 +20,13 @@ from recbole_gserec.errors import SettingError
 _ROUNDS = 50
 
 
+def training_counts(events: EventLog, n_items: int) -> NDArray[np.int64]:
+    """Count each item's training interactions, ``[n_items]``."""
+    users, items = events.users_of_interactions().numpy(), events.items.numpy()
+    in_training = np.arange(len(items)) < events.train_ends.numpy()[users]
+    return np.bincount(items[in_training], minlength=n_items)
+
+
 class NegativeSampler:
     """Draws items that a user neither interacted with nor clicked in the training part.
 
@@ -57,8 +64,7 @@ class NegativeSampler:
         self._items = np.unique(items).astype(np.int64) if candidates is None else candidates
         self._cumulative = None
         if popularity is not None:
-            counts = np.bincount(items[in_training], minlength=n_items)[self._items].astype(float) ** popularity
-            cumulative = np.cumsum(counts)
+            cumulative = np.cumsum(training_counts(events, n_items)[self._items].astype(float) ** popularity)
             # Divided by its last value, it ends with exactly 1, above every number that is drawn.
             self._cumulative = cumulative / cumulative[-1]
 
@@ -82,6 +88,12 @@ class NegativeSampler:
             negatives[waiting] = self._draw(len(waiting), rng)
             waiting = waiting[self._is_known(base[waiting] + negatives[waiting])]
         return negatives.reshape(len(users), n_negatives)
+
+    def sample_shared(self, users: NDArray[np.int64], n_negatives: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw negatives once for all rows; 0 stands for those that the user of a row knows: ``[B, n_negatives]``."""
+        drawn = self._draw(n_negatives, rng)
+        known = self._is_known((users[:, None] * self._n_items + drawn).ravel()).reshape(len(users), n_negatives)
+        return np.where(known, 0, drawn)
 
     def _draw(self, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         if self._cumulative is None:
@@ -118,6 +130,7 @@ class SearchTrainDataLoader(TrainDataLoader):
         # A separate generator: negatives do not depend on how many random numbers a model draws.
         self._negative_rng = np.random.default_rng([config["seed"], config["local_rank"]])
         self._worker_seed: int | None = None
+        self._shares = bool(config["shared_negatives"])
         self._stored = None
         if self._stores_negatives(config):
             # Equal in all processes of a distributed run.
@@ -128,6 +141,10 @@ class SearchTrainDataLoader(TrainDataLoader):
         return NegativeSampler(dataset.events, dataset.item_num, popularity)
 
     def _stores_negatives(self, config: Config) -> bool:
+        if not config["resample_negatives"] and config["shared_negatives"]:
+            raise SettingError(
+                "resample_negatives is False, but shared_negatives is True: shared negatives are drawn for each batch"
+            )
         return not config["resample_negatives"]
 
     def _users_of_rows(self) -> NDArray[np.int64]:
@@ -139,10 +156,14 @@ class SearchTrainDataLoader(TrainDataLoader):
         if self._stored is not None:
             negatives = self._stored[rows]
         else:
-            users = data[self.uid_field].numpy()
-            negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
+            negatives = self._draw(data[self.uid_field], self._generator())
         data.interaction[self.neg_item_id] = torch.from_numpy(negatives)
         return data
+
+    def _draw(self, users: torch.Tensor, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw negatives of rows with these users, ``[B]``: for each row, or for all together."""
+        draw = self._negatives.sample_shared if self._shares else self._negatives.sample
+        return draw(users.numpy(), self.neg_sample_num, rng)
 
     def _generator(self) -> np.random.Generator:
         """Return the generator of this process.
@@ -197,13 +218,12 @@ class WindowTrainDataLoader(SearchTrainDataLoader):
         if self._stored is not None:
             negatives = self._stored[self._rows.take(chosen).values.numpy()]
         else:
-            users = windows.per_target(windows.users).numpy()
-            negatives = self._negatives.sample(users, self.neg_sample_num, self._generator())
+            negatives = self._draw(windows.per_target(windows.users), self._generator())
         data.interaction[self.neg_item_id] = windows.padded(torch.from_numpy(negatives))
         return data
 
 
-class ItemWindowTrainDataLoader(WindowTrainDataLoader):
+class ItemTrainDataLoader(SearchTrainDataLoader):
     """The same for models of RecBole's kind, from the rows of RecBole's sequential datasets; they read no searches.
 
     All items may be negatives, as in RecBole, but not those of the user's training part, which RecBole's sampler may
@@ -218,16 +238,26 @@ class ItemWindowTrainDataLoader(WindowTrainDataLoader):
         super()._set_neg_sample_args(config, dataset, dl_format, neg_sample_args if has_negatives else none)
 
     def _negative_sampler(self, dataset: Dataset, popularity: float | None) -> NegativeSampler:
-        return NegativeSampler(self._events, dataset.item_num, popularity, np.arange(1, dataset.item_num))
+        return NegativeSampler(self._events_of(dataset), dataset.item_num, popularity, np.arange(1, dataset.item_num))
+
+    def _events_of(self, dataset: Dataset) -> EventLog:
+        return events_of_rows(dataset)[0]
 
     def _stores_negatives(self, config: Config) -> bool:
         return False
+
+
+class ItemWindowTrainDataLoader(ItemTrainDataLoader, WindowTrainDataLoader):
+    """Windows of the rows of RecBole's sequential datasets."""
 
     def _divide(self, dataset: Dataset) -> Windows:
         self._events, targets = events_of_rows(dataset)
         return Windows.of_targets(
             self._events, dataset.inter_feat[dataset.uid_field], targets, dataset.max_item_list_len, n_searches=1
         )
+
+    def _events_of(self, dataset: Dataset) -> EventLog:
+        return self._events
 
     def _batch(self, windows: Windows) -> Interaction:
         length = 2 * self._dataset.max_item_list_len
@@ -260,7 +290,7 @@ def events_of_rows(dataset: Dataset) -> tuple[EventLog, torch.Tensor]:
     is_first[1:] = users[1:] != users[:-1]
     if (lengths[is_first] != 1).any() or (latest[1:] != items[:-1])[~is_first[1:]].any():
         raise SettingError(
-            "train_rows: users needs training rows that follow each other: split by time (eval_args: order: TO), "
+            "train_rows: users and losses over several negatives need training rows that follow each other: split by time (eval_args: order: TO), "
             "without benchmark_filename"
         )
     # A user's first interaction is no target.
@@ -305,7 +335,7 @@ class JointTrainDataLoader(SearchTrainDataLoader):
             negatives = self._stored_search[indices]
         else:
             (rng,) = self._generator().spawn(1)
-            negatives = self._negatives.sample(search[self.uid_field].numpy(), self.neg_sample_num, rng)
+            negatives = self._draw(search[self.uid_field], rng)
         search.interaction[self.neg_item_id] = torch.from_numpy(negatives)
         return JointInteraction(data.interaction, search)
 

@@ -40,6 +40,7 @@ from .prediction import PredictionMLP as PredictionMLP
 from .prediction import all_items_loss as all_items_loss
 from .prediction import dot_product as dot_product
 from .prediction import pointwise_loss as pointwise_loss
+from .prediction import power_of_positives as power_of_positives
 from .prediction import sampled_softmax_loss as sampled_softmax_loss
 from .quantization import Assignment as Assignment
 from .quantization import Codebook as Codebook

@@ -65,15 +65,53 @@ def dot_product(users: Tensor, candidates: Tensor) -> Tensor:
     return torch.einsum("bd,bcd->bc", users, candidates)
 
 
-def pointwise_loss(logits: Tensor) -> Tensor:
-    """Compute the mean binary cross entropy (Eq. 16) of logits ``[B, C]`` whose first column is the positive."""
+def pointwise_loss(logits: Tensor, power: float = 1.0, is_real: Tensor | None = None) -> Tensor:
+    r"""Compute the mean binary cross entropy (Eq. 16) of candidates of which the first is the positive.
+
+    Args:
+        logits: ``[n, C]``.
+        power: Power :math:`\beta` of the positive's probability: 1, or that of gBCE, :func:`power_of_positives`.
+        is_real: ``[n, C]``, the candidates that count; all by default.
+    """
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
-    return F.binary_cross_entropy_with_logits(logits, labels)
+    if power == 1 and is_real is None:
+        return F.binary_cross_entropy_with_logits(logits, labels)
+    weights = torch.ones_like(logits) if is_real is None else is_real.to(logits.dtype)
+    n_candidates = weights.sum()
+    weights = torch.cat([power * weights[:, :1], weights[:, 1:]], dim=1)
+    return F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum") / n_candidates
 
 
-def sampled_softmax_loss(logits: Tensor) -> Tensor:
-    """Compute the cross entropy of the first column among the candidates of its row, logits ``[B, C]``."""
+def power_of_positives(n_negatives: int, n_items: int, calibration: float) -> float:
+    r"""Compute :math:`\beta = \alpha\,(t\,(1 - 1/\alpha) + 1/\alpha)` of gBCE.
+
+    Petrov and Macdonald, RecSys 2023, https://doi.org/10.1145/3604915.3608783.
+
+    Args:
+        n_negatives: Negatives of a positive.
+        n_items: Number of items; :math:`\alpha` is the share of the other items that are drawn.
+        calibration: t, from 0 (binary cross entropy) to 1 (probabilities fully calibrated).
+    """
+    share = min(1.0, n_negatives / max(1, n_items - 1))
+    return 1 - calibration * (1 - share)
+
+
+def sampled_softmax_loss(
+    logits: Tensor, is_real: Tensor | None = None, log_probabilities: Tensor | None = None
+) -> Tensor:
+    """Compute the mean cross entropy of the first among the candidates of its row.
+
+    Args:
+        logits: ``[n, C]``.
+        is_real: ``[n, C]``, the candidates that count; all by default.
+        log_probabilities: ``[n, C]``, with what probability each item is drawn as a negative; they are subtracted, so
+            that items drawn often are not ranked too low (logQ correction). Not needed if all are equal.
+    """
+    if log_probabilities is not None:
+        logits = logits - log_probabilities
+    if is_real is not None:
+        logits = logits.masked_fill(~is_real, -torch.inf)
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 

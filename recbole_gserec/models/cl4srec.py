@@ -24,9 +24,9 @@ from recbole_gserec.layers import (
     encode_at,
     event_distances,
     nt_xent,
-    pointwise_loss,
     use_fast_parts,
 )
+from recbole_gserec.models.objective import LOSSES, SAMPLED, of_recbole
 from recbole_gserec.models.search_recommender import states_before_targets
 from recbole_gserec.settings import check_choice, check_heads, check_negatives, check_positive, check_some_layers
 
@@ -53,8 +53,9 @@ class CL4SRec(SASRec):
         # SASRec refuses our loss types, although it would not use them.
         super().__init__(ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)
         self.loss_type = config["loss_type"]
+        self.objective = of_recbole(config, dataset) if self.loss_type in SAMPLED else None
         # RecBole repeats a batch for every negative of a row.
-        self.n_repeats = 1 if self.loss_type == "CE" else config["train_neg_sample_args"]["sample_num"]
+        self.n_repeats = config["train_neg_sample_args"]["sample_num"] if self.loss_type == "BPR" else 1
         self.lambda_cl, self.tau, self.cl_dedup = config["lambda_cl"], config["tau"], config["cl_dedup"]
         # The other weights equal those of a SASRec with the same seed.
         token = torch.empty(1, self.hidden_size).normal_(std=self.initializer_range)
@@ -72,10 +73,10 @@ class CL4SRec(SASRec):
 
     @staticmethod
     def _check(config: Config) -> None:
-        check_choice("loss_type", config["loss_type"], ("CE", "BPR", "BCE"))
+        check_choice("loss_type", config["loss_type"], ("BPR", *LOSSES))
         check_choice("hidden_act", config["hidden_act"], ("gelu", "relu", "swish", "tanh", "sigmoid"))
-        if config["loss_type"] != "CE":
-            check_negatives(config, config["loss_type"])
+        if config["loss_type"] == "BPR":
+            check_negatives(config, "BPR")
         check_heads(config, "hidden_size")
         check_some_layers(config)
         check_positive(config, "tau")
@@ -122,8 +123,9 @@ class CL4SRec(SASRec):
             rows = interaction[: len(interaction) // self.n_repeats]
             states = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
             positives = interaction[self.POS_ITEM_ID][: len(states)]
-            has_negatives = self.NEG_ITEM_ID in interaction
-            negatives = interaction[self.NEG_ITEM_ID].view(-1, len(states)).T if has_negatives else None
+            negatives = None if self.loss_type == "CE" else interaction[self.NEG_ITEM_ID]
+            if self.loss_type == "BPR":
+                negatives = not_none(negatives).view(-1, len(states)).T
         loss = self.recommendation_loss(states, positives, negatives)
         if self.lambda_cl == 0:
             return (loss,)
@@ -142,9 +144,9 @@ class CL4SRec(SASRec):
         if self.loss_type == "CE":
             return F.cross_entropy(states @ self.item_weights.T, positives)
         candidates = torch.cat([positives.unsqueeze(1), not_none(negatives)], dim=1)
+        if self.objective is not None:
+            return self.objective.of_rows(states, candidates, self.item_weights)
         logits = dot_product(states, self.item_embedding(candidates))
-        if self.loss_type == "BCE":
-            return pointwise_loss(logits)
         return BPRLoss()(logits[:, :1], logits[:, 1:])
 
     def contrast(self, rows: Interaction) -> Tensor:

@@ -3,6 +3,7 @@ r"""GSERec: Benefit from Rich, Tackling Search Interaction Sparsity in Search En
 Shi et al., CIKM 2025, https://doi.org/10.1145/3746252.3761314. Equation numbers are the paper's.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -34,9 +35,7 @@ from recbole_gserec.layers import (
     after,
     all_items_loss,
     clicked_pairs,
-    dot_product,
     nt_xent,
-    pointwise_loss,
     pooled,
     reset_embedding,
 )
@@ -103,8 +102,8 @@ class GSERec(SearchRecommender):
         check_heads(config)
         self.use_graph, self.use_fusion = config["use_user_code_graph"], config["use_code_fusion"]
         self.require_files(config, "search", "query", *(["code"] if self.use_graph else []))
-        # Checkpoints of earlier versions do not have them.
-        self.lambda_next_item, self.lambda_align = config["lambda_next_item"] or 0, config["lambda_align"] or 0
+        # Checkpoints of earlier versions do not have it.
+        self.lambda_align = config["lambda_align"] or 0
         self.lambda_u_cl, self.lambda_his_cl = config["lambda_u_cl"], config["lambda_his_cl"]
         self.his_cl_sides = SIDES if config["his_cl"] == "both" else ("recommendation",)
         self.cl_negatives, self.cl_dedup = config["cl_negatives"], config["cl_dedup"]
@@ -222,17 +221,17 @@ class GSERec(SearchRecommender):
         return {side: Seen(counts[side], self.lengths[side], packing[side].mask.shape[1]) for side in SIDES}
 
     def score(self, state: dict[str, SideState], candidates: Tensor) -> Tensor:
-        """Compute Eq. 14 and 15, and add the score of the next-item head."""
+        """Compute Eq. 14 and 15."""
         items = self.item_embedding(candidates).unsqueeze(1)
         attention = self.attend(state, items)
         # With many candidates, it is cheaper to apply the MLP's first layer to the events than to pooled histories.
         if self.training or items.shape[2] < 2 * max(state[side].fused.shape[1] for side in SIDES):
-            logits = self.mlp(self.users(state), self.pool(state, attention, items).squeeze(1))
-        else:
-            logits = self.mlp.finish(self._hidden_of_many(state, attention, items))
-        if self.lambda_next_item > 0:
-            logits = logits + dot_product(self.last_states(state).squeeze(1), items.squeeze(1))
-        return logits
+            return self.mlp(self.users(state), self.pool(state, attention, items).squeeze(1))
+        return self.mlp.finish(self._hidden_of_many(state, attention, items))
+
+    def next_item_states(self, state: dict[str, SideState]) -> Tensor:
+        """Return the fused states of the last interactions, ``[B, d]``."""
+        return self.last_states(state).squeeze(1)
 
     def _hidden_of_many(self, state: dict[str, SideState], attention: dict[str, Tensor], items: Tensor) -> Tensor:
         """Compute the MLP's first layer for many candidates ``[B, 1, C, d]``, before its activation: ``[B, C, h]``."""
@@ -250,18 +249,18 @@ class GSERec(SearchRecommender):
         return torch.baddbmm(of_items.expand(len(values), -1, -1), torch.cat(weights, dim=2), values)
 
     def score_targets(self, state: dict[str, SideState], candidates: Tensor, is_target: Tensor) -> Tensor:
-        """Compute the same as :meth:`score` for the targets of windows.
+        """Compute the same as :meth:`logits` for the targets of windows.
 
         Args:
             state: Result of :meth:`encode` for B windows.
-            candidates: ``[n_targets, C]``.
+            candidates: ``[n_targets, C]``, or ``[1, C]`` when all targets share them.
             is_target: ``[B, T]``, False where padded.
 
         Returns:
             ``[n_targets, C]``.
         """
         padded = candidates.new_zeros(*is_target.shape, candidates.shape[1])
-        padded[is_target] = candidates
+        padded[is_target] = candidates.expand(int(is_target.sum()), -1)
         # In one step, because every lookup has a gradient as large as the table.
         all_items = self.item_embedding(padded)
         step, logits = -(-len(is_target) // _PARTS), []
@@ -275,7 +274,7 @@ class GSERec(SearchRecommender):
             windows, places = is_target[rows, :n_targets].nonzero(as_tuple=True)
             indices = windows * n_targets + places
             logits.append(self.mlp(self.users(part), pairs.index_select(0, indices), windows))
-            if self.lambda_next_item > 0:
+            if self.adds_next_item:
                 products = (items @ self.last_states(part).unsqueeze(3)).squeeze(3)
                 logits[-1] = logits[-1] + products.flatten(0, 1).index_select(0, indices)
         return torch.cat(logits)
@@ -305,22 +304,15 @@ class GSERec(SearchRecommender):
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute L_rec, L_U-CL and L_His-CL of Eq. 17, weighted; the optimiser applies the last term, L2.
 
-        Two more losses are not in the paper: with ``lambda_next_item``, the cross entropy of the target among all
-        items, scored by the next-item head alone; with ``lambda_align``, that of :class:`QueryItemAlignment`.
+        Two more losses are not in the paper: with ``lambda_next_item``, that of the next-item head; with
+        ``lambda_align``, that of :class:`QueryItemAlignment`.
         """
         state = self.encode(interaction)
         candidates = self.training_candidates(interaction)
         if TARGETS in interaction:
-            is_target = interaction[TARGETS] > 0
-            logits = self.score_targets(state, candidates, is_target)
+            losses = self.window_losses(state, candidates, interaction[TARGETS] > 0)
         else:
-            is_target = torch.ones(len(candidates), 1, dtype=torch.bool, device=candidates.device)
-            logits = self.score(state, candidates)
-        losses = {"rec": pointwise_loss(logits)}
-        if self.lambda_next_item > 0:
-            states = self.last_states(state)[is_target]
-            loss = all_items_loss(states, candidates[:, 0], self.item_embedding.weight)
-            losses["next_item"] = self.lambda_next_item * loss
+            losses = self.ranking_losses(state, candidates)
         if self.use_graph and self.lambda_u_cl > 0:
             losses["u_cl"] = self.lambda_u_cl * self.user_contrastive_loss(interaction[self.USER_ID], state)
         if self.use_graph and self.lambda_his_cl > 0:
@@ -333,6 +325,16 @@ class GSERec(SearchRecommender):
             losses["align"] = self.lambda_align * alignment
         self.loss_names = tuple(losses)
         return tuple(losses.values())
+
+    def window_losses(self, state: dict[str, SideState], candidates: Tensor, is_target: Tensor) -> dict[str, Tensor]:
+        """Compute the same as :meth:`ranking_losses` for the targets of windows; see :meth:`score_targets`."""
+        score = partial(self.score_targets, is_target=is_target)
+        losses = {"rec": self.candidate_loss(state, candidates, score)}
+        if self.objective.next_item > 0:
+            states = self.last_states(state)[is_target]
+            loss = all_items_loss(states, candidates[:, 0], self.item_embedding.weight)
+            losses["next_item"] = self.objective.next_item * loss
+        return losses
 
     def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:
         """Compute L_U-CL (Eq. 9): the two vectors of one user against those of other users."""

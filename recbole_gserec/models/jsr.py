@@ -21,7 +21,6 @@ from recbole_gserec.layers import (
     PredictionMLP,
     QueryEmbedding,
     UnigramText,
-    pointwise_loss,
     reset_embedding,
 )
 from recbole_gserec.models.search_recommender import JointRecommender
@@ -92,13 +91,17 @@ class JSR(JointRecommender):
         r"""Compute :math:`s_F(u, i) = \mathrm{FFN}_F(h_u \circ h_i)`."""
         return self._match(self.recommendation_mlp, state, candidates)
 
+    def next_item_states(self, state: Tensor) -> Tensor:
+        """Return the users."""
+        return state
+
     def _match(self, mlp: PredictionMLP, vectors: Tensor, candidates: Tensor) -> Tensor:
         """Compute logits ``[B, C]`` of the Hadamard products of ``[B, d]`` with candidates."""
         products = vectors.unsqueeze(1) * self.item_embedding(candidates)
         return mlp(vectors[:, :0], products)
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        losses = {"rec": pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction)))}
+        losses = self.ranking_losses(self.encode(interaction), self.training_candidates(interaction))
         if self.text_field is not None and self.lambda_src > 0:
             items = interaction[self.ITEM_ID]
             losses["text"] = self.lambda_src * self.text(items, items, self.item_embedding)
@@ -115,9 +118,8 @@ class JSR(JointRecommender):
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         if self.variant == "text20":
             return {"text": self.text(interaction[self.ITEM_ID], interaction["query_id"], self.item_embedding)}
-        return {
-            "click": pointwise_loss(self.score_search(interaction["query_id"], self.training_candidates(interaction)))
-        }
+        candidates = self.training_candidates(interaction)
+        return {"click": self.candidate_loss(interaction["query_id"], candidates, self.score_search)}
 
     def score_search(self, queries: Tensor, candidates: Tensor) -> Tensor:
         r"""Compute :math:`s_R(q, i) = \mathrm{FFN}_R(h_q \circ h_i)`, ``[B, C]``.

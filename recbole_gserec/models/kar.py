@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers import HybridExpertAdaptor, InterestAttention, PredictionMLP, pointwise_loss, reset_embedding
+from recbole_gserec.layers import HybridExpertAdaptor, InterestAttention, PredictionMLP, after, reset_embedding
 from recbole_gserec.models.search_recommender import SearchRecommender
 from recbole_gserec.settings import check_choice
 
@@ -103,7 +103,12 @@ class KAR(SearchRecommender):
         of_items = torch.cat([items, self.knowledge("item", candidates)], dim=-1).expand(len(interests), -1, -1)
         return self.mlp(state.knowledge, torch.cat([interests, of_items], dim=-1))
 
+    def next_item_states(self, state: UserState) -> Tensor:
+        """Return the last interactions, ``[B, d]``: DIN has no encoder of sequences."""
+        rows = torch.arange(len(state.mask), device=state.mask.device)
+        return after(state.history, rows, state.mask.sum(1))
+
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """Compute the binary cross entropy of the positive and its negatives."""
-        self.loss_names = ("rec",)
-        return (pointwise_loss(self.score(self.encode(interaction), self.training_candidates(interaction))),)
+        losses = self.ranking_losses(self.encode(interaction), self.training_candidates(interaction))
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())

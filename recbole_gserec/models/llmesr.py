@@ -23,7 +23,6 @@ from recbole_gserec.layers import (
     Packing,
     dot_product,
     most_similar,
-    pointwise_loss,
     reset_embedding,
 )
 from recbole_gserec.models.search_recommender import (
@@ -172,7 +171,7 @@ class LLMESR(SearchRecommender):
         users, has_history = interaction[self.USER_ID], (histories > 0).any(1)
         if self.train_positions == "last":
             last = self.encode(interaction)
-            losses = {"rec": pointwise_loss(self.score(last, candidates))}
+            losses = self.ranking_losses(last, candidates)
             if TARGETS in interaction:
                 windows = (interaction[TARGETS] > 0).nonzero()[:, 0]
                 users, has_history = users[windows], has_history[windows]
@@ -185,7 +184,7 @@ class LLMESR(SearchRecommender):
             # A row's negatives are outside of the user's training part, so they are also negatives at its earlier
             # positions.
             compared = torch.cat([following.unsqueeze(1), candidates[rows, 1:]], dim=1)
-            losses = {"rec": _loss_or_0(pointwise_loss, self.score(states[rows, columns], compared))}
+            losses = self.ranking_losses(states[rows, columns], compared)
             ends = (histories > 0).sum(1) - 1
             last = states[torch.arange(len(states), device=states.device), ends.clamp_min(0)]
         if self.teaches:

@@ -18,12 +18,9 @@ from recbole_gserec.layers import (
     QueryEmbedding,
     Seen,
     dot_product,
-    pointwise_loss,
     reset_embedding,
-    sampled_softmax_loss,
 )
 from recbole_gserec.models.search_recommender import SearchRecommender
-from recbole_gserec.settings import check_choice
 
 VIEWS = ("interactions", "queries", "clicks")
 
@@ -44,9 +41,7 @@ class NRHUB(SearchRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         self.require_files(config, "search", "query")
-        self.loss_type = config["loss_type"]
         self.max_items, self.max_searches = config["MAX_ITEM_LIST_LENGTH"], config["MAX_SEARCH_LIST_LENGTH"]
         size, hidden_size = config["embedding_size"], config["hidden_size"]
 
@@ -119,9 +114,6 @@ class NRHUB(SearchRecommender):
         return self.candidate_projection(self.item_embedding.weight).tanh(), "items, projected"
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        """Compute the loss of the positive among the candidates of its row."""
-        logits = self.score(self.encode(interaction), self.training_candidates(interaction))
-        self.loss_names = ("rec",)
-        if self.loss_type == "BCE":
-            return (pointwise_loss(logits),)
-        return (sampled_softmax_loss(logits),)
+        losses = self.ranking_losses(self.encode(interaction), self.training_candidates(interaction))
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())

@@ -23,19 +23,16 @@ from recbole_gserec.layers import (
     QueryNormLayer,
     QueryTokens,
     TokenReplacement,
-    all_items_loss,
     dot_product,
-    pointwise_loss,
     query_tokens,
     reset_embedding,
-    sampled_softmax_loss,
 )
 from recbole_gserec.models.search_recommender import (
     SearchRecommender,
     check_train_positions,
     states_before_targets,
 )
-from recbole_gserec.settings import check_choice, check_heads
+from recbole_gserec.settings import check_heads
 
 
 class QuerySeqRec(SearchRecommender):
@@ -52,7 +49,7 @@ class QuerySeqRec(SearchRecommender):
         super().__init__(config, dataset)
         self._check(config)
         self.require_files(config, "search", "query")
-        self.loss_type, self.train_positions = config["loss_type"], config["train_positions"]
+        self.train_positions = config["train_positions"]
         self.include_clicks, self.max_tokens = config["include_clicks"], config["max_tokens"]
         size, dropout = config["embedding_size"], config["hidden_dropout_prob"]
 
@@ -76,7 +73,6 @@ class QuerySeqRec(SearchRecommender):
 
     @staticmethod
     def _check(config: Config) -> None:
-        check_choice("loss_type", config["loss_type"], ("CE", "sampled_CE", "BCE"))
         check_train_positions(config)
         check_heads(config)
         if config["official_block"] and reads_windows(config):
@@ -176,23 +172,19 @@ class QuerySeqRec(SearchRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute the loss of the item after a row's last token, or of all items that follow a token."""
-        self.loss_names = ("rec",)
         candidates = self.training_candidates(interaction)
         if self.train_positions == "last":
-            return (self._ranking_loss(self.encode(interaction), candidates),)
+            losses = self.ranking_losses(self.encode(interaction), candidates)
+        else:
+            losses = self.ranking_losses(*self._all_positions(interaction, candidates))
+        self.loss_names = tuple(losses)
+        return tuple(losses.values())
+
+    def _all_positions(self, interaction: Interaction, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states ``[n, d]`` of all tokens that an item follows, and candidates ``[n, C]``."""
         tokens = self.tokens(interaction)
         packing = Packing(tokens.mask)
         labels = tokens.next_items(candidates[:, 0])
         rows, columns = labels.nonzero(as_tuple=True)
         states = packing.unpack(self.states(self.replacement(tokens), packing))[rows, columns]
-        candidates = torch.cat([labels[rows, columns].unsqueeze(1), candidates[rows, 1:]], dim=1)
-        return (self._ranking_loss(states, candidates),)
-
-    def _ranking_loss(self, states: Tensor, candidates: Tensor) -> Tensor:
-        """Compute the loss from states ``[n, d]`` and candidates ``[n, C]``, the positive first."""
-        if self.loss_type == "CE":
-            return all_items_loss(states, candidates[:, 0], self.item_embedding.weight)
-        logits = self.score(states, candidates)
-        if self.loss_type == "BCE":
-            return pointwise_loss(logits)
-        return sampled_softmax_loss(logits)
+        return states, torch.cat([labels[rows, columns].unsqueeze(1), candidates[rows, 1:]], dim=1)

@@ -1,20 +1,23 @@
 """What all models of this package share, and what those share that also learn to search."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import torch
+import torch.nn.functional as F
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 
-from recbole_gserec.data import TARGETS, reads_windows
+from recbole_gserec.data import TARGETS, reads_windows, training_counts
 from recbole_gserec.errors import SettingError
-from recbole_gserec.layers import after
-from recbole_gserec.settings import check_choice
+from recbole_gserec.layers import after, all_items_loss, dot_product
+from recbole_gserec.models.objective import Objective
+from recbole_gserec.settings import check_choice, registered_models
 
 MAX_PAIRS = 1 << 16
 """Maximum number of (row, candidate) pairs scored at once outside of training; bounds the memory of evaluation."""
@@ -52,6 +55,7 @@ class SearchRecommender(SequentialRecommender):
     Subclasses implement :meth:`encode`, :meth:`score` and ``calculate_loss``.
 
     Attributes:
+        objective (Objective): What the model is trained for, by :meth:`ranking_losses`.
         loss_names (tuple): Names of the terms that ``calculate_loss`` returned last, for the log; may be empty.
         epoch (int): Number of the current training epoch, from 0.
     """
@@ -59,12 +63,19 @@ class SearchRecommender(SequentialRecommender):
     input_type = InputType.PAIRWISE
     loss_names: tuple[str, ...] = ()
     epoch = 0
+    item_embedding: nn.Embedding
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         # In a dict, because a tensor attribute would be treated as state that training leaves behind.
         self._kept: dict[str, Any] = {}
         self.register_load_state_dict_post_hook(lambda module, _: module._kept.clear())
+        self.objective = Objective(
+            config, self.n_items, lambda: torch.from_numpy(training_counts(dataset.events, self.n_items))
+        )
+        if config["model"] not in registered_models():
+            # Other packages' models may have losses of their own.
+            self.objective.check(self.is_dot_product)
 
     def train(self, mode: bool = True) -> Self:
         self._kept.clear()
@@ -136,7 +147,44 @@ class SearchRecommender(SequentialRecommender):
 
     def user_factors(self, interaction: Interaction) -> Tensor:
         """Return vectors ``[B, d]`` of the rows of a batch; see :meth:`item_factors`."""
-        return self.encode(interaction)
+        return self.factors_of(self.encode(interaction))
+
+    def factors_of(self, state: Any) -> Tensor:
+        """Return vectors ``[B, d]`` of the states of :meth:`encode`; see :meth:`item_factors`."""
+        return state
+
+    @property
+    def is_dot_product(self) -> bool:
+        """Whether scores are dot products of users and items."""
+        return type(self).item_factors is not SearchRecommender.item_factors
+
+    # ---- the next-item head -------------------------------------------------------------------------------------
+
+    def next_item_states(self, state: Any) -> Tensor:
+        """Return the states of the last interactions ``[n, d]``, which the next-item head compares with items."""
+        if self.is_dot_product:
+            return self.factors_of(state)
+        raise SettingError(f"lambda_next_item is above 0, but {type(self).__name__} has no next-item head")
+
+    def next_item_vectors(self, state: Any) -> Tensor:
+        """Return the vectors of all items ``[n_items, d]`` that the next-item head compares with states."""
+        factors = self.item_factors()
+        return self.item_embedding.weight if factors is None else factors[0]
+
+    @property
+    def adds_next_item(self) -> bool:
+        """Whether the score of the next-item head is added; a score that is a dot product already is that score."""
+        return self.objective.next_item > 0 and not self.is_dot_product
+
+    def logits(self, state: Any, candidates: Tensor) -> Tensor:
+        """Compute :meth:`score`, and add the score of the next-item head."""
+        logits = self.score(state, candidates)
+        if self.adds_next_item:
+            items = F.embedding(candidates, self.next_item_vectors(state))
+            logits = logits + dot_product(self.next_item_states(state), items)
+        return logits
+
+    # ---- evaluation ---------------------------------------------------------------------------------------------
 
     def score_candidates(self, interaction: Interaction, candidates: Tensor) -> Tensor:
         """Compute logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
@@ -146,7 +194,7 @@ class SearchRecommender(SequentialRecommender):
         scores = torch.empty(candidates.shape, device=candidates.device)
         for start in range(0, len(candidates), step):
             part = slice(start, start + step)
-            scores[part] = self.score(self.encode(interaction[part]), candidates[part])
+            scores[part] = self.logits(self.encode(interaction[part]), candidates[part])
         return scores
 
     def predict(self, interaction: Interaction) -> Tensor:
@@ -160,16 +208,51 @@ class SearchRecommender(SequentialRecommender):
         items = torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).unsqueeze(0)
         scores = torch.empty(len(interaction), self.n_items, device=items.device)
         for start in range(0, self.n_items, step):
-            scores[:, start : start + step] = self.score(state, items[:, start : start + step])
+            scores[:, start : start + step] = self.logits(state, items[:, start : start + step])
         return scores
 
+    # ---- training -----------------------------------------------------------------------------------------------
+
     def training_candidates(self, interaction: Interaction) -> Tensor:
-        """Return the positive and the negatives of each row, or of each target of windows: ``[n, 1 + n_negatives]``."""
+        """Return the positive and the negatives of each row, or of each target of windows: ``[n, 1 + n_negatives]``.
+
+        With shared negatives, those that do not count for a row are 0.
+        """
         negatives = interaction[self.NEG_ITEM_ID]
         if TARGETS not in interaction:
             return torch.cat([interaction[self.ITEM_ID].unsqueeze(1), negatives.view(len(interaction), -1)], dim=1)
         is_target = interaction[TARGETS] > 0
         return torch.cat([interaction[TARGETS][is_target].unsqueeze(1), negatives[is_target]], dim=1)
+
+    def ranking_losses(self, state: Any, candidates: Tensor) -> dict[str, Tensor]:
+        """Compute the loss of each positive among its candidates and that of the next-item head, by name.
+
+        Args:
+            state: Result of :meth:`encode`, with n rows.
+            candidates: ``[n, C]`` item ids, the positive first.
+        """
+        losses = {"rec": self.candidate_loss(state, candidates)}
+        if self.objective.next_item > 0:
+            loss = all_items_loss(self.next_item_states(state), candidates[:, 0], self.next_item_vectors(state))
+            losses["next_item"] = self.objective.next_item * loss
+        return losses
+
+    def candidate_loss(
+        self, state: Any, candidates: Tensor, score: Callable[[Any, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Compute the loss, by ``loss_type``, of the first of candidates ``[n, C]``.
+
+        Args:
+            state: Of the n rows.
+            candidates: Item ids, the positive first.
+            score: Computes logits as :meth:`score` does, for a task of its own; :meth:`logits` by default.
+        """
+        if len(candidates) == 0:
+            return (score or self.logits)(state, candidates).sum()
+        if self.objective.scores_all and (items := self.item_factors()) is not None:
+            return all_items_loss(self.factors_of(state), candidates[:, 0], items[0])
+        logits = self.objective.apart(partial(score or self.logits, state), candidates)
+        return self.objective.loss(logits, candidates)
 
 
 class JointRecommender(SearchRecommender):

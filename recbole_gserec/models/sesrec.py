@@ -22,8 +22,8 @@ from recbole_gserec.layers import (
     QueryItemAlignment,
     Split,
     TargetAttention,
+    after,
     clicked_pairs,
-    pointwise_loss,
     reset_embedding,
     split_by_weight,
     triplet_loss,
@@ -158,12 +158,21 @@ class SESRec(SearchRecommender):
             pooled += self.attention[side].pool(part.history, (part.mask, *part.split), items)
         return self.mlp(state.user, torch.cat([*pooled, items.expand(len(state.user), -1, -1)], dim=-1))
 
+    def next_item_states(self, state: State) -> Tensor:
+        """Return the encoded last interactions, ``[B, d]``; 0 for rows without any."""
+        side = state.sides["recommendation"]
+        return after(side.history, torch.arange(len(side.mask), device=side.mask.device), side.mask.sum(1))
+
+    def next_item_vectors(self, state: State) -> Tensor:
+        """Return all items as projected for the score."""
+        return self.item_projection(self.item_embedding.weight)
+
     # ---- training -----------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
         """Compute L_rec, L_align and L_triplet, weighted."""
         state = self.encode(interaction)
-        losses = {"rec": pointwise_loss(self.score(state, self.training_candidates(interaction)))}
+        losses = self.ranking_losses(state, self.training_candidates(interaction))
         if self.lambda_align > 0:
             pairs = clicked_pairs(
                 interaction["search_query_id_list"], interaction["search_item_ids_list"], state.sides["search"].mask

@@ -19,8 +19,8 @@ from recbole_gserec.layers import (
     QueryEmbedding,
     SessionWindows,
     SiameseEncoder,
+    all_items_loss,
     dot_product,
-    pointwise_loss,
     reset_embedding,
 )
 from recbole_gserec.models.search_recommender import JointRecommender
@@ -131,9 +131,9 @@ class UnifiedSSR(JointRecommender):
         """Return the learnt item vectors."""
         return self.item_embedding.weight, "items, as learnt"
 
-    def user_factors(self, interaction: Interaction) -> Tensor:
+    def factors_of(self, state: Tensor) -> Tensor:
         """Return scaled states; see :meth:`score`."""
-        return self.scale * self.encode(interaction)
+        return self.scale * state
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         states, packing = self.encode_products(interaction)
@@ -141,13 +141,17 @@ class UnifiedSSR(JointRecommender):
         ends = (packing.counts - 1).clamp_min(0).unsqueeze(1)
         targets = targets.scatter(1, ends, interaction[self.ITEM_ID].unsqueeze(1))
         losses = {"rec": self.next_product_loss(states, packing, targets, interaction)}
+        if self.objective.next_item > 0:
+            last = self.factors_of(packing.last(states))
+            loss = all_items_loss(last, interaction[self.ITEM_ID], self.item_embedding.weight)
+            losses["next_item"] = self.objective.next_item * loss
         if self.lambda_corr > 0:
             windows = self.session_vectors(states, packing)
             losses["corr"] = self.lambda_corr * adjacent_correlation(windows)
         return losses
 
     def next_product_loss(self, states: Tensor, packing: Packing, targets: Tensor, interaction: Interaction) -> Tensor:
-        """Compute the binary cross entropy of the next product and of negatives.
+        """Compute the loss of the next product among negatives.
 
         Args:
             states: Packed ``[T, d]``.
@@ -157,14 +161,12 @@ class UnifiedSSR(JointRecommender):
         """
         candidates = self.training_candidates(interaction)
         if self.loss_positions == "last":
-            return pointwise_loss(self.score(packing.last(states), candidates))
+            return self.candidate_loss(packing.last(states), candidates)
         # A row's negatives are not in the user's training part, so they are valid for all of its positions.
         targets = packing.pack(targets * packing.mask)
         predicted = targets > 0
-        if not predicted.any():
-            return 0 * states.sum()
         candidates = torch.cat([targets.unsqueeze(1), candidates[packing.rows, 1:]], dim=1)
-        return pointwise_loss(self.score(states[predicted], candidates[predicted]))
+        return self.candidate_loss(states[predicted], candidates[predicted])
 
     # ---- search -------------------------------------------------------------------------------------------------
 

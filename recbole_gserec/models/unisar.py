@@ -27,9 +27,9 @@ from recbole_gserec.layers import (
     QueryItemAlignment,
     TargetAttention,
     Temperature,
+    after,
     clicked_pairs,
     nt_xent,
-    pointwise_loss,
     reset_embedding,
 )
 from recbole_gserec.models.search_recommender import JointRecommender
@@ -194,18 +194,30 @@ class UniSAR(JointRecommender):
         output = self.ple(state.task, state.user, pairs)
         return self.mlp[state.task](output.new_zeros(len(output), 0), output)
 
+    def next_item_states(self, state: State) -> Tensor:
+        """Return the fused last interactions, ``[B, d]``; 0 for rows without any."""
+        fused, counts = state.fused["recommendation"], state.packing["recommendation"].counts
+        return after(fused, torch.arange(len(fused), device=fused.device), counts)
+
+    def next_item_vectors(self, state: State) -> Tensor:
+        return state.items
+
     # ---- training -----------------------------------------------------------------------------------------------
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        return self.task_losses(interaction, "recommendation", "rec")
+        return self.task_losses(interaction, "recommendation")
 
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        return self.task_losses(interaction, "search", "click")
+        return self.task_losses(interaction, "search")
 
-    def task_losses(self, interaction: Interaction, task: str, name: str) -> dict[str, Tensor]:
-        """Compute one task's weighted L_click (under the given name), L_align and L_his."""
+    def task_losses(self, interaction: Interaction, task: str) -> dict[str, Tensor]:
+        """Compute one task's weighted L_click, L_align and L_his."""
         state = self.encode(interaction, task)
-        losses = {name: pointwise_loss(self.score(state, self.training_candidates(interaction)))}
+        candidates = self.training_candidates(interaction)
+        if task == "search":
+            losses = {"click": self.candidate_loss(state, candidates, self.score)}
+        else:
+            losses = self.ranking_losses(state, candidates)
         if self.lambda_align > 0:
             pairs = clicked_pairs(
                 interaction["search_query_id_list"], interaction["search_item_ids_list"], state.packing["search"].mask

@@ -24,12 +24,10 @@ from recbole_gserec.layers import (
     QueryEmbedding,
     SessionEmbedding,
     SessionGrid,
-    pointwise_loss,
     reset_embedding,
-    sampled_softmax_loss,
 )
 from recbole_gserec.models.search_recommender import JointRecommender
-from recbole_gserec.settings import check_choice, check_heads
+from recbole_gserec.settings import check_heads
 
 KINDS = ("interaction", "search", "intent")
 """Kinds of token that have an embedding. An intent without words and history would else be a zero vector, which layer
@@ -42,10 +40,12 @@ class IntentState(NamedTuple):
     Shapes:
         - **intents**: ``[B, 2, d]``, the intent in the current session c_s and in the long history c_l, of length 1.
         - **memory**: the past sessions H_long, N events.
+        - **long**: ``[B, d]``, c_l before that.
     """
 
     intents: Tensor
     memory: Memory
+    long: Tensor
 
 
 class USER(JointRecommender):
@@ -66,11 +66,10 @@ class USER(JointRecommender):
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
-        check_choice("loss_type", config["loss_type"], ("BCE", "sampled_CE"))
         size, length = config["embedding_size"], config["session_length"]
         check_heads(config)
         self.session_length, self.session_passes = length, config["session_passes"]
-        self.loss_type, self.score_tanh = config["loss_type"], config["score_tanh"]
+        self.score_tanh = config["score_tanh"]
 
         self.item_embedding = nn.Embedding(self.n_items, size, padding_idx=0)
         self.user_embedding = nn.Embedding(dataset.user_num, size, padding_idx=0)
@@ -125,7 +124,7 @@ class USER(JointRecommender):
         packing = Packing(past_mask)
         memory = self.history_encoder.memory(packing.pack(history), packing)
         long_intent = self.history_encoder(short_intent.unsqueeze(1), memory).squeeze(1)
-        return IntentState(F.normalize(torch.stack([short_intent, long_intent], dim=1), dim=-1), memory)
+        return IntentState(F.normalize(torch.stack([short_intent, long_intent], dim=1), dim=-1), memory, long_intent)
 
     def _sessions(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Return each row's behaviours as sessions, ``[B, P * session_length, d]``, and their mask; see SessionGrid."""
@@ -165,15 +164,13 @@ class USER(JointRecommender):
         logits = self.score_layer(features.transpose(1, 2)).squeeze(-1)
         return logits.tanh() if self.score_tanh else logits
 
+    def next_item_states(self, state: IntentState) -> Tensor:
+        """Return the intents given the long history, ``[B, d]``."""
+        return state.long
+
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        return {"rec": self._ranking_loss(self.encode(interaction), interaction)}
+        return self.ranking_losses(self.encode(interaction), self.training_candidates(interaction))
 
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         state = self.encode_intent(interaction, self.query_embedding(interaction[QUERY]))
-        return {"rank": self._ranking_loss(state, interaction)}
-
-    def _ranking_loss(self, state: IntentState, interaction: Interaction) -> Tensor:
-        logits = self.score(state, self.training_candidates(interaction))
-        if self.loss_type == "sampled_CE":
-            return sampled_softmax_loss(logits)
-        return pointwise_loss(logits)
+        return {"rank": self.candidate_loss(state, self.training_candidates(interaction), self.score)}

@@ -24,6 +24,7 @@ from recbole_gserec.plugin.run_hooks import (
     let_exhaustive_search_draw,
     replace_checkpoints,
     replace_entry_points,
+    train_by_our_losses,
     unpickle_only_when_asked,
 )
 from recbole_gserec.plugin.settings_hooks import (
@@ -65,6 +66,7 @@ def register() -> None:
     replace_evaluation()
     replace_checkpoints()
     explain_failed_training()
+    train_by_our_losses()
     replace_entry_points()
     let_exhaustive_search_draw()
     find_models_in_files()

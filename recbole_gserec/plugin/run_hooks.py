@@ -1,6 +1,7 @@
 """Hooks into how RecBole trains, and how it names, writes and loads the files of a run, each with its reason."""
 
 import sys
+from collections import ChainMap
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,13 @@ import recbole.data.utils
 import recbole.quick_start.quick_start
 import recbole.trainer.hyper_tuning as hyper_tuning
 import torch
+from recbole.model.sequential_recommender import GRU4Rec, SASRec
 from recbole.sampler import Sampler
 from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.models import has_objective, of_recbole
 from recbole_gserec.plugin import entry_points
 from recbole_gserec.plugin.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
 from recbole_gserec.plugin.own_files import (
@@ -132,6 +135,36 @@ def explain_failed_training() -> None:
 
     Trainer._check_nan = _check_nan
     Sampler.get_used_ids = get_used_ids
+
+
+def train_by_our_losses() -> None:
+    """Let SASRec and GRU4Rec also be trained by our losses over several negatives, which RecBole does not have.
+
+    Their own losses, BPR and CE, stay as they are.
+    """
+    for model in (SASRec, GRU4Rec):
+        _add_objective(model)
+
+
+def _add_objective(model: Any) -> None:
+    make_stock, loss_stock = model.__init__, model.calculate_loss
+
+    def __init__(self: Any, config: Any, dataset: Any) -> None:
+        if not has_objective(config):
+            make_stock(self, config, dataset)
+            return
+        # RecBole refuses losses that it does not know.
+        make_stock(self, ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)
+        self.objective = of_recbole(config, dataset)
+
+    def calculate_loss(self: Any, interaction: Any) -> Any:
+        if not hasattr(self, "objective"):
+            return loss_stock(self, interaction)
+        states = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        candidates = torch.cat([interaction[self.POS_ITEM_ID].unsqueeze(1), interaction[self.NEG_ITEM_ID]], dim=1)
+        return self.objective.of_rows(states, candidates, self.item_embedding.weight)
+
+    model.__init__, model.calculate_loss = __init__, calculate_loss
 
 
 def replace_entry_points() -> None:

@@ -74,7 +74,7 @@ class CandidateScores:
         start = 0
         for part in self._candidates.split(max(1, self._max_scores // len(batch))):
             if self._encodes:
-                yield start, self._model.score(state, part.unsqueeze(0))
+                yield start, self._model.logits(state, part.unsqueeze(0))
             else:
                 items = part.expand(len(batch), -1)
                 yield start, predict_pairs(self._model, self._dataset, batch, items, self._device)

@@ -9,6 +9,7 @@ from .dataset_paths import dataset_files as dataset_files
 from .dataset_paths import dataset_path as dataset_path
 from .dataset_paths import no_such_dataset as no_such_dataset
 from .dataset_paths import vectors_read as vectors_read
+from .defaults import RECBOLE_MODELS_WITH_OBJECTIVE as RECBOLE_MODELS_WITH_OBJECTIVE
 from .defaults import add_model_file as add_model_file
 from .defaults import dataset_settings as dataset_settings
 from .defaults import for_train_rows as for_train_rows
@@ -16,6 +17,7 @@ from .defaults import forget_model_file as forget_model_file
 from .defaults import is_search_aware as is_search_aware
 from .defaults import model_file as model_file
 from .defaults import model_settings as model_settings
+from .defaults import objective_settings as objective_settings
 from .defaults import preprocess_settings as preprocess_settings
 from .defaults import preset_file as preset_file
 from .defaults import properties_folder as properties_folder

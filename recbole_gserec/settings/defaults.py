@@ -115,10 +115,11 @@ def registered_models() -> set[str]:
 def _own_settings(model: str) -> dict[str, Any]:
     """Return the settings in a model's file; for a registered model, add those implied by the files it reads."""
     if model not in _MODEL_FILES:
-        return read_shipped(properties_folder() / "model" / f"{model}.yaml")
+        own = read_shipped(properties_folder() / "model" / f"{model}.yaml")
+        return {**objective_settings(), **own} if "additional_feat_suffix" in own else own
     if model in _PLAIN:
         return read_shipped(_MODEL_FILES[model])
-    implied = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None}
+    implied = {**objective_settings(), "additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None}
     own = {**implied, **read_shipped(_MODEL_FILES[model])}
     suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
@@ -151,6 +152,15 @@ def reads_text_vectors(model: str) -> bool:
 def is_search_aware(model: str) -> bool:
     """Return whether a model of ours needs a search-extended dataset, because it loads searches by default."""
     return "search" in model_settings(model).get("additional_feat_suffix", [])
+
+
+RECBOLE_MODELS_WITH_OBJECTIVE = ("SASRec", "GRU4Rec", "CL4SRec")
+"""Sequential models of RecBole's kind that can also be trained by our losses."""
+
+
+def objective_settings() -> dict[str, Any]:
+    """Return the default settings of what our sequential models are trained for."""
+    return dict(read_shipped(properties_folder() / "objective.yaml"))
 
 
 def preprocess_settings() -> dict[str, Any]:

@@ -16,9 +16,11 @@ from dataset_converters import ML_100K
 from recbole_gserec.errors import SettingError, nearest
 from recbole_gserec.files import is_plain_name
 from recbole_gserec.settings.defaults import (
+    RECBOLE_MODELS_WITH_OBJECTIVE,
     dataset_settings,
     is_search_aware,
     model_settings,
+    objective_settings,
     properties_folder,
     protocol_settings,
     read_shipped,
@@ -45,7 +47,11 @@ _UNLISTED_OF_MODELS = """
     loss_type neg_sampling training_neg_sample_num reg_weight train_rec_step train_kg_step
 """.split()
 # Settings that RecBole's models read but their files do not contain.
-_UNLISTED_BY_MODEL = {"FEARec": {"tau", "contrast", "sim", "use_filter"}, "HRM": {"reg_weight"}}
+_UNLISTED_BY_MODEL = {
+    "FEARec": {"tau", "contrast", "sim", "use_filter"},
+    "HRM": {"reg_weight"},
+    **{model: objective_settings().keys() for model in RECBOLE_MODELS_WITH_OBJECTIVE},
+}
 _OF_ALL_LOSSES = {"loss_type", "neg_sampling", "training_neg_sample_num"}
 """Settings of RecBole's models that its Config reads for every model."""
 
@@ -74,6 +80,9 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
         own models have none.
     """
     settings = model_settings(model)
+    if model in RECBOLE_MODELS_WITH_OBJECTIVE:
+        own = {"loss_type"}  # Its default is RecBole's or the model's.
+        settings = {**{name: value for name, value in objective_settings().items() if name not in own}, **settings}
     if is_search_aware(model) or has_searches(Path(data_path) / dataset, dataset):
         settings = {**protocol_settings(), **settings, **dataset_defaults(model, dataset)}
         if is_sequential:
@@ -93,7 +102,8 @@ def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:
 
 def known_settings(model: str) -> frozenset[str]:
     """Return the names of all settings that RecBole, this package or the model reads."""
-    return _settings_of_all() | _settings_of_models() | set(model_settings(model)) | set(protocol_settings())
+    of_model = {*model_settings(model), *_UNLISTED_BY_MODEL.get(model, ())}
+    return _settings_of_all() | _settings_of_models() | of_model | set(protocol_settings())
 
 
 def read_settings(model: str) -> frozenset[str]:

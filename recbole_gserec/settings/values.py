@@ -15,6 +15,7 @@ from recbole_gserec.errors import SettingError, is_number
 from recbole_gserec.settings.defaults import (
     is_search_aware,
     model_settings,
+    objective_settings,
     preprocess_settings,
     protocol_settings,
     read_shipped,
@@ -58,7 +59,7 @@ def check_values(requested: Mapping[str, Any], model: str) -> None:
     """
     ours = model_settings(model)
     offline = preprocess_settings().keys() if ours else ()
-    shared = {**_recbole_defaults(), **protocol_settings()}
+    shared = {**_recbole_defaults(), **protocol_settings(), **objective_settings()}
     if ours and model not in registered_models():
         defaults, of_others = {**shared, **ours}, set[str]()
     else:

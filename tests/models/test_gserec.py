@@ -103,7 +103,7 @@ def reference(model, dataset, batch, candidates):
             hidden = torch.cat([*parts, target])
             for index, layer in enumerate(model.mlp.layers):
                 hidden = layer(hidden.relu() if index else hidden)
-            if model.lambda_next_item and pooled["recommendation"] is not None:
+            if model.objective.next_item and pooled["recommendation"] is not None:
                 hidden = hidden + pooled["recommendation"][-1] @ target
             logits.append(hidden)
     return torch.stack(logits).view(len(batch), -1), means

@@ -79,7 +79,7 @@ def test_scores_and_losses_equal_a_second_computation(make_nrhub):
         chance = 1 / (1 + np.exp(-logits))
         expected = -np.mean(np.concatenate([np.log(chance[:, :1]), np.log(1 - chance[:, 1:])], axis=1))
         assert loss.item() == pytest.approx(expected, rel=1e-4) and model.loss_names == ("rec",)
-        model.loss_type = "sampled_CE"
+        model.objective.loss_type = "sampled_CE"
         (loss,) = model.calculate_loss(batch)
         expected = -np.mean(np.log(np.exp(logits[:, 0]) / np.exp(logits).sum(1)))
         assert loss.item() == pytest.approx(expected, rel=1e-4)
@@ -164,5 +164,5 @@ def test_everything_learns(make_nrhub):
 
 
 def test_wrong_loss_is_refused(make_nrhub):
-    with pytest.raises(SettingError, match="loss_type is 'CE'; it must be 'BCE' or 'sampled_CE'"):
-        make_nrhub(loss_type="CE")
+    with pytest.raises(SettingError, match="loss_type is 'BPR'; it must be 'BCE' or 'sampled_CE' or 'gBCE' or 'CE'"):
+        make_nrhub(loss_type="BPR")

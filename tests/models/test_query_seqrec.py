@@ -125,7 +125,7 @@ def test_scores_and_losses_equal_a_second_computation(make_query_seqrec, setting
             "sampled_CE": cross_entropy(logits, np.zeros(len(batch), dtype=int)),
             "BCE": -np.mean(np.concatenate([np.log(chance[:, :1]), np.log(1 - chance[:, 1:])], axis=1)),
         }
-        for model.loss_type, value in expected.items():
+        for model.objective.loss_type, value in expected.items():
             (loss,) = model.calculate_loss(batch)
             assert loss.item() == pytest.approx(value, rel=1e-4) and model.loss_names == ("rec",)
 
@@ -142,7 +142,7 @@ def test_all_items_that_follow_a_token(make_query_seqrec, monkeypatch, replace_p
         every, sampled = [], []
         candidates = model.training_candidates(batch)
         (loss,) = model.calculate_loss(batch)
-        model.loss_type = "sampled_CE"
+        model.objective.loss_type = "sampled_CE"
         torch.manual_seed(1)
         (sampled_loss,) = model.calculate_loss(batch)
         for row in range(len(batch)):
@@ -315,7 +315,7 @@ def test_only_the_last_tokens_are_read(make_query_seqrec):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'CE' or 'sampled_CE' or 'BCE'"),
+        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'BCE' or 'sampled_CE' or 'gBCE' or 'CE'"),
         ({"train_positions": "first"}, "train_positions is 'first'; it must be 'last' or 'all'"),
         ({"embedding_size": 7}, "embedding_size 7 is not a multiple of n_heads 2"),
         ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number of at least 1"),

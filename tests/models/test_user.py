@@ -266,7 +266,7 @@ def test_order_inside_a_session_counts_with_positions_only(make_user):
     ("settings", "message"),
     [
         ({"session_length": 0}, "session_length is 0; it must be a whole number of at least 1"),
-        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'BCE' or 'sampled_CE'"),
+        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'BCE' or 'sampled_CE' or 'gBCE' or 'CE'"),
         ({"embedding_size": 7}, "embedding_size 7 is not a multiple of n_heads 2"),
     ],
 )

@@ -82,7 +82,7 @@ def score_rows(model, rows, candidates):
     if isinstance(model, CL4SRec):
         states = model.forward(rows["item_id_list"], rows["item_length"])
         return dot_product(states, model.item_embedding(candidates))
-    return model.score(model.encode(rows), candidates)
+    return model.logits(model.encode(rows), candidates)
 
 
 @torch.no_grad()
@@ -201,7 +201,7 @@ def test_the_loss_is_the_mean_over_real_targets(windows):
     logits = score_rows(model, rows, candidates_of(batch))
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
-    loss_type = getattr(model, "loss_type", "BCE")
+    loss_type = model.loss_type if isinstance(model, CL4SRec) else model.objective.loss_type
     if loss_type == "CE":
         # RecBole's cross entropy is also over the padding.
         first = int(not isinstance(model, CL4SRec))

@@ -1,0 +1,125 @@
+"""What sequential models are trained for: one choice of losses for the models of this package and of RecBole."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from torch import Tensor
+
+from recbole_gserec.data import events_of_rows, training_counts
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers import (
+    all_items_loss,
+    dot_product,
+    pointwise_loss,
+    power_of_positives,
+    sampled_softmax_loss,
+)
+from recbole_gserec.settings import RECBOLE_MODELS_WITH_OBJECTIVE, check_choice, check_negatives
+
+LOSSES = ("BCE", "sampled_CE", "gBCE", "CE")
+SAMPLED = LOSSES[:-1]
+"""Losses over sampled negatives."""
+
+
+class Objective:
+    """The loss of a positive among its candidates, by the settings in ``properties/objective.yaml``.
+
+    Args:
+        config: RecBole's settings.
+        n_items: Number of item ids, including padding.
+        counts: ``[n_items]``, training interactions of each item that can be drawn as a negative; read if negatives are
+            not drawn uniformly.
+
+    Attributes:
+        loss_type (str): One of :data:`LOSSES`.
+        is_shared (bool): Whether all rows of a batch have the same negatives.
+        next_item (float): Weight of the next-item head's loss.
+    """
+
+    def __init__(self, config: Mapping[str, Any], n_items: int, counts: Callable[[], Tensor]):
+        self.loss_type = config["loss_type"] or "BCE"
+        self.is_shared, self.next_item = bool(config["shared_negatives"]), config["lambda_next_item"] or 0
+        self._calibration = config["gbce_calibration"] if self.loss_type == "gBCE" else 0
+        self._n_items = n_items
+        negatives = config["train_neg_sample_args"]
+        corrects = self.loss_type == "sampled_CE" and negatives["distribution"] == "popularity"
+        # Items without interactions are neither positives nor negatives.
+        self._log_probabilities = negatives["alpha"] * counts().clamp_min(1).log() if corrects else None
+
+    @property
+    def scores_all(self) -> bool:
+        """Whether the loss is the cross entropy over all items, which needs no negatives."""
+        return self.loss_type == "CE"
+
+    def check(self, is_dot_product: bool) -> None:
+        """Raise SettingError for a loss that a model cannot have.
+
+        Args:
+            is_dot_product: Whether its scores are dot products, so that all items can be scored at once.
+        """
+        if self.scores_all and not is_dot_product:
+            raise SettingError(
+                "loss_type is 'CE', but only scores that are dot products can be compared for all items at once; it "
+                f"must be {' or '.join(map(repr, SAMPLED))}"
+            )
+        check_choice("loss_type", self.loss_type, LOSSES)
+        if self._calibration > 1:
+            raise SettingError(f"gbce_calibration is {self._calibration}; it must be a number from 0 to 1")
+
+    def loss(self, logits: Tensor, candidates: Tensor) -> Tensor:
+        """Compute the mean loss of candidates ``[n, C]``, the positive first, from their logits ``[n, C]``.
+
+        Candidate 0 does not count: a shared negative that is no negative for this row.
+        """
+        is_real = candidates > 0 if self.is_shared else None
+        if self.loss_type == "sampled_CE":
+            drawn = self._log_probabilities
+            corrections = None if drawn is None else drawn.to(logits.device)[candidates]
+            return sampled_softmax_loss(logits, is_real, corrections)
+        power = power_of_positives(candidates.shape[1] - 1, self._n_items - 1, self._calibration)
+        return pointwise_loss(logits, power if self.loss_type == "gBCE" else 1.0, is_real)
+
+    def apart(self, score: Callable[[Tensor], Tensor], candidates: Tensor) -> Tensor:
+        """Score candidates ``[n, C]`` by a function of item ids ``[n, C']`` or, if shared, ``[1, C']``."""
+        if not self.is_shared:
+            return score(candidates)
+        # Rows differ only in which of the shared negatives they ignore.
+        shared = candidates[:, 1:].amax(0, keepdim=True)
+        return torch.cat([score(candidates[:, :1]), score(shared)], dim=1)
+
+    def of_rows(self, states: Tensor, candidates: Tensor, items: Tensor) -> Tensor:
+        """Compute the loss of scores that are dot products, with that of the next-item head.
+
+        Args:
+            states: ``[n, d]``.
+            candidates: ``[n, C]``, the positive first.
+            items: ``[n_items, d]``.
+        """
+        logits = self.apart(lambda ids: dot_product(states, F.embedding(ids, items)), candidates)
+        loss = self.loss(logits, candidates)
+        if self.next_item > 0:
+            loss = loss + self.next_item * all_items_loss(states, candidates[:, 0], items)
+        return loss
+
+
+def has_objective(config: Mapping[str, Any]) -> bool:
+    """Return whether a sequential model of RecBole's kind is trained by a loss of ours that takes negatives."""
+    return config["model"] in RECBOLE_MODELS_WITH_OBJECTIVE and config["loss_type"] in SAMPLED
+
+
+def of_recbole(config: Mapping[str, Any], dataset: Dataset) -> Objective:
+    """Return the objective of a sequential model of RecBole's kind, which is trained on its own dataset.
+
+    Raises:
+        SettingError: If a setting is wrong, or there are no negatives.
+    """
+    check_negatives(config, config["loss_type"])
+    n_items = dataset.item_num
+    objective = Objective(
+        config, n_items, lambda: torch.from_numpy(training_counts(events_of_rows(dataset)[0], n_items))
+    )
+    objective.check(is_dot_product=True)
+    return objective

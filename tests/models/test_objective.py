@@ -1,0 +1,228 @@
+"""Tests of the losses that all sequential models have in common, of shared negatives, and of the next-item head."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_gserec.data import TARGETS, training_counts
+from recbole_gserec.errors import SettingError
+from recbole_gserec.layers import sampled_softmax_loss
+from recbole_gserec.models import CL4SRec, GSERec
+
+pytestmark = pytest.mark.usefixtures("random_dataset")
+
+OURS = "GSERec SESRec UniSAR UnifiedSSR USER JSR KAR NRHUB LLMESR QuerySeqRec".split()
+BY_DOT_PRODUCT = ["UnifiedSSR", "NRHUB", "LLMESR", "QuerySeqRec"]
+OF_RECBOLE = ["SASRec", "GRU4Rec", "CL4SRec"]
+SILENT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "dropout_prob": 0.0}
+N_NEGATIVES = 6
+
+
+def settings_of(model, **settings):
+    """Settings without chance, and with one loss for ranking."""
+    silent = {name: 0.0 for name in SILENT if model != "GRU4Rec" or name == "dropout_prob"}
+    if model in ("SASRec", "CL4SRec", *OURS):
+        silent.pop("dropout_prob", None)
+    if model in ("KAR", "NRHUB"):
+        silent.pop("attn_dropout_prob", None)
+    if model == "JSR":
+        settings = {"lambda_src": 0.0, **settings}
+    if model in ("USER", "UniSAR", "UnifiedSSR"):
+        settings = {"lambda_src": 0.0, **settings}
+    if model == "QuerySeqRec":
+        silent["replace_prob"] = 0.0
+    if model == "CL4SRec":
+        silent["lambda_cl"] = 0.0
+    distribution = settings.pop("distribution", "uniform")
+    negatives = {"distribution": distribution, "sample_num": N_NEGATIVES, "alpha": 0.7, "dynamic": False}
+    return {**silent, "train_neg_sample_args": {**negatives, "candidate_num": 0}, "train_batch_size": 50, **settings}
+
+
+def shaken(model):
+    """Add noise to all weights, so that logits differ."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+def logits_of(model, batch):
+    """Candidates ``[n, C]`` and the logits of each pair of row and candidate, for itself."""
+    if TARGETS in batch:
+        is_target = batch[TARGETS] > 0
+        candidates = torch.cat([batch[TARGETS][is_target].unsqueeze(1), batch["neg_item_id"][is_target]], dim=1)
+        columns = candidates.split(1, dim=1)
+        if isinstance(model, GSERec):
+            state = model.encode(batch)
+            return candidates, torch.cat([model.score_targets(state, part, is_target) for part in columns], dim=1)
+        states = model.target_states(batch) if isinstance(model, CL4SRec) else model.encode(batch)
+        items = model.item_embedding.weight
+        return candidates, torch.stack([(states * items[part.squeeze(1)]).sum(1) for part in columns], dim=1)
+    candidates = torch.cat([batch["item_id"].unsqueeze(1), batch["neg_item_id"]], dim=1)
+    if hasattr(model, "logits"):
+        state = model.encode(batch)
+        return candidates, torch.cat([model.logits(state, part) for part in candidates.split(1, dim=1)], dim=1)
+    states = model.forward(batch["item_id_list"], batch["item_length"])
+    return candidates, (states.unsqueeze(1) * model.item_embedding(candidates)).sum(2)
+
+
+def plain_loss(loss_type, logits, candidates, n_items, log_drawn=None):
+    """The losses again, row by row, in double precision; candidate 0 does not count."""
+    logits, candidates = logits.double().numpy(), candidates.numpy()
+    share = (candidates.shape[1] - 1) / (n_items - 2)
+    power = share * (0.75 * (1 - 1 / share) + 1 / share) if loss_type == "gBCE" else 1.0
+    total, n = 0.0, 0
+    for row, ids in zip(logits, candidates, strict=True):
+        real = ids > 0
+        if loss_type == "sampled_CE":
+            corrected = row if log_drawn is None else row - log_drawn[ids]
+            total, n = total + np.log(np.exp(corrected[real]).sum()) - corrected[0], n + 1
+        else:
+            total -= power * np.log(1 / (1 + np.exp(-row[0])))
+            total -= np.log(1 / (1 + np.exp(row[1:][real[1:]]))).sum()
+            n += real.sum()
+    return total / n
+
+
+FORMS = [*((name, {}) for name in (*OURS, *OF_RECBOLE)), ("GSERec", {"train_rows": "users"})]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("loss_type", ["BCE", "gBCE", "sampled_CE"])
+@pytest.mark.parametrize(("name", "form"), FORMS, ids=lambda value: str(value))
+def test_losses_equal_a_second_computation(make_model, name, form, loss_type, shared):
+    settings = settings_of(name, loss_type=loss_type, shared_negatives=shared, **form)
+    model, _, dataset, loaders = make_model(name, **settings)
+    batch = next(iter(loaders[0]))
+    shaken(model).eval()
+    with torch.no_grad():
+        candidates, logits = logits_of(model, batch)
+        losses = model.calculate_loss(batch)
+    assert candidates.shape[1] == 1 + N_NEGATIVES and logits.std() > 1e-3
+    if shared:
+        negatives = candidates[:, 1:]
+        drawn = negatives.amax(0)
+        assert ((negatives == drawn) | (negatives == 0)).all()
+        assert 0 < (negatives == 0).float().mean() < 1
+    expected = plain_loss(loss_type, logits, candidates, dataset.item_num)
+    loss = losses[0] if isinstance(losses, tuple) else losses
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["GSERec", "NRHUB", "SASRec"])
+def test_negatives_drawn_by_popularity_are_corrected(make_model, name):
+    settings = settings_of(name, loss_type="sampled_CE", distribution="popularity")
+    model, _, dataset, loaders = make_model(name, **settings)
+    batch = next(iter(loaders[0]))
+    shaken(model).eval()
+    with torch.no_grad():
+        candidates, logits = logits_of(model, batch)
+        losses = model.calculate_loss(batch)
+    rows = loaders[0]._dataset.inter_feat
+    counts = np.bincount(rows["item_id"].numpy(), minlength=dataset.item_num).astype(float)
+    # The first interaction of a user is no target.
+    histories, users = rows["item_id_list"] if "item_id_list" in rows else None, rows["user_id"].numpy()
+    if histories is not None:
+        first = np.unique(users, return_index=True)[1]
+        counts += np.bincount(histories[:, 0].numpy()[first], minlength=dataset.item_num)
+    else:
+        counts = training_counts(dataset.events, dataset.item_num).astype(float)
+    with np.errstate(divide="ignore"):
+        expected = plain_loss("sampled_CE", logits, candidates, dataset.item_num, np.log(counts**0.7))
+    loss = losses[0] if isinstance(losses, tuple) else losses
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
+    assert expected != pytest.approx(plain_loss("sampled_CE", logits, candidates, dataset.item_num), rel=1e-3)
+
+
+def test_corrected_negatives_teach_the_true_probabilities():
+    # Whatever negatives are drawn by, the corrected loss has its optimum at the true probabilities (Ma and Collins, 2018).
+    rng = torch.Generator().manual_seed(0)
+    truth, drawn = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.1, 0.1, 0.8])
+    positives = torch.multinomial(truth, 40_000, replacement=True, generator=rng)
+    negatives = torch.multinomial(drawn, 40_000 * 20, replacement=True, generator=rng).view(-1, 20)
+    candidates = torch.cat([positives.unsqueeze(1), negatives], dim=1)
+    scores = torch.zeros(3, requires_grad=True)
+    optimiser = torch.optim.LBFGS([scores], max_iter=50)
+
+    def step():
+        optimiser.zero_grad()
+        loss = sampled_softmax_loss(scores[candidates], log_probabilities=drawn.log()[candidates])
+        loss.backward()
+        return loss
+
+    optimiser.step(step)
+    torch.testing.assert_close(scores.detach().softmax(0), truth, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", BY_DOT_PRODUCT)
+def test_cross_entropy_is_over_all_items(make_model, name):
+    model, _, dataset, loaders = make_model(name, **settings_of(name, loss_type="CE"))
+    batch = next(iter(loaders[0]))
+    shaken(model).eval()
+    with torch.no_grad():
+        logits = model.logits(model.encode(batch), torch.arange(1, dataset.item_num).unsqueeze(0))
+        expected = torch.nn.functional.cross_entropy(logits, batch["item_id"] - 1)
+        assert model.calculate_loss(batch)[0].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in BY_DOT_PRODUCT])
+def test_cross_entropy_over_all_items_is_refused_where_scores_are_no_dot_products(make_model, name):
+    with pytest.raises(SettingError, match="loss_type is 'CE', but only scores that are dot products"):
+        make_model(name, **settings_of(name, loss_type="CE"))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_next_item_head_adds_its_score_and_its_loss(make_model, name):
+    plain, _, dataset, loaders = make_model(name, **settings_of(name))
+    batch = next(iter(loaders[0]))
+    shaken(plain).eval()
+    model, _, _, _ = make_model(name, **settings_of(name, lambda_next_item=0.3))
+    model.load_state_dict(plain.state_dict())
+    model.eval()
+    every = torch.arange(1, dataset.item_num).unsqueeze(0)
+    with torch.no_grad():
+        without, of_both = plain.logits(plain.encode(batch), every), model.logits(model.encode(batch), every)
+        values = model.calculate_loss(batch)
+        losses = dict(zip(model.loss_names, values, strict=True))
+        of_head = without if name in BY_DOT_PRODUCT else of_both - without
+        expected = torch.nn.functional.cross_entropy(of_head, batch["item_id"] - 1)
+        torch.testing.assert_close(model.full_sort_predict(batch)[:, 1:], of_both, rtol=1e-3, atol=1e-4)
+    assert losses["next_item"].item() == pytest.approx(0.3 * expected.item(), rel=1e-3)
+    if name in BY_DOT_PRODUCT:
+        torch.testing.assert_close(of_both, without)
+    else:
+        assert of_head[batch["item_length"] > 0].std() > 1e-3
+        # A user without interactions has no last interaction; USER's intent and JSR's state exist without any.
+        if name not in ("USER", "JSR") and (batch["item_length"] == 0).any():
+            assert (of_head[batch["item_length"] == 0].abs() < 1e-4).all()
+
+
+@pytest.mark.parametrize("name", ["GSERec", "SESRec", "UniSAR", "KAR"])
+def test_the_head_reads_the_last_interaction(make_model, name):
+    model, _, dataset, loaders = make_model(name, **settings_of(name, lambda_next_item=0.3))
+    batch = next(iter(loaders[0]))
+    shaken(model).eval()
+    rows = batch[batch["item_length"] > 1]
+    changed = rows["item_id_list"].clone()
+    last = rows["item_length"].unsqueeze(1) - 1
+    changed.scatter_(1, last, changed.gather(1, last) % (dataset.item_num - 1) + 1)
+    other = type(rows)({**rows.interaction, "item_id_list": changed})
+    with torch.no_grad():
+        before, after = (model.next_item_states(model.encode(batch)) for batch in (rows, other))
+    assert ((before - after).abs().amax(1) > 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss_type": "BPR"}, "loss_type is 'BPR'; it must be 'BCE' or 'sampled_CE' or 'gBCE' or 'CE'"),
+        ({"gbce_calibration": 1.5, "loss_type": "gBCE"}, "gbce_calibration is 1.5; it must be a number from 0 to 1"),
+        ({"gbce_calibration": "x"}, "gbce_calibration is 'x'; it must be a number of at least 0"),
+        ({"shared_negatives": 3}, "shared_negatives is 3; it must be True or False"),
+        ({"shared_negatives": True, "resample_negatives": False}, "resample_negatives is False, but shared_negatives"),
+    ],
+)
+def test_wrong_settings_are_refused(make_model, settings, message):
+    with pytest.raises(SettingError, match=message):
+        make_model("SESRec", **settings)
