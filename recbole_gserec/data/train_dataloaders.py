@@ -290,8 +290,8 @@ def events_of_rows(dataset: Dataset) -> tuple[EventLog, torch.Tensor]:
     is_first[1:] = users[1:] != users[:-1]
     if (lengths[is_first] != 1).any() or (latest[1:] != items[:-1])[~is_first[1:]].any():
         raise SettingError(
-            "train_rows: users and losses over several negatives need training rows that follow each other: split by time (eval_args: order: TO), "
-            "without benchmark_filename"
+            "train_rows: users and losses over several negatives need training rows that follow each other: split by "
+            "time (eval_args: order: TO), without benchmark_filename"
         )
     # A user's first interaction is no target.
     columns = torch.cat([users[is_first], users]), torch.cat([latest[is_first], items])

@@ -115,7 +115,10 @@ def test_rows_that_do_not_follow_each_other_are_refused(random_dataset, prepare)
     dataset = train._dataset
     middle = int((dataset.inter_feat["item_length"] == 2).nonzero()[0])
     dataset.inter_feat = dataset.inter_feat[torch.arange(len(dataset.inter_feat)) != middle]
-    with pytest.raises(SettingError, match="train_rows: users needs training rows that follow each other"):
+    with pytest.raises(
+        SettingError,
+        match="need training rows that follow each other",
+    ):
         events_of_rows(dataset)
 
 

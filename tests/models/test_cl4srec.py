@@ -294,7 +294,7 @@ def test_width_of_padding_changes_nothing(make_cl4srec):
     [
         (
             {"loss_type": "softmax"},
-            "loss_type is 'softmax'; it must be 'BPR' or 'BCE' or 'sampled_CE' or 'gBCE' or 'CE'",
+            "loss_type is 'softmax'; it must be 'BPR' or 'BCE' or 'sampled_CE'",
         ),
         ({"loss_type": "BPR", "train_neg_sample_args": None}, "train_neg_sample_args: the BPR loss needs negatives"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'; it must be 'gelu'"),

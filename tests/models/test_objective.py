@@ -122,10 +122,9 @@ def test_negatives_drawn_by_popularity_are_corrected(make_model, name):
     rows = loaders[0]._dataset.inter_feat
     counts = np.bincount(rows["item_id"].numpy(), minlength=dataset.item_num).astype(float)
     # The first interaction of a user is no target.
-    histories, users = rows["item_id_list"] if "item_id_list" in rows else None, rows["user_id"].numpy()
-    if histories is not None:
-        first = np.unique(users, return_index=True)[1]
-        counts += np.bincount(histories[:, 0].numpy()[first], minlength=dataset.item_num)
+    if "item_id_list" in rows:
+        first = np.unique(rows["user_id"].numpy(), return_index=True)[1]
+        counts += np.bincount(rows["item_id_list"][:, 0].numpy()[first], minlength=dataset.item_num)
     else:
         counts = training_counts(dataset.events, dataset.item_num).astype(float)
     with np.errstate(divide="ignore"):
@@ -136,7 +135,7 @@ def test_negatives_drawn_by_popularity_are_corrected(make_model, name):
 
 
 def test_corrected_negatives_teach_the_true_probabilities():
-    # Whatever negatives are drawn by, the corrected loss has its optimum at the true probabilities (Ma and Collins, 2018).
+    # However negatives are drawn, the corrected loss has its optimum at the true probabilities (Ma and Collins, 2018).
     rng = torch.Generator().manual_seed(0)
     truth, drawn = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.1, 0.1, 0.8])
     positives = torch.multinomial(truth, 40_000, replacement=True, generator=rng)
