@@ -31,6 +31,7 @@ from recbole_gserec.settings import (
     gpu_ids,
     is_model_file,
     plugin_defaults,
+    preset_settings,
     read_config_files,
     warn_of_unread,
     without_login,
@@ -113,7 +114,9 @@ def add_settings() -> None:
             requested["gpu_id"] = ""
         data_path = requested.get("data_path", internal["data_path"])
         is_sequential = model_class.type == ModelType.SEQUENTIAL
-        defaults = for_train_rows(plugin_defaults(model, dataset, data_path, is_sequential), requested)
+        preset = preset_settings(requested.get("preset"), model)
+        defaults = plugin_defaults(model, dataset, data_path, is_sequential)
+        defaults = {**for_train_rows(defaults, {**preset, **requested}), **preset}
         internal.update(defaults)
         follows_protocol = "eval_args" in defaults
         if follows_protocol and isinstance(requested.get("eval_args"), dict):

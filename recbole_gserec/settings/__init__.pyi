@@ -49,6 +49,7 @@ from .names import known_settings as known_settings
 from .names import model_files_environment as model_files_environment
 from .names import models_reading as models_reading
 from .names import plugin_defaults as plugin_defaults
+from .names import preset_settings as preset_settings
 from .names import read_settings as read_settings
 from .names import unread as unread
 from .names import warn_of_unread as warn_of_unread

@@ -21,6 +21,7 @@ from recbole_gserec.settings.defaults import (
     is_search_aware,
     model_settings,
     objective_settings,
+    preset_file,
     properties_folder,
     protocol_settings,
     read_shipped,
@@ -40,7 +41,7 @@ _MOST_NAMED = 3
 _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
     double_tower numerical_features discretization encoding valid_metric_bigger tail_ratio wandb_project
-    eval_neg_sample_args single_spec
+    eval_neg_sample_args single_spec preset
     mask_ratio ft_ratio beta
 """.split()
 _UNLISTED_OF_MODELS = """
@@ -88,6 +89,20 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
         if is_sequential:
             settings["repeatable"] = True
     return copy.deepcopy(settings)
+
+
+def preset_settings(name: Any, model: str) -> dict[str, Any]:
+    """Return the settings of a preset in ``properties/preset``; none without a name.
+
+    Raises:
+        SettingError: If there is no such preset, or the model does not read all of its settings.
+    """
+    if name is None:
+        return {}
+    settings = read_shipped(preset_file(str(name)))
+    if others := sorted(settings.keys() - read_settings(model)):
+        raise SettingError(f"preset is '{name}', which is not for {model}: {model} does not read '{others[0]}'")
+    return dict(settings)
 
 
 def dataset_defaults(model: str, dataset: str) -> dict[str, Any]:

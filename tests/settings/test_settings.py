@@ -252,3 +252,22 @@ def test_what_recboles_models_read_unlisted_is_not_warned_of():
     assert "reg_weight" not in settings_of_others("HRM") and "tau" not in settings_of_others("FEARec")
     assert "loss_type" not in settings_of_others("BPR")
     assert not settings_of_others("ModelOfAUser")
+
+
+def test_a_preset_comes_between_defaults_and_requests(make_config, random_dataset, monkeypatch, tmp_path):
+    folder = tmp_path / "properties"
+    (folder / "preset").mkdir(parents=True)
+    (folder / "preset" / "fast.yaml").write_text("hidden_dropout_prob: 0.4\nlearning_rate: 0.02\nn_layers: 3\nlambda_u_cl: 0.2\n")
+    shipped = properties_folder()
+    for part in shipped.iterdir():
+        if part.name != "preset":
+            (folder / part.name).symlink_to(part)
+    for module in ("defaults", "names"):
+        monkeypatch.setattr(f"recbole_gserec.settings.{module}.properties_folder", lambda: folder)
+    config = make_config("GSERec", train_rows="users", preset="fast", n_layers=2)
+    assert [config[name] for name in ("hidden_dropout_prob", "learning_rate", "n_layers")] == [0.4, 0.02, 2]
+    assert make_config("GSERec", train_rows="users")["learning_rate"] == 0.003
+    with pytest.raises(SettingError, match="there is no preset 'slow'; choose from: fast"):
+        make_config("GSERec", preset="slow")
+    with pytest.raises(SettingError, match="preset is 'fast', which is not for BPR: BPR does not read 'lambda_u_cl'"):
+        make_config("BPR", preset="fast")
