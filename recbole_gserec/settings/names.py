@@ -78,7 +78,7 @@ def plugin_defaults(model: str, dataset: str, data_path: str, is_sequential: boo
 
     Returns:
         Settings. On a dataset without searches, those of the protocol apply only to search-aware models, and RecBole's
-        own models have none.
+        own models have none but those of our losses, if they can have them.
     """
     settings = model_settings(model)
     if model in RECBOLE_MODELS_WITH_OBJECTIVE:

@@ -7,7 +7,13 @@ import recbole
 import yaml
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.settings.defaults import dataset_settings, model_settings, properties_folder, protocol_settings
+from recbole_gserec.settings.defaults import (
+    dataset_settings,
+    model_settings,
+    objective_settings,
+    properties_folder,
+    protocol_settings,
+)
 from recbole_gserec.settings.model_table import MODELS, RECOMMENDATION_MODELS
 from recbole_gserec.settings.names import (
     DEFAULT_DATASET,
@@ -28,7 +34,11 @@ PROTOCOL_MODE = {"valid": "uni99", "test": "uni99"}
 def test_defaults_of_a_model_and_dataset(random_dataset):
     assert plugin_defaults("BPR", "other", str(random_dataset), False) == {}
     assert plugin_defaults("BPR", "toy", str(random_dataset), False) == protocol_settings()
-    assert plugin_defaults("SASRec", "toy", str(random_dataset), True) == {**protocol_settings(), "repeatable": True}
+    # Its loss is RecBole's own unless another is requested.
+    objective = {name: value for name, value in objective_settings().items() if name != "loss_type"}
+    sasrec = {**protocol_settings(), **objective, "repeatable": True}
+    assert plugin_defaults("SASRec", "toy", str(random_dataset), True) == sasrec
+    assert plugin_defaults("SASRec", "other", str(random_dataset), True) == objective
     ours = plugin_defaults("GSERec", "other", str(random_dataset), True)
     assert ours == {**protocol_settings(), **model_settings("GSERec"), "repeatable": True}
     # The default dataset is made on first use, so its folder may not be there yet.
@@ -96,12 +106,12 @@ def test_plain_data_keeps_recboles_defaults(make_config, model, mode, split):
 
 
 def test_settings_of_the_offline_stage_stand_in_one_file():
-    of_model, of_stage = (
+    of_model, of_stage, of_objective = (
         yaml.safe_load((properties_folder() / file).read_text(encoding="utf-8"))
-        for file in ("model/GSERec.yaml", "preprocess.yaml")
+        for file in ("model/GSERec.yaml", "preprocess.yaml", "objective.yaml")
     )
-    assert not of_model.keys() & of_stage.keys()
-    assert model_settings("GSERec") == {**of_stage, **of_model}
+    assert not of_model.keys() & of_stage.keys() and not (of_model.keys() | of_stage.keys()) & of_objective.keys()
+    assert model_settings("GSERec") == {**of_stage, **of_objective, **of_model}
     assert model_settings("SASRec") == {}
     check_names(of_stage, "GSERec")
 
@@ -151,14 +161,14 @@ def test_a_typing_error_is_refused_with_the_nearest_name(random_dataset, make_co
 
 
 def test_settings_of_other_models_are_warned_of(caplog):
-    requested = {"loss_type": "CE", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}
+    requested = {"user_tower": "id", "hidden_size": 32, "embedding_size": 32, "learning_rate": 0.1, "topk": 5}
     check_names(requested, "GSERec")
     warn_of_unread(requested, "GSERec")
     assert [record.getMessage() for record in caplog.records] == [
         "GSERec does not read 'hidden_size', a setting of other models: it has no effect",
-        "GSERec does not read 'loss_type', a setting of other models: it has no effect",
+        "GSERec does not read 'user_tower', a setting of JSR: it has no effect",
     ]
-    assert read_settings("GSERec").isdisjoint(["hidden_size", "loss_type"])
+    assert read_settings("GSERec").isdisjoint(["hidden_size", "user_tower"])
     caplog.clear()
     warn_of_unread({"loss_type": "BCE", "n_heads": 2}, "QuerySeqRec")
     warn_of_unread({"loss_type": "CE"}, "BPR")
@@ -257,7 +267,9 @@ def test_what_recboles_models_read_unlisted_is_not_warned_of():
 def test_a_preset_comes_between_defaults_and_requests(make_config, random_dataset, monkeypatch, tmp_path):
     folder = tmp_path / "properties"
     (folder / "preset").mkdir(parents=True)
-    (folder / "preset" / "fast.yaml").write_text("hidden_dropout_prob: 0.4\nlearning_rate: 0.02\nn_layers: 3\nlambda_u_cl: 0.2\n")
+    (folder / "preset" / "fast.yaml").write_text(
+        "hidden_dropout_prob: 0.4\nlearning_rate: 0.02\nn_layers: 3\nlambda_u_cl: 0.2\n"
+    )
     shipped = properties_folder()
     for part in shipped.iterdir():
         if part.name != "preset":
