@@ -64,6 +64,13 @@ def benchmark(
             show_default="no tuning",
         ),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Train all models that leave a choice by one loss and equal negatives: BCE, gBCE, sampled_CE or CE.",
+            show_default="each model's own",
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -111,6 +118,7 @@ def benchmark(
             read_preset,
             read_shared_settings,
             run_benchmark,
+            with_objective,
         )
 
     models, datasets = [named_model(name) for name in names_in(model)], names_in(dataset)
@@ -120,7 +128,7 @@ def benchmark(
     settings = {**read_shared_settings(config_file or [], models, datasets), **requested}
     outcome = None
     if report_only:
-        if settings or model_settings or tune or seeds is not None:
+        if settings or model_settings or tune or objective or seeds is not None:
             newest = "the report covers all seeds of each model with its newest settings"
             typer.echo(f"--report-only ignores settings and seeds: {newest}", err=True)
     else:
@@ -130,6 +138,8 @@ def benchmark(
         repeats = seeds_in(_SEED if seeds is None else seeds)
         make_pool = pool_maker(workers, address, cpus_per_run, gpus_per_run, settings)
         request = Request(datasets, models, repeats, data_path, settings, settings_of, preset or PROTOCOL)
+        if objective is not None:
+            request = with_objective(request, objective)
         if tune:
             from recbole_gserec.tune import ComputeResources, tune_models
 

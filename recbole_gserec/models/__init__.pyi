@@ -5,6 +5,8 @@ from .jsr import JSR as JSR
 from .kar import KAR as KAR
 from .llmesr import LLMESR as LLMESR
 from .nrhub import NRHUB as NRHUB
+from .objective import LOSSES as LOSSES
+from .objective import SAMPLED as SAMPLED
 from .objective import has_objective as has_objective
 from .objective import of_recbole as of_recbole
 from .query_seqrec import QuerySeqRec as QuerySeqRec

@@ -8,6 +8,7 @@ from .plan import plan_entries as plan_entries
 from .plan import read_model_settings as read_model_settings
 from .plan import read_preset as read_preset
 from .plan import read_shared_settings as read_shared_settings
+from .plan import with_objective as with_objective
 from .prepare import dataset_digest as dataset_digest
 from .prepare import prepare_all as prepare_all
 from .record import code_digest as code_digest

@@ -2,14 +2,19 @@
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole.utils import get_model
+
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import plain, read_yaml
+from recbole_gserec.models import LOSSES, SAMPLED, SearchRecommender
 from recbole_gserec.settings import (
+    RECBOLE_MODELS_WITH_OBJECTIVE,
+    check_choice,
     check_dataset_name,
     check_model,
     dataset_settings,
@@ -19,6 +24,7 @@ from recbole_gserec.settings import (
     read_config_files,
     read_settings,
     split_machine,
+    takes_objective,
     unread,
 )
 
@@ -40,7 +46,7 @@ OPTIONS = {
 
 _NAMES = (
     "model dataset seeds preset output data-path data_path workers address cpus-per-run gpus-per-run reference tune "
-    "report-only retry-failed no-retry-failed config-files model-settings"
+    "objective beside report-only retry-failed no-retry-failed config-files model-settings"
 ).split()
 
 
@@ -134,10 +140,11 @@ PROTOCOL = "table2"
 
 
 class Preset(NamedTuple):
-    """Models to compare, and the settings that all of them share."""
+    """Models to compare, the settings that all of them share, and those of models trained by one objective."""
 
     models: list[str]
     settings: dict[str, Any]
+    objective: dict[str, Any]
 
 
 def read_preset(name: str) -> Preset:
@@ -147,7 +154,7 @@ def read_preset(name: str) -> Preset:
         SettingError: If there is no preset with this name.
     """
     content = read_yaml(preset_file(name, "benchmark").read_text(encoding="utf-8"))
-    return Preset(list(content["models"]), dict(content["settings"]))
+    return Preset(list(content["models"]), dict(content["settings"]), dict(content["objective"]))
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,61 @@ def plan_entries(request: Request) -> list[Entry]:
             read = {name: value for name, value in {**common, **own}.items() if name in known}
             entries.append(Entry(dataset, model, *split_machine({**usual, **read})))
     return entries
+
+
+NEGATIVES = "train_neg_sample_args"
+
+
+def with_objective(request: Request, loss_type: str) -> Request:
+    """Let one loss train all models of a request that leave a choice; the others keep their own.
+
+    Losses over sampled negatives also get the same negatives for all: those of the request's settings, otherwise those
+    of its preset.
+
+    Args:
+        request: The comparison to make.
+        loss_type: One of :data:`recbole_gserec.models.objective.LOSSES`.
+
+    Raises:
+        SettingError: If the loss is unknown, some models cannot be trained by it, or settings contradict it.
+    """
+    check_choice("--objective", loss_type, LOSSES)
+    trained = [model for model in _distinct(request.models) if takes_objective(model)]
+    objective: dict[str, Any] = {"loss_type": loss_type}
+    if loss_type in SAMPLED:
+        objective[NEGATIVES] = request.settings.get(NEGATIVES, read_preset(request.protocol).objective[NEGATIVES])
+    elif refused := [model for model in trained if not _scores_all_items(model)]:
+        raise SettingError(
+            f"--objective {loss_type} scores all items at once by dot products, as {', '.join(refused)} cannot: choose "
+            f"{' or '.join(SAMPLED)}, or leave out these models"
+        )
+    given = {"all models": request.settings.keys() & {"loss_type"}}
+    for model in trained:
+        own = {name for dataset in request.datasets for name in request.settings_of(model, dataset)}
+        given[model] = own & objective.keys()
+    for whose, names in given.items():
+        for name in sorted(names):
+            raise SettingError(
+                f"{name} is given for {whose}, but --objective {loss_type} sets it for its models: leave one out"
+            )
+
+    def settings_of(model: str, dataset: str) -> Mapping[str, Any]:
+        own = request.settings_of(model, dataset)
+        if model not in trained:
+            return own
+        is_given = NEGATIVES in request.settings and model in RECBOLE_MODELS_WITH_OBJECTIVE
+        # RecBole refuses negatives beside CE, though other models of the benchmark may take them.
+        none = {NEGATIVES: None} if is_given and loss_type not in SAMPLED else {}
+        return {**own, **none, **objective}
+
+    return replace(request, settings_of=settings_of)
+
+
+def _scores_all_items(model: str) -> bool:
+    """Return whether scores are dot products, as those of RecBole's sequential models with a choice of losses are."""
+    model_class = get_model(model)
+    is_ours = issubclass(model_class, SearchRecommender)
+    return not is_ours or model_class.item_factors is not SearchRecommender.item_factors
 
 
 def _check(request: Request) -> None:

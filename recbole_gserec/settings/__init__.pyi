@@ -46,11 +46,13 @@ from .names import has_searches as has_searches
 from .names import is_model_file as is_model_file
 from .names import known_models as known_models
 from .names import known_settings as known_settings
+from .names import lists_loss_type as lists_loss_type
 from .names import model_files_environment as model_files_environment
 from .names import models_reading as models_reading
 from .names import plugin_defaults as plugin_defaults
 from .names import preset_settings as preset_settings
 from .names import read_settings as read_settings
+from .names import takes_objective as takes_objective
 from .names import unread as unread
 from .names import warn_of_unread as warn_of_unread
 from .offline import OPERATIONAL as OPERATIONAL

@@ -19,6 +19,7 @@ from recbole_gserec.settings.defaults import (
     RECBOLE_MODELS_WITH_OBJECTIVE,
     dataset_settings,
     is_search_aware,
+    model_file,
     model_settings,
     objective_settings,
     preset_file,
@@ -225,6 +226,21 @@ def models_reading(name: str) -> list[str]:
 def listed_settings(model: str) -> set[str]:
     """Return the settings in a model's files: those of this package for our models, otherwise RecBole's."""
     return {*model_settings(model)} or {*_settings_of_recbole(model), *_UNLISTED_BY_MODEL.get(model, ())}
+
+
+def lists_loss_type(model: str) -> bool:
+    """Return whether a model's own file lists ``loss_type``, so that its loss is a choice.
+
+    Every registered search-aware model has the setting by default, but may have a loss of its own.
+    """
+    file = model_file(model)
+    return "loss_type" in (listed_settings(model) if file is None else read_shipped(file))
+
+
+def takes_objective(model: str) -> bool:
+    """Return whether a model can be trained by the losses in ``properties/objective.yaml``."""
+    named = model in registered_models() or model in RECBOLE_MODELS_WITH_OBJECTIVE
+    return lists_loss_type(model) and (named or bool(model_settings(model)))
 
 
 def known_models() -> frozenset[str]:

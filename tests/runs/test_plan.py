@@ -1,10 +1,15 @@
 """Which settings a run is given, and what is refused before anything starts."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from recbole.model.sequential_recommender import SASRec
 
+from recbole_gserec import register_model
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.models import SearchRecommender
+from recbole_gserec.plugin import forget_model
 from recbole_gserec.runs.plan import (
     Request,
     canonical,
@@ -12,6 +17,7 @@ from recbole_gserec.runs.plan import (
     read_model_settings,
     read_preset,
     read_shared_settings,
+    with_objective,
 )
 from recbole_gserec.runs.prepare import dataset_digest, derived_digests, missing_derived
 
@@ -29,6 +35,9 @@ PROTOCOL = {
     "valid_metric": "NDCG@5",
     "MAX_ITEM_LIST_LENGTH": 20,
 }
+FOUR = {"distribution": "uniform", "sample_num": 4, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+OWN_LOSS = {"LightGCN", "SGL", "SimGCL", "BERT4Rec", "Caser"}
+BY_DOT_PRODUCT = {"GRU4Rec", "SASRec", "CL4SRec", "LLMESR", "NRHUB", "QuerySeqRec", "UnifiedSSR"}
 
 
 def entries(datasets=("toy",), models=("SASRec",), seeds=(1,), **options):
@@ -42,7 +51,7 @@ def refusal(**options) -> str:
 
 
 def test_the_preset_of_table_2():
-    assert read_preset("table2") == (TABLE_2, PROTOCOL)
+    assert read_preset("table2") == (TABLE_2, PROTOCOL, {"train_neg_sample_args": FOUR})
 
 
 def test_presets_of_other_commands_are_refused():
@@ -244,3 +253,96 @@ def test_a_setting_of_another_model_is_warned_of_and_makes_no_other_run(caplog):
         (entry,) = entries(**arguments)
         assert entry == usual
         assert f"{entry.model} does not read 'lambda_u_cl', a setting of GSERec: it has no effect" in caplog.text
+
+
+# ---- one objective -------------------------------------------------------------------------------------------------
+
+
+def of_objective(loss_type, models=(*TABLE_2, "Caser"), **options) -> dict[str, tuple]:
+    """Loss and negatives that the models are given."""
+    request = with_objective(Request(["a", "b"], models, [1], Path("dataset"), **options), loss_type)
+    made = [(entry.model, entry.requested) for entry in plan_entries(request)]
+    by_model = {model: (own.get("loss_type"), own.get("train_neg_sample_args", "none given")) for model, own in made}
+    assert all(by_model[model][0] == own.get("loss_type") for model, own in made)
+    return by_model
+
+
+@pytest.mark.parametrize("loss_type", ["BCE", "gBCE", "sampled_CE"])
+def test_one_objective_trains_all_models_that_leave_a_choice(loss_type):
+    found = of_objective(loss_type)
+    assert {model for model, given in found.items() if given == (None, "none given")} == OWN_LOSS
+    assert {model for model, given in found.items() if given == (loss_type, FOUR)} == set(TABLE_2) - OWN_LOSS
+
+
+def test_negatives_of_the_command_are_those_of_all():
+    eight = {**FOUR, "sample_num": 8}
+    found = of_objective("BCE", settings={"train_neg_sample_args": eight})
+    assert {given[1]["sample_num"] for given in found.values()} == {8}
+
+
+def test_cross_entropy_over_all_items_takes_no_negatives():
+    models = ["LightGCN", *sorted(BY_DOT_PRODUCT)]
+    found = of_objective("CE", models)
+    assert found.pop("LightGCN") == (None, "none given")
+    assert set(found.values()) == {("CE", "none given")}
+    # RecBole refuses them beside CE; LightGCN has its own loss.
+    found = of_objective("CE", models, settings={"train_neg_sample_args": FOUR})
+    assert found["LightGCN"] == (None, FOUR)
+    assert all(found[model] == ("CE", None) for model in ("SASRec", "GRU4Rec", "CL4SRec"))
+
+
+def test_cross_entropy_over_all_items_is_refused_for_other_scores():
+    with pytest.raises(SettingError) as error:
+        of_objective("CE")
+    refused = [model for model in TABLE_2 if model not in OWN_LOSS | BY_DOT_PRODUCT]
+    assert str(error.value) == (
+        f"--objective CE scores all items at once by dot products, as {', '.join(refused)} cannot: choose BCE or "
+        "sampled_CE or gBCE, or leave out these models"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"settings": {"loss_type": "BCE"}}, "loss_type is given for all models, but --objective BCE sets it"),
+        (
+            {"settings_of": lambda model, dataset: {"loss_type": "CE"} if dataset == "b" else {}},
+            "loss_type is given for GRU4",
+        ),
+        ({"settings_of": lambda *_: {"train_neg_sample_args": FOUR}}, "train_neg_sample_args is given for GRU4Rec"),
+    ],
+)
+def test_settings_that_contradict_the_objective_are_refused(options, message):
+    with pytest.raises(SettingError, match=message):
+        of_objective("BCE", **options)
+
+
+def test_a_model_with_its_own_loss_may_choose_it():
+    own = {"Caser": {"loss_type": "BPR"}}
+    assert of_objective("BCE", settings_of=lambda model, _: own.get(model, {}))["Caser"] == ("BPR", "none given")
+
+
+def test_unknown_objectives_are_refused():
+    with pytest.raises(SettingError, match="--objective is 'BPR'; it must be 'BCE' or 'sampled_CE' or 'gBCE' or 'CE'"):
+        of_objective("BPR")
+
+
+@pytest.mark.parametrize(
+    ("base", "written", "expected"),
+    [
+        (SearchRecommender, "loss_type: BCE\n", "BCE"),
+        (SearchRecommender, "mean_size: 8\n", None),  # It has the setting by default, but may not read it.
+        (SASRec, "loss_type: CE\n", "BCE"),
+        (SASRec, "n_layers: 1\n", None),
+    ],
+)
+def test_registered_models_are_trained_by_it_if_their_file_lists_the_loss(tmp_path, base, written, expected):
+    (tmp_path / "Other.yaml").write_text(written)
+    register_model(type("Other", (base,), {"__module__": __name__}), settings=tmp_path / "Other.yaml")
+    try:
+        assert of_objective("BCE", ["Other"])["Other"][0] == expected
+        refused = base is SearchRecommender and expected
+        with pytest.raises(SettingError, match="as Other cannot") if refused else nullcontext():
+            of_objective("CE", ["Other"])
+    finally:
+        forget_model("Other")

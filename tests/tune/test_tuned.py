@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from recbole_gserec.runs.plan import Request, plan_entries
+from recbole_gserec.runs.plan import Request, plan_entries, with_objective
 from recbole_gserec.runs.runner import LocalPool, run_benchmark
+from recbole_gserec.tune import request as asked_for
 from recbole_gserec.tune import search as module
 from recbole_gserec.tune.search import SweepResult, tune_models
+from recbole_gserec.tune.space import Choice
 from recbole_gserec.tune.sweep import ComputeResources, read_trials
 
 SMALL = {"epochs": 1, "train_batch_size": 256, "hidden_size": 8, "inner_size": 8, "embedding_size": 8, "use_gpu": False}
@@ -65,6 +67,18 @@ def test_a_model_with_all_settings_given_is_not_tuned(sweeps, tmp_path, caplog):
         (entry,) = plan_entries(tune_models(request, tmp_path, 5, ComputeResources(1)))
     assert not sweeps and requested.items() <= entry.requested.items()
     assert "SASRec on toy is not tuned: all settings of its search space already have values" in caplog.text
+
+
+def test_one_objective_is_not_tuned(sweeps, monkeypatch, tmp_path):
+    space = {"loss_type": Choice(("BCE", "CE")), "learning_rate": Choice((0.1, 0.5))}
+    for where in (module, asked_for):
+        monkeypatch.setattr(where, "default_space", lambda model: space)
+    request = with_objective(Request(["toy"], ["SASRec", "GSERec"], [7], tmp_path), "gBCE")
+    found = tune_models(request, tmp_path / "out", 5, ComputeResources(1))
+    assert [asked.settings["loss_type"] for asked in sweeps] == ["gBCE", "gBCE"]
+    for asked in sweeps:
+        assert asked_for._space(asked, asked.settings).keys() == {"learning_rate"}
+    assert [entry.requested["loss_type"] for entry in plan_entries(found)] == ["gBCE", "gBCE"]
 
 
 def test_a_tuned_run_has_the_winners_numbers(random_dataset, tmp_path):
