@@ -5,7 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_gserec.results.load import ModelRuns, StoredRun, requested_settings
-from recbole_gserec.settings import printed_name
+from recbole_gserec.settings import (
+    MODELS,
+    lists_loss_type,
+    loss_without_choice,
+    objective_settings,
+    printed_name,
+    registered_models,
+)
 
 _OF_THE_NUMBERS = ("recbole-gserec", "recbole", "torch")
 """Packages whose versions are reported if they differ between results."""
@@ -69,6 +76,28 @@ def _without_equal_parts(taken: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 def _listed(settings: Mapping[str, str]) -> str:
     return ", ".join(f"`{name}: {value}`" for name, value in sorted(settings.items()))
+
+
+OWN_LOSS = "own"
+
+
+def loss_of(record: Mapping[str, Any]) -> str:
+    """Name the loss that a finished run's model was trained by: its ``loss_type``, or that of a model without choice.
+
+    Returns:
+        For example ``BCE``; ``own`` if it is not known.
+    """
+    model, chosen = record["model"], None
+    # A setting may have been given to all models; those that do not list it do not read it. The files of a registered
+    # model may not be known here.
+    if lists_loss_type(model) or (record.get("model_code") and "loss_type" in record["given"]):
+        chosen = record["settings"].get("loss_type")
+    if chosen in (None, "CE") and (known := loss_without_choice(model)):
+        return known
+    if chosen is None and model in MODELS.keys() - registered_models():
+        # A run made before its model had the setting.
+        chosen = objective_settings()["loss_type"]
+    return str(chosen or OWN_LOSS)
 
 
 def describe_mixed_code(dataset: str, cells: Iterable[ModelRuns]) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from recbole_gserec.results.cells import Cell, best_model, cell_note, fill_column
 from recbole_gserec.results.load import ModelRuns, recorded_mode, why_not_comparable
 from recbole_gserec.results.metrics import Metric
+from recbole_gserec.results.origins import loss_of
 from recbole_gserec.results.significance import Comparison
 from recbole_gserec.settings import model_group, printed_name
 
@@ -43,6 +44,7 @@ class ResultTable:
         references: By dataset, the model that others are compared with; None if it has no finished run.
         counts_training: By dataset, whether tests account for random differences of training, which takes several
             seeds.
+        losses: By dataset, the loss that each model with a finished run was trained by.
         remarks: Sentences about the results of a whole dataset.
         notes: Texts that rows refer to.
     """
@@ -55,6 +57,7 @@ class ResultTable:
     modes: Mapping[str, str]
     references: Mapping[str, str | None]
     counts_training: Mapping[str, bool]
+    losses: Mapping[str, Mapping[str, str]]
     remarks: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -84,7 +87,7 @@ def build_table(
     """
     filled: dict[tuple[str, str], list[Cell]] = {}
     notes: dict[tuple[str, str], str] = {}
-    seeds, n_users, modes = {}, {}, {}
+    seeds, n_users, modes, losses = {}, {}, {}, {}
     for dataset in datasets:
         own = {model: cells[dataset, model] for model in models}
         seeds[dataset] = tuple(sorted({run.seed for cell in own.values() for run in cell.runs}))
@@ -92,6 +95,8 @@ def build_table(
         run = next(iter(own[anchor].finished.values())) if anchor else None
         n_users[dataset] = len(run.test_ranks.users) if run else 0
         modes[dataset] = recorded_mode(run.record) if run else ""
+        firsts = {model: next(iter(cell.finished.values())) for model, cell in own.items() if cell.finished}
+        losses[dataset] = {model: loss_of(first.record) for model, first in firsts.items()}
         refused = {model: why_not_comparable(own[anchor], cell) for model, cell in own.items()} if anchor else {}
         for model, cell in own.items():
             if note := cell_note(cell, seeds[dataset], anchor, refused.get(model)):
@@ -113,5 +118,5 @@ def build_table(
         for model in models
     ]
     several = {each.dataset for each in comparisons if each.counts_training}
-    by_dataset = (seeds, n_users, modes, references, {dataset: dataset in several for dataset in datasets})
+    by_dataset = (seeds, n_users, modes, references, {dataset: dataset in several for dataset in datasets}, losses)
     return ResultTable(tuple(datasets), metrics, tuple(rows), *by_dataset, tuple(remarks), tuple(texts))

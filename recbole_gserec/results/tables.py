@@ -26,6 +26,7 @@ def legend(table: ResultTable) -> list[str]:
     lines = [f"{what}; HR is Hit; best in bold, second underlined."]
     lines += [_amounts(table, dataset) for dataset in table.datasets]
     lines += _once({dataset: f"targets are ranked {_ranked(table.modes[dataset])}" for dataset in done})
+    lines += _once({dataset: _trained(table, dataset) for dataset in done})
     lines += _once({dataset: _tested(table, dataset) for dataset in done})
     lines += table.remarks
     tests = {
@@ -60,6 +61,15 @@ def _once(facts: Mapping[str, str]) -> list[str]:
         fact = next(iter(facts.values()))
         return [f"{fact[0].upper()}{fact[1:]}."]
     return [f"{dataset}: {fact}." for dataset, fact in facts.items()]
+
+
+def _trained(table: ResultTable, dataset: str) -> str:
+    models: dict[str, list[str]] = {}
+    for model, loss in table.losses[dataset].items():
+        models.setdefault(loss, []).append(printed_name(model))
+    if len(models) == 1:
+        return f"loss: {next(iter(models))}"
+    return "loss: " + "; ".join(f"{loss} {', '.join(names)}" for loss, names in models.items())
 
 
 def _tested(table: ResultTable, dataset: str) -> str:
@@ -199,6 +209,7 @@ def long_frame(table: ResultTable) -> pd.DataFrame:
             "dataset": dataset,
             "model": row.model,
             "group": row.group,
+            "loss": table.losses[dataset].get(row.model),
             "metric": metric.name,
             "mean": cell.mean,
             "deviation": cell.deviation,

@@ -32,6 +32,7 @@ from .model_table import MODELS as MODELS
 from .model_table import OURS as OURS
 from .model_table import RECOMMENDATION_MODELS as RECOMMENDATION_MODELS
 from .model_table import in_paper_order as in_paper_order
+from .model_table import loss_without_choice as loss_without_choice
 from .model_table import model_group as model_group
 from .model_table import printed_name as printed_name
 from .names import DEFAULT_DATASET as DEFAULT_DATASET

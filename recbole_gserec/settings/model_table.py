@@ -21,6 +21,7 @@ class TableEntry(NamedTuple):
         dataset: Whether the model has a dataset and a trainer of this package, for data with searches or text vectors.
             The others are like RecBole's models in all but their class.
         printed: Name in tables, where it is not that of the class.
+        loss: What the model is trained for, where ``loss_type`` does not say so.
     """
 
     name: str
@@ -28,15 +29,16 @@ class TableEntry(NamedTuple):
     module: str | None = None
     dataset: bool = False
     printed: str | None = None
+    loss: str | None = None
 
 
 TABLE_2 = (
-    TableEntry("LightGCN", RECOMMENDATION),
-    TableEntry("SGL", RECOMMENDATION),
-    TableEntry("SimGCL", RECOMMENDATION, "simgcl"),
+    TableEntry("LightGCN", RECOMMENDATION, loss="BPR"),
+    TableEntry("SGL", RECOMMENDATION, loss="BPR"),
+    TableEntry("SimGCL", RECOMMENDATION, "simgcl", loss="BPR"),
     TableEntry("GRU4Rec", RECOMMENDATION),
     TableEntry("SASRec", RECOMMENDATION),
-    TableEntry("BERT4Rec", RECOMMENDATION),
+    TableEntry("BERT4Rec", RECOMMENDATION, loss="CE of masked items"),
     TableEntry("CL4SRec", RECOMMENDATION, "cl4srec"),
     TableEntry("KAR", RECOMMENDATION, "kar", dataset=True),
     TableEntry("LLMESR", RECOMMENDATION, "llmesr", dataset=True, printed="LLM-ESR"),
@@ -73,6 +75,11 @@ def model_group(model: str) -> str:
 def printed_name(model: str) -> str:
     """Return a model's name as the paper prints it."""
     return (model in _ENTRIES and _ENTRIES[model].printed) or model
+
+
+def loss_without_choice(model: str) -> str | None:
+    """Return what a model of Table 2 is trained for if ``loss_type`` does not say so; None for other models."""
+    return _ENTRIES[model].loss if model in _ENTRIES else None
 
 
 def in_paper_order(models: Iterable[str]) -> list[str]:

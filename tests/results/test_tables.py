@@ -302,3 +302,60 @@ def test_markdown_tables_are_readable_as_they_are():
     assert markdown_table([("model", "HR"), ("A", "0.1"), ("Bcd", "")]) == (
         "| model |  HR |\n|-------|----:|\n| A     | 0.1 |\n| Bcd   |     |"
     )
+
+
+def settings(**values):
+    return {"metric_decimal_place": 4, **values}
+
+
+def losses_of(table):
+    return {line for line in tables.legend(table) if "oss:" in line}
+
+
+def test_the_loss_of_each_model_is_reported(tmp_path):
+    for model, own in {
+        "GSERec": settings(),  # Made before it had the setting.
+        "UniSAR": settings(loss_type="sampled_CE"),
+        "SASRec": settings(loss_type="sampled_CE"),
+        "GRU4Rec": settings(loss_type="CE"),
+        "BERT4Rec": settings(loss_type="CE"),
+        "LightGCN": settings(loss_type="CE"),  # Given to all models; this one does not read it.
+        "NeuMF": settings(loss_type="CE"),
+        "Strange": settings(loss_type="CE"),
+    }.items():
+        store_run(tmp_path, "toys", model, 0, ranks_with(0.5), settings=own)
+    store_run(tmp_path, "toys", "KAR", 0)
+    table = table_of(tmp_path)
+    expected = (
+        "Loss: BPR LightGCN; CE GRU4Rec; sampled_CE SASRec, UniSAR; CE of masked items BERT4Rec; own NeuMF, Strange; "
+        "BCE GSERec."
+    )
+    assert losses_of(table) == {expected}
+    assert expected in " ".join(rendered(table).split())
+    assert expected.replace("_", r"\_") in tables.table_markdown(table)
+    assert expected.replace("_", r"\_") in tables.table_latex(table)
+    column = tables.long_frame(table).set_index("model")["loss"]
+    assert (column["BERT4Rec"], column["SASRec"], column["KAR"]) == ("CE of masked items", "sampled_CE", None)
+
+
+def test_losses_of_datasets_are_told_apart(tmp_path):
+    for dataset, loss in {"books": "BCE", "toys": "CE"}.items():
+        store_run(tmp_path, dataset, "SASRec", 0, ranks_with(0.5), settings=settings(loss_type=loss))
+    assert losses_of(table_of(tmp_path)) == {"books: loss: BCE.", "toys: loss: CE."}
+    assert losses_of(table_of(tmp_path, datasets=["toys"])) == {"Loss: CE."}
+
+
+def test_the_loss_that_a_registered_model_was_given_is_reported_where_its_file_is_not_known(tmp_path):
+    for model, given in {"Asked": {"loss_type": "gBCE"}, "Silent": {}}.items():
+        own = {"given": given, "settings": settings(loss_type="gBCE"), "model_code": "0" * 12}
+        store_run(tmp_path, "toys", model, 0, ranks_with(0.5), **own)
+    assert losses_of(table_of(tmp_path)) == {"Loss: gBCE Asked; own Silent."}
+
+
+def test_another_loss_is_another_setting(tmp_path):
+    for key, loss in {"a": "CE", "b": "BCE"}.items():
+        day = {"a": "2026-11-01", "b": "2026-11-02"}[key]
+        own = {"given": {"loss_type": loss}, "settings": settings(loss_type=loss), "started": f"{day}T00:00:00+00:00"}
+        store_run(tmp_path, "toys", "SASRec", 0, ranks_with(0.5), key=key * 10, **own)
+    assert losses_of(table_of(tmp_path)) == {"Loss: BCE."}
+    assert losses_of(table_of(tmp_path, keys=["a" * 10])) == {"Loss: CE."}
