@@ -78,6 +78,14 @@ def benchmark(
             show_default="as in the last report, else GSERec or the best model",
         ),
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Output folder of another benchmark; the report also puts its results beside these, model by model.",
+        ),
+    ] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Only write the report of the stored runs; train nothing.")
     ] = False,
@@ -153,6 +161,7 @@ def benchmark(
         models=models or None,
         datasets=datasets or None,
         keys=outcome and outcome.keys,
+        beside=beside,
         console=Console(),
     )
     typer.echo(report)

@@ -14,6 +14,7 @@ import pandas as pd
 from recbole_gserec.errors import DataError, SettingError, nearest
 from recbole_gserec.files import write_json
 from recbole_gserec.report import write_csv, write_figure, write_text
+from recbole_gserec.results.beside import SideBySide, beside_markdown, side_by_side
 from recbole_gserec.results.cells import reference_model
 from recbole_gserec.results.costs import costs_frame, markdown
 from recbole_gserec.results.load import ModelRuns, StoredRun, choose_runs, load_runs
@@ -35,6 +36,7 @@ from recbole_gserec.settings import OURS, in_paper_order, printed_name
 _logger = getLogger(__name__)
 
 OPTIONS_FILE = "options.json"
+_BESIDE_FILES = ("beside.md", "beside.csv")
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,6 +69,7 @@ def write_report(
     models: list[str] | None = None,
     datasets: list[str] | None = None,
     keys: Collection[str] | None = None,
+    beside: Path | None = None,
     console: Console | None = None,
 ) -> Path:
     """Write ``<output>/report/`` from the runs stored in ``<output>/runs/``.
@@ -81,13 +84,14 @@ def write_report(
         models: Rows of the table, including models without runs; by default all models with runs.
         datasets: Columns of the table; by default all datasets with runs.
         keys: Use only runs with these keys; by default the newest settings of each model on each dataset.
+        beside: Folder of another benchmark, whose results are put beside these, model by model.
         console: Where to print the table; None prints nothing.
 
     Returns:
         ``<output>/report/report.md``.
 
     Raises:
-        DataError: If there are no such runs.
+        DataError: If there are no such runs, or those of the other folder have other data, targets or candidates.
         SettingError: For an unknown metric, or a reference that is not in the table.
     """
     folder = Path(output) / "report"
@@ -105,9 +109,10 @@ def write_report(
         # It was requested for a table with other models.
         _logger.warning(f"{again['reference']} is not among these models, and not the reference of this report")
         report = make_report(output, metrics=options.get("metrics"), models=models, datasets=datasets, keys=keys)
+    side = None if beside is None else side_by_side(report.table, report.cells, Path(output), Path(beside))
     if console:
         console.print(table_terminal(report.table))
-    page = save_report(report, folder)
+    page = save_report(report, folder, side)
     if options:
         write_json(folder / OPTIONS_FILE, options)
     return page
@@ -171,8 +176,14 @@ def make_report(
     return Report(table, comparisons, cells, runs, costs_frame(cells.values(), stored))
 
 
-def save_report(report: Report, folder: Path) -> Path:
-    """Write all files of a report; return the path of the page that contains everything."""
+def save_report(report: Report, folder: Path, side: SideBySide | None = None) -> Path:
+    """Write all files of a report; return the path of the page that contains everything.
+
+    Args:
+        report: The report.
+        folder: Where to write. Files of an earlier report with two folders are removed.
+        side: The results of two folders side by side.
+    """
     table = table_markdown(report.table)
     tests = significance_markdown(report.comparisons)
     cost = markdown(report.costs)
@@ -188,6 +199,14 @@ def save_report(report: Report, folder: Path) -> Path:
     write_text(folder / "failed.md", "# Runs that did not finish\n\n" + failed)
     write_figure(folder, "figure", draw(report.table, report.cells))
     parts = ["# Benchmark", "## Results", table.rstrip(), "![Results with intervals over users](figure.png)"]
+    if side is None:
+        for name in _BESIDE_FILES:
+            (folder / name).unlink(missing_ok=True)
+    else:
+        page, frame = (folder / name for name in _BESIDE_FILES)
+        write_text(page, "# Side by side\n\n" + beside_markdown(side))
+        write_csv(frame, side.frame)
+        parts += ["## Side by side", beside_markdown(side).rstrip()]
     parts += ["## Tests", tests.rstrip(), "## Costs", cost.rstrip(), "## Settings", *_settings(report)]
     parts += ["## Runs that did not finish", failed]
     write_text(folder / "report.md", "\n\n".join(parts))

@@ -101,37 +101,53 @@ def compare(reference: ModelRuns, others: Sequence[ModelRuns], metrics: Sequence
     Returns:
         One comparison for each metric and other model, in this order.
     """
-    reasons = {other.model: why_not_comparable(reference, other) for other in others}
-    names = {"dataset": reference.dataset, "reference": reference.model}
+    return compare_pairs([(reference, other) for other in others], metrics)
+
+
+def compare_pairs(pairs: Sequence[tuple[ModelRuns, ModelRuns]], metrics: Sequence[Metric]) -> list[Comparison]:
+    """Compare the first of each pair with the second, on one dataset.
+
+    Args:
+        pairs: Those that can be compared have the same users. The second ones are of different models.
+        metrics: Metrics to compare by.
+
+    Returns:
+        One comparison for each metric and pair, in this order.
+    """
+    reasons = {other.model: why_not_comparable(reference, other) for reference, other in pairs}
     results: dict[tuple[str, str], dict] = {}
     columns: dict[tuple[str, str], np.ndarray] = {}
-    pairs: dict[tuple[str, str], Pair] = {}
+    values: dict[tuple[str, str], Pair] = {}
     for metric in metrics:
-        ours_of: dict[tuple[int, ...], np.ndarray] = {}
-        for other in others:
+        ours_of: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+        for reference, other in pairs:
             key = (metric.name, other.model)
-            results[key] = {**names, "metric": metric.name, "model": other.model, "refused": reasons[other.model]}
+            names = {"dataset": reference.dataset, "metric": metric.name, "reference": reference.model}
+            results[key] = {**names, "model": other.model, "refused": reasons[other.model]}
             if reasons[other.model] is None:
                 seeds = common_seeds(reference, other)
                 columns[key], tested = _test(reference, other, metric, seeds)
                 results[key] |= tested
                 if len(seeds) > 1:
-                    ours = ours_of.setdefault(seeds, reference.per_seed(metric, seeds))
-                    pairs[key] = ours, other.per_seed(metric, seeds)
-                    results[key]["two_way_p"] = two_way_test(*pairs[key])
+                    # The same array for a reference of several pairs, so that it is resampled only once.
+                    of_reference = (id(reference), seeds)
+                    if of_reference not in ours_of:
+                        ours_of[of_reference] = reference.per_seed(metric, seeds)
+                    values[key] = ours_of[of_reference], other.per_seed(metric, seeds)
+                    results[key]["two_way_p"] = two_way_test(*values[key])
         for test in TESTS:
-            p_values = [results[metric.name, other.model].get(test, np.nan) for other in others]
-            for other, corrected in zip(others, holm_correction(np.array(p_values)).tolist(), strict=True):
+            p_values = [results[metric.name, other.model].get(test, np.nan) for _, other in pairs]
+            for (_, other), corrected in zip(pairs, holm_correction(np.array(p_values)).tolist(), strict=True):
                 results[metric.name, other.model][f"{test}_holm"] = corrected
     if columns:
         # All comparisons share one set of resamples.
         intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1)).tolist()
         for key, (low, high) in zip(columns, intervals, strict=True):
             results[key] |= {"low": low, "high": high}
-    if pairs:
-        for key, (low, high) in zip(pairs, crossed_intervals(list(pairs.values())).tolist(), strict=True):
+    if values:
+        for key, (low, high) in zip(values, crossed_intervals(list(values.values())).tolist(), strict=True):
             results[key] |= {"two_way_low": low, "two_way_high": high}
-    decisive = "two_way_p_holm" if pairs else "t_p_holm"
+    decisive = "two_way_p_holm" if values else "t_p_holm"
     return [Comparison(**result, beyond_chance=result[decisive] < SIGNIFICANT) for result in results.values()]
 
 

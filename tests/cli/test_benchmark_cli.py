@@ -44,8 +44,9 @@ def called(monkeypatch, tmp_path):
         calls.trained.append((request, output, make_pool, retry_failed))
         return calls.outcome
 
-    def write_report(output, *, reference, models, datasets, keys, console):
+    def write_report(output, *, reference, models, datasets, keys, beside, console):
         calls.reported.append((output, reference, models, datasets, keys))
+        calls.beside = beside
         return output / "report" / "report.md"
 
     monkeypatch.setattr(runs, "run_benchmark", run_benchmark)
@@ -120,6 +121,27 @@ def test_a_report_alone(called):
     ]
 
 
+def test_the_results_of_another_folder_beside_these(called, tmp_path):
+    (tmp_path / "other").mkdir()
+    assert run("--report-only", "--beside", "other").exit_code == 0
+    assert called.beside == Path("other")
+    assert run(*TOY).exit_code == 0 and called.beside is None
+    assert run("--report-only", "--beside", "missing").exit_code == 2
+
+
+def test_one_objective(called, tmp_path):
+    assert run("-d", "toy", "-m", "SASRec,LightGCN,GSERec", "--objective", "gBCE").exit_code == 0
+    request = called.trained[0][0]
+    losses = {model: request.settings_of(model, "toy").get("loss_type") for model in request.models}
+    assert losses == {"SASRec": "gBCE", "LightGCN": None, "GSERec": "gBCE"}
+    assert "--report-only ignores settings and seeds" in run("--report-only", "--objective", "BCE").output
+    (tmp_path / "own.yaml").write_text("GSERec: {loss_type: BCE}\n")
+    own = ["-m", "GSERec", "--model-settings", "own.yaml"]
+    assert "loss_type is given for GSERec" in refusal(*TOY, *own, "--objective", "gBCE")
+    assert "loss_type is given for all models" in refusal(*TOY, "--objective", "CE", "--loss_type=CE")
+    assert len(called.trained) == 1
+
+
 @pytest.mark.parametrize(
     ("outcome", "reported"),
     [
@@ -184,7 +206,15 @@ def test_wrong_requests_are_refused(tmp_path, monkeypatch, arguments, message):
 def test_help():
     result = run("--help")
     assert result.exit_code == 0
-    for option in ("--dataset", "--preset", "--report-only", "--retry-failed", "--gpus-per-run", "--model-settings"):
+    for option in (
+        "--dataset",
+        "--preset",
+        "--report-only",
+        "--retry-failed",
+        "--objective",
+        "--beside",
+        "--model-settings",
+    ):
         assert option in result.output
 
 
