@@ -64,6 +64,24 @@ def recommend(
         int | None,
         typer.Option(min=1, help="Number of users at once; reduced automatically to save memory.", show_default="256"),
     ] = None,
+    retrieve: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Retrieve this many items for each user by the model's next-item head, and rank only these; much "
+            "faster with many items.",
+            show_default="0: rank all items",
+        ),
+    ] = 0,
+    recall_users: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With --retrieve: rank all items for a sample of this many users, to measure how many of the best "
+            "items are retrieved; 0 for no sample.",
+            show_default="100",
+        ),
+    ] = None,
 ) -> None:
     """Recommend the best items to users, from a checkpoint of any model of this package or of RecBole.
 
@@ -83,7 +101,13 @@ def recommend(
         names = [*(user or []), *(read_user_list(users) if users else [])]
 
     with while_importing():
-        from recbole_gserec.recommend import USERS_AT_ONCE, Request, recommend_to_file, recommend_to_stream
+        from recbole_gserec.recommend import (
+            RECALL_USERS,
+            USERS_AT_ONCE,
+            Request,
+            recommend_to_file,
+            recommend_to_stream,
+        )
 
     request = Request(
         checkpoint,
@@ -96,6 +120,8 @@ def recommend(
         new_searches,
         new_queries,
         batch_size or USERS_AT_ONCE,
+        retrieve,
+        RECALL_USERS if recall_users is None else recall_users,
     )
     if out is None:
         recommend_to_stream(request, sys.stdout)

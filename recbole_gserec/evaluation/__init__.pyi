@@ -12,4 +12,5 @@ from .scoring import SearchCandidateEvalDataLoader as SearchCandidateEvalDataLoa
 from .scoring import has_full_ranking as has_full_ranking
 from .scoring import predict_pairs as predict_pairs
 from .scoring import score_batch as score_batch
+from .top_k import BestSet as BestSet
 from .top_k import TopK as TopK

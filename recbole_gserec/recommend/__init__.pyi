@@ -1,3 +1,4 @@
+from .batch import RECALL_USERS as RECALL_USERS
 from .batch import Request as Request
 from .batch import describe_provenance as describe_provenance
 from .batch import recommend_to_file as recommend_to_file

@@ -6,6 +6,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
@@ -15,6 +16,7 @@ from recbole_gserec.provenance import installed_versions
 from recbole_gserec.recommend.new_events import read_new_events
 from recbole_gserec.recommend.output import check_output, csv_to_stream, write_recommendations
 from recbole_gserec.recommend.recommender import USERS_AT_ONCE, Choice, Recommender
+from recbole_gserec.recommend.retrieval import check_retrieval
 from recbole_gserec.recommend.trained import Trained, load_trained
 
 _PACKAGES = ("recbole", "torch", "numpy", "pyarrow")
@@ -34,6 +36,13 @@ def describe_provenance(trained: Trained) -> dict[str, Any]:
 
 logger = getLogger(__name__)
 
+RECALL_USERS = 100
+"""Default size of the sample on which the recall of a retrieval is measured."""
+
+_RECALL_SEED = 0
+_RECALL_USERS_AT_ONCE = 8
+"""Few, so that progress is seen."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -50,6 +59,8 @@ class Request:
         new_searches: File of searches after training.
         new_queries: File with the words of their queries.
         batch_size: Maximum number of users in a batch.
+        retrieve: Number of items to retrieve for each user, see :meth:`Recommender.recommend`; 0 ranks all items.
+        recall_users: Number of users in the sample on which the recall of the retrieval is measured; 0 for none.
     """
 
     checkpoint: Path
@@ -62,6 +73,8 @@ class Request:
     new_searches: Path | None = None
     new_queries: Path | None = None
     batch_size: int = USERS_AT_ONCE
+    retrieve: int = 0
+    recall_users: int = RECALL_USERS
 
 
 def recommend_to_file(request: Request, out: Path) -> int:
@@ -79,14 +92,19 @@ def recommend_to_file(request: Request, out: Path) -> int:
         "all_items": request.all_items,
         "new_events": _hashes(request),
     }
-    return write_recommendations(
-        out, _tables(recommender, choice, request), {**describe_provenance(trained), "options": options}
-    )
+    description = {**describe_provenance(trained), "options": options}
+    if request.retrieve:
+        options["retrieve"] = request.retrieve
+        if (recall := _measure_recall(recommender, choice, request)) is not None:
+            description["retrieval_recall"] = recall
+    return write_recommendations(out, _tables(recommender, choice, request), description)
 
 
 def recommend_to_stream(request: Request, stream: IO[str]) -> None:
     """Write recommendations as CSV to a stream, batch by batch."""
     _, recommender, choice = _prepare(request)
+    if request.retrieve:
+        _measure_recall(recommender, choice, request)
     write = csv_to_stream(stream)
     for table in _tables(recommender, choice, request):
         write(table)
@@ -94,6 +112,7 @@ def recommend_to_stream(request: Request, stream: IO[str]) -> None:
 
 def _prepare(request: Request) -> tuple[Trained, Recommender, Choice]:
     trained, new = load_trained(request.checkpoint, request.data_path), None
+    check_retrieval(trained, request.k, request.retrieve)
     files = (request.new_interactions, request.new_searches, request.new_queries)
     if any(files):
         new = read_new_events(trained, *files)
@@ -108,9 +127,37 @@ def _prepare(request: Request) -> tuple[Trained, Recommender, Choice]:
 
 def _tables(recommender: Recommender, choice: Choice, request: Request) -> Iterator[pa.RecordBatch]:
     with tqdm(total=len(choice.users), desc="recommend", unit="user", disable=None) as progress:
-        for n_users, table in recommender.recommend(choice.users, request.k, request.batch_size):
+        for n_users, table in recommender.recommend(
+            choice.users, request.k, request.batch_size, retrieve=request.retrieve
+        ):
             yield table
             progress.update(n_users)
+
+
+def _measure_recall(recommender: Recommender, choice: Choice, request: Request) -> dict[str, Any] | None:
+    """Measure and report the recall of the retrieval on a sample of the users; None without a sample."""
+    if recommender.is_retrieval_exact(request.retrieve):
+        logger.info("retrieval misses no item")
+        return {"exact": True}
+    n_users = min(request.recall_users, len(choice.users))
+    if n_users < 1:
+        return None
+    sample = np.random.default_rng(_RECALL_SEED).choice(choice.users, n_users, replace=False)
+    recalls = []
+    with tqdm(total=n_users, desc="recall of the retrieval", unit="user", disable=None) as progress:
+        for part in np.split(sample, range(_RECALL_USERS_AT_ONCE, n_users, _RECALL_USERS_AT_ONCE)):
+            recalls.append(recommender.retrieval_recall(part, request.k, request.retrieve))
+            progress.update(len(part))
+    measured = np.concatenate(recalls)
+    measured = measured[~np.isnan(measured)]
+    if len(measured) == 0:
+        return None
+    recall, n_users = float(measured.mean()), len(measured)
+    logger.info(
+        f"{recall:.2%} of the best {request.k:,} of all items are among the {request.retrieve:,} retrieved "
+        f"(mean of {n_users:,} users)"
+    )
+    return {"exact": False, "recall": recall, "users": n_users, "seed": _RECALL_SEED}
 
 
 def _hashes(request: Request) -> dict[str, Any]:

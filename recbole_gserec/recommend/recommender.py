@@ -19,6 +19,7 @@ from recbole_gserec.errors import GSERecError, SettingError, not_none
 from recbole_gserec.evaluation import MAX_SCORES, TopK, has_full_ranking, predict_pairs
 from recbole_gserec.models import MAX_PAIRS
 from recbole_gserec.recommend.new_events import NewEvents, NewQueries
+from recbole_gserec.recommend.retrieval import Retrieval, check_retrieval
 from recbole_gserec.recommend.trained import Trained
 from recbole_gserec.recommend.users import Users, collect_users
 
@@ -248,7 +249,12 @@ class Recommender:
         return Choice(chosen[kept], left_out)
 
     def recommend(
-        self, users: NDArray[np.int64], k: int, batch_size: int = USERS_AT_ONCE, max_scores: int | None = None
+        self,
+        users: NDArray[np.int64],
+        k: int,
+        batch_size: int = USERS_AT_ONCE,
+        max_scores: int | None = None,
+        retrieve: int = 0,
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Return the ``k`` best items of each user, or fewer if there are no more.
 
@@ -256,7 +262,10 @@ class Recommender:
             users: ``[n]``, see :meth:`choose`.
             k: Number of items.
             batch_size: Users in a batch; fewer if that many cannot be scored in bounded memory.
-            max_scores: See :class:`CandidateScores`.
+            max_scores: See :class:`CandidateScores` and :class:`Retrieval`.
+            retrieve: Number of items that are retrieved for each user by the model's next-item head. Only these are
+                scored by the whole model. 0 scores all items, and so do at least as many as there are. Users for whom
+                fewer than ``k`` retrieved items have a score are scored with all items.
 
         Yields:
             The number of users of a batch, and a table with the columns of :data:`SCHEMA`, in the order of users, best
@@ -264,25 +273,95 @@ class Recommender:
 
         Raises:
             GSERecError: If the scores of a user are NaN or infinite.
+            SettingError: If ``k`` is below 1, ``retrieve`` is below ``k``, or the model has no next-item head.
         """
         if k < 1:
             raise SettingError(f"k is {k}; it must be a whole number of at least 1")
+        check_retrieval(self._trained, k, retrieve)
         if len(users) == 0:
             return
         candidates = torch.from_numpy(self._candidates)
+        scorer, retrieval = CandidateScores(self._trained, candidates, max_scores), None
+        max_rows = scorer.max_rows
+        if 0 < retrieve < len(candidates):
+            retrieval = Retrieval(self._trained, candidates, retrieve, max_scores)
+            max_rows = retrieval.max_rows
+        for part in torch.as_tensor(users).split(min(batch_size, max_rows)):
+            self._install_queries()
+            if retrieval is None:
+                best = self._best_of_all(scorer, part, k)
+            else:
+                best = self._best_of_retrieved(retrieval, scorer, part, k)
+            yield len(part), self._table(part.numpy(), *best)
+
+    def is_retrieval_exact(self, retrieve: int) -> bool:
+        """Return whether a retrieval cannot miss an item: all are retrieved, or by the model's own score."""
+        return retrieve >= len(self._candidates) or self._trained.model.is_dot_product
+
+    def retrieval_recall(
+        self, users: NDArray[np.int64], k: int, retrieve: int, max_scores: int | None = None
+    ) -> NDArray[np.float64]:
+        """Compute how many of each user's ``k`` best items by the whole model are among those retrieved.
+
+        All items are scored for each user, however many are retrieved.
+
+        Args:
+            users: ``[n]``, see :meth:`choose`.
+            k: Number of items.
+            retrieve: Number of items to retrieve; see :meth:`recommend`.
+            max_scores: See :meth:`recommend`.
+
+        Returns:
+            ``[n]``, from 0 to 1; NaN for users to whom nothing can be recommended.
+
+        Raises:
+            GSERecError: See :meth:`recommend`.
+            SettingError: See :meth:`recommend`.
+        """
+        check_retrieval(self._trained, k, retrieve)
+        candidates, device = torch.from_numpy(self._candidates), self._trained.config["device"]
         scorer = CandidateScores(self._trained, candidates, max_scores)
+        retrieval = Retrieval(self._trained, candidates, max(1, retrieve), max_scores)
+        recalls = [np.zeros(0)]
+        for part in torch.as_tensor(users).split(min(USERS_AT_ONCE, scorer.max_rows, retrieval.max_rows)):
+            self._install_queries()
+            scores, indices = self._best_of_all(scorer, part, k)
+            products, retrieved = retrieval.retrieve(self._users.batch(part), self._seen.of_users(part, device).mask_)
+            # Numbers that tell the pairs of row and candidate apart.
+            first = torch.arange(len(part), device=device).unsqueeze(1) * len(candidates)
+            is_item = scores > -torch.inf
+            pairs = (retrieved + first)[products > -torch.inf]
+            hits = torch.isin(indices + first, pairs) & is_item
+            recalls.append((hits.sum(1).double() / is_item.sum(1)).cpu().numpy())
+        return np.concatenate(recalls)
+
+    def _install_queries(self) -> None:
+        if self._new_queries is not None:
+            # In every call, because the model may have been given other queries since.
+            self._new_queries.install()
+
+    def _best_of_all(self, scorer: CandidateScores, users: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the best scores ``[B, k']`` of users and the indices of their candidates."""
         device = self._trained.config["device"]
-        for part in torch.as_tensor(users).split(min(batch_size, scorer.max_rows)):
-            if self._new_queries is not None:
-                # In every call, because the model may have been given other queries since.
-                self._new_queries.install()
-            seen, best = self._seen.of_users(part, device), TopK(k)
-            is_scored = torch.zeros(len(part), dtype=torch.bool, device=device)
-            for start, scores in scorer.score(self._users.batch(part)):
-                is_scored |= scores.isfinite().any(1)
-                best.add(seen.mask_(scores, start), start)
-            self._check_scored(part, is_scored.cpu())
-            yield len(part), self._table(part.numpy(), best)
+        seen, best = self._seen.of_users(users, device), TopK(k)
+        is_scored = torch.zeros(len(users), dtype=torch.bool, device=device)
+        for start, scores in scorer.score(self._users.batch(users)):
+            is_scored |= scores.isfinite().any(1)
+            best.add(seen.mask_(scores, start), start)
+        self._check_scored(users, is_scored.cpu())
+        return not_none(best.scores), not_none(best.indices)
+
+    def _best_of_retrieved(
+        self, retrieval: Retrieval, scorer: CandidateScores, users: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same as :meth:`_best_of_all`, of the retrieved items."""
+        mask = self._seen.of_users(users, self._trained.config["device"]).mask_
+        scores, indices = retrieval.best(self._users.batch(users), mask, k)
+        # Users who have seen nearly all items, and invalid scores.
+        is_short = (scores[:, -1] == -torch.inf) | ~scores.isfinite().any(1)
+        if is_short.any():
+            scores[is_short], indices[is_short] = self._best_of_all(scorer, users[is_short.cpu()], k)
+        return scores, indices
 
     def _check_scored(self, users: torch.Tensor, is_scored: torch.Tensor) -> None:
         if is_scored.all():
@@ -293,8 +372,8 @@ class Recommender:
             "diverged. Train again with a smaller learning_rate"
         )
 
-    def _table(self, users: NDArray[np.int64], best: TopK) -> pa.RecordBatch:
-        scores, indices = not_none(best.scores).cpu().numpy(), not_none(best.indices).cpu().numpy()
+    def _table(self, users: NDArray[np.int64], best_scores: Tensor, best_indices: Tensor) -> pa.RecordBatch:
+        scores, indices = best_scores.cpu().numpy(), best_indices.cpu().numpy()
         # Seen items and invalid scores are at the end.
         rows, ranks = np.nonzero(scores > -np.inf)
         items = self._candidates[indices[rows, ranks]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_gserec.evaluation.top_k import TopK
+from recbole_gserec.evaluation.top_k import BestSet, TopK
 
 
 def best_of(scores, k, chunk):
@@ -51,3 +51,37 @@ def test_what_comes_in_stays_as_it_is():
     scores = torch.tensor([[torch.nan, 1.0]])
     best_of(scores, 1, 2)
     assert scores[0, 0].isnan()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16, 50, 64, 200, 2000])
+@pytest.mark.parametrize("k", [1, 7, 60, 1500])
+@pytest.mark.parametrize("kind", ["random", "ties", "ascending", "uneven"])
+def test_the_best_set_is_that_of_sorting_in_the_order_of_candidates(kind, k, chunk):
+    rng = np.random.default_rng(k)
+    scores = rng.normal(size=(5, 1000)).astype(np.float32)
+    if kind == "ties":
+        scores = rng.integers(0, 40, size=(5, 1000)).astype(np.float32)
+    if kind == "ascending":
+        scores.sort(axis=1)
+    if kind == "uneven":
+        # One row has its best scores last, one first, one has few scores, one none, and one infinite ones.
+        scores[0].sort()
+        scores[1] = -np.sort(-scores[1])
+        scores[2, 4:] = -np.inf
+        scores[3] = np.nan
+        scores[4, 990:] = np.inf
+    scores[rng.random(scores.shape) < 0.05] = np.nan
+    scores[rng.random(scores.shape) < 0.05] = -np.inf
+    best, copy = BestSet(k), scores.copy()
+    for start in range(0, 1000, chunk):
+        best.add(torch.from_numpy(scores[:, start : start + chunk]), start)
+    found, indices = (part.numpy() for part in best.result())
+    np.testing.assert_array_equal(scores, copy)
+    assert found.shape == indices.shape == (5, k)
+    for row, order in enumerate(by_sorting(scores, k)):
+        expected = np.sort(
+            order[np.nan_to_num(scores[row, order], nan=-np.inf, posinf=np.inf, neginf=-np.inf) > -np.inf]
+        )
+        is_found = found[row] > -np.inf
+        np.testing.assert_array_equal(indices[row, is_found], expected)
+        np.testing.assert_array_equal(found[row, is_found], scores[row, expected])

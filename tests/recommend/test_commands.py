@@ -16,6 +16,7 @@ from recbole_gserec.errors import GSERecError
 from recbole_gserec.files.writing import sha256_of_file
 from recbole_gserec.plugin.checkpoint import CheckpointConfig
 from recbole_gserec.recommend.exported_vectors import export_vectors
+from recbole_gserec.recommend.recommender import Recommender
 from recbole_gserec.recommend.trained import load_trained
 from tests.conftest import HEADERS, random_files, write_dataset
 from tests.recommend.stored_models import Plain, assert_same, store_model
@@ -92,6 +93,42 @@ def test_without_a_file_it_is_printed(run, checkpoint, tmp_path):
     assert [(row["user"], row["rank"]) for row in rows] == [(u, r) for u in ("u9", "u3", "u2") for r in "12"]
 
 
+@pytest.fixture(scope="module")
+def with_head(tmp_path_factory):
+    data = write_dataset(tmp_path_factory.mktemp("head") / "dataset", "toy", **random_files())
+    return store_model(data, lambda_next_item=0.5)
+
+
+def test_the_recall_of_a_retrieval_is_reported_and_stored(run, with_head, tmp_path, caplog):
+    options = ["recommend", "-c", with_head, "-k", 5, "--retrieve", 12]
+    assert run(*options, "--out", "best.csv")[0] == 0
+    made = json.loads((tmp_path / "best.csv.json").read_text())
+    assert made["options"]["retrieve"] == 12
+    recommender = Recommender(load_trained(with_head))
+    expected = recommender.retrieval_recall(recommender.choose().users, 5, 12).mean()
+    assert 0 < expected < 1
+    assert made["retrieval_recall"] == {"exact": False, "recall": pytest.approx(expected), "users": 41, "seed": 0}
+    told = f"{expected:.2%} of the best 5 of all items are among the 12 retrieved (mean of 41 users)"
+    assert told in caplog.text
+    caplog.clear()
+    assert run(*options, "--recall-users", 0, "--out", "other.csv")[0] == 0
+    assert "retrieved" not in caplog.text
+    assert "retrieval_recall" not in json.loads((tmp_path / "other.csv.json").read_text())
+    assert (tmp_path / "best.csv").read_bytes() == (tmp_path / "other.csv").read_bytes()
+    status, output, _ = run(*options, "--recall-users", 9)
+    assert (status, output.encode()) == (0, (tmp_path / "best.csv").read_bytes())
+    assert "(mean of 9 users)" in caplog.text
+
+
+def test_all_items_retrieved_need_no_sample(run, with_head, tmp_path, monkeypatch):
+    monkeypatch.setattr(Recommender, "retrieval_recall", lambda *_: pytest.fail("measured"))
+    run("recommend", "-c", with_head, "--retrieve", 1000, "--out", "all.csv")
+    run("recommend", "-c", with_head, "--out", "exact.csv")
+    assert (tmp_path / "all.csv").read_bytes() == (tmp_path / "exact.csv").read_bytes()
+    assert json.loads((tmp_path / "all.csv.json").read_text())["retrieval_recall"] == {"exact": True}
+    assert "retrieve" not in (tmp_path / "exact.csv.json").read_text()
+
+
 def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
     (tmp_path / "new.inter").write_text(f"{HEADERS['inter']}\nnew one\ti3\t100\nnew one\tnothing\t101\n")
     (tmp_path / "new.search").write_text(f"{HEADERS['search']}\nnew one\tother\t90\ti4\n")
@@ -113,6 +150,8 @@ def test_new_events_from_files(run, checkpoint, tmp_path, caplog):
         (["--users", "none.txt"], "none.txt"),
         (["--data-path", "nowhere"], "nowhere/toy: no such dataset"),
         (["--new-queries", "empty.txt"], "new queries need new searches"),
+        (["--retrieve", "50"], "this GSERec was trained without the next-item head to retrieve items by. Train with"),
+        (["--retrieve", "5"], "retrieve is 5, but 10 items are recommended"),
     ],
 )
 def test_bad_input_is_reported_in_one_line(run, checkpoint, tmp_path, arguments, problem):
