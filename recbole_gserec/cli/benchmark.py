@@ -117,7 +117,7 @@ def benchmark(
         from rich.console import Console
 
         from recbole_gserec.plugin import named_model
-        from recbole_gserec.results import write_report
+        from recbole_gserec.results import load_runs, write_report
         from recbole_gserec.runs import (
             PROTOCOL,
             Request,
@@ -135,6 +135,8 @@ def benchmark(
         models = [*read_preset(preset).models, *models]
     settings = {**read_shared_settings(config_file or [], models, datasets), **requested}
     outcome = None
+    if beside is not None:
+        load_runs(beside)
     if report_only:
         if settings or model_settings or tune or objective or seeds is not None:
             newest = "the report covers all seeds of each model with its newest settings"

@@ -78,7 +78,7 @@ def pointwise_loss(logits: Tensor, power: float = 1.0, is_real: Tensor | None = 
     if power == 1 and is_real is None:
         return F.binary_cross_entropy_with_logits(logits, labels)
     weights = torch.ones_like(logits) if is_real is None else is_real.to(logits.dtype)
-    n_candidates = weights.sum()
+    n_candidates = logits.numel() if is_real is None else is_real.sum()
     weights = torch.cat([power * weights[:, :1], weights[:, 1:]], dim=1)
     return F.binary_cross_entropy_with_logits(logits, labels, weights, reduction="sum") / n_candidates
 

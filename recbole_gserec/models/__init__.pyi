@@ -7,8 +7,9 @@ from .llmesr import LLMESR as LLMESR
 from .nrhub import NRHUB as NRHUB
 from .objective import LOSSES as LOSSES
 from .objective import SAMPLED as SAMPLED
-from .objective import has_objective as has_objective
+from .objective import is_of_recbole as is_of_recbole
 from .objective import of_recbole as of_recbole
+from .objective import warn_of_no_head as warn_of_no_head
 from .query_seqrec import QuerySeqRec as QuerySeqRec
 from .search_recommender import MAX_PAIRS as MAX_PAIRS
 from .search_recommender import SearchRecommender as SearchRecommender

@@ -159,8 +159,8 @@ class LLMESR(SearchRecommender):
 
     def item_factors(self) -> tuple[Tensor, str]:
         """Return both views, as used by :meth:`score`."""
-        every = torch.arange(self.n_items, device=self.item_embedding.weight.device)
-        views = torch.cat([self.item_embedding.weight, self.semantic(every)], dim=1)
+        semantic = self.cached("semantic view", self._semantic_view_of_all_items)
+        views = torch.cat([self.item_embedding.weight, semantic], dim=1)
         return views, "items, both views side by side"
 
     # ---- losses -------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """What sequential models are trained for: one choice of losses for the models of this package and of RecBole."""
 
 from collections.abc import Callable, Mapping
+from logging import getLogger
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset import Dataset
+from recbole.model.sequential_recommender import GRU4Rec, SASRec
 from torch import Tensor
 
 from recbole_gserec.data import events_of_rows, training_counts
@@ -17,7 +19,7 @@ from recbole_gserec.layers import (
     power_of_positives,
     sampled_softmax_loss,
 )
-from recbole_gserec.settings import RECBOLE_MODELS_WITH_OBJECTIVE, check_choice, check_negatives
+from recbole_gserec.settings import check_choice, check_negatives, objective_settings
 
 LOSSES = ("BCE", "sampled_CE", "gBCE", "CE")
 SAMPLED = LOSSES[:-1]
@@ -40,14 +42,18 @@ class Objective:
     """
 
     def __init__(self, config: Mapping[str, Any], n_items: int, counts: Callable[[], Tensor]):
-        self.loss_type = config["loss_type"] or "BCE"
-        self.is_shared, self.next_item = bool(config["shared_negatives"]), config["lambda_next_item"] or 0
-        self._calibration = config["gbce_calibration"] if self.loss_type == "gBCE" else 0
+        # Checkpoints of earlier versions and files of derived models may not have the settings.
+        defaults = objective_settings()
+        given = {name: default if config[name] is None else config[name] for name, default in defaults.items()}
+        self.loss_type, self.is_shared = given["loss_type"], given["shared_negatives"]
+        self.next_item, self._calibration = given["lambda_next_item"], given["gbce_calibration"]
         self._n_items = n_items
         negatives = config["train_neg_sample_args"]
         corrects = self.loss_type == "sampled_CE" and negatives["distribution"] == "popularity"
-        # Items without interactions are neither positives nor negatives.
-        self._log_probabilities = negatives["alpha"] * counts().clamp_min(1).log() if corrects else None
+        self._log_probabilities = None
+        if corrects:
+            # Up to a constant. Items without interactions are not drawn.
+            self._log_probabilities = (negatives["alpha"] * counts().clamp_min(1).log()).to(config["device"])
 
     @property
     def scores_all(self) -> bool:
@@ -66,7 +72,7 @@ class Objective:
                 f"must be {' or '.join(map(repr, SAMPLED))}"
             )
         check_choice("loss_type", self.loss_type, LOSSES)
-        if self._calibration > 1:
+        if not 0 <= self._calibration <= 1:
             raise SettingError(f"gbce_calibration is {self._calibration}; it must be a number from 0 to 1")
 
     def loss(self, logits: Tensor, candidates: Tensor) -> Tensor:
@@ -77,10 +83,12 @@ class Objective:
         is_real = candidates > 0 if self.is_shared else None
         if self.loss_type == "sampled_CE":
             drawn = self._log_probabilities
-            corrections = None if drawn is None else drawn.to(logits.device)[candidates]
+            corrections = None if drawn is None else drawn[candidates]
             return sampled_softmax_loss(logits, is_real, corrections)
-        power = power_of_positives(candidates.shape[1] - 1, self._n_items - 1, self._calibration)
-        return pointwise_loss(logits, power if self.loss_type == "gBCE" else 1.0, is_real)
+        check_choice("loss_type", self.loss_type, SAMPLED)
+        calibration = self._calibration if self.loss_type == "gBCE" else 0
+        power = power_of_positives(candidates.shape[1] - 1, self._n_items - 1, calibration)
+        return pointwise_loss(logits, power, is_real)
 
     def apart(self, score: Callable[[Tensor], Tensor], candidates: Tensor) -> Tensor:
         """Score candidates ``[n, C]`` by a function of item ids ``[n, C']`` or, if shared, ``[1, C']``."""
@@ -105,9 +113,19 @@ class Objective:
         return loss
 
 
-def has_objective(config: Mapping[str, Any]) -> bool:
-    """Return whether a sequential model of RecBole's kind is trained by a loss of ours that takes negatives."""
-    return config["model"] in RECBOLE_MODELS_WITH_OBJECTIVE and config["loss_type"] in SAMPLED
+def is_of_recbole(model: type) -> bool:
+    """Return whether a model of RecBole's kind can be trained by our losses: SASRec, GRU4Rec, or derived from them."""
+    return issubclass(model, (SASRec, GRU4Rec))
+
+
+def warn_of_no_head(config: Mapping[str, Any]) -> None:
+    """Warn if RecBole's losses are combined with settings of ours that have no effect on them."""
+    names = [name for name in ("lambda_next_item", "shared_negatives") if name in config and config[name]]
+    if names:
+        getLogger().warning(
+            f"{' and '.join(names)}: no effect on {config['model']} with loss_type {config['loss_type']}, but with "
+            f"{', '.join(SAMPLED)}"
+        )
 
 
 def of_recbole(config: Mapping[str, Any], dataset: Dataset) -> Objective:

@@ -73,7 +73,7 @@ class SearchRecommender(SequentialRecommender):
         self.objective = Objective(
             config, self.n_items, lambda: torch.from_numpy(training_counts(dataset.events, self.n_items))
         )
-        if config["model"] not in registered_models():
+        if config["model"] not in registered_models() or type(self).calculate_loss.__module__.startswith(__package__):
             # Other packages' models may have losses of their own.
             self.objective.check(self.is_dot_product)
 
@@ -150,7 +150,7 @@ class SearchRecommender(SequentialRecommender):
         return self.factors_of(self.encode(interaction))
 
     def factors_of(self, state: Any) -> Tensor:
-        """Return vectors ``[B, d]`` of the states of :meth:`encode`; see :meth:`item_factors`."""
+        """Return vectors ``[B, d]`` of the states of :meth:`encode`, which are these vectors unless overridden."""
         return state
 
     @property
@@ -171,6 +171,10 @@ class SearchRecommender(SequentialRecommender):
         factors = self.item_factors()
         return self.item_embedding.weight if factors is None else factors[0]
 
+    def next_item_candidates(self, state: Any, candidates: Tensor) -> Tensor:
+        """Return the same for candidates ``[...]`` alone: ``[..., d]``."""
+        return F.embedding(candidates, self.next_item_vectors(state))
+
     @property
     def adds_next_item(self) -> bool:
         """Whether the score of the next-item head is added; a score that is a dot product already is that score."""
@@ -180,7 +184,7 @@ class SearchRecommender(SequentialRecommender):
         """Compute :meth:`score`, and add the score of the next-item head."""
         logits = self.score(state, candidates)
         if self.adds_next_item:
-            items = F.embedding(candidates, self.next_item_vectors(state))
+            items = self.next_item_candidates(state, candidates)
             logits = logits + dot_product(self.next_item_states(state), items)
         return logits
 

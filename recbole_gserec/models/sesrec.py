@@ -167,6 +167,9 @@ class SESRec(SearchRecommender):
         """Return all items as projected for the score."""
         return self.item_projection(self.item_embedding.weight)
 
+    def next_item_candidates(self, state: State, candidates: Tensor) -> Tensor:
+        return self.items(candidates)
+
     # ---- training -----------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:

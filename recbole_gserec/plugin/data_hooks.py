@@ -41,7 +41,7 @@ from recbole_gserec.evaluation import (
     TieAwareCollector,
     score_batch,
 )
-from recbole_gserec.models import has_objective
+from recbole_gserec.models import SAMPLED, is_of_recbole
 from recbole_gserec.settings import DEFAULT_DATASET, MODELS, has_searches, no_such_dataset
 
 
@@ -190,7 +190,8 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
                 raise SettingError("train_rows is 'users'; it must be 'targets' for a model that also learns to search")
             return WindowTrainDataLoader if is_ours else ItemWindowTrainDataLoader
         if not is_ours:
-            return ItemTrainDataLoader if has_objective(config) else stock(config, phase)
+            takes_negatives = config["loss_type"] in SAMPLED and is_of_recbole(config.model_class)
+            return ItemTrainDataLoader if takes_negatives else stock(config, phase)
         return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]
     ranks = config["eval_type"] == EvaluatorType.RANKING and config["MODEL_TYPE"] != ModelType.DECISIONTREE

@@ -16,7 +16,9 @@ from recbole_gserec.settings import (
     dataset_defaults,
     for_train_rows,
     model_settings,
+    objective_settings,
     preprocess_settings,
+    preset_settings,
     printed_name,
     protocol_settings,
 )
@@ -42,7 +44,10 @@ def changed_defaults(record: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     if "short_users" in took:
         # The dataset has searches, so its settings and those of the protocol are part of the defaults.
         now = {**protocol_settings(), **now, **dataset_defaults(record["model"], record["dataset"])}
-    now = for_train_rows(now, record["given"])
+    preset = preset_settings(record["given"].get("preset"), record["model"])
+    now = {**for_train_rows(now, {**preset, **record["given"]}), **preset}
+    # What a run before these settings did is their default.
+    took = {**objective_settings(), **took}
     # The output of the offline stage is already part of a run's key, whatever its settings were.
     names = now.keys() - record["given"].keys() - set(_OF_THE_EVALUATION) - preprocess_settings().keys()
     pairs = {name: (took.get(name), plain(now[name])) for name in sorted(names)}

@@ -109,12 +109,14 @@ def write_report(
         # It was requested for a table with other models.
         _logger.warning(f"{again['reference']} is not among these models, and not the reference of this report")
         report = make_report(output, metrics=options.get("metrics"), models=models, datasets=datasets, keys=keys)
-    side = None if beside is None else side_by_side(report.table, report.cells, Path(output), Path(beside))
     if console:
         console.print(table_terminal(report.table))
-    page = save_report(report, folder, side)
+    page = save_report(report, folder)
     if options:
         write_json(folder / OPTIONS_FILE, options)
+    if beside is not None:
+        # The report is there, should these not be comparable.
+        save_report(report, folder, side_by_side(report.table, report.cells, Path(output), Path(beside)))
     return page
 
 

@@ -11,9 +11,8 @@ from recbole.utils import get_model
 
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import plain, read_yaml
-from recbole_gserec.models import LOSSES, SAMPLED, SearchRecommender
+from recbole_gserec.models import LOSSES, SAMPLED, SearchRecommender, is_of_recbole
 from recbole_gserec.settings import (
-    RECBOLE_MODELS_WITH_OBJECTIVE,
     check_choice,
     check_dataset_name,
     check_model,
@@ -231,7 +230,7 @@ def with_objective(request: Request, loss_type: str) -> Request:
         SettingError: If the loss is unknown, some models cannot be trained by it, or settings contradict it.
     """
     check_choice("--objective", loss_type, LOSSES)
-    trained = [model for model in _distinct(request.models) if takes_objective(model)]
+    trained = [model for model in _distinct(request.models) if takes_objective(model) and _is_trained_by_us(model)]
     objective: dict[str, Any] = {"loss_type": loss_type}
     if loss_type in SAMPLED:
         objective[NEGATIVES] = request.settings.get(NEGATIVES, read_preset(request.protocol).objective[NEGATIVES])
@@ -254,12 +253,17 @@ def with_objective(request: Request, loss_type: str) -> Request:
         own = request.settings_of(model, dataset)
         if model not in trained:
             return own
-        is_given = NEGATIVES in request.settings and model in RECBOLE_MODELS_WITH_OBJECTIVE
+        is_given = NEGATIVES in request.settings and is_of_recbole(get_model(model))
         # RecBole refuses negatives beside CE, though other models of the benchmark may take them.
         none = {NEGATIVES: None} if is_given and loss_type not in SAMPLED else {}
         return {**own, **none, **objective}
 
     return replace(request, settings_of=settings_of)
+
+
+def _is_trained_by_us(model: str) -> bool:
+    model_class = get_model(model)
+    return issubclass(model_class, SearchRecommender) or is_of_recbole(model_class)
 
 
 def _scores_all_items(model: str) -> bool:

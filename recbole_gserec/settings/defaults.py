@@ -119,8 +119,12 @@ def _own_settings(model: str) -> dict[str, Any]:
         return {**objective_settings(), **own} if "additional_feat_suffix" in own else own
     if model in _PLAIN:
         return read_shipped(_MODEL_FILES[model])
-    implied = {**objective_settings(), "additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None}
-    own = {**implied, **read_shipped(_MODEL_FILES[model])}
+    own = read_shipped(_MODEL_FILES[model])
+    implied = {"additional_feat_suffix": ["search", "query"], "reduce_lr_on_plateau": None}
+    if "loss_type" in own or _MODEL_FILES[model].parent == properties_folder() / "model":
+        # Others may have a loss of their own.
+        implied |= objective_settings()
+    own = {**implied, **own}
     suffixes = own["additional_feat_suffix"] = own["additional_feat_suffix"] or []
     aliases = {"alias_of_user_id": [f"{suffix}_user_id" for suffix in ("search", "code") if suffix in suffixes]}
     if "search" in suffixes:

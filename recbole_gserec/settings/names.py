@@ -19,7 +19,6 @@ from recbole_gserec.settings.defaults import (
     RECBOLE_MODELS_WITH_OBJECTIVE,
     dataset_settings,
     is_search_aware,
-    model_file,
     model_settings,
     objective_settings,
     preset_file,
@@ -100,6 +99,8 @@ def preset_settings(name: Any, model: str) -> dict[str, Any]:
     """
     if name is None:
         return {}
+    if not is_plain_name(str(name)):
+        raise SettingError(f"preset is '{name}'; it must be the name of a preset, without a folder")
     settings = read_shipped(preset_file(str(name)))
     if others := sorted(settings.keys() - read_settings(model)):
         raise SettingError(f"preset is '{name}', which is not for {model}: {model} does not read '{others[0]}'")
@@ -229,12 +230,8 @@ def listed_settings(model: str) -> set[str]:
 
 
 def lists_loss_type(model: str) -> bool:
-    """Return whether a model's own file lists ``loss_type``, so that its loss is a choice.
-
-    Every registered search-aware model has the setting by default, but may have a loss of its own.
-    """
-    file = model_file(model)
-    return "loss_type" in (listed_settings(model) if file is None else read_shipped(file))
+    """Return whether a model lists ``loss_type``, so that its loss is a choice."""
+    return "loss_type" in listed_settings(model)
 
 
 def takes_objective(model: str) -> bool:

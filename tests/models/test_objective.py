@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from recbole.model.sequential_recommender import SASRec
 
 from recbole_gserec.data import TARGETS, training_counts
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import sampled_softmax_loss
 from recbole_gserec.models import CL4SRec, GSERec
+from recbole_gserec.plugin import forget_model, register_model
+from recbole_gserec.settings import properties_folder
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
 OURS = "GSERec SESRec UniSAR UnifiedSSR USER JSR KAR NRHUB LLMESR QuerySeqRec".split()
+JOINT = ["JSR", "USER", "UniSAR", "UnifiedSSR"]
 BY_DOT_PRODUCT = ["UnifiedSSR", "NRHUB", "LLMESR", "QuerySeqRec"]
 OF_RECBOLE = ["SASRec", "GRU4Rec", "CL4SRec"]
 SILENT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "dropout_prob": 0.0}
@@ -25,9 +29,7 @@ def settings_of(model, **settings):
         silent.pop("dropout_prob", None)
     if model in ("KAR", "NRHUB"):
         silent.pop("attn_dropout_prob", None)
-    if model == "JSR":
-        settings = {"lambda_src": 0.0, **settings}
-    if model in ("USER", "UniSAR", "UnifiedSSR"):
+    if model in JOINT:
         settings = {"lambda_src": 0.0, **settings}
     if model == "QuerySeqRec":
         silent["replace_prob"] = 0.0
@@ -56,8 +58,9 @@ def logits_of(model, batch):
         if isinstance(model, GSERec):
             state = model.encode(batch)
             return candidates, torch.cat([model.score_targets(state, part, is_target) for part in columns], dim=1)
+        of_items = model.item_embedding.weight if isinstance(model, CL4SRec) else model.item_factors()[0]
         states = model.target_states(batch) if isinstance(model, CL4SRec) else model.encode(batch)
-        items = model.item_embedding.weight
+        items = of_items
         return candidates, torch.stack([(states * items[part.squeeze(1)]).sum(1) for part in columns], dim=1)
     candidates = torch.cat([batch["item_id"].unsqueeze(1), batch["neg_item_id"]], dim=1)
     if hasattr(model, "logits"):
@@ -85,7 +88,11 @@ def plain_loss(loss_type, logits, candidates, n_items, log_drawn=None):
     return total / n
 
 
-FORMS = [*((name, {}) for name in (*OURS, *OF_RECBOLE)), ("GSERec", {"train_rows": "users"})]
+WITH_WINDOWS = ["GSERec", "NRHUB", "LLMESR", "QuerySeqRec", "CL4SRec"]
+FORMS = [
+    *((name, {}) for name in (*OURS, *OF_RECBOLE)),
+    *((name, {"train_rows": "users"}) for name in WITH_WINDOWS),
+]
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
@@ -192,9 +199,76 @@ def test_the_next_item_head_adds_its_score_and_its_loss(make_model, name):
         torch.testing.assert_close(of_both, without)
     else:
         assert of_head[batch["item_length"] > 0].std() > 1e-3
-        # A user without interactions has no last interaction; USER's intent and JSR's state exist without any.
-        if name not in ("USER", "JSR") and (batch["item_length"] == 0).any():
-            assert (of_head[batch["item_length"] == 0].abs() < 1e-4).all()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("loss_type", ["gBCE", "sampled_CE"])
+@pytest.mark.parametrize("name", JOINT)
+def test_the_search_task_is_trained_by_the_same_loss_without_the_head(make_model, name, loss_type, shared):
+    settings = {"loss_type": loss_type, "shared_negatives": shared, "lambda_next_item": 0.3, "lambda_src": 1.0}
+    off = {"UniSAR": {"lambda_align": 0.0, "lambda_his": 0.0}, "UnifiedSSR": {"lambda_corr": 0.0}}.get(name, {})
+    model, _, dataset, loaders = make_model(name, **settings_of(name, **settings, **off))
+    search = next(batch.search for batch in loaders[0] if len(batch.search) > 3)
+    shaken(model).eval()
+    with torch.no_grad():
+        (found,) = model.search_losses(search).values()
+        if name == "UnifiedSSR":
+            clicks, queries, packing = model.search_history(search)
+            branches = model.encode_search(search["user_id"], clicks, queries, packing)
+            weight = 0.1 + 0.8 * model.mix.sigmoid()
+            parts = zip((weight, 1 - weight), ((model.score, packing.last(states)) for states in branches), strict=True)
+        elif name == "JSR":
+            parts = [(1.0, (model.score_search, search["query_id"]))]
+        elif name == "USER":
+            intent = model.query_embedding(search["query_id"])
+            parts = [(1.0, (model.score, model.encode_intent(search, intent)))]
+        else:
+            parts = [(1.0, (model.score, model.encode(search, "search")))]
+        candidates = torch.cat([search["item_id"].unsqueeze(1), search["neg_item_id"]], dim=1)
+        expected = 0.0
+        for weight, (score, state) in parts:
+            logits = torch.cat([score(state, part) for part in candidates.split(1, dim=1)], dim=1)
+            expected += weight * plain_loss(loss_type, logits, candidates, dataset.item_num)
+    if name == "UnifiedSSR" and model.loss_positions == "all":
+        pytest.skip("positions before the last count as well")
+    assert found.item() == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["GSERec", "SESRec", "UniSAR", "KAR"])
+def test_the_state_of_no_interaction_is_0(make_model, name):
+    model, _, _, loaders = make_model(name, **settings_of(name, lambda_next_item=0.3))
+    rows = next(iter(loaders[0]))[:6]
+    without = {**rows.interaction, "item_id_list": 0 * rows["item_id_list"], "item_length": 0 * rows["item_length"]}
+    with torch.no_grad():
+        states = model.next_item_states(shaken(model).eval().encode(type(rows)(without)))
+    assert (states == 0).all()
+
+
+def test_a_derived_model_is_trained_by_the_loss_of_its_base(make_model, tmp_path):
+    for base, written in ((SASRec, "loss_type: CE\n"), (CL4SRec, None)):
+        folder = properties_folder() / "model"
+        path = tmp_path / "Other.yaml"
+        path.write_text(written or (folder / "CL4SRec.yaml").read_text())
+        register_model(type("Other", (base,), {"__module__": __name__}), settings=path)
+        try:
+            model, _, _, loaders = make_model("Other", loss_type="gBCE", lambda_next_item=0.5)
+            losses = model.calculate_loss(next(iter(loaders[0])))
+            loss = losses[0] if isinstance(losses, tuple) else losses
+            assert torch.isfinite(loss) and model.objective.next_item == 0.5
+        finally:
+            forget_model("Other")
+
+
+def test_a_derived_model_refuses_a_wrong_loss(make_model):
+    register_model(
+        type("Other", (GSERec,), {"__module__": __name__}), settings=properties_folder() / "model/GSERec.yaml"
+    )
+    try:
+        for wrong, message in (("bce", "loss_type is 'bce'"), ("CE", "only scores that are dot products")):
+            with pytest.raises(SettingError, match=message):
+                make_model("Other", loss_type=wrong)
+    finally:
+        forget_model("Other")
 
 
 @pytest.mark.parametrize("name", ["GSERec", "SESRec", "UniSAR", "KAR"])

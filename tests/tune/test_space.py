@@ -201,8 +201,8 @@ def test_spaces_reach_equally_far(model):
         assert defaults[name] in values, name
 
 
-def test_only_models_of_table_2_and_the_papers_grid_ship():
-    assert {path.stem for path in SHIPPED} == {*read_preset("table2").models, "GSERec-paper"}
+def test_only_models_of_table_2_and_other_forms_of_gserec_ship():
+    assert {path.stem for path in SHIPPED} == {*read_preset("table2").models, "GSERec-paper", "GSERec-best"}
     assert grid_size(read_space(properties_folder() / "tune" / "GSERec-paper.yaml")) == 5**3 * 3**2
     with pytest.raises(SettingError, match="no search space for BPR: give one with --space"):
         default_space("BPR")
