@@ -16,7 +16,7 @@ from recbole_gserec.models import SIDES, GSERec
 from recbole_gserec.preprocess import Store, build_prompts, maker_hash, read_code_record, read_item_texts, text_hash
 from recbole_gserec.preprocess.summarizers import SUMMARIZERS
 from recbole_gserec.recommend import Recommender, Trained
-from recbole_gserec.settings import PreprocessSettings
+from recbole_gserec.settings import PreprocessSettings, store_path
 
 
 class _OneUser:
@@ -249,10 +249,8 @@ def _words(dataset: SearchDataset, queries: NDArray[np.int64]) -> dict[int, str]
 
 
 def _summaries(trained: Trained, user: int, texts: Mapping[str, str]) -> dict[str, str]:
-    dataset, config = trained.dataset, trained.config
-    prefix = Path(dataset.dataset_path) / dataset.dataset_name
-    store = config["preprocess_store"] or f"{prefix}.preprocess.sqlite3"
-    return find_summaries(Path(dataset.file_path("code")), Path(store), TrainingHistories(dataset), user - 1, texts)
+    dataset, store = trained.dataset, store_path(trained.config)
+    return find_summaries(Path(dataset.file_path("code")), store, TrainingHistories(dataset), user - 1, texts)
 
 
 def _codes(dataset: SearchDataset, user: str) -> dict[str, tuple[str, ...]]:

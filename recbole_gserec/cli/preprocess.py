@@ -10,6 +10,8 @@ import typer
 from recbole_gserec.cli.options import ConfigFiles, parse_settings
 from recbole_gserec.compute import while_importing
 
+_PLACES = ("data_path", "code_path", "preprocess_store")
+
 
 def preprocess(
     context: typer.Context,
@@ -68,7 +70,6 @@ def preprocess(
     files += config_file or []
     requested = {**read_config_files(files), **settings}
     typer.echo(preprocess_dataset(dataset, requested))
-    data_path_argument = (
-        f" --data_path={shlex.quote(str(requested['data_path']))}" if requested.get("data_path") else ""
-    )
-    getLogger(__name__).info(f"Next: run_recbole --model=GSERec --dataset={shlex.quote(dataset)}{data_path_argument}")
+    # Training must find the same files.
+    places = [f" --{name}={shlex.quote(str(requested[name]))}" for name in _PLACES if requested.get(name)]
+    getLogger(__name__).info(f"Next: run_recbole --model=GSERec --dataset={shlex.quote(dataset)}{''.join(places)}")

@@ -8,6 +8,7 @@ summary for both sides.
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -81,6 +82,7 @@ def has_codes(texts: Sequence[str | None], policy: str) -> np.ndarray:
 logger = logging.getLogger(__name__)
 
 _MANY_FAILURES = 0.1
+_SHOWN_OF_AN_ANSWER = 80
 
 
 def check_parts(settings: PreprocessSettings) -> None:
@@ -159,6 +161,8 @@ def make_codes(
                 asked, summarizer, settings, store, runner=runner, show_progress=show_progress
             )
         _check_failures(made_summaries.summaries, settings)
+        if summarizer.speaks_json:
+            _warn_of_one_answer(asked, made_summaries.summaries, settings.llm)
         summaries = _by_user(asked, made_summaries.summaries, len(users))
         texts = {side: _texts(prompts[side], summaries[side], settings.failed_summary) for side in SIDES}
         counts = _count(prompts, len(users))
@@ -264,6 +268,23 @@ def _check_failures(summaries: Sequence[Summary], settings: PreprocessSettings) 
         raise SettingError(f"{line}. Raise llm_max_tokens, change the prompt (prompt_templates), or use another model")
     level = logging.WARNING if n_failed > _MANY_FAILURES * len(summaries) else logging.INFO
     logger.log(level, "%s (failed_summary: %s)", line, settings.failed_summary)
+
+
+def _warn_of_one_answer(prompts: Sequence[Prompt], summaries: Sequence[Summary], llm: str | None) -> None:
+    """Log a warning if a language model gave the same summary for many different histories."""
+    distinct = {(prompt.side, prompt.records): summary for prompt, summary in zip(prompts, summaries, strict=True)}
+    texts = Counter(summary.text for summary in distinct.values() if summary.is_usable)
+    for text, count in texts.most_common(1):
+        if count > max(_MANY_FAILURES * len(distinct), 1):
+            shown = textwrap.shorten(text, _SHOWN_OF_AN_ANSWER, placeholder=" ...")
+            logger.warning(
+                "%s of %s different prompts have the same summary from '%s': '%s'. It cannot tell their users apart. "
+                "Change the prompt (prompt_templates), or use another model",
+                f"{count:,}",
+                f"{len(distinct):,}",
+                llm,
+                shown,
+            )
 
 
 def _by_user(prompts: Sequence[Prompt], summaries: Sequence[Summary], n_users: int) -> dict[str, list[Summary | None]]:

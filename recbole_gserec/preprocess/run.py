@@ -25,6 +25,7 @@ from recbole_gserec.settings import (
     dataset_path,
     make_config,
     split_machine,
+    store_path,
 )
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class _TrainingPart(NamedTuple):
 
 def _training_part(config: Config) -> _TrainingPart:
     settings = PreprocessSettings.from_config(config.final_config_dict)
+    settings = settings.model_copy(update={"preprocess_store": str(store_path(config))})
     check_parts(settings)
     plain = copy.copy(config)
     suffixes = [suffix for suffix in config["additional_feat_suffix"] or [] if suffix != "code"]

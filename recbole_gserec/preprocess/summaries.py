@@ -182,6 +182,7 @@ class SummaryStatistics(NamedTuple):
     Attributes:
         n_prompts: Number of users with a prompt.
         n_distinct: Number of distinct prompts; equal ones are asked once.
+        n_summaries: Number of distinct texts among the usable summaries of the distinct prompts.
         by_status: Number of users by the status of their summary, a key of :data:`STATUSES`.
         n_shortened: Number of users whose prompt was too long to show all of its records.
         n_asked_again: Number of users whose prompt was asked more than once.
@@ -191,6 +192,7 @@ class SummaryStatistics(NamedTuple):
 
     n_prompts: int
     n_distinct: int
+    n_summaries: int
     by_status: Mapping[str, int]
     n_shortened: int
     n_asked_again: int
@@ -211,6 +213,7 @@ def summary_statistics(prompts: Mapping[int, Prompt], summaries: Sequence[Summar
     return SummaryStatistics(
         n_prompts=len(by_user),
         n_distinct=len(distinct),
+        n_summaries=len({summary.text for summary in distinct.values() if summary.is_usable}),
         by_status=Counter(summary.status for _, summary in by_user),
         n_shortened=sum(
             summary.n_records is not None and summary.n_records < len(prompt.records) for prompt, summary in by_user
@@ -242,6 +245,7 @@ def summary_rows(statistics: Mapping[str, SummaryStatistics], *, model_was_asked
     for status in (*USABLE, *FAILED):
         label = STATUSES[status] if status in USABLE else f"failed: {STATUSES[status]}"
         rows.append((label, *(_count(side.by_status.get(status, 0), side.n_prompts) for side in statistics.values())))
+    rows.append(("different usable summaries", *(f"{side.n_summaries:,}" for side in statistics.values())))
     rows.append(
         ("prompt shortened", *(_count(side.n_shortened, side.n_prompts) for side in statistics.values())),
     )

@@ -8,6 +8,7 @@ from .dataset_paths import check_dataset as check_dataset
 from .dataset_paths import dataset_files as dataset_files
 from .dataset_paths import dataset_path as dataset_path
 from .dataset_paths import no_such_dataset as no_such_dataset
+from .dataset_paths import store_path as store_path
 from .dataset_paths import vectors_read as vectors_read
 from .defaults import RECBOLE_MODELS_WITH_OBJECTIVE as RECBOLE_MODELS_WITH_OBJECTIVE
 from .defaults import add_model_file as add_model_file

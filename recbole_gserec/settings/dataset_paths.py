@@ -33,6 +33,17 @@ def dataset_path(config: Mapping[str, Any], suffix: str) -> Path:
     return Path(config["data_path"]) / f"{config['dataset']}.{suffix}"
 
 
+def store_path(config: Mapping[str, Any]) -> Path:
+    """Return the path of the store of summaries and vectors, which all code files in a folder share.
+
+    Args:
+        config: RecBole's settings.
+    """
+    if config["preprocess_store"]:
+        return Path(config["preprocess_store"])
+    return dataset_path(config, "code").with_name(f"{config['dataset']}.preprocess.sqlite3")
+
+
 def dataset_files(config: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """Return the suffix and path of each existing file, without codes and vectors."""
     # Datasets may already be split, into files such as D.train.inter.

@@ -63,6 +63,15 @@ def test_options_not_given_leave_the_defaults(stage):
     assert stage.calls == [("d", {})]
 
 
+def test_the_next_command_reads_the_codes_that_were_made(stage, caplog):
+    places = ["--data-path", "my data", "--code_path=two.code", "--preprocess_store=s.sqlite3"]
+    with caplog.at_level("INFO"):
+        CliRunner().invoke(app, ["preprocess", "-d", "d", *places, "--rq_epochs=60"])
+    (line,) = [record.getMessage() for record in caplog.records if "Next: " in record.getMessage()]
+    command = "run_recbole --model=GSERec --dataset=d"
+    assert line == f"Next: {command} --data_path='my data' --code_path=two.code --preprocess_store=s.sqlite3"
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [

@@ -9,6 +9,8 @@ from recbole_gserec.data.search_files import read_code_file
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.preprocess.codes import read_code_record
 from recbole_gserec.preprocess.run import make_codes_from_config, preprocess_dataset
+from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
+from tests.preprocess.test_pipeline import Counting
 
 TINY = {
     "n_codebooks": 2,
@@ -255,6 +257,20 @@ def test_codes_of_another_file(folder, prepare, tmp_path):
     assert all(int(code.split("_")[1]) < 3 for code in used)
     with pytest.raises(DataError, match="codebook_size=3, but codebook_size=4"):
         prepare("GSERec", **{**settings, "codebook_size": 4})
+
+
+def test_codes_in_one_folder_share_a_store(folder, monkeypatch):
+    """No summary is asked for twice, whatever the codes are called."""
+    summarizer = Counting()
+    monkeypatch.setitem(SUMMARIZERS, "template", lambda settings: summarizer)
+    settings = {**TINY, "data_path": str(folder.parent), "preprocess_seed": 1}
+    asked = []
+    for path in (folder / "toy.code", folder / "two.code", folder / "elsewhere" / "two.code"):
+        preprocess_dataset("toy", {**settings, "code_path": str(path)})
+        asked.append(summarizer.n_asked)
+    assert asked[0] == asked[1] == asked[2] / 2 > 0
+    stores = [path.relative_to(folder) for path in sorted(folder.rglob("*.sqlite3"))]
+    assert list(map(str, stores)) == ["elsewhere/toy.preprocess.sqlite3", "toy.preprocess.sqlite3"]
 
 
 @pytest.mark.parametrize("path", ["codes", ".code", 3])

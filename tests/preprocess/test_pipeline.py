@@ -8,6 +8,8 @@ import scipy.sparse as sp
 import torch
 
 from recbole_gserec.preprocess.pipeline import make_codes
+from recbole_gserec.preprocess.summarizers.base import Completion, TemplateSummarizer
+from recbole_gserec.preprocess.summarizers.known_summarizers import SUMMARIZERS
 from recbole_gserec.settings.offline import PreprocessSettings
 
 TASTES = ("horror sci-fi", "drama romance")
@@ -60,6 +62,21 @@ def run(folder, **settings):
         Histories(), ITEM_TEXTS, prefix, PreprocessSettings(**{**TINY, **settings}), {"files": {}}, show_progress=False
     )
     return path, json.loads(prefix.with_name("d.code.json").read_text())
+
+
+class Counting(TemplateSummarizer):
+    """A language model in name: answers with ``answer``, else with the template's summary; counts prompts."""
+
+    speaks_json = True
+
+    def __init__(self, answer=None):
+        super().__init__()
+        self.answer, self.n_asked = answer, 0
+
+    def complete(self, prompts, attempt=1):
+        self.n_asked += len(prompts)
+        answers = [self.answer or completion.text for completion in super().complete(prompts, attempt)]
+        return [Completion(json.dumps({"summary": answer})) for answer in answers]
 
 
 def rows(path):
@@ -160,3 +177,18 @@ def test_log_tells_what_is_done(tmp_path, caplog):
 def test_a_progress_bar_counts_epochs(tmp_path, capsys):
     make_codes(Histories(), ITEM_TEXTS, tmp_path / "d", PreprocessSettings(**TINY), {})
     assert "6/6" in capsys.readouterr().err
+
+
+def test_one_answer_for_many_prompts_is_reported(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(SUMMARIZERS, "template", lambda settings: Counting("The history of films"))
+    run(tmp_path)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    # 22 users search and 23 choose; no two histories are equal.
+    assert warning.startswith("45 of 45 different prompts have the same summary from 'None'")
+    assert "'The history of films'" in warning
+
+
+def test_answers_that_differ_are_not_reported(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(SUMMARIZERS, "template", lambda settings: Counting())
+    run(tmp_path)
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]

@@ -48,6 +48,7 @@ def test_summary_rows():
         ("failed: never finished its reasoning", "0", "0"),
         ("failed: no text", "0", "0"),
         ("failed: not the requested JSON (plain_answers: fail)", "0", "0"),
+        ("different usable summaries", "0", "2"),
         ("prompt shortened", "0", "1 (25.0%)"),
         ("asked more than once", "0", "2 (50.0%)"),
     ]

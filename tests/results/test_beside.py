@@ -141,7 +141,9 @@ def test_other_data_targets_or_candidates_are_refused(tmp_path, changes, reason)
         f"{tmp_path / 'b'}: GSERec on toys cannot be put beside {tmp_path / 'a'}: {reason}. Both folders need the same "
         "dataset files, split and candidates"
     )
-    assert not (tmp_path / "a" / "report").exists()
+    # The report itself is written.
+    names = {path.name for path in (tmp_path / "a" / "report").iterdir()}
+    assert "report.md" in names and not names & {"beside.md", "beside.csv"}
 
 
 def test_a_folder_without_such_runs_is_refused(tmp_path):

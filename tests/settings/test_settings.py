@@ -7,6 +7,7 @@ import recbole
 import yaml
 
 from recbole_gserec.errors import SettingError
+from recbole_gserec.settings.dataset_paths import store_path
 from recbole_gserec.settings.defaults import (
     dataset_settings,
     model_settings,
@@ -283,3 +284,11 @@ def test_a_preset_comes_between_defaults_and_requests(make_config, random_datase
         make_config("GSERec", preset="slow")
     with pytest.raises(SettingError, match="preset is 'fast', which is not for BPR: BPR does not read 'lambda_u_cl'"):
         make_config("BPR", preset="fast")
+
+
+def test_all_codes_in_a_folder_share_a_store():
+    config = {"data_path": "data/d.e", "dataset": "d.e", "code_path": None, "preprocess_store": None}
+    assert store_path(config) == Path("data/d.e/d.e.preprocess.sqlite3")
+    assert store_path({**config, "code_path": "other/two.code"}) == Path("other/d.e.preprocess.sqlite3")
+    own = {**config, "code_path": "other/two.code", "preprocess_store": "s.sqlite3"}
+    assert store_path(own) == Path("s.sqlite3")
