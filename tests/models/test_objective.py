@@ -11,6 +11,7 @@ from recbole_gserec.layers import sampled_softmax_loss
 from recbole_gserec.models import CL4SRec, GSERec
 from recbole_gserec.plugin import forget_model, register_model
 from recbole_gserec.settings import properties_folder
+from recbole_gserec.settings.defaults import recbole_properties
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
@@ -245,10 +246,11 @@ def test_the_state_of_no_interaction_is_0(make_model, name):
 
 
 def test_a_derived_model_is_trained_by_the_loss_of_its_base(make_model, tmp_path):
-    for base, written in ((SASRec, "loss_type: CE\n"), (CL4SRec, None)):
-        folder = properties_folder() / "model"
+    ours, theirs = properties_folder(), recbole_properties()
+    of_sasrec = (theirs / "model" / "SASRec.yaml").read_text() + "\n" + (ours / "objective.yaml").read_text()
+    for base, written in ((SASRec, of_sasrec), (CL4SRec, (ours / "model" / "CL4SRec.yaml").read_text())):
         path = tmp_path / "Other.yaml"
-        path.write_text(written or (folder / "CL4SRec.yaml").read_text())
+        path.write_text(written)
         register_model(type("Other", (base,), {"__module__": __name__}), settings=path)
         try:
             model, _, _, loaders = make_model("Other", loss_type="gBCE", lambda_next_item=0.5)
