@@ -119,16 +119,21 @@ MAX_LOGITS = 1 << 24
 """Maximum number of (state, item) logits in cross entropy over all items: 64 MiB of 32-bit floats."""
 
 
-def all_items_loss(states: Tensor, positives: Tensor, items: Tensor) -> Tensor:
+def all_items_loss(states: Tensor, positives: Tensor, items: Tensor, n_negatives: int = 0) -> Tensor:
     """Compute the mean cross entropy of the positives among all items, scored by dot products, in bounded memory.
 
     Args:
         states: ``[n, d]``.
         positives: ``[n]`` item ids.
         items: ``[n_items, d]``; item 0 is padding and does not count.
+        n_negatives: Number of items drawn at random, for all states together, that stand for all; 0 for none.
     """
     if len(states) == 0:
         return states.sum()
+    if 0 < n_negatives < len(items) - 1:
+        drawn = torch.randint(1, len(items), (n_negatives,), device=items.device)
+        of_drawn = (states @ items[drawn].T).masked_fill(positives.unsqueeze(1) == drawn, -torch.inf)
+        return sampled_softmax_loss(torch.cat([(states * items[positives]).sum(1, keepdim=True), of_drawn], dim=1))
     items, labels = items[1:], positives - 1
     step = max(1, MAX_LOGITS // len(items))
     if step >= len(states):

@@ -33,7 +33,6 @@ from recbole_gserec.layers import (
     Temperature,
     UserCodeGraph,
     after,
-    all_items_loss,
     clicked_pairs,
     nt_xent,
     pooled,
@@ -332,8 +331,7 @@ class GSERec(SearchRecommender):
         losses = {"rec": self.candidate_loss(state, candidates, score)}
         if self.objective.next_item > 0:
             states = self.last_states(state)[is_target]
-            loss = all_items_loss(states, candidates[:, 0], self.item_embedding.weight)
-            losses["next_item"] = self.objective.next_item * loss
+            losses["next_item"] = self.objective.next_item_loss(states, candidates[:, 0], self.item_embedding.weight)
         return losses
 
     def user_contrastive_loss(self, users: Tensor, state: dict[str, SideState]) -> Tensor:

@@ -46,7 +46,8 @@ class Objective:
         defaults = objective_settings()
         given = {name: default if config[name] is None else config[name] for name, default in defaults.items()}
         self.loss_type, self.is_shared = given["loss_type"], given["shared_negatives"]
-        self.next_item, self._calibration = given["lambda_next_item"], given["gbce_calibration"]
+        self.next_item, self._n_next_item_negatives = given["lambda_next_item"], given["n_next_item_negatives"]
+        self._calibration = given["gbce_calibration"]
         self._n_items = n_items
         negatives = config["train_neg_sample_args"]
         corrects = self.loss_type == "sampled_CE" and negatives["distribution"] == "popularity"
@@ -109,8 +110,12 @@ class Objective:
         logits = self.apart(lambda ids: dot_product(states, F.embedding(ids, items)), candidates)
         loss = self.loss(logits, candidates)
         if self.next_item > 0:
-            loss = loss + self.next_item * all_items_loss(states, candidates[:, 0], items)
+            loss = loss + self.next_item_loss(states, candidates[:, 0], items)
         return loss
+
+    def next_item_loss(self, states: Tensor, positives: Tensor, items: Tensor) -> Tensor:
+        """Compute the weighted loss of the next-item head; see :func:`all_items_loss`."""
+        return self.next_item * all_items_loss(states, positives, items, self._n_next_item_negatives)
 
 
 def is_of_recbole(model: type) -> bool:

@@ -237,8 +237,8 @@ class SearchRecommender(SequentialRecommender):
         """
         losses = {"rec": self.candidate_loss(state, candidates)}
         if self.objective.next_item > 0:
-            loss = all_items_loss(self.next_item_states(state), candidates[:, 0], self.next_item_vectors(state))
-            losses["next_item"] = self.objective.next_item * loss
+            states, items = self.next_item_states(state), self.next_item_vectors(state)
+            losses["next_item"] = self.objective.next_item_loss(states, candidates[:, 0], items)
         return losses
 
     def candidate_loss(

@@ -19,7 +19,6 @@ from recbole_gserec.layers import (
     QueryEmbedding,
     SessionWindows,
     SiameseEncoder,
-    all_items_loss,
     dot_product,
     reset_embedding,
 )
@@ -143,8 +142,8 @@ class UnifiedSSR(JointRecommender):
         losses = {"rec": self.next_product_loss(states, packing, targets, interaction)}
         if self.objective.next_item > 0:
             last = self.factors_of(packing.last(states))
-            loss = all_items_loss(last, interaction[self.ITEM_ID], self.item_embedding.weight)
-            losses["next_item"] = self.objective.next_item * loss
+            items = self.item_embedding.weight
+            losses["next_item"] = self.objective.next_item_loss(last, interaction[self.ITEM_ID], items)
         if self.lambda_corr > 0:
             windows = self.session_vectors(states, packing)
             losses["corr"] = self.lambda_corr * adjacent_correlation(windows)

@@ -235,6 +235,26 @@ def test_the_search_task_is_trained_by_the_same_loss_without_the_head(make_model
     assert found.item() == pytest.approx(float(expected), rel=1e-3)
 
 
+def test_drawn_items_stand_for_all_in_the_loss_of_the_head(make_model):
+    model, _, dataset, loaders = make_model(
+        "NRHUB", **settings_of("NRHUB", lambda_next_item=0.3, n_next_item_negatives=9)
+    )
+    batch = next(iter(loaders[0]))
+    shaken(model).eval()
+    with torch.no_grad():
+        torch.manual_seed(5)
+        found = model.calculate_loss(batch)[1].item()
+        torch.manual_seed(5)
+        drawn = torch.randint(1, dataset.item_num, (9,))
+        logits = model.score(model.encode(batch), torch.arange(dataset.item_num).unsqueeze(0)).double()
+    positives, expected = batch["item_id"], 0.0
+    assert (drawn == positives.unsqueeze(1)).any()
+    for row, positive in zip(logits, positives.tolist(), strict=True):
+        others = [item for item in drawn.tolist() if item != positive]
+        expected += row[[positive, *others]].exp().sum().log() - row[positive]
+    assert found == pytest.approx(0.3 * expected.item() / len(logits), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["GSERec", "SESRec", "UniSAR", "KAR"])
 def test_the_state_of_no_interaction_is_0(make_model, name):
     model, _, _, loaders = make_model(name, **settings_of(name, lambda_next_item=0.3))
