@@ -28,6 +28,7 @@ USERS = {"13", "22", "196", *map(str, range(1, 16))}
 
 SHORT = {"epochs": "1"}
 SHORT_CODES = {"rq_epochs": "2", "rq_warmup_epochs": "0"}
+SMALL_SHOP = {"users": "300", "items": "2000", "tastes": "20"}
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def few_of_ml_100k(data_path: Path) -> None:
 
 
 def shorter(words: Sequence[str]) -> list[str]:
-    """The command with one epoch, two of the RQ-VAE, two trials and the first seed; nothing else is changed."""
+    """The command with one epoch, two of the RQ-VAE, two trials, the first seed and a small shop; else unchanged."""
     program, *arguments = words
     text = " ".join(words)
     if program == "run_recbole":
@@ -76,6 +77,8 @@ def shorter(words: Sequence[str]) -> list[str]:
         changes = SHORT_CODES
     elif re.match("gserec (benchmark|analyze ablation|tune)", text) and "--report-only" not in arguments:
         changes = SHORT | (SHORT_CODES if "tune" in arguments else {})
+    elif text.startswith("python docs/examples/large_shop.py"):
+        changes = SMALL_SHOP
     elif text.startswith("python docs/results/"):
         changes = SHORT | SHORT_CODES
     else:
@@ -99,6 +102,7 @@ def run_command(words: Sequence[str]) -> None:
         try:
             if program == "python":
                 patch.setattr(sys, "argv", arguments)
+                patch.syspath_prepend(Path(arguments[0]).resolve().parent)
                 with models_of_the_package():
                     runpy.run_path(arguments[0], run_name="__main__")
             else:

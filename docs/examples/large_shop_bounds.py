@@ -1,0 +1,340 @@
+"""Compute how much searches can help in a large shop: python large_shop_bounds.py FOLDER.
+
+FOLDER is made by ``large_shop.py``. Each customer's target is ranked among 99 other items by its exact probability,
+which only the generator knows. The rankers differ in what they know of the customer: the earlier purchases; also the
+earlier searches; or the taste and the favourite look, without and with the searches. No ranker of the same knowledge is
+better.
+
+Others know the taste and the earlier purchases, but not what customers of the taste like. They count it in the training
+part: in purchases; in purchases, the latest with more weight; in purchases and searches. The last difference is what
+the searches of others tell about a customer, also about one who never searches. All rankers but popularity know when
+the target is bought.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from large_shop import (
+    AFTER_MINUTES,
+    BEFORE_MINUTES,
+    COMPANION_SHARE,
+    LOOK_SHARE,
+    LOOKS,
+    MINUTES_A_DAY,
+    Catalogue,
+    Options,
+    Searches,
+    Users,
+    bought_looks,
+    make_shop,
+    new_shares,
+)
+
+GROUPS = {"0": (0, 0), "1-3": (1, 3), "4-9": (4, 9), "10-": (10, 10**9)}
+USERS_AT_ONCE = 100
+COUNTS_OF_POPULAR = 50.0
+"""Weight of popular kinds in counted tastes, in counted events."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One target per user, and what may be seen: the purchases before ``places`` and the searches before ``times``.
+
+    Shapes: ``places`` and ``times`` (users,); ``candidates`` (users, 1 + negatives), the target first; ``past`` (users,
+    12), earlier items, else -1; ``n_searches`` (users,), those before the validation target.
+    """
+
+    places: np.ndarray
+    times: np.ndarray
+    candidates: np.ndarray
+    past: np.ndarray
+    n_searches: np.ndarray
+
+
+def make_task(options: Options, users: Users, searches: Searches, target: str, n_negatives: int) -> Task:
+    """Choose targets and draw candidates that the customer never bought or clicked."""
+    rows = np.arange(options.users)
+    places = users.n_purchases - (1 if target == "test" else 2)
+    validation_times = users.times[rows, users.n_purchases - 2]
+    in_training = searches.times < validation_times[searches.users]
+    clickers, clicks = np.repeat(searches.users, 3), searches.clicks.ravel()
+    buyers = np.repeat(rows, users.items.shape[1])
+    known = np.concatenate([buyers * options.items + users.items.ravel(), clickers * options.items + clicks])
+    known = known[np.concatenate([users.items.ravel(), clicks]) >= 0]
+    negatives = draw_negatives(options, np.unique(users.items[users.items >= 0]), known, n_negatives)
+    return Task(
+        places=places,
+        times=users.times[rows, places],
+        candidates=np.column_stack([users.items[rows, places], negatives]),
+        past=np.where(np.arange(users.items.shape[1]) < places[:, None], users.items, -1),
+        n_searches=np.bincount(searches.users[in_training], minlength=options.users),
+    )
+
+
+def draw_negatives(options: Options, sold: np.ndarray, known: np.ndarray, n_negatives: int) -> np.ndarray:
+    """Draw different sold items for each user, none of ``known`` = user * items + item (users, negatives)."""
+    rng = np.random.default_rng([options.seed, 1])
+    starts = np.arange(options.users)[:, None] * options.items
+    drawn = np.empty((options.users, 0), dtype=np.int64)
+    while True:
+        drawn = np.concatenate([drawn, starts + rng.choice(sold, size=(options.users, 2 * n_negatives))], axis=1)
+        first = np.zeros(drawn.size, dtype=bool)
+        first[np.unique(drawn, return_index=True)[1]] = True
+        good = first.reshape(drawn.shape) & ~np.isin(drawn, known)
+        if (good.sum(axis=1) >= n_negatives).all():
+            chosen = good & (good.cumsum(axis=1) <= n_negatives)
+            return (drawn - starts)[chosen].reshape(options.users, n_negatives)
+
+
+def taste_odds(catalogue: Catalogue, users: Users, past: np.ndarray) -> np.ndarray:
+    """Log probability of each user's earlier kinds for each taste (users, tastes)."""
+    kinds = past // len(LOOKS)
+    odds = np.zeros((len(past), len(catalogue.tastes)))
+    for place in range(past.shape[1]):
+        rows = np.flatnonzero(past[:, place] >= 0)
+        is_new = new_shares(users.n_purchases[rows], place)[:, None]
+        own = kinds[rows, place]
+        shares = (1 - is_new) * catalogue.kind_shares.T[own] + is_new * catalogue.new_tastes.T[own]
+        if place:
+            companion = catalogue.companions[kinds[rows, place - 1], kinds[rows, place]]
+            shares = (1 - COMPANION_SHARE) * shares + COMPANION_SHARE * companion[:, None]
+        odds[rows] += np.log(shares)
+    return odds
+
+
+def looks_left(catalogue: Catalogue, past: np.ndarray, users: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Share of looks of ``kinds`` that each of ``users`` has not bought, for each favourite look (n, 20)."""
+    bought = bought_looks(past, users, kinds)
+    popular = (bought * catalogue.looks[kinds]).sum(axis=1, keepdims=True)
+    return 1 - (1 - LOOK_SHARE) * popular - LOOK_SHARE * bought
+
+
+def look_odds(catalogue: Catalogue, past: np.ndarray) -> np.ndarray:
+    """Log probability of the looks of each user's earlier items for each favourite look (users, 20)."""
+    odds = np.zeros((len(past), len(LOOKS)))
+    for place in range(past.shape[1]):
+        rows = np.flatnonzero(past[:, place] >= 0)
+        kinds, looks = np.divmod(past[rows, place], len(LOOKS))
+        shares = (1 - LOOK_SHARE) * catalogue.looks[kinds, looks][:, None]
+        shares = shares + LOOK_SHARE * (looks[:, None] == np.arange(len(LOOKS)))
+        odds[rows] += np.log(shares / looks_left(catalogue, past[:, :place], rows, kinds))
+    return odds
+
+
+def to_probabilities(odds: np.ndarray) -> np.ndarray:
+    """Softmax of the rows."""
+    weights = np.exp(odds - odds.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def item_shares(catalogue: Catalogue, task: Task, looks: np.ndarray) -> np.ndarray:
+    """Probability of each candidate within its kind (users, candidates); ``looks`` are those of favourite ones."""
+    n, width = task.candidates.shape
+    users = np.repeat(np.arange(n), width)
+    kinds, own = np.divmod(task.candidates.ravel(), len(LOOKS))
+    shares = np.empty(n * width)
+    for part in np.array_split(np.arange(n * width), max(1, n // 1000)):
+        odds = looks[users[part]] / looks_left(catalogue, task.past, users[part], kinds[part])
+        popular = (1 - LOOK_SHARE) * catalogue.looks[kinds[part], own[part]] * odds.sum(axis=1)
+        shares[part] = popular + LOOK_SHARE * odds[np.arange(len(part)), own[part]]
+    return shares.reshape(n, width)
+
+
+def minute_shares(minutes: np.ndarray, spread: tuple[int, int, int]) -> np.ndarray:
+    """Probability of each number of minutes by ``draw_minutes``."""
+    shortest, mean, longest = spread
+    kept = 1 - np.exp(-(longest - shortest) / mean)
+    shares = np.exp(-np.maximum(minutes - shortest, 0) / mean) * (1 - np.exp(-1 / mean)) / kept
+    return np.where((minutes >= shortest) & (minutes < longest), shares, 0)
+
+
+class Evidence:
+    """What each visible search says: its probability by what it may be about.
+
+    The form of a query and the number of clicks have the same probability for all, so they are left out. A search
+    matches items by the most that is known of it: the item, the kind (by the words or a click), or the object.
+
+    Args:
+        options: Those of the shop.
+        catalogue: The items.
+        users: The customers.
+        searches: All searches.
+        task: Tells which are visible.
+    """
+
+    def __init__(self, options: Options, catalogue: Catalogue, users: Users, searches: Searches, task: Task) -> None:
+        seen = np.flatnonzero(searches.times < task.times[searches.users])
+        # Slots number the visible searches of each user.
+        seen = seen[np.argsort(searches.users[seen], kind="stable")]
+        self.users = searches.users[seen]
+        self.slots = np.arange(len(seen)) - np.searchsorted(self.users, self.users)
+        self.items, self.catalogue = searches.items[seen], catalogue
+        self.kinds = self.items // len(LOOKS)
+        times, n_purchases = searches.times[seen], users.n_purchases[self.users]
+        self.by_item = searches.forms[seen] == 2
+        self.by_object = (searches.forms[seen] == 0) & (searches.clicks[seen, 0] < 0)
+        before, after, interest, noise = options.about_shares
+        first, last = users.times[self.users, 0], users.times[self.users, n_purchases - 1]
+        within = (times >= first - 7 * MINUTES_A_DAY) & (times < last)
+        any_time = within / (last - first + 7 * MINUTES_A_DAY)
+        self.interest = interest * any_time * self._look_share()
+        popular = catalogue.popular[None]
+        self.other = noise * any_time * self._look_share() * self.match_kinds(popular, np.arange(len(seen)))[:, 0]
+        for place in range(users.items.shape[1]):
+            earlier, since = task.past[self.users, place], times - users.times[self.users, place]
+            shares = before * minute_shares(-since, BEFORE_MINUTES) + after * minute_shares(since, AFTER_MINUTES)
+            self.other += np.where(earlier >= 0, shares / n_purchases * self.matches(earlier), 0)
+        # Of being about the target; what matches the candidate comes in later.
+        self.target = before * minute_shares(task.times[self.users] - times, BEFORE_MINUTES) / n_purchases
+
+    def _look_share(self) -> np.ndarray:
+        looks = self.catalogue.looks[self.kinds, self.items % len(LOOKS)]
+        return np.where(self.by_item, looks, 1.0)
+
+    def matches(self, items: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Whether searches ``rows`` (n,) may be about ``items`` (n, ...)."""
+        shape = (-1,) + (1,) * (items.ndim - 1)
+        own, kinds, objects = self.items[rows].reshape(shape), items // len(LOOKS), self.catalogue.objects
+        own_kinds = own // len(LOOKS)
+        by_kind = np.where(
+            self.by_object[rows].reshape(shape), objects[own_kinds] == objects[kinds], own_kinds == kinds
+        )
+        return np.where(self.by_item[rows].reshape(shape), own == items, by_kind)
+
+    def match_kinds(self, shares: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Sum ``shares`` (tastes, kinds) over the kinds that searches ``rows`` match (n, tastes)."""
+        sums = np.zeros((self.catalogue.objects.max() + 1, len(shares)))
+        np.add.at(sums, self.catalogue.objects, shares.T)
+        by_object = self.by_object[rows, None]
+        return np.where(by_object, sums[self.catalogue.objects[self.kinds[rows]]], shares.T[self.kinds[rows]])
+
+    def by_taste(self, rows: np.ndarray) -> np.ndarray:
+        """Probability of searches ``rows`` for each taste, unless they are about the target (n, tastes)."""
+        interest = self.interest[rows, None] * self.match_kinds(self.catalogue.new_tastes, rows)
+        return self.other[rows, None] + interest
+
+    def add_to(self, odds: np.ndarray) -> None:
+        """Add the log probabilities of searches too old to be about the target to ``odds`` (users, tastes)."""
+        old = np.flatnonzero(self.target == 0)
+        order = np.searchsorted(self.users[old], self.users[old])
+        slots = np.arange(len(old)) - order
+        for slot in range(slots.max(initial=-1) + 1):
+            rows = old[slots == slot]
+            # A search may be about the purchase after a validation target; then no taste explains it.
+            odds[self.users[rows]] += np.log(np.maximum(self.by_taste(rows), 1e-12))
+
+
+def kind_scores(
+    catalogue: Catalogue, kind_shares: np.ndarray, task: Task, tastes: np.ndarray, evidence: Evidence | None = None
+) -> np.ndarray:
+    """Probability, up to a factor per user, of each candidate's kind (users, candidates).
+
+    Args:
+        catalogue: The items.
+        kind_shares: Shares of kinds at the target for each taste (tastes, kinds).
+        task: Targets and candidates.
+        tastes: Probabilities of each user's taste (users, tastes).
+        evidence: Searches of the last two days are multiplied in, with what the taste explains of them.
+    """
+    rows = np.arange(len(task.places))
+    kinds = task.candidates // len(LOOKS)
+    last = task.past[rows, task.places - 1] // len(LOOKS)
+    companion = COMPANION_SHARE * catalogue.companions[last[:, None], kinds]
+    scores = (1 - COMPANION_SHARE) * np.take_along_axis(tastes @ kind_shares, kinds, axis=1) + companion
+    if evidence is None:
+        return scores
+    recent = np.flatnonzero(evidence.target > 0)
+    searchers = np.unique(evidence.users[recent])
+    for part in np.array_split(searchers, 1 + len(searchers) // USERS_AT_ONCE):
+        shares = (1 - COMPANION_SHARE) * kind_shares.T[kinds[part]] + companion[part][..., None]
+        weights = shares * tastes[part][:, None, :]
+        for row in recent[np.isin(evidence.users[recent], part)][:, None]:
+            user = evidence.users[row]
+            about_target = evidence.target[row, None] * evidence.matches(task.candidates[user], row)
+            others = evidence.by_taste(row)
+            weights[np.searchsorted(part, user)] *= about_target[..., None] + others[:, None, :]
+        scores[part] = weights.sum(axis=2)
+    return scores
+
+
+def ndcg(scores: np.ndarray, k: int = 5) -> np.ndarray:
+    """NDCG@k of the first column; a tie counts against it (users,)."""
+    ranks = 1 + (scores[:, 1:] >= scores[:, :1]).sum(axis=1)
+    return np.where(ranks <= k, 1 / np.log2(ranks + 1), 0)
+
+
+def counted_shares(catalogue: Catalogue, tastes: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Shares of kinds for each taste (tastes, kinds), from ``items`` and the ``tastes`` of their customers (n,)."""
+    counts = np.tile(COUNTS_OF_POPULAR * catalogue.popular, (len(catalogue.tastes), 1))
+    np.add.at(counts, (tastes, items // len(LOOKS)), 1)
+    return counts / counts.sum(axis=1, keepdims=True)
+
+
+def candidate_scores(
+    options: Options, catalogue: Catalogue, users: Users, searches: Searches, task: Task
+) -> dict[str, np.ndarray]:
+    """Score the candidates (users, candidates) by each ranker."""
+    evidence = Evidence(options, catalogue, users, searches, task)
+    # The same for all users: a target has as many purchases left.
+    is_new = new_shares(users.n_purchases, task.places)[0]
+    shares = (1 - is_new) * catalogue.kind_shares + is_new * catalogue.new_tastes
+    odds = taste_odds(catalogue, users, task.past)
+    purchases = to_probabilities(odds)
+    evidence.add_to(odds)
+    both = to_probabilities(odds)
+    known = np.eye(options.tastes)[users.tastes]
+    within = item_shares(catalogue, task, to_probabilities(look_odds(catalogue, task.past)))
+    within_known = item_shares(catalogue, task, np.eye(len(LOOKS))[users.looks])
+
+    left = users.n_purchases[:, None] - np.arange(users.items.shape[1])
+    training, late = left > 2, (left > 2) & (left <= 4)
+    bought, lately = (
+        counted_shares(catalogue, users.tastes[chosen.nonzero()[0]], users.items[chosen]) for chosen in (training, late)
+    )
+    in_training = searches.times < users.times[np.arange(options.users), users.n_purchases - 2][searches.users]
+    searched = counted_shares(catalogue, users.tastes[searches.users[in_training]], searches.items[in_training])
+    sold = np.bincount(users.items[training], minlength=options.items)
+    return {
+        "popularity": sold[task.candidates],
+        "purchases": within * kind_scores(catalogue, shares, task, purchases),
+        "and searches": within * kind_scores(catalogue, shares, task, both, evidence),
+        "taste": within_known * kind_scores(catalogue, shares, task, known),
+        "taste and searches": within_known * kind_scores(catalogue, shares, task, known, evidence),
+        "counted purchases": within * kind_scores(catalogue, bought, task, known),
+        "counted late": within * kind_scores(catalogue, (1 - is_new) * bought + is_new * lately, task, known),
+        "and searches of others": within
+        * kind_scores(catalogue, (1 - is_new) * bought + is_new * searched, task, known),
+    }
+
+
+def bounds(options: Options, target: str = "test", n_negatives: int = 99) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """NDCG@5 of each user by each ranker, and each user's number of searches before the validation target."""
+    shop = make_shop(options)
+    task = make_task(options, *shop[1:], target, n_negatives)
+    scores = candidate_scores(options, *shop, task)
+    return {name: ndcg(own) for name, own in scores.items()}, task.n_searches
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", choices=("validation", "test"), default="test")
+    given = parser.parse_args()
+    options = Options(**json.loads((given.folder / "truth" / "shares.json").read_text(encoding="utf-8"))["options"])
+    values, n_searches = bounds(options, given.target)
+    print("| searches | users | " + " | ".join(values) + " |")
+    print("| --- |" + " --- |" * (1 + len(values)))
+    for name, (least, most) in {"all": (0, 10**9), **GROUPS}.items():
+        users = (least <= n_searches) & (n_searches <= most)
+        cells = [f"{own[users].mean():.3f}"[1:] for own in values.values()]
+        print(f"| {name} | {users.sum():,} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
