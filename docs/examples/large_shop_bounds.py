@@ -176,8 +176,9 @@ class Evidence:
         self.items, self.catalogue = searches.items[seen], catalogue
         self.kinds = self.items // len(LOOKS)
         times, n_purchases = searches.times[seen], users.n_purchases[self.users]
+        self.n_clicks = (searches.clicks[seen] >= 0).sum(axis=1)
         self.by_item = searches.forms[seen] == 2
-        self.by_object = (searches.forms[seen] == 0) & (searches.clicks[seen, 0] < 0)
+        self.by_object = (searches.forms[seen] == 0) & (self.n_clicks == 0)
         before, after, interest, noise = options.about_shares
         first, last = users.times[self.users, 0], users.times[self.users, n_purchases - 1]
         within = (times >= first - 7 * MINUTES_A_DAY) & (times < last)
@@ -217,6 +218,22 @@ class Evidence:
         """Probability of searches ``rows`` for each taste, unless they are about the target (n, tastes)."""
         interest = self.interest[rows, None] * self.match_kinds(self.catalogue.new_tastes, rows)
         return self.other[rows, None] + interest
+
+    def of_clicks(self, task: Task) -> np.ndarray:
+        """How much likelier the clicks are if the candidate is bought, by a factor (users, candidates).
+
+        Clicks are never on items that the customer buys, so fewer items of the kind remain for them.
+        """
+        kinds = task.candidates // len(LOOKS)
+        bought = sum((past[:, None] == kinds).astype(np.int64) for past in (task.past // len(LOOKS)).T)
+        factors = np.ones(kinds.shape)
+        for slot in range(self.slots.max(initial=-1) + 1):
+            rows = np.flatnonzero((self.slots == slot) & (self.n_clicks > 0))
+            users = self.users[rows]
+            left = len(LOOKS) - bought[users]
+            odds = left / (left - self.n_clicks[rows, None])
+            factors[users] *= np.where(kinds[users] == self.kinds[rows, None], odds, 1)
+        return factors
 
     def add_to(self, odds: np.ndarray) -> None:
         """Add the log probabilities of searches too old to be about the target to ``odds`` (users, tastes)."""
@@ -288,6 +305,7 @@ def candidate_scores(
     evidence.add_to(odds)
     both = to_probabilities(odds)
     known = np.eye(options.tastes)[users.tastes]
+    clicks = evidence.of_clicks(task)
     within = item_shares(catalogue, task, to_probabilities(look_odds(catalogue, task.past)))
     within_known = item_shares(catalogue, task, np.eye(len(LOOKS))[users.looks])
 
@@ -302,12 +320,12 @@ def candidate_scores(
     return {
         "popularity": sold[task.candidates],
         "purchases": within * kind_scores(catalogue, shares, task, purchases),
-        "and searches": within * kind_scores(catalogue, shares, task, both, evidence),
+        "purchases + searches": within * clicks * kind_scores(catalogue, shares, task, both, evidence),
         "taste": within_known * kind_scores(catalogue, shares, task, known),
-        "taste and searches": within_known * kind_scores(catalogue, shares, task, known, evidence),
+        "taste + searches": within_known * clicks * kind_scores(catalogue, shares, task, known, evidence),
         "counted purchases": within * kind_scores(catalogue, bought, task, known),
-        "counted late": within * kind_scores(catalogue, (1 - is_new) * bought + is_new * lately, task, known),
-        "and searches of others": within
+        "counted late purchases": within * kind_scores(catalogue, (1 - is_new) * bought + is_new * lately, task, known),
+        "counted purchases + searches": within
         * kind_scores(catalogue, (1 - is_new) * bought + is_new * searched, task, known),
     }
 

@@ -251,8 +251,11 @@ def by_hand(shop, task, options, user: int, catalogue, users, searches, see_sear
                 share = interest * catalogue.new_tastes[taste, kind] + noise * catalogue.popular[kind]
                 kind_items = [kind * 20 + x for x in range(20) if matches(search, kind * 20 + x)]
                 total += share * sum(catalogue.looks[kind, x % 20] for x in kind_items) / (last - first + 7 * 1440)
+        # Any clicks of so many are on items of the kind that are not bought.
+        n_clicks = (searches.clicks[search] >= 0).sum()
+        n_left = 20 - sum(item // 20 == searches.items[search] // 20 for item in [*past, candidate])
         # A factor for all, as the product of many minutes' shares would be 0.
-        return 1e5 * total
+        return 1e5 * total / math.comb(n_left, n_clicks)
 
     kinds = [item // 20 for item in past]
     of_looks = {
@@ -293,19 +296,20 @@ def test_bounds_are_those_of_bayes_rule(scripts):
     chosen = [*recent[:4], *np.flatnonzero((counts >= 4) & (counts < 9))[:2], *np.flatnonzero(counts == 0)[:1]]
     assert len(chosen) == 7
     for user in chosen:
-        for name, see in (("purchases", False), ("and searches", True)):
+        for name, see in (("purchases", False), ("purchases + searches", True)):
             expected = by_hand(shop, task, options, user, *made, see_searches=see)
             assert scores[name][user] / scores[name][user].sum() == pytest.approx(expected / expected.sum(), rel=1e-6)
 
 
 def test_searches_that_say_nothing_change_nothing(scripts):
-    """Without searches before purchases and of interest, purchases already tell what searches do."""
+    """Without clicks, searches before purchases and of interest, purchases already tell what searches do."""
     shop, of_bounds = scripts
     options = shop.Options(**SMALL, share_before=0, share_after=0.5, share_interest=0)
-    made = shop.make_shop(options)
+    *made, searches = shop.make_shop(options)
+    made += [replace(searches, clicks=np.full_like(searches.clicks, -1))]
     task = of_bounds.make_task(options, *made[1:], "test", 20)
     scores = of_bounds.candidate_scores(options, *made, task)
-    for name, other in (("purchases", "and searches"), ("taste", "taste and searches")):
+    for name, other in (("purchases", "purchases + searches"), ("taste", "taste + searches")):
         first, second = (scores[key] / scores[key].sum(axis=1, keepdims=True) for key in (name, other))
         assert first == pytest.approx(second, rel=1e-6)
 
@@ -344,9 +348,9 @@ def test_who_gains(scripts):
     """Searches help who searches, most who searches often; the searches of others help all."""
     shop, of_bounds = scripts
     values, n_searches = of_bounds.bounds(shop.Options(**SMALL))
-    gains = values["and searches"] - values["purchases"]
+    gains = values["purchases + searches"] - values["purchases"]
     assert gains[n_searches >= 10].mean() > 0.1 > gains[n_searches == 0].mean() > -0.01
-    of_others = values["and searches of others"] - values["counted late"]
+    of_others = values["counted purchases + searches"] - values["counted late purchases"]
     assert of_others[n_searches == 0].mean() > 0.01
 
 
