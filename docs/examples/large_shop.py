@@ -49,12 +49,12 @@ MINUTES_A_DAY = 24 * 60
 START = np.datetime64("2024-01-01T00:00", "m")
 
 PURCHASES = (8, 12)  # Fewest and most per customer.
-FAVOURITES, FAVOURITE_USES = 20, 4  # Kinds of a taste, and the uses that they are for.
+FAVOURITES, FAVOURITE_USES = 12, 4  # Kinds of a taste, and the uses that they are for.
 NEW_FAVOURITES, NEW_USES = 8, 2  # The same of the kinds that customers of the taste turn to.
-NEW_SHARES = np.array([0.0, 0.4, 0.3, 0.1, 0.05])  # Purchases of these with 1, 2, 3, 4 purchases left; else none.
+NEW_SHARES = np.array([0.0, 0.3, 0.25, 0.05])  # Purchases of these with 1, 2, 3 purchases left; else none.
 COMPANION_SHARE = 0.15  # Purchases of a companion of the kind bought before.
 POPULAR_SHARE = 0.2  # Of the others: purchases of any popular kind.
-LOOK_SHARE = 0.3  # Purchases in the favourite look.
+LOOK_SHARE = 0.15  # Purchases in the favourite look.
 QUERY_FORMS = np.array([0.35, 0.45, 0.2])  # Naming the object, the kind, the item.
 CLICKS = np.array([0.35, 0.35, 0.2, 0.1])  # Searches with 0, 1, 2, 3 clicks.
 RARE_SEARCHES = np.array([0.4, 0.25, 0.2, 0.15])  # Customers with 0, 1, 2, 3 searches, of those who search rarely.
@@ -69,7 +69,7 @@ class Options:
 
     users: int = 20_000
     items: int = 10_000
-    tastes: int = 400
+    tastes: int = 100
     seed: int = 7
     share_rich: float = 0.25
     share_before: float = 0.35

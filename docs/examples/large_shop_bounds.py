@@ -6,9 +6,9 @@ earlier searches; or the taste and the favourite look, without and with the sear
 better.
 
 Others know the taste and the earlier purchases, but not what customers of the taste like. They count it in the training
-part: in purchases; in purchases, the latest with more weight; in purchases and searches. The last difference is what
-the searches of others tell about a customer, also about one who never searches. All rankers but popularity know when
-the target is bought.
+part: in purchases; in purchases, each customer's last with more weight; in purchases and searches. The last difference
+is what the searches of others tell about a customer, also about one who never searches. All rankers but popularity know
+when the target is bought.
 """
 
 from __future__ import annotations
@@ -310,12 +310,15 @@ def candidate_scores(
     within_known = item_shares(catalogue, task, np.eye(len(LOOKS))[users.looks])
 
     left = users.n_purchases[:, None] - np.arange(users.items.shape[1])
-    training, late = left > 2, (left > 2) & (left <= 4)
+    training = left > 2
+    # The last purchase of the training part is the only one there that may be of a new kind.
     bought, lately = (
-        counted_shares(catalogue, users.tastes[chosen.nonzero()[0]], users.items[chosen]) for chosen in (training, late)
+        counted_shares(catalogue, users.tastes[chosen.nonzero()[0]], users.items[chosen])
+        for chosen in (training, left == 3)
     )
     in_training = searches.times < users.times[np.arange(options.users), users.n_purchases - 2][searches.users]
     searched = counted_shares(catalogue, users.tastes[searches.users[in_training]], searches.items[in_training])
+    with_late, with_searches = ((1 - is_new) * bought + is_new * more for more in (lately, searched))
     sold = np.bincount(users.items[training], minlength=options.items)
     return {
         "popularity": sold[task.candidates],
@@ -324,9 +327,8 @@ def candidate_scores(
         "taste": within_known * kind_scores(catalogue, shares, task, known),
         "taste + searches": within_known * clicks * kind_scores(catalogue, shares, task, known, evidence),
         "counted purchases": within * kind_scores(catalogue, bought, task, known),
-        "counted late purchases": within * kind_scores(catalogue, (1 - is_new) * bought + is_new * lately, task, known),
-        "counted purchases + searches": within
-        * kind_scores(catalogue, (1 - is_new) * bought + is_new * searched, task, known),
+        "counted late purchases": within * kind_scores(catalogue, with_late, task, known),
+        "counted purchases + searches": within * kind_scores(catalogue, with_searches, task, known),
     }
 
 
