@@ -1,9 +1,9 @@
 """Generate logs of a large shop whose truth is known: python large_shop.py FOLDER.
 
-Every customer has a taste, shared with others, and a favourite look. A purchase is of a kind of the taste, of a
-companion of the kind bought before, or of any popular kind. Its look is the favourite one or a popular one. Nobody buys
-an item twice. With the last purchases, customers turn to new kinds, the same for all of a taste. So what the customers
-of a taste search for tells what others of that taste will buy, also those who never search.
+Every customer has a taste, shared with others. A purchase is of a kind of the taste, of any popular kind, or a
+companion of the item bought before, in the same look. Nobody buys an item twice. With the last purchases, customers
+turn to new kinds, the same for all of a taste. So what the customers of a taste search for tells what others of that
+taste will buy, also those who never search.
 
 Most customers search rarely, some often. A search is about one of four things:
 
@@ -52,9 +52,9 @@ PURCHASES = (8, 12)  # Fewest and most per customer.
 FAVOURITES, FAVOURITE_USES = 12, 4  # Kinds of a taste, and the uses that they are for.
 NEW_FAVOURITES, NEW_USES = 8, 2  # The same of the kinds that customers of the taste turn to.
 NEW_SHARES = np.array([0.0, 0.3, 0.25, 0.05])  # Purchases of these with 1, 2, 3 purchases left; else none.
-COMPANION_SHARE = 0.15  # Purchases of a companion of the kind bought before.
+COMPANION_SHARE = 0.3  # Purchases of a companion of the item bought before.
+COMPANION_SHARES = np.array([0.6, 0.3, 0.1])  # Of these, the first, second and third companion.
 POPULAR_SHARE = 0.2  # Of the others: purchases of any popular kind.
-LOOK_SHARE = 0.15  # Purchases in the favourite look.
 QUERY_FORMS = np.array([0.35, 0.45, 0.2])  # Naming the object, the kind, the item.
 CLICKS = np.array([0.35, 0.35, 0.2, 0.1])  # Searches with 0, 1, 2, 3 clicks.
 RARE_SEARCHES = np.array([0.4, 0.25, 0.2, 0.15])  # Customers with 0, 1, 2, 3 searches, of those who search rarely.
@@ -69,7 +69,7 @@ class Options:
 
     users: int = 20_000
     items: int = 10_000
-    tastes: int = 100
+    tastes: int = 50
     seed: int = 7
     share_rich: float = 0.25
     share_before: float = 0.35
@@ -97,14 +97,16 @@ class Options:
 class Catalogue:
     """The items and what is popular. Item ``20 k + l`` is kind ``k`` in look ``l``.
 
-    Shapes: ``uses`` and ``objects`` (kinds,), ``popular`` (kinds,), ``looks`` (kinds, 20), ``tastes`` and
-    ``new_tastes`` (tastes, kinds), and ``companions`` (kinds, kinds). The rows of the last five are probabilities.
+    Shapes: ``uses`` and ``objects`` (kinds,), ``popular`` (kinds,), ``looks`` (kinds, 20), ``taste_sizes`` (tastes,),
+    ``tastes`` and ``new_tastes`` (tastes, kinds), and ``companions`` (kinds, 3). From ``popular`` to ``new_tastes``,
+    rows are probabilities. An item's companions are of the companions of its kind, in the same look.
     """
 
     uses: np.ndarray
     objects: np.ndarray
     popular: np.ndarray
     looks: np.ndarray
+    taste_sizes: np.ndarray
     tastes: np.ndarray
     new_tastes: np.ndarray
     companions: np.ndarray
@@ -127,12 +129,11 @@ class Catalogue:
 class Users:
     """The customers and what they buy; purchases after a customer's last are -1.
 
-    Shapes: ``tastes``, ``looks``, ``rich`` and ``n_purchases`` (users,); ``items`` and ``times`` (users, 12). Times are
+    Shapes: ``tastes``, ``rich`` and ``n_purchases`` (users,); ``items`` and ``times`` (users, 12). Times are
     minutes since ``START``.
     """
 
     tastes: np.ndarray
-    looks: np.ndarray
     rich: np.ndarray
     n_purchases: np.ndarray
     items: np.ndarray
@@ -178,20 +179,19 @@ def make_catalogue(options: Options, rng: np.random.Generator) -> Catalogue:
     kinds = np.sort(rng.permutation(len(USES) * len(OBJECTS))[:n_kinds])
     uses, objects = np.divmod(kinds, len(OBJECTS))
     popular = 1 / (10 + rng.permutation(n_kinds))
-    looks = rng.permuted(np.tile(1 / (1 + np.arange(len(LOOKS))), (n_kinds, 1)), axis=1)
+    looks = rng.permuted(np.tile((1 + np.arange(len(LOOKS))) ** -1.3, (n_kinds, 1)), axis=1)
+    sizes = 1 / (5 + np.arange(options.tastes))
     order = rng.permuted(np.tile(np.arange(len(USES)), (options.tastes, 1)), axis=1)[:, uses]
     is_new = (order >= FAVOURITE_USES) & (order < FAVOURITE_USES + NEW_USES)
-    companions = np.zeros((n_kinds, n_kinds))
-    for share in (0.6, 0.3, 0.1):
-        companions[np.arange(n_kinds), rng.permutation(n_kinds)] += share
     return Catalogue(
         uses=uses,
         objects=objects,
         popular=popular / popular.sum(),
         looks=looks / looks.sum(axis=1, keepdims=True),
+        taste_sizes=sizes / sizes.sum(),
         tastes=make_tastes(order < FAVOURITE_USES, popular, FAVOURITES, rng),
         new_tastes=make_tastes(is_new, popular, NEW_FAVOURITES, rng),
-        companions=companions,
+        companions=np.column_stack([rng.permutation(n_kinds) for _ in COMPANION_SHARES]),
     )
 
 
@@ -212,28 +212,26 @@ def new_shares(n_purchases: np.ndarray, places: np.ndarray | int) -> np.ndarray:
 def make_users(options: Options, catalogue: Catalogue, rng: np.random.Generator) -> Users:
     """Draw customers and their purchases, all first ones, then all second ones, and so on."""
     users = np.arange(options.users)
-    tastes = rng.integers(options.tastes, size=options.users)
-    looks = rng.integers(len(LOOKS), size=options.users)
+    tastes = draw(rng, catalogue.taste_sizes[None], np.zeros_like(users))
     n_purchases = rng.integers(PURCHASES[0], PURCHASES[1] + 1, size=options.users)
-    kinds = np.zeros((options.users, PURCHASES[1]), dtype=np.int64)
-    items = np.full_like(kinds, -1)
+    items = np.full((options.users, PURCHASES[1]), -1)
     for place in range(PURCHASES[1]):
         is_new = rng.random(options.users) < new_shares(n_purchases, place)
         new, old = draw(rng, catalogue.new_tastes, tastes), draw(rng, catalogue.kind_shares, tastes)
-        kinds[:, place] = np.where(is_new, new, old)
+        kinds = np.where(is_new, new, old)
+        looks = draw(rng, np.where(bought_looks(items, users, kinds), 0, catalogue.looks[kinds]), users)
+        items[:, place] = kinds * len(LOOKS) + looks
         if place:
-            with_companion = rng.random(options.users) < COMPANION_SHARE
-            companion = draw(rng, catalogue.companions, kinds[:, place - 1])
-            kinds[:, place] = np.where(with_companion, companion, kinds[:, place])
-        shares = look_shares(catalogue, kinds[:, place], looks)
-        shares[bought_looks(items, users, kinds[:, place])] = 0
-        items[:, place] = kinds[:, place] * len(LOOKS) + draw(rng, shares, users)
+            which = draw(rng, COMPANION_SHARES[None], np.zeros_like(users))
+            companions = companion_items(catalogue, items[:, place - 1])[users, which]
+            wanted = rng.random(options.users) < COMPANION_SHARE
+            wanted &= (items[:, :place] != companions[:, None]).all(axis=1)
+            items[:, place] = np.where(wanted, companions, items[:, place])
     waits = 60 + np.floor(rng.exponential(14 * MINUTES_A_DAY, size=items.shape)).astype(np.int64)
     waits[:, 0] = MINUTES_A_DAY * 30 + rng.integers(365 * MINUTES_A_DAY, size=options.users)
     none = np.arange(PURCHASES[1]) >= n_purchases[:, None]
     return Users(
         tastes=tastes,
-        looks=looks,
         rich=rng.random(options.users) < options.share_rich,
         n_purchases=n_purchases,
         items=np.where(none, -1, items),
@@ -241,9 +239,10 @@ def make_users(options: Options, catalogue: Catalogue, rng: np.random.Generator)
     )
 
 
-def look_shares(catalogue: Catalogue, kinds: np.ndarray, looks: np.ndarray) -> np.ndarray:
-    """Probabilities of the looks in which customers with favourite ``looks`` buy ``kinds`` (n, 20)."""
-    return (1 - LOOK_SHARE) * catalogue.looks[kinds] + LOOK_SHARE * (looks[:, None] == np.arange(len(LOOKS)))
+def companion_items(catalogue: Catalogue, items: np.ndarray) -> np.ndarray:
+    """The companions of each item (n, 3)."""
+    kinds, looks = np.divmod(items, len(LOOKS))
+    return catalogue.companions[kinds] * len(LOOKS) + looks[:, None]
 
 
 def bought_looks(items: np.ndarray, users: np.ndarray, kinds: np.ndarray) -> np.ndarray:
@@ -346,9 +345,8 @@ def write_shop(folder: Path, options: Options, catalogue: Catalogue, users: User
     )
     counts = np.bincount(searches.users, minlength=options.users)
     searchers = np.where(users.rich, "rich", "sparse")
-    looks = np.array(LOOKS)[users.looks]
-    columns = (customers, searchers, users.tastes, looks, users.n_purchases, counts)
-    write(folder / "truth" / "users.csv", "customer_id searcher taste look purchases searches", *columns)
+    columns = (customers, searchers, users.tastes, users.n_purchases, counts)
+    write(folder / "truth" / "users.csv", "customer_id searcher taste purchases searches", *columns)
     both = np.stack([catalogue.tastes, catalogue.new_tastes], axis=1)
     tastes, new, liked = np.nonzero(both)
     columns = (tastes, np.array(["old", "new"])[new], kind_names[liked], np.char.mod("%.6f", both[tastes, new, liked]))

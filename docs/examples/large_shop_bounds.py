@@ -2,7 +2,7 @@
 
 FOLDER is made by ``large_shop.py``. Each customer's target is ranked among 99 other items by its exact probability,
 which only the generator knows. The rankers differ in what they know of the customer: the earlier purchases; also the
-earlier searches; or the taste and the favourite look, without and with the searches. No ranker of the same knowledge is
+earlier searches; or the taste, without and with the searches. No ranker of the same knowledge is
 better.
 
 Others know the taste and the earlier purchases, but not what customers of the taste like. They count it in the training
@@ -23,7 +23,7 @@ from large_shop import (
     AFTER_MINUTES,
     BEFORE_MINUTES,
     COMPANION_SHARE,
-    LOOK_SHARE,
+    COMPANION_SHARES,
     LOOKS,
     MINUTES_A_DAY,
     Catalogue,
@@ -31,6 +31,7 @@ from large_shop import (
     Searches,
     Users,
     bought_looks,
+    companion_items,
     make_shop,
     new_shares,
 )
@@ -91,38 +92,40 @@ def draw_negatives(options: Options, sold: np.ndarray, known: np.ndarray, n_nega
             return (drawn - starts)[chosen].reshape(options.users, n_negatives)
 
 
+class Purchase:
+    """Probability of buying an item next, after the items ``past`` (n, places), of which the last is ``previous`` (n,).
+
+    It is ``own`` times the share of the item's kind in the taste, plus ``companion``; both (n, width), as ``items``.
+    """
+
+    def __init__(self, catalogue: Catalogue, past: np.ndarray, previous: np.ndarray | None, items: np.ndarray) -> None:
+        n, width = items.shape
+        users, (kinds, looks) = np.repeat(np.arange(n), width), np.divmod(items.ravel(), len(LOOKS))
+        self.own = np.empty(n * width)
+        for part in np.array_split(np.arange(n * width), 1 + n * width // 100_000):
+            shares = catalogue.looks[kinds[part]]
+            left = np.where(bought_looks(past, users[part], kinds[part]), 0, shares).sum(axis=1)
+            self.own[part] = shares[np.arange(len(part)), looks[part]] / left
+        self.own, self.companion = self.own.reshape(n, width), np.zeros((n, width))
+        if previous is None:
+            return
+        # Who wants a companion and has it buys something else.
+        companions = companion_items(catalogue, previous)
+        shares = np.where((past[:, :, None] == companions[:, None]).any(axis=1), 0, COMPANION_SHARE * COMPANION_SHARES)
+        self.own *= 1 - shares.sum(axis=1, keepdims=True)
+        self.companion = ((items[:, :, None] == companions[:, None]) * shares[:, None]).sum(axis=2)
+
+
 def taste_odds(catalogue: Catalogue, users: Users, past: np.ndarray) -> np.ndarray:
-    """Log probability of each user's earlier kinds for each taste (users, tastes)."""
-    kinds = past // len(LOOKS)
-    odds = np.zeros((len(past), len(catalogue.tastes)))
+    """Log probability of each user's earlier items for each taste (users, tastes)."""
+    odds = np.tile(np.log(catalogue.taste_sizes), (len(past), 1))
     for place in range(past.shape[1]):
         rows = np.flatnonzero(past[:, place] >= 0)
-        is_new = new_shares(users.n_purchases[rows], place)[:, None]
-        own = kinds[rows, place]
-        shares = (1 - is_new) * catalogue.kind_shares.T[own] + is_new * catalogue.new_tastes.T[own]
-        if place:
-            companion = catalogue.companions[kinds[rows, place - 1], kinds[rows, place]]
-            shares = (1 - COMPANION_SHARE) * shares + COMPANION_SHARE * companion[:, None]
-        odds[rows] += np.log(shares)
-    return odds
-
-
-def looks_left(catalogue: Catalogue, past: np.ndarray, users: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Share of looks of ``kinds`` that each of ``users`` has not bought, for each favourite look (n, 20)."""
-    bought = bought_looks(past, users, kinds)
-    popular = (bought * catalogue.looks[kinds]).sum(axis=1, keepdims=True)
-    return 1 - (1 - LOOK_SHARE) * popular - LOOK_SHARE * bought
-
-
-def look_odds(catalogue: Catalogue, past: np.ndarray) -> np.ndarray:
-    """Log probability of the looks of each user's earlier items for each favourite look (users, 20)."""
-    odds = np.zeros((len(past), len(LOOKS)))
-    for place in range(past.shape[1]):
-        rows = np.flatnonzero(past[:, place] >= 0)
-        kinds, looks = np.divmod(past[rows, place], len(LOOKS))
-        shares = (1 - LOOK_SHARE) * catalogue.looks[kinds, looks][:, None]
-        shares = shares + LOOK_SHARE * (looks[:, None] == np.arange(len(LOOKS)))
-        odds[rows] += np.log(shares / looks_left(catalogue, past[:, :place], rows, kinds))
+        items = past[rows, place][:, None]
+        purchase = Purchase(catalogue, past[rows, :place], past[rows, place - 1] if place else None, items)
+        is_new, kinds = new_shares(users.n_purchases[rows], place)[:, None], items[:, 0] // len(LOOKS)
+        shares = (1 - is_new) * catalogue.kind_shares.T[kinds] + is_new * catalogue.new_tastes.T[kinds]
+        odds[rows] += np.log(purchase.own * shares + purchase.companion)
     return odds
 
 
@@ -130,19 +133,6 @@ def to_probabilities(odds: np.ndarray) -> np.ndarray:
     """Softmax of the rows."""
     weights = np.exp(odds - odds.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def item_shares(catalogue: Catalogue, task: Task, looks: np.ndarray) -> np.ndarray:
-    """Probability of each candidate within its kind (users, candidates); ``looks`` are those of favourite ones."""
-    n, width = task.candidates.shape
-    users = np.repeat(np.arange(n), width)
-    kinds, own = np.divmod(task.candidates.ravel(), len(LOOKS))
-    shares = np.empty(n * width)
-    for part in np.array_split(np.arange(n * width), max(1, n // 1000)):
-        odds = looks[users[part]] / looks_left(catalogue, task.past, users[part], kinds[part])
-        popular = (1 - LOOK_SHARE) * catalogue.looks[kinds[part], own[part]] * odds.sum(axis=1)
-        shares[part] = popular + LOOK_SHARE * odds[np.arange(len(part)), own[part]]
-    return shares.reshape(n, width)
 
 
 def minute_shares(minutes: np.ndarray, spread: tuple[int, int, int]) -> np.ndarray:
@@ -246,29 +236,26 @@ class Evidence:
             odds[self.users[rows]] += np.log(np.maximum(self.by_taste(rows), 1e-12))
 
 
-def kind_scores(
-    catalogue: Catalogue, kind_shares: np.ndarray, task: Task, tastes: np.ndarray, evidence: Evidence | None = None
+def item_scores(
+    purchase: Purchase, kind_shares: np.ndarray, task: Task, tastes: np.ndarray, evidence: Evidence | None = None
 ) -> np.ndarray:
-    """Probability, up to a factor per user, of each candidate's kind (users, candidates).
+    """Probability of each candidate, up to a factor per user (users, candidates).
 
     Args:
-        catalogue: The items.
+        purchase: Of the candidates.
         kind_shares: Shares of kinds at the target for each taste (tastes, kinds).
         task: Targets and candidates.
         tastes: Probabilities of each user's taste (users, tastes).
-        evidence: Searches of the last two days are multiplied in, with what the taste explains of them.
+        evidence: Searches of the last two days are multiplied in, with what the taste explains of them, and the clicks.
     """
-    rows = np.arange(len(task.places))
     kinds = task.candidates // len(LOOKS)
-    last = task.past[rows, task.places - 1] // len(LOOKS)
-    companion = COMPANION_SHARE * catalogue.companions[last[:, None], kinds]
-    scores = (1 - COMPANION_SHARE) * np.take_along_axis(tastes @ kind_shares, kinds, axis=1) + companion
+    scores = purchase.own * np.take_along_axis(tastes @ kind_shares, kinds, axis=1) + purchase.companion
     if evidence is None:
         return scores
     recent = np.flatnonzero(evidence.target > 0)
     searchers = np.unique(evidence.users[recent])
     for part in np.array_split(searchers, 1 + len(searchers) // USERS_AT_ONCE):
-        shares = (1 - COMPANION_SHARE) * kind_shares.T[kinds[part]] + companion[part][..., None]
+        shares = purchase.own[part][..., None] * kind_shares.T[kinds[part]] + purchase.companion[part][..., None]
         weights = shares * tastes[part][:, None, :]
         for row in recent[np.isin(evidence.users[recent], part)][:, None]:
             user = evidence.users[row]
@@ -276,7 +263,7 @@ def kind_scores(
             others = evidence.by_taste(row)
             weights[np.searchsorted(part, user)] *= about_target[..., None] + others[:, None, :]
         scores[part] = weights.sum(axis=2)
-    return scores
+    return scores * evidence.of_clicks(task)
 
 
 def ndcg(scores: np.ndarray, k: int = 5) -> np.ndarray:
@@ -305,9 +292,8 @@ def candidate_scores(
     evidence.add_to(odds)
     both = to_probabilities(odds)
     known = np.eye(options.tastes)[users.tastes]
-    clicks = evidence.of_clicks(task)
-    within = item_shares(catalogue, task, to_probabilities(look_odds(catalogue, task.past)))
-    within_known = item_shares(catalogue, task, np.eye(len(LOOKS))[users.looks])
+    previous = task.past[np.arange(options.users), task.places - 1]
+    purchase = Purchase(catalogue, task.past, previous, task.candidates)
 
     left = users.n_purchases[:, None] - np.arange(users.items.shape[1])
     training = left > 2
@@ -322,13 +308,13 @@ def candidate_scores(
     sold = np.bincount(users.items[training], minlength=options.items)
     return {
         "popularity": sold[task.candidates],
-        "purchases": within * kind_scores(catalogue, shares, task, purchases),
-        "purchases + searches": within * clicks * kind_scores(catalogue, shares, task, both, evidence),
-        "taste": within_known * kind_scores(catalogue, shares, task, known),
-        "taste + searches": within_known * clicks * kind_scores(catalogue, shares, task, known, evidence),
-        "counted purchases": within * kind_scores(catalogue, bought, task, known),
-        "counted late purchases": within * kind_scores(catalogue, with_late, task, known),
-        "counted purchases + searches": within * kind_scores(catalogue, with_searches, task, known),
+        "purchases": item_scores(purchase, shares, task, purchases),
+        "purchases + searches": item_scores(purchase, shares, task, both, evidence),
+        "taste": item_scores(purchase, shares, task, known),
+        "taste + searches": item_scores(purchase, shares, task, known, evidence),
+        "counted purchases": item_scores(purchase, bought, task, known),
+        "counted late purchases": item_scores(purchase, with_late, task, known),
+        "counted purchases + searches": item_scores(purchase, with_searches, task, known),
     }
 
 

@@ -165,12 +165,8 @@ def test_customers_are_as_told(folder):
     pairs = zip(purchases["customer_id"].map(of_taste), kinds, strict=True)
     is_new = pd.Series([pair in new for pair in pairs])
     left = purchases.groupby("customer_id").cumcount(ascending=False)
-    # 0.85 of the last purchases are of no companion, and 0.3 of these are new.
-    assert is_new[left == 0].mean() == pytest.approx(0.255, abs=0.08) and is_new[left > 3].mean() < 0.1
-    looks = purchases["sku"].str.split("-").str[0] == purchases["customer_id"].map(
-        users.set_index("customer_id")["look"]
-    )
-    assert looks.mean() > 0.15
+    # At least 0.7 of the last purchases are of no companion, and 0.3 of these are new.
+    assert is_new[left == 0].mean() == pytest.approx(0.21, abs=0.08) and is_new[left > 3].mean() < 0.1
 
 
 @pytest.mark.parametrize(("share", "searched"), [(0.0, 0.0), (1.0, None)])
@@ -200,7 +196,7 @@ def test_the_converter_reads_the_logs_alone(folder, tmp_path):
 
 
 def by_hand(shop, task, options, user: int, catalogue, users, searches, see_searches: bool) -> np.ndarray:
-    """Probability of a user's candidates by Bayes' rule, in loops over tastes, looks and meanings of searches."""
+    """Probability of a user's candidates by Bayes' rule, in loops over tastes and meanings of searches."""
 
     def minutes(gap: float, spread: tuple[int, int, int]) -> float:
         shortest, mean, longest = spread
@@ -211,20 +207,19 @@ def by_hand(shop, task, options, user: int, catalogue, users, searches, see_sear
             1 - math.exp(-(longest - shortest) / mean)
         )
 
-    def look(item: int, favourite: int, earlier: list[int]) -> float:
+    def of_item(item: int, taste: int, left: int, earlier: list[int]) -> float:
         kind = item // 20
-        odds = {
-            x: 0.85 * catalogue.looks[kind, x] + 0.15 * (x == favourite)
-            for x in range(20)
-            if kind * 20 + x not in earlier
-        }
-        return odds.get(item % 20, 0.0) / sum(odds.values())
-
-    def of_kind(kind: int, taste: int, left: int, previous: int | None) -> float:
         new = {1: 0.3, 2: 0.25, 3: 0.05}.get(left, 0)
         old = 0.8 * catalogue.tastes[taste, kind] + 0.2 * catalogue.popular[kind]
         share = (1 - new) * old + new * catalogue.new_tastes[taste, kind]
-        return share if previous is None else 0.85 * share + 0.15 * catalogue.companions[previous, kind]
+        odds = {x: catalogue.looks[kind, x] for x in range(20) if kind * 20 + x not in earlier}
+        own, companion = share * odds[item % 20] / sum(odds.values()), 0.0
+        for companion_kind, rate in (
+            zip(catalogue.companions[earlier[-1] // 20], (0.18, 0.09, 0.03), strict=True) if earlier else ()
+        ):
+            wanted = companion_kind * 20 + earlier[-1] % 20
+            companion += rate * (wanted == item) + rate * own * (wanted in earlier)
+        return companion + own * (0.7 if earlier else 1)
 
     n, place, target_time = users.n_purchases[user], task.places[user], task.times[user]
     past = list(users.items[user, :place])
@@ -257,24 +252,15 @@ def by_hand(shop, task, options, user: int, catalogue, users, searches, see_sear
         # A factor for all, as the product of many minutes' shares would be 0.
         return 1e5 * total / math.comb(n_left, n_clicks)
 
-    kinds = [item // 20 for item in past]
-    of_looks = {
-        candidate: sum(
-            math.prod(look(item, favourite, past[:number]) for number, item in enumerate([*past, candidate]))
-            for favourite in range(20)
-        )
-        for candidate in task.candidates[user]
-    }
     of_past = [
-        math.prod(of_kind(kind, taste, n - j, kinds[j - 1] if j else None) for j, kind in enumerate(kinds))
+        catalogue.taste_sizes[taste] * math.prod(of_item(item, taste, n - j, past[:j]) for j, item in enumerate(past))
         for taste in range(options.tastes)
     ]
     return np.array(
         [
-            of_looks[candidate]
-            * sum(
+            sum(
                 of_past[taste]
-                * of_kind(candidate // 20, taste, n - place, kinds[-1])
+                * of_item(candidate, taste, n - place, past)
                 * math.prod(of_search(search, taste, candidate) for search in seen)
                 for taste in range(options.tastes)
             )
