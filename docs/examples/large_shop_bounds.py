@@ -2,13 +2,13 @@
 
 FOLDER is made by ``large_shop.py``. Each customer's target is ranked among 99 other items by its exact probability,
 which only the generator knows. The rankers differ in what they know of the customer: the earlier purchases; also the
-earlier searches; or the taste, without and with the searches. No ranker of the same knowledge is
-better.
+earlier searches; or the taste, without and with the searches. No ranker with the same knowledge is better. For
+validation targets, searches about the purchase after the target are taken for other ones.
 
 Others know the taste and the earlier purchases, but not what customers of the taste like. They count it in the training
-part: in purchases; in purchases, each customer's last with more weight; in purchases and searches. The last difference
-is what the searches of others tell about a customer, also about one who never searches. All rankers but popularity know
-when the target is bought.
+part: in purchases; in purchases, each customer's last with more weight; in purchases and in what searches are about.
+The last difference is what the searches of others tell about a customer, also about one who never searches. All rankers
+but popularity know when the target is bought.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class Evidence:
         slots = np.arange(len(old)) - order
         for slot in range(slots.max(initial=-1) + 1):
             rows = old[slots == slot]
-            # A search may be about the purchase after a validation target; then no taste explains it.
+            # If none is noise, no taste explains a search about the purchase after a validation target.
             odds[self.users[rows]] += np.log(np.maximum(self.by_taste(rows), 1e-12))
 
 
