@@ -210,7 +210,7 @@ def by_hand(shop, task, options, user: int, catalogue, users, searches, see_sear
     def of_item(item: int, taste: int, left: int, earlier: list[int]) -> float:
         kind = item // 20
         new = {1: 0.3, 2: 0.25, 3: 0.05}.get(left, 0)
-        old = 0.8 * catalogue.tastes[taste, kind] + 0.2 * catalogue.popular[kind]
+        old = 0.65 * catalogue.tastes[taste, kind] + 0.35 * catalogue.popular[kind]
         share = (1 - new) * old + new * catalogue.new_tastes[taste, kind]
         odds = {x: catalogue.looks[kind, x] for x in range(20) if kind * 20 + x not in earlier}
         own, companion = share * odds[item % 20] / sum(odds.values()), 0.0
