@@ -81,7 +81,6 @@ def benchmark(
     beside: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
             file_okay=False,
             help="Output folder of another benchmark; the report also puts its results beside these, model by model.",
         ),
@@ -135,7 +134,8 @@ def benchmark(
         models = [*read_preset(preset).models, *models]
     settings = {**read_shared_settings(config_file or [], models, datasets), **requested}
     outcome = None
-    if beside is not None:
+    if beside is not None and not report_only:
+        # Before hours of training.
         load_runs(beside)
     if report_only:
         if settings or model_settings or tune or objective or seeds is not None:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from recbole.data.dataset import Dataset
-from recbole.model.sequential_recommender import GRU4Rec, SASRec
 from torch import Tensor
 
 from recbole_gserec.data import events_of_rows, training_counts
@@ -120,6 +119,9 @@ class Objective:
 
 def is_of_recbole(model: type) -> bool:
     """Return whether a model of RecBole's kind can be trained by our losses: SASRec, GRU4Rec, or derived from them."""
+    # Not imported before the registration: that turns on autograd's anomaly detection.
+    from recbole.model.sequential_recommender import GRU4Rec, SASRec
+
     return issubclass(model, (SASRec, GRU4Rec))
 
 

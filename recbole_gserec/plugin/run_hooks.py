@@ -11,7 +11,6 @@ import recbole.data.utils
 import recbole.quick_start.quick_start
 import recbole.trainer.hyper_tuning as hyper_tuning
 import torch
-from recbole.model.sequential_recommender import GRU4Rec, SASRec
 from recbole.sampler import Sampler
 from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
@@ -142,6 +141,9 @@ def train_by_our_losses() -> None:
 
     Their own losses, BPR and CE, stay as they are.
     """
+    # Not imported before the registration: that turns on autograd's anomaly detection.
+    from recbole.model.sequential_recommender import GRU4Rec, SASRec
+
     for model in (SASRec, GRU4Rec):
         _add_objective(model)
 

@@ -126,7 +126,8 @@ def test_the_results_of_another_folder_beside_these(called, tmp_path):
     assert run("--report-only", "--beside", "other").exit_code == 0
     assert called.beside == Path("other")
     assert run(*TOY).exit_code == 0 and called.beside is None
-    assert run("--report-only", "--beside", "missing").exit_code == 2
+    refused = run(*TOY, "--beside", "missing")
+    assert refused.exit_code == 1 and "missing/runs: has no runs" in str(refused.exception)
 
 
 def test_one_objective(called, tmp_path):

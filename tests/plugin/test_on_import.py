@@ -17,6 +17,8 @@ assert recbole.quick_start.run_recbole is not recbole_gserec.plugin.entry_points
 assert get_model("GSERec") is sys.modules["recbole_gserec.models.gserec"].GSERec
 assert hasattr(numpy, "float_")
 assert not [finder for finder in sys.meta_path if type(finder).__module__.startswith("recbole_gserec")]
+# RecBole's SINE turns it on, and every training step is slower then.
+assert not sys.modules["torch"].is_anomaly_enabled()
 print("registered")
 """
 
