@@ -92,7 +92,7 @@ def make_codes_from_config(config: Config, *, only_missing: bool = False) -> Pat
             part.histories,
             part.item_texts,
             part.code_prefix,
-            part.settings,
+            part.settings.model_copy(update={"preprocess_store": str(store_path(config))}),
             part.fingerprint,
             other_texts=part.records if part.settings.text_vectors else None,
             validation_items=part.validation_items,
@@ -142,7 +142,6 @@ class _TrainingPart(NamedTuple):
 
 def _training_part(config: Config) -> _TrainingPart:
     settings = PreprocessSettings.from_config(config.final_config_dict)
-    settings = settings.model_copy(update={"preprocess_store": str(store_path(config))})
     check_parts(settings)
     plain = copy.copy(config)
     suffixes = [suffix for suffix in config["additional_feat_suffix"] or [] if suffix != "code"]

@@ -34,7 +34,9 @@ def dataset_path(config: Mapping[str, Any], suffix: str) -> Path:
 
 
 def store_path(config: Mapping[str, Any]) -> Path:
-    """Return the path of the store of summaries and vectors, which all code files in a folder share.
+    """Return the path of the store that all code files in a folder share: of summaries and their vectors.
+
+    Vectors of texts alone are always beside the dataset, and so is their store.
 
     Args:
         config: RecBole's settings.
