@@ -180,9 +180,9 @@ def is_zero(gradient):
 def test_the_tasks_differ_in_their_intent_alone(make_user):
     model, dataset, _, search = make_user()
     expected = model.search_losses(search)["rank"]
-    torch.testing.assert_close(
-        model._ranking_loss(model.encode_intent(search, model.query_embedding(search["query_id"])), search), expected
-    )
+    intents = model.encode_intent(search, model.query_embedding(search["query_id"]))
+    found = model.candidate_loss(intents, model.training_candidates(search), model.score)
+    torch.testing.assert_close(found, expected)
     assert abs(model.recommendation_losses(search)["rec"] - expected) > 1e-5
     # Users that are what the queries are.
     search.update(Interaction({"user_id": torch.arange(len(search)) + 1}))
