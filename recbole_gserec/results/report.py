@@ -111,12 +111,18 @@ def write_report(
         report = make_report(output, metrics=options.get("metrics"), models=models, datasets=datasets, keys=keys)
     if console:
         console.print(table_terminal(report.table))
-    page = save_report(report, folder)
+    side, problem = None, None
+    if beside is not None:
+        try:
+            side = side_by_side(report.table, report.cells, Path(output), Path(beside))
+        except DataError as error:
+            # The report is written first.
+            problem = error
+    page = save_report(report, folder, side)
     if options:
         write_json(folder / OPTIONS_FILE, options)
-    if beside is not None:
-        # The report is there, should these not be comparable.
-        save_report(report, folder, side_by_side(report.table, report.cells, Path(output), Path(beside)))
+    if problem is not None:
+        raise problem
     return page
 
 
