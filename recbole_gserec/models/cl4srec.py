@@ -26,7 +26,7 @@ from recbole_gserec.layers import (
     nt_xent,
     use_fast_parts,
 )
-from recbole_gserec.models.objective import LOSSES, SAMPLED, of_recbole, warn_of_no_head
+from recbole_gserec.models.objective import LOSSES, SAMPLED, of_recbole
 from recbole_gserec.models.search_recommender import states_before_targets
 from recbole_gserec.settings import check_choice, check_heads, check_negatives, check_positive, check_some_layers
 
@@ -54,8 +54,6 @@ class CL4SRec(SASRec):
         super().__init__(ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)
         self.loss_type = config["loss_type"]
         self.objective = of_recbole(config, dataset) if self.loss_type in SAMPLED else None
-        if self.objective is None:
-            warn_of_no_head(config)
         # RecBole repeats a batch for every negative of a row.
         self.n_repeats = config["train_neg_sample_args"]["sample_num"] if self.loss_type == "BPR" else 1
         self.lambda_cl, self.tau, self.cl_dedup = config["lambda_cl"], config["tau"], config["cl_dedup"]

@@ -41,7 +41,7 @@ from recbole_gserec.evaluation import (
     TieAwareCollector,
     score_batch,
 )
-from recbole_gserec.models import SAMPLED, is_of_recbole
+from recbole_gserec.models import SAMPLED, is_of_recbole, warn_of_no_head
 from recbole_gserec.settings import DEFAULT_DATASET, MODELS, has_searches, no_such_dataset
 
 
@@ -185,12 +185,15 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
         is_ours: Whether the model belongs to this package.
     """
     if phase == "train":
+        has_objective = not is_ours and is_of_recbole(config.model_class)
+        takes_negatives = has_objective and config["loss_type"] in SAMPLED
+        if has_objective and not takes_negatives:
+            warn_of_no_head(config)
         if reads_windows(config):
             if is_ours and config.model_class.reads_search_rows(config):
                 raise SettingError("train_rows is 'users'; it must be 'targets' for a model that also learns to search")
             return WindowTrainDataLoader if is_ours else ItemWindowTrainDataLoader
         if not is_ours:
-            takes_negatives = config["loss_type"] in SAMPLED and is_of_recbole(config.model_class)
             return ItemTrainDataLoader if takes_negatives else stock(config, phase)
         return JointTrainDataLoader if config.model_class.reads_search_rows(config) else SearchTrainDataLoader
     mode = config["eval_args"]["mode"]["valid" if phase == "valid" else "test"]

@@ -16,7 +16,7 @@ from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import ensure_dir, get_local_time, get_tensorboard, init_logger
 
 from recbole_gserec.errors import SettingError
-from recbole_gserec.models import SAMPLED, of_recbole, warn_of_no_head
+from recbole_gserec.models import SAMPLED, of_recbole
 from recbole_gserec.plugin import entry_points
 from recbole_gserec.plugin.checkpoint import allow_config_in_checkpoints, check_checkpoint, save_checkpoint
 from recbole_gserec.plugin.own_files import (
@@ -154,7 +154,6 @@ def _add_objective(model: Any) -> None:
     def __init__(self: Any, config: Any, dataset: Any) -> None:
         if config["loss_type"] not in SAMPLED:
             make_stock(self, config, dataset)
-            warn_of_no_head(config)
             return
         # RecBole refuses losses that it does not know.
         make_stock(self, ChainMap({"loss_type": "CE"}, config.final_config_dict), dataset)

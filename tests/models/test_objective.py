@@ -101,12 +101,7 @@ FORMS = [
 @pytest.mark.parametrize(("name", "form"), FORMS, ids=lambda value: str(value))
 def test_losses_equal_a_second_computation(make_model, name, form, loss_type, shared):
     settings = settings_of(name, loss_type=loss_type, shared_negatives=shared, **form)
-    model, _, dataset, loaders = make_model(name, **settings)
-    batch = next(iter(loaders[0]))
-    shaken(model).eval()
-    with torch.no_grad():
-        candidates, logits = logits_of(model, batch)
-        losses = model.calculate_loss(batch)
+    dataset, _, candidates, logits, loss = trained_for(make_model, name, settings)
     assert candidates.shape[1] == 1 + N_NEGATIVES and logits.std() > 1e-3
     if shared:
         negatives = candidates[:, 1:]
@@ -114,19 +109,24 @@ def test_losses_equal_a_second_computation(make_model, name, form, loss_type, sh
         assert ((negatives == drawn) | (negatives == 0)).all()
         assert 0 < (negatives == 0).float().mean() < 1
     expected = plain_loss(loss_type, logits, candidates, dataset.item_num)
-    loss = losses[0] if isinstance(losses, tuple) else losses
     assert loss.item() == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["GSERec", "NRHUB", "SASRec"])
-def test_negatives_drawn_by_popularity_are_corrected(make_model, name):
-    settings = settings_of(name, loss_type="sampled_CE", distribution="popularity")
+def trained_for(make_model, name, settings):
+    """Dataset, loaders, candidates and logits of a batch, and the model's own loss of them."""
     model, _, dataset, loaders = make_model(name, **settings)
     batch = next(iter(loaders[0]))
     shaken(model).eval()
     with torch.no_grad():
         candidates, logits = logits_of(model, batch)
         losses = model.calculate_loss(batch)
+    return dataset, loaders, candidates, logits, losses[0] if isinstance(losses, tuple) else losses
+
+
+@pytest.mark.parametrize("name", ["GSERec", "NRHUB", "SASRec"])
+def test_negatives_drawn_by_popularity_are_corrected(make_model, name):
+    settings = settings_of(name, loss_type="sampled_CE", distribution="popularity")
+    dataset, loaders, candidates, logits, loss = trained_for(make_model, name, settings)
     rows = loaders[0]._dataset.inter_feat
     counts = np.bincount(rows["item_id"].numpy(), minlength=dataset.item_num).astype(float)
     # The first interaction of a user is no target.
@@ -137,7 +137,6 @@ def test_negatives_drawn_by_popularity_are_corrected(make_model, name):
         counts = training_counts(dataset.events, dataset.item_num).astype(float)
     with np.errstate(divide="ignore"):
         expected = plain_loss("sampled_CE", logits, candidates, dataset.item_num, np.log(counts**0.7))
-    loss = losses[0] if isinstance(losses, tuple) else losses
     assert loss.item() == pytest.approx(expected, rel=1e-3)
     assert expected != pytest.approx(plain_loss("sampled_CE", logits, candidates, dataset.item_num), rel=1e-3)
 
@@ -279,6 +278,14 @@ def test_a_derived_model_is_trained_by_the_loss_of_its_base(make_model, tmp_path
             assert torch.isfinite(loss) and model.objective.next_item == 0.5
         finally:
             forget_model("Other")
+
+
+def test_settings_without_effect_on_recboles_losses_are_warned_of_once(make_model, caplog):
+    for name, loss_type, n in (("CL4SRec", "gBCE", 0), ("CL4SRec", "CE", 1), ("SASRec", "BCE", 0), ("SASRec", "CE", 1)):
+        caplog.clear()
+        negatives = {} if loss_type != "CE" or name == "CL4SRec" else {"train_neg_sample_args": None}
+        make_model(name, loss_type=loss_type, lambda_next_item=0.5, **negatives)
+        assert sum("lambda_next_item: no effect" in record.getMessage() for record in caplog.records) == n, name
 
 
 def test_a_derived_model_refuses_a_wrong_loss(make_model):
