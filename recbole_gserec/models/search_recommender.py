@@ -235,11 +235,14 @@ class SearchRecommender(SequentialRecommender):
             state: Result of :meth:`encode`, with n rows.
             candidates: ``[n, C]`` item ids, the positive first.
         """
-        losses = {"rec": self.candidate_loss(state, candidates)}
-        if self.objective.next_item > 0:
-            states, items = self.next_item_states(state), self.next_item_vectors(state)
-            losses["next_item"] = self.objective.next_item_loss(states, candidates[:, 0], items)
-        return losses
+        return {"rec": self.candidate_loss(state, candidates), **self.next_item_losses(state, candidates[:, 0])}
+
+    def next_item_losses(self, state: Any, positives: Tensor) -> dict[str, Tensor]:
+        """Compute the loss of the next-item head by name, for positives ``[n]``; none if there is no such loss."""
+        if self.objective.next_item <= 0:
+            return {}
+        states, items = self.next_item_states(state), self.next_item_vectors(state)
+        return {"next_item": self.objective.next_item_loss(states, positives, items)}
 
     def candidate_loss(
         self, state: Any, candidates: Tensor, score: Callable[[Any, Tensor], Tensor] | None = None

@@ -140,10 +140,7 @@ class UnifiedSSR(JointRecommender):
         ends = (packing.counts - 1).clamp_min(0).unsqueeze(1)
         targets = targets.scatter(1, ends, interaction[self.ITEM_ID].unsqueeze(1))
         losses = {"rec": self.next_product_loss(states, packing, targets, interaction)}
-        if self.objective.next_item > 0:
-            last = self.factors_of(packing.last(states))
-            items = self.item_embedding.weight
-            losses["next_item"] = self.objective.next_item_loss(last, interaction[self.ITEM_ID], items)
+        losses |= self.next_item_losses(packing.last(states), interaction[self.ITEM_ID])
         if self.lambda_corr > 0:
             windows = self.session_vectors(states, packing)
             losses["corr"] = self.lambda_corr * adjacent_correlation(windows)
