@@ -1,4 +1,4 @@
-"""``gserec export``: write the vectors of a trained model."""
+"""``gserec export``: write the vectors of a trained model, or its rankings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +18,19 @@ def export(
         str,
         typer.Option("--format", help="File format: parquet, or npy (arrays, and CSV files with the id of each row)."),
     ] = "parquet",
+    trec: Annotated[
+        bool,
+        typer.Option("--trec", help="Write the rankings of validation and test as TREC files (qrels and run) instead."),
+    ] = False,
+    depth: Annotated[int, typer.Option(min=1, help="Items of each ranking, with --trec.")] = 1000,
     data_path: DataPathOfTraining = None,
     model: ModelOfCheckpoint = None,
 ) -> None:
     """Write a trained model's vectors of users, items and codes with their original ids, for use in other systems.
 
     If the model scores by dot products, the products of the user and item vectors are its scores.
+
+    With --trec, write what the model ranked in its validation and test, for trec_eval, ranx and other programs.
     """
     with while_importing():
         from recbole_gserec.plugin import named_model
@@ -31,13 +38,24 @@ def export(
             check_export,
             describe_provenance,
             export_vectors,
+            load_evaluation,
             load_trained,
             write_export,
+            write_trec_files,
         )
 
     if model is not None:
         named_model(model)
     check_export(out, file_format)
+    if trec:
+        evaluation = load_evaluation(checkpoint, data_path)
+        for part, made in write_trec_files(out, evaluation, depth, describe_provenance(evaluation)).items():
+            metrics = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items())
+            typer.echo(f"{out / part}.run: {made['topics']:,} rankings; {metrics}")
+            if made["tied"]:
+                tied = f"{made['tied']:,} targets have the same score as another candidate"
+                typer.echo(f"{out / part}.run: {tied}: other programs may rank them better", err=True)
+        return
     trained = load_trained(checkpoint, data_path)
     exported = export_vectors(trained)
     write_export(out, exported, file_format, describe_provenance(trained))

@@ -1,3 +1,4 @@
+from .candidates import PHASES as PHASES
 from .candidates import collect_interactions as collect_interactions
 from .candidates import collect_search_clicks as collect_search_clicks
 from .candidates import order_of_tokens as order_of_tokens

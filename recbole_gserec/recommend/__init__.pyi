@@ -12,5 +12,8 @@ from .output import check_output as check_output
 from .output import read_user_list as read_user_list
 from .recommender import USERS_AT_ONCE as USERS_AT_ONCE
 from .recommender import Recommender as Recommender
+from .trained import Evaluation as Evaluation
 from .trained import Trained as Trained
+from .trained import load_evaluation as load_evaluation
 from .trained import load_trained as load_trained
+from .trec_files import write_trec_files as write_trec_files

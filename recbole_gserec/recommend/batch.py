@@ -17,12 +17,12 @@ from recbole_gserec.recommend.new_events import read_new_events
 from recbole_gserec.recommend.output import check_output, csv_to_stream, write_recommendations
 from recbole_gserec.recommend.recommender import USERS_AT_ONCE, Choice, Recommender
 from recbole_gserec.recommend.retrieval import check_retrieval
-from recbole_gserec.recommend.trained import Trained, load_trained
+from recbole_gserec.recommend.trained import Evaluation, Trained, load_trained
 
 _PACKAGES = ("recbole", "torch", "numpy", "pyarrow")
 
 
-def describe_provenance(trained: Trained) -> dict[str, Any]:
+def describe_provenance(trained: Trained | Evaluation) -> dict[str, Any]:
     """Describe the model, its checkpoint, its dataset's files and the versions of libraries."""
     return {
         "model": trained.config["model"],

@@ -3,23 +3,26 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from recbole.config import Config
-from recbole.data import create_dataset
+from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import KGSampler
-from recbole.utils import ModelType, get_model, init_seed
+from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 from recbole_gserec.data import Columns, SearchDataset, check_file_record, no_searches
 from recbole_gserec.errors import CheckpointError, DataError, SettingError
+from recbole_gserec.evaluation import PHASES
 from recbole_gserec.plugin import check_model_of, load_other_parameter, read_checkpoint
 from recbole_gserec.settings import MODELS
 
@@ -93,20 +96,69 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
         SettingError: If the model cannot make recommendations.
     """
     checkpoint = Path(checkpoint)
+    state, config, dataset = _read(checkpoint, data_path)
+    # Must precede building the dataset, which converts interactions into rows to predict and drops the times of
+    # searches.
+    raw = raw_events(dataset)
+    model = _model(checkpoint, state, _training_part(config, dataset))
+    return Trained(checkpoint, config, dataset, raw, model)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained model with the data on which it was validated and tested.
+
+    Attributes:
+        checkpoint: File of the checkpoint.
+        config: RecBole's settings of the training.
+        dataset: The dataset; its ids are those of the model.
+        parts: Dataloaders of the parts ``valid`` and ``test``; a part without targets is left out.
+        trainer: Trainer of the model, which evaluates it. It leaves no files.
+    """
+
+    checkpoint: Path
+    config: Config
+    dataset: Dataset
+    parts: dict[str, Any]
+    trainer: Any
+
+
+def load_evaluation(checkpoint: str | Path, data_path: str | Path | None = None) -> Evaluation:
+    """Load a model with the rows and candidates of its validation and test.
+
+    Arguments and errors are those of :func:`load_trained`.
+    """
+    checkpoint = Path(checkpoint)
+    state, config, dataset = _read(checkpoint, data_path)
+    training, *others = data_preparation(config, dataset)
+    model = _model(checkpoint, state, training._dataset)
+    config["log_wandb"] = False
+    with TemporaryDirectory() as scratch, chdir(scratch):
+        # RecBole's trainers make folders for checkpoints and TensorBoard.
+        config["checkpoint_dir"] = scratch
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+        trainer.tensorboard.close()
+    parts = {name: part for name, part in zip(PHASES, others, strict=True) if part}
+    return Evaluation(checkpoint, config, dataset, parts, trainer)
+
+
+def _read(checkpoint: Path, data_path: str | Path | None) -> tuple[dict[str, Any], Config, Dataset]:
+    """Return the content of a checkpoint, its settings, and the dataset, read and filtered but not built."""
     state = read_checkpoint(checkpoint)
     config = state["config"]
     _check_model(config, checkpoint)
     _find_dataset(config, data_path, checkpoint)
     init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    # Must precede building the dataset, which converts interactions into rows to predict and drops the times of
-    # searches.
-    raw = raw_events(dataset)
-    training = _training_part(config, dataset)
+    return state, config, create_dataset(config)
+
+
+def _model(checkpoint: Path, state: dict[str, Any], training: Dataset) -> AbstractRecommender:
+    """Build the model for its training part, with the weights of the checkpoint, in evaluation mode."""
+    config = state["config"]
     init_seed(config["seed"] + (config["local_rank"] or 0), config["reproducibility"])
     model = get_model(config["model"])(config, training).to(config["device"])
     _load_weights(model, state, checkpoint, config)
-    return Trained(checkpoint, config, dataset, raw, model.eval())
+    return model.eval()
 
 
 def _check_model(config: Any, checkpoint: Path) -> None:

@@ -283,3 +283,77 @@ def test_a_folder_with_something_in_it_is_refused(run, checkpoint, tmp_path):
     )
     status, _, printed = run("export", "-c", checkpoint, "--out", "new", "--format", "hdf5")
     assert (status, printed) == (2, "error: --format is 'hdf5'; it must be parquet or npy\n")
+
+
+# ---- export --trec --------------------------------------------------------------------------------------------------
+
+
+def read_trec(folder, part):
+    """Targets of each user, and (item, score) of each ranking, in the order of the file."""
+    targets, rankings = {}, {}
+    for line in (folder / f"{part}.qrels").read_text().splitlines():
+        user, zero, item, relevance = line.split(" ")
+        assert (zero, relevance) == ("0", "1")
+        targets.setdefault(user, set()).add(item)
+    for line in (folder / f"{part}.run").read_text().splitlines():
+        user, q0, item, rank, score, tag = line.split(" ")
+        assert q0 == "Q0"
+        rankings.setdefault(user, []).append((item, np.float32(score)))
+        assert int(rank) == len(rankings[user])
+    return targets, rankings, tag
+
+
+@pytest.mark.parametrize("mode", ["uni20", "full"])
+@pytest.mark.parametrize("model", ["GSERec", "BPR"])
+def test_trec_files_hold_the_rankings_of_the_evaluation(run, tmp_path, model, mode):
+    data = write_dataset(tmp_path / "dataset", "toy", **random_files())
+    path = store_model(data, model, eval_args={"mode": mode}, metrics=["NDCG", "MRR"], topk=[5])
+    before = {file.relative_to(tmp_path) for file in tmp_path.rglob("*")}
+    status, output, _ = run("export", "-c", path, "--out", "trec", "--trec")
+    assert status == 0
+    made = {file.relative_to(tmp_path) for file in tmp_path.rglob("*")} - before
+    names = ("export.json", "valid.qrels", "valid.run", "test.qrels", "test.run")
+    assert sorted(map(str, made)) == sorted(["trec", *(f"trec/{name}" for name in names)])
+    parts = json.loads((tmp_path / "trec" / "export.json").read_text())["parts"]
+    for part in ("valid", "test"):
+        targets, rankings, tag = read_trec(tmp_path / "trec", part)
+        assert tag == model
+        assert set(targets) == set(rankings)
+        assert len(targets) == parts[part]["topics"] == 40
+        gains = []
+        for user, ranking in rankings.items():
+            scores = [score for _, score in ranking]
+            assert scores == sorted(scores, reverse=True)
+            last = max(interaction[2] for interaction in random_files()["inter"] if interaction[0] == user)
+            (target,) = targets[user]
+            assert part == "valid" or (user, target, last) in random_files()["inter"]
+            items = [item for item, _ in ranking]
+            assert len(set(items)) == len(items) == 21 if mode == "uni20" else len(items) > 100
+            rank = items.index(target) + 1
+            gains.append(1 / np.log2(rank + 1) if rank <= 5 else 0)
+        assert parts[part]["metrics"]["ndcg@5"] == pytest.approx(np.mean(gains), abs=1e-4)
+        assert f"trec/{part}.run: 40 rankings; ndcg@5 {parts[part]['metrics']['ndcg@5']:.4f}" in output
+
+
+def test_a_depth_cuts_rankings_and_ties_are_told(run, tmp_path):
+    data = write_dataset(tmp_path / "dataset", "toy", **random_files())
+    path = store_model(data, "Pop")
+    status, _, printed = run("export", "-c", path, "--out", "trec", "--trec", "--depth", "7")
+    assert status == 0
+    assert "targets have the same score as another candidate: other programs may rank them better" in printed
+    _, rankings, _ = read_trec(tmp_path / "trec", "test")
+    assert {len(ranking) for ranking in rankings.values()} == {7}
+
+
+def test_an_id_with_a_space_is_refused_for_trec_files(run, tmp_path):
+    rows = random_files()
+    rows["inter"] = [("u 5" if user == "u5" else user, item, time) for user, item, time in rows["inter"]]
+    rows["search"] = rows["code"] = None
+    data = write_dataset(tmp_path / "dataset", "toy", **{name: part for name, part in rows.items() if part})
+    path = store_model(data, "BPR")
+    status, _, printed = run("export", "-c", path, "--out", "trec", "--trec")
+    assert (status, printed.splitlines()[-1]) == (
+        2,
+        f"error: {data / 'toy'}: the user id 'u 5' has a space, which TREC files cannot hold. Rename it.",
+    )
+    assert not (tmp_path / "trec").exists()
