@@ -18,6 +18,7 @@ from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.figures import BLUE, ORANGE, POINTS, draw_tick_lines, new_panels, plain_text
 from recbole_gserec.files import has_no_rows
 from recbole_gserec.results import (
+    CORRECTIONS,
     TESTS,
     Metric,
     ModelRuns,
@@ -25,7 +26,6 @@ from recbole_gserec.results import (
     compare,
     comparisons_frame,
     crossed_means,
-    holm_correction,
     percentile_intervals,
     why_not_comparable,
 )
@@ -144,7 +144,7 @@ def compare_groups(
 ) -> GroupResults:
     """Compare a model with others as the benchmark does, over all users and within groups.
 
-    P-values of groups are corrected by Holm's method for all comparisons within groups by a metric. Those of all users
+    P-values of groups are corrected for all comparisons within groups by a metric. Those of all users
     are corrected for the number of other models.
 
     Args:
@@ -234,7 +234,8 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     for metric in table["metric"].unique() if len(table) else ():
         rows = (table["metric"] == metric) & (table["group"] != ALL)
         for test in TESTS:
-            table.loc[rows, f"{test}_holm"] = holm_correction(table.loc[rows, test].to_numpy())
+            for suffix, correct in CORRECTIONS.items():
+                table.loc[rows, f"{test}_{suffix}"] = correct(table.loc[rows, test].to_numpy())
     return table
 
 

@@ -43,7 +43,8 @@ HOW_TO_READ = (
     "(hatched in the figure): in too many resamples the other model has a mean of 0, so the relative improvement has "
     "no bound. Tests are two-sided. The two-way test asks about other users and other trainings, and is the one that "
     "decides. It needs several seeds; without it, random differences between trainings are not counted. P-values are "
-    "corrected by Holm's method: within groups for all groups and models by a metric, among all users for all models. "
+    "corrected by Holm's method and by that of Benjamini and Hochberg (BH): within groups for all groups and models by "
+    "a metric, among all users for all models. "
     "Each group is tested by itself. If only one of two groups has a significant improvement, the two improvements "
     "need not differ: compare the intervals."
 )
@@ -54,14 +55,11 @@ _HEAD = (
     "95 % interval",
     "relative",
     "95 % interval",
-    "two-way p",
-    "corrected",
-    "t-test p",
-    "corrected",
-    "Wilcoxon p",
-    "corrected",
+    *("two-way p", "Holm", "BH"),
+    *("t-test p", "Holm", "BH"),
+    *("Wilcoxon p", "Holm", "BH"),
 )
-_TESTS = ("two_way_p", "two_way_p_holm", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")
+_TESTS = tuple(f"{test}{end}" for test in ("two_way_p", "t_p", "wilcoxon_p") for end in ("", "_holm", "_bh"))
 
 
 def group_means_markdown(results: GroupResults, metric: Metric) -> str:

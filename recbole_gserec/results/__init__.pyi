@@ -17,7 +17,7 @@ from .metrics import chosen_metrics as chosen_metrics
 from .metrics import parse_metric as parse_metric
 from .origins import describe_mixed_code as describe_mixed_code
 from .origins import settings_markdown as settings_markdown
-from .paired_tests import holm_correction as holm_correction
+from .paired_tests import CORRECTIONS as CORRECTIONS
 from .report import write_report as write_report
 from .significance import TESTS as TESTS
 from .significance import Comparison as Comparison

@@ -138,3 +138,20 @@ def holm_correction(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     factors = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p_values[order] * factors))
     return corrected
+
+
+def benjamini_hochberg_correction(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correct p-values for the number of tests: the expected share of false ones among the positives stays below each.
+
+    Arguments and result are those of :func:`holm_correction`. The share stays below if tests are independent, or if
+    they are positively dependent like those of one reference against several models.
+    """
+    p_values = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(len(p_values), np.nan)
+    made = ~np.isnan(p_values)
+    corrected[made] = stats.false_discovery_control(p_values[made], method="bh")
+    return corrected
+
+
+CORRECTIONS = {"holm": holm_correction, "bh": benjamini_hochberg_correction}
+"""Suffix of a column -> correction of the p-values before it."""

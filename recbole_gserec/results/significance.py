@@ -15,7 +15,7 @@ from recbole_gserec.report import NO_VALUE, escape_markdown, markdown_table
 from recbole_gserec.results.bootstrap import Pair, bootstrap_intervals, crossed_intervals
 from recbole_gserec.results.load import ModelRuns, common_seeds, why_not_comparable
 from recbole_gserec.results.metrics import Metric, parse_metric
-from recbole_gserec.results.paired_tests import differences, holm_correction, t_test, two_way_test, wilcoxon_test
+from recbole_gserec.results.paired_tests import CORRECTIONS, differences, t_test, two_way_test, wilcoxon_test
 from recbole_gserec.settings import printed_name
 
 SIGNIFICANT = 0.05
@@ -44,15 +44,18 @@ class Comparison:
         two_way_high: Upper bound of the same interval.
         relative_percent: The difference in percent of the model's mean; NaN if that mean is 0.
         t_p: p-value of the paired t-test.
-        t_p_holm: The same, corrected for the number of models compared on this dataset by this metric.
+        t_p_holm: The same, corrected by Holm's method for the number of models compared on this dataset by this metric.
+        t_p_bh: The same, corrected by the method of Benjamini and Hochberg.
         wilcoxon_p: p-value of Wilcoxon's signed-rank test.
         wilcoxon_p_holm: The same, corrected in the same way.
+        wilcoxon_p_bh: Likewise.
         two_way_p: p-value of the test over users and seeds; NaN with one seed.
         two_way_p_holm: The same, corrected for the number of models with several seeds.
-        beyond_chance: Whether the difference is significant by the corrected test that decides. This is the test over
-            users and seeds or, if no model has several seeds, the paired t-test. If only some models have several
-            seeds, the others are never beyond chance, because the random differences of their training cannot be
-            estimated.
+        two_way_p_bh: Likewise.
+        beyond_chance: Whether the difference is significant by the test that decides, corrected by Holm's method. This
+            is the test over users and seeds or, if no model has several seeds, the paired t-test. If only some models
+            have several seeds, the others are never beyond chance, because the random differences of their training
+            cannot be estimated.
     """
 
     dataset: str
@@ -73,10 +76,13 @@ class Comparison:
     relative_percent: float = np.nan
     t_p: float = np.nan
     t_p_holm: float = np.nan
+    t_p_bh: float = np.nan
     wilcoxon_p: float = np.nan
     wilcoxon_p_holm: float = np.nan
+    wilcoxon_p_bh: float = np.nan
     two_way_p: float = np.nan
     two_way_p_holm: float = np.nan
+    two_way_p_bh: float = np.nan
     beyond_chance: bool = False
 
     @property
@@ -136,9 +142,10 @@ def compare_pairs(pairs: Sequence[tuple[ModelRuns, ModelRuns]], metrics: Sequenc
                     values[key] = ours_of[of_reference], other.per_seed(metric, seeds)
                     results[key]["two_way_p"] = two_way_test(*values[key])
         for test in TESTS:
-            p_values = [results[metric.name, other.model].get(test, np.nan) for _, other in pairs]
-            for (_, other), corrected in zip(pairs, holm_correction(np.array(p_values)).tolist(), strict=True):
-                results[metric.name, other.model][f"{test}_holm"] = corrected
+            p_values = np.array([results[metric.name, other.model].get(test, np.nan) for _, other in pairs])
+            for suffix, correct in CORRECTIONS.items():
+                for (_, other), corrected in zip(pairs, correct(p_values).tolist(), strict=True):
+                    results[metric.name, other.model][f"{test}_{suffix}"] = corrected
     if columns:
         # All comparisons share one set of resamples.
         intervals = bootstrap_intervals(np.stack(list(columns.values()), axis=1)).tolist()
@@ -178,17 +185,18 @@ def comparisons_frame(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 
 _HEAD = ("model", "mean", "difference", "95 % interval", "relative")
-_TWO_WAY_HEAD = ("with seeds", "two-way p", "corrected")
-_TESTS_HEAD = ("t-test p", "corrected", "Wilcoxon p", "corrected", "users", "differ", "seeds")
+_TWO_WAY_HEAD = ("with seeds", "two-way p", "Holm", "BH")
+_TESTS_HEAD = ("t-test p", "Holm", "BH", "Wilcoxon p", "Holm", "BH", "users", "differ", "seeds")
 # Smaller p-values are dominated by rounding errors.
 _SMALLEST = 1e-99
 
 HOW_TO_READ = (
     "Difference: reference minus model; above 0 the reference is better. Each user's values are averaged over "
     "the seeds that both models have, and paired by user. Interval: of the mean difference, by the bootstrap. Tests "
-    "are two-sided, and corrected by Holm's method for the number of models compared by a metric on a dataset. Differ: "
-    "users for whom the two models' values differ. The t-test and Wilcoxon's ask whether the difference would hold for "
-    "other users, with the models as they were trained."
+    "are two-sided. Holm, BH: the p-value before, corrected by the method of Holm, and by that of Benjamini and "
+    "Hochberg, for the number of models compared by a metric on a dataset. Differ: users for whom the two models' "
+    "values differ. The t-test and Wilcoxon's ask whether the difference would hold for other users, with the models "
+    "as they were trained."
 )
 WITH_SEEDS = (
     "With seeds: the interval by the bootstrap over users and over each model's seeds. The two-way test asks whether "
@@ -243,7 +251,8 @@ def _row(comparison: Comparison, two_way: bool) -> list[str]:
         f"{comparison.low:+.4f} to {comparison.high:+.4f}",
         relative if comparison.relative_percent == comparison.relative_percent else NO_VALUE,
         *_two_way(comparison) * two_way,
-        *(format_p_value(getattr(comparison, name)) for name in ("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm")),
+        *_p_values(comparison, "t_p"),
+        *_p_values(comparison, "wilcoxon_p"),
         f"{comparison.n_users:,}",
         f"{comparison.n_nonzero:,}",
         " ".join(map(str, comparison.seeds)),
@@ -253,7 +262,11 @@ def _row(comparison: Comparison, two_way: bool) -> list[str]:
 def _two_way(comparison: Comparison) -> list[str]:
     low, high = comparison.two_way_low, comparison.two_way_high
     interval = f"{low:+.4f} to {high:+.4f}" if comparison.counts_training else NO_VALUE
-    return [interval, format_p_value(comparison.two_way_p), format_p_value(comparison.two_way_p_holm)]
+    return [interval, *_p_values(comparison, "two_way_p")]
+
+
+def _p_values(comparison: Comparison, test: str) -> list[str]:
+    return [format_p_value(getattr(comparison, name)) for name in (test, *(f"{test}_{name}" for name in CORRECTIONS))]
 
 
 def format_p_value(p_value: float) -> str:

@@ -86,6 +86,9 @@ def test_corrected_p_values_are_for_all_groups_and_models(tmp_path, data):
         expected[index] = highest
     assert len(p) == 6
     assert rows["t_p_holm"].to_numpy() == pytest.approx([expected[position] for position in range(6)])
+    ordered = np.sort(p)
+    shares = [min(p * 6 / place for place, p in enumerate(ordered, start=1) if p >= own) for own in rows["t_p"]]
+    assert rows["t_p_bh"].to_numpy() == pytest.approx(shares)
     overall = frame[(frame["group"] == "all users") & frame["t_p"].notna()].sort_values("t_p")
     assert overall["t_p_holm"].iloc[0] == pytest.approx(min(1, 2 * overall["t_p"].iloc[0]))
 

@@ -10,6 +10,8 @@ from recbole_gserec.results.bootstrap import bootstrap_intervals, crossed_interv
 from recbole_gserec.results.load import ModelRuns, choose_runs, load_runs, why_not_comparable
 from recbole_gserec.results.metrics import parse_metric
 from recbole_gserec.results.paired_tests import (
+    CORRECTIONS,
+    benjamini_hochberg_correction,
     crossed_variance,
     differences,
     holm_correction,
@@ -88,10 +90,32 @@ def test_holm_worked_by_hand():
     assert holm_correction([]).tolist() == []
 
 
-def test_holm_does_not_count_tests_that_were_not_made():
-    corrected = holm_correction([0.01, math.nan, 0.02])
+def plain_benjamini_hochberg(p_values):
+    """A test is found if the list is cut at or after it; the least of the expected shares of false ones in these lists."""
+    ordered = sorted(p_values)
+    shares = [p * len(ordered) / place for place, p in enumerate(ordered, start=1)]
+    return [min(shares[ordered.index(p) :]) for p in p_values]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 16])
+def test_benjamini_hochberg_is_that_of_a_plain_loop(n):
+    p_values = np.random.default_rng(n).random(n) ** 4
+    found = benjamini_hochberg_correction(p_values)
+    np.testing.assert_allclose(found, plain_benjamini_hochberg(p_values), rtol=1e-14)
+    assert (found <= holm_correction(p_values) + 1e-15).all()
+
+
+def test_benjamini_hochberg_worked_by_hand():
+    assert benjamini_hochberg_correction([0.04, 0.01, 0.03]).tolist() == pytest.approx([0.04, 0.03, 0.04])
+    assert benjamini_hochberg_correction([]).tolist() == []
+
+
+@pytest.mark.parametrize("correct", CORRECTIONS.values())
+def test_tests_that_were_not_made_do_not_count(correct):
+    corrected = correct([0.01, math.nan, 0.02])
     assert corrected[[0, 2]].tolist() == [0.02, 0.02]
     assert math.isnan(corrected[1])
+    assert np.isnan(correct([math.nan])).all()
 
 
 def test_bootstrap_is_near_the_normal_interval_where_users_are_many():
@@ -319,6 +343,7 @@ def test_numbers_are_those_of_scipy_on_plain_arrays(tmp_path):
             [comparison.low, comparison.high], d.mean() + error * np.array([-1.96, 1.96]), atol=0.2 * error
         )
     assert [comparison.t_p_holm for comparison in found] == pytest.approx(plain_holm(raw))
+    assert [comparison.t_p_bh for comparison in found] == pytest.approx(plain_benjamini_hochberg(raw))
 
 
 def test_the_order_of_rows_and_runs_changes_nothing(tmp_path):
