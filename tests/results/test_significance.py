@@ -91,7 +91,7 @@ def test_holm_worked_by_hand():
 
 
 def plain_benjamini_hochberg(p_values):
-    """A test is found if the list is cut at or after it; the least of the expected shares of false ones in these lists."""
+    """The expected share of false findings up to each test, and for each the least share at or after it."""
     ordered = sorted(p_values)
     shares = [p * len(ordered) / place for place, p in enumerate(ordered, start=1)]
     return [min(shares[ordered.index(p) :]) for p in p_values]
