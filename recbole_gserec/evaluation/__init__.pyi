@@ -6,6 +6,7 @@ from .collector import PlainEvaluator as PlainEvaluator
 from .collector import TieAwareCollector as TieAwareCollector
 from .protocol import check_evaluation as check_evaluation
 from .scoring import MAX_SCORES as MAX_SCORES
+from .scoring import AllItemsEvalDataLoader as AllItemsEvalDataLoader
 from .scoring import BoundedFullSortEvalDataLoader as BoundedFullSortEvalDataLoader
 from .scoring import CandidateBatch as CandidateBatch
 from .scoring import CandidateEvalDataLoader as CandidateEvalDataLoader

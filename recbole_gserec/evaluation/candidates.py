@@ -258,6 +258,33 @@ class CandidateLists:
         indices[ids] = np.arange(len(ids))
         return indices
 
+    def known_items(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the items that are left out of the lists of users ``[n_rows]``: rows and items, ``[n]`` each."""
+        starts = self._index_of_user[users.numpy()] * len(self._items)
+        low = np.searchsorted(self._interacted, starts)
+        counts = np.searchsorted(self._interacted, starts + len(self._items)) - low
+        rows = np.repeat(np.arange(len(counts)), counts)
+        places = np.arange(len(rows)) + (low - (counts.cumsum() - counts))[rows]
+        items = self._items[self._interacted[places] - starts[rows]]
+        return torch.from_numpy(rows), torch.from_numpy(items)
+
+    def sample_of_users(self, users: Tensor, size: int) -> NDArray[np.int64]:
+        """Draw rows with distinct users from the rows of users ``[n_rows]``, the same users for every model.
+
+        Returns:
+            Indices of at most ``size`` rows, in the order of the users' original ids.
+        """
+        indices = self._index_of_user[users.numpy()]
+        distinct, rows = np.unique(indices, return_index=True)
+        rng = np.random.default_rng([self._seed, PHASES.index(self._phase)])
+        chosen = np.sort(rng.permutation(len(distinct))[:size])
+        return rows[chosen]
+
+    @property
+    def items(self) -> NDArray[np.int64]:
+        """Internal ids of all items that can be in a list."""
+        return self._items
+
     def for_rows(self, users: Tensor) -> Tensor:
         """Return negatives for rows of these users.
 

@@ -100,6 +100,15 @@ MAX_SCORES = 1 << 24
 """Maximum number of scores in memory if rows are scored against all items: 64 MiB of 32-bit floats."""
 
 
+def _candidate_seed(config: Config) -> int:
+    seed = config["eval_candidate_seed"]
+    if seed is None:
+        return config["seed"]
+    if not (type(seed) is int and seed >= 0):
+        raise SettingError(f"eval_candidate_seed is {seed!r}; it must be a whole number of at least 0")
+    return seed
+
+
 class CandidateEvalDataLoader(AbstractDataLoader):
     """Rows of a split, each with its target and the same negatives for every model."""
 
@@ -107,15 +116,8 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         neg_sample_args = config[f"{sampler.phase}_neg_sample_args"]
-        candidate_seed = config["eval_candidate_seed"]
-        if candidate_seed is not None and not (type(candidate_seed) is int and candidate_seed >= 0):
-            raise SettingError(f"eval_candidate_seed is {candidate_seed!r}; it must be a whole number of at least 0")
         lists = CandidateLists(
-            dataset,
-            sampler,
-            neg_sample_args["sample_num"],
-            neg_sample_args["distribution"],
-            config["seed"] if candidate_seed is None else candidate_seed,
+            dataset, sampler, neg_sample_args["sample_num"], neg_sample_args["distribution"], _candidate_seed(config)
         )
         self.candidates = torch.cat(
             [
@@ -165,3 +167,39 @@ class BoundedFullSortEvalDataLoader(FullSortEvalDataLoader):
     def collate_fn(self, index: Sequence[int]) -> Any:
         interaction, _, positive_u, positive_i = super().collate_fn(index)
         return interaction, (slice(None), self._masked), positive_u, positive_i
+
+
+class AllItemsEvalDataLoader(FullSortEvalDataLoader):
+    """The targets of some users among all items that could be in their candidate lists, for every model alike.
+
+    RecBole's full ranking leaves out a user's history for general models only.
+
+    Args:
+        config: RecBole's settings.
+        dataset: A part of the split with one target for each user.
+        sampler: RecBole's sampler of the part.
+        n_users: Maximum number of users; which they are depends on the seed of the lists only.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, sampler: Any, n_users: int):
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self._lists = CandidateLists(dataset, sampler, 0, "uniform", _candidate_seed(config))
+        self._rows = self._lists.sample_of_users(dataset.inter_feat[self.uid_field], n_users)
+        self._is_out = torch.ones(dataset.item_num, dtype=torch.bool)
+        self._is_out[torch.from_numpy(self._lists.items)] = False
+        self.sample_size = len(self._rows)
+        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
+        self.set_batch_size(self.step)
+
+    def collate_fn(self, index: Sequence[int]) -> Any:
+        interaction = self.transform(self._dataset, self._dataset[self._rows[np.array(index)]])
+        users, targets = interaction[self.uid_field], interaction[self.iid_field]
+        rows = torch.arange(len(targets))
+        masked = self._is_out.repeat(len(targets), 1)
+        masked[self._lists.known_items(users)] = True
+        masked[rows, targets] = False
+        return interaction, masked, rows, targets

@@ -15,6 +15,7 @@ from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.results.metrics import Metric, parse_metric
 from recbole_gserec.runs import (
     ADVICE,
+    ALL_ITEMS,
     FAILED,
     FINISHED,
     RANKS_FILE,
@@ -43,6 +44,7 @@ class StoredRun:
         problem: Why the run is not finished, in one line; None if it is finished.
         record: Content of run.json; empty if it cannot be read.
         ranks: Ranks of the test targets; None unless finished.
+        ranks_among_all: Ranks of some users' test targets among all items; None if the run has none.
     """
 
     folder: str
@@ -53,6 +55,7 @@ class StoredRun:
     problem: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     ranks: TestRanks | None = None
+    ranks_among_all: TestRanks | None = None
 
     @property
     def key(self) -> str:
@@ -102,9 +105,12 @@ def _load_run(root: Path, folder: Path, shared: list[TestRanks]) -> StoredRun:
             )
         ranks = _with_shared_ids(read_test_ranks(folder / RANKS_FILE), shared)
         _check_means(path, record, ranks)
+        among_all = None
+        if record.get("all_items", {}).get("users"):
+            among_all = _with_shared_ids(read_test_ranks(folder / RANKS_FILE, ALL_ITEMS), shared)
     except DataError as error:
         return replace(run, state=DAMAGED, problem=_one_line(error).replace(f"{folder}", run.folder))
-    return replace(run, state=FINISHED, problem=None, ranks=ranks)
+    return replace(run, state=FINISHED, problem=None, ranks=ranks, ranks_among_all=among_all)
 
 
 def _one_line(text: Any) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from recbole_gserec.errors import DataError, SettingError, nearest
 from recbole_gserec.files import write_json
 from recbole_gserec.report import write_csv, write_figure, write_text
+from recbole_gserec.results.all_items import all_items_frame, all_items_markdown
 from recbole_gserec.results.beside import SideBySide, beside_markdown, side_by_side
 from recbole_gserec.results.cells import reference_model
 from recbole_gserec.results.costs import costs_frame, markdown
@@ -36,6 +37,7 @@ from recbole_gserec.settings import OURS, in_paper_order, printed_name
 _logger = getLogger(__name__)
 
 OPTIONS_FILE = "options.json"
+_ALL_ITEMS_FILES = ("all_items.md", "all_items.csv")
 _BESIDE_FILES = ("beside.md", "beside.csv")
 
 if TYPE_CHECKING:
@@ -207,18 +209,29 @@ def save_report(report: Report, folder: Path, side: SideBySide | None = None) ->
     write_text(folder / "failed.md", "# Runs that did not finish\n\n" + failed)
     write_figure(folder, "figure", draw(report.table, report.cells))
     parts = ["# Benchmark", "## Results", table.rstrip(), "![Results with intervals over users](figure.png)"]
-    if side is None:
-        for name in _BESIDE_FILES:
-            (folder / name).unlink(missing_ok=True)
-    else:
-        page, frame = (folder / name for name in _BESIDE_FILES)
-        write_text(page, "# Side by side\n\n" + beside_markdown(side))
-        write_csv(frame, side.frame)
-        parts += ["## Side by side", beside_markdown(side).rstrip()]
+    frame = all_items_frame(report.table, report.cells)
+    among_all = None if frame.empty else (all_items_markdown(frame), frame)
+    parts += _written_or_removed(folder, _ALL_ITEMS_FILES, "Among all items", among_all)
+    beside = None if side is None else (beside_markdown(side), side.frame)
+    parts += _written_or_removed(folder, _BESIDE_FILES, "Side by side", beside)
     parts += ["## Tests", tests.rstrip(), "## Costs", cost.rstrip(), "## Settings", *_settings(report)]
     parts += ["## Runs that did not finish", failed]
     write_text(folder / "report.md", "\n\n".join(parts))
     return folder / "report.md"
+
+
+def _written_or_removed(
+    folder: Path, names: tuple[str, str], title: str, content: tuple[str, pd.DataFrame] | None
+) -> list[str]:
+    """Write the page and the table of an optional section and return it, or else remove those of earlier reports."""
+    if content is None:
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        return []
+    text, frame = content
+    write_text(folder / names[0], f"# {title}\n\n{text}")
+    write_csv(folder / names[1], frame)
+    return [f"## {title}", text.rstrip()]
 
 
 def _settings(report: Report) -> list[str]:

@@ -16,6 +16,7 @@ from .record import has_other_code as has_other_code
 from .record import provenance as provenance
 from .run_processes import RayPool as RayPool
 from .run_store import ADVICE as ADVICE
+from .run_store import ALL_ITEMS as ALL_ITEMS
 from .run_store import FAILED as FAILED
 from .run_store import FINISHED as FINISHED
 from .run_store import RANKS_FILE as RANKS_FILE

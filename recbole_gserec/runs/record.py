@@ -27,7 +27,7 @@ from recbole_gserec.evaluation import collect_interactions, order_of_tokens
 from recbole_gserec.files import PARQUET_METADATA, sha256_of_file, written_with_checksum
 from recbole_gserec.plugin import registered_module
 from recbole_gserec.provenance import installed_versions
-from recbole_gserec.runs.run_store import FAILED, FORMAT, Run
+from recbole_gserec.runs.run_store import ALL_ITEMS, FAILED, FORMAT, Run
 from recbole_gserec.settings import registered_models
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def failed_record(run: Run, started: datetime, error: str, traceback: str | None
     return {**new_record(run, started), "error": " ".join(error.split())[:500], "traceback": traceback}
 
 
-PARTS = ("valid", "test")
+PARTS = ("valid", "test", ALL_ITEMS)
 _ROWS_AT_ONCE = 4096
 
 

@@ -27,6 +27,8 @@ from recbole_gserec.files import read_json, verify, write_json
 
 ADVICE = "Delete the folder of this run and run the benchmark again"
 _COLUMNS = ("part", "user", "item", "rank")
+ALL_ITEMS = "test among all items"
+"""Part of ``ranks.parquet`` with test targets of some users, ranked among all items and not in a list."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +64,15 @@ def check_ranks(path: Path) -> None:
         raise DataError(path, "truncated, or not a Parquet file of ranks", ADVICE) from error
 
 
-def read_test_ranks(path: Path) -> TestRanks:
-    """Read the rows of a ``ranks.parquet`` whose part is ``test``.
+def read_test_ranks(path: Path, part: str = "test") -> TestRanks:
+    """Read the rows of one part of a ``ranks.parquet``.
 
     Raises:
         DataError: If the file is missing or damaged, a rank is missing or below 1, or a user has several targets.
     """
     check_ranks(path)
     try:
-        table = pq.read_table(path, columns=list(_COLUMNS), filters=pc.field("part") == "test")
+        table = pq.read_table(path, columns=list(_COLUMNS), filters=pc.field("part") == part)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(path, "truncated, or not a Parquet file of ranks", ADVICE) from error
     # PyArrow silently leaves out missing columns.

@@ -17,6 +17,7 @@ from recbole.utils import get_flops, get_model, get_trainer, init_seed
 
 from recbole_gserec.compute import keep_freed_memory
 from recbole_gserec.errors import DataError
+from recbole_gserec.evaluation import AllItemsEvalDataLoader, CandidateEvalDataLoader
 from recbole_gserec.files import plain
 from recbole_gserec.plugin import resumable
 from recbole_gserec.runs.prepare import dataset_digest, derived_digests
@@ -30,7 +31,16 @@ from recbole_gserec.runs.record import (
     provenance,
     write_ranks,
 )
-from recbole_gserec.runs.run_store import CHECKPOINT_FILE, FINISHED, RANKS_FILE, SETTINGS_FILE, STATE_FILE, Run, Spec
+from recbole_gserec.runs.run_store import (
+    ALL_ITEMS,
+    CHECKPOINT_FILE,
+    FINISHED,
+    RANKS_FILE,
+    SETTINGS_FILE,
+    STATE_FILE,
+    Run,
+    Spec,
+)
 from recbole_gserec.settings import begin_run, make_config, without_login
 
 if TYPE_CHECKING:
@@ -203,7 +213,12 @@ def train(spec: Spec) -> dict[str, Any]:
     test_start = perf_counter()
     test_result = trainer.evaluate(test_data, load_best_model=True, show_progress=config["show_progress"])
     test_seconds = perf_counter() - test_start
-    write_ranks(spec.folder / RANKS_FILE, ranks_of_best_weights(trainer, valid_data, test_data), dataset)
+    ranks = ranks_of_best_weights(trainer, valid_data, test_data)
+    all_items_start = perf_counter()
+    if (among_all := ranks_among_all_items(config, trainer, test_data)) is not None:
+        ranks[ALL_ITEMS] = among_all
+    all_items_seconds = perf_counter() - all_items_start
+    write_ranks(spec.folder / RANKS_FILE, ranks, dataset)
     getLogger().info(f"test result: {test_result}")
     return {
         **record,
@@ -211,6 +226,7 @@ def train(spec: Spec) -> dict[str, Any]:
         "settings": plain(without_login(config.final_config_dict)),
         "epochs": trainer.epoch_record(),
         "test_seconds": test_seconds,
+        "all_items": {"users": 0 if among_all is None else len(among_all), "seconds": all_items_seconds},
         "samples_per_epoch": len(train_data._dataset),
         "parameters": sum(weights.numel() for weights in model.parameters() if weights.requires_grad),
         "flops": plain(flops),
@@ -259,6 +275,20 @@ def ranks_of_best_weights(trainer: Any, valid_data: Any, test_data: Any) -> dict
         trainer.evaluate(valid_data, load_best_model=False)
         ranks["valid"] = trainer.eval_collector.per_user_ranks()
     return ranks
+
+
+def ranks_among_all_items(config: Config, trainer: Any, test_data: Any) -> pd.DataFrame | None:
+    """Return the ranks of some users' test targets among all items, in internal ids; None if that is not asked for.
+
+    It is not done either where targets are ranked among all items anyway, or by RecBole's own draw of candidates. The
+    trainer must have its best weights.
+    """
+    n_users = config["all_items_users"] or 0
+    if n_users < 1 or not isinstance(test_data, CandidateEvalDataLoader):
+        return None
+    loader = AllItemsEvalDataLoader(config, test_data._dataset, test_data._sampler, n_users)
+    trainer.evaluate(loader, load_best_model=False)
+    return trainer.eval_collector.per_user_ranks()
 
 
 def device_and_memory(on_gpu: bool) -> dict[str, Any]:

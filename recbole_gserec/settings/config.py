@@ -13,8 +13,8 @@ from recbole.config import Config
 
 from recbole_gserec.files import scratch_folder, written_aside
 
-MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project")
-"""Settings that say where to run and what to show: they change no number, and are no part of a run."""
+MACHINE = ("gpu_id", "use_gpu", "show_progress", "state", "log_wandb", "wandb_project", "all_items_users")
+"""Settings that say where to run and what else to measure: they change no number, and are no part of a run."""
 
 
 @contextmanager

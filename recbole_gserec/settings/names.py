@@ -41,7 +41,7 @@ _MOST_NAMED = 3
 _UNLISTED = """
     model dataset config_files nproc world_size ip port group_offset offset local_rank queue
     double_tower numerical_features discretization encoding valid_metric_bigger tail_ratio wandb_project
-    eval_neg_sample_args single_spec preset
+    eval_neg_sample_args single_spec preset all_items_users
     mask_ratio ft_ratio beta
 """.split()
 _UNLISTED_OF_MODELS = """

@@ -235,6 +235,7 @@ def _train_neg_sample_args_or_none(value: Any) -> str | None:
 
 
 _SPECIAL: dict[str, Callable[[Any], str | None]] = {
+    "all_items_users": partial(_wanted, "all_items_users", default=0),
     "seed": _seed,
     "eval_step": _whole,
     "loss_decimal_place": _loss_decimal_place,

@@ -10,6 +10,7 @@ from recbole_gserec.data.train_dataloaders import SearchTrainDataLoader
 from recbole_gserec.errors import SettingError
 from recbole_gserec.evaluation import scoring
 from recbole_gserec.evaluation.scoring import (
+    AllItemsEvalDataLoader,
     BoundedFullSortEvalDataLoader,
     CandidateEvalDataLoader,
     SearchCandidateEvalDataLoader,
@@ -214,3 +215,51 @@ def test_workers_draw_negatives_of_their_own_in_every_epoch(prepare):
     same = [(first == second).float().mean().item() for first, second in zip(*epochs, strict=True)]
     assert max(same) < 0.1
     assert (epochs[0][0] == epochs[0][1]).float().mean() < 0.1
+
+
+# ---- some users' targets among all items ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["GSERec", "SASRec", "BPR", "NCL"])
+def test_targets_are_ranked_among_all_items_that_the_user_does_not_know(make_model, random_rows, model):
+    torch.manual_seed(0)
+    model, config, dataset, (_, _, test) = make_model(model)
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer.evaluate(test, load_best_model=False)
+    loader = AllItemsEvalDataLoader(config, test._dataset, test._sampler, 25)
+    trainer.evaluate(loader, load_best_model=False)
+    found = trainer.eval_collector.per_user_ranks()
+    assert len(found) == 25 == len(loader._rows)
+    known, last = {}, {}
+    for user, item, time in random_rows["inter"]:
+        known.setdefault(user, set()).add(item)
+        last[user] = max(last.get(user, (-1, "")), (time, item))
+    for user, _, _, items in random_rows["search"]:
+        known.setdefault(user, set()).update(items.split())
+    catalogue = {item for _, item, _ in random_rows["inter"]}
+    rows = {user: row for row, user in enumerate(dataset.id2token("user_id", test._dataset.inter_feat["user_id"]))}
+    for user, target, rank in found.itertuples(index=False):
+        user, item = dataset.id2token("user_id", user), dataset.id2token("item_id", target)
+        assert item in known[user]
+        batch = test.collate_fn([rows[user]]).interaction
+        assert batch["item_id"].tolist() == [target]
+        with torch.no_grad():
+            scores = model.full_sort_predict(batch).view(-1)
+        others = dataset.token2id("item_id", sorted(catalogue - known[user]))
+        assert rank == 1 + int((scores[others] >= scores[target] - 1e-6).sum())
+
+
+def test_the_users_ranked_among_all_items_are_the_same_for_every_model(prepare):
+    def users(model, size, **settings):
+        config, dataset, (_, _, test) = prepare(model, **settings)
+        loader = AllItemsEvalDataLoader(config, test._dataset, test._sampler, size)
+        batches = list(loader)
+        assert len(loader) == len(batches)
+        return [user for batch in batches for user in dataset.id2token("user_id", batch[0]["user_id"]).tolist()]
+
+    chosen = users("GSERec", 10)
+    assert len(set(chosen)) == 10
+    assert chosen == sorted(chosen) == users("BPR", 10) == users("SASRec", 10, seed=7, eval_candidate_seed=2020)
+    assert set(users("BPR", 5)) < set(chosen)
+    assert users("BPR", 10, eval_candidate_seed=1) != chosen
+    assert len(users("BPR", 1000)) == 40

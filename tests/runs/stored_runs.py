@@ -71,20 +71,25 @@ def record_of(dataset, model, seed, ranks=None, **changes):
     return record | changes
 
 
-def store_run(output, dataset, model, seed, ranks=None, *, key=None, users=None, items=None, order=None, **changes):
+def store_run(
+    output, dataset, model, seed, ranks=None, *, key=None, users=None, items=None, order=None, among_all=(), **changes
+):
     """Store a run; one without ranks failed. Returns its folder.
 
-    ``order`` permutes the rows of its Parquet file; other keywords replace parts of its record.
+    ``order`` permutes the rows of its Parquet file; ``among_all`` has ranks among all items of the users by number;
+    other keywords replace parts of its record.
     """
     folder = Path(output) / "runs" / dataset / model / f"{seed}-{key or f'{seed:010x}'}"
     folder.mkdir(parents=True)
     if ranks is not None:
-        write_ranks(folder / "ranks.parquet", ranks, users, items, order)
+        write_ranks(folder / "ranks.parquet", ranks, users, items, order, dict(among_all))
+        if among_all:
+            changes = {"all_items": {"users": len(among_all), "seconds": 1.0}, **changes}
     (folder / "run.json").write_text(json.dumps(record_of(dataset, model, seed, ranks, **changes)))
     return folder
 
 
-def write_ranks(path, ranks, users=None, items=None, order=None):
+def write_ranks(path, ranks, users=None, items=None, order=None, among_all=None):
     """Write test ranks, and validation ranks of 1 that nothing may take for test ranks."""
     n = len(ranks)
     users = [f"u{user}" for user in range(n)] if users is None else users
@@ -92,6 +97,7 @@ def write_ranks(path, ranks, users=None, items=None, order=None):
     order = np.arange(n) if order is None else order
     rows = [("valid", user, "i", 1) for user in users]
     rows += [("test", users[row], items[row], None if ranks[row] is None else int(ranks[row])) for row in order]
+    rows += [("test among all items", users[row], items[row], rank) for row, rank in (among_all or {}).items()]
     part, user, item, rank = zip(*rows, strict=True)
     table = pa.table(
         {

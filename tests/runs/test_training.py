@@ -34,7 +34,7 @@ OWN = {
     "SASRec": {"hidden_size": 8, "inner_size": 8},
     "GSERec": {"embedding_size": 8, "inner_size": 8, "mlp_hidden_size": [8]},
 }
-HERE = {"use_gpu": False, "gpu_id": ""}
+HERE = {"use_gpu": False, "gpu_id": "", "all_items_users": 30}
 SEED = 3
 
 
@@ -119,6 +119,19 @@ def test_ranks_give_the_metrics(run, part):
     ranks = ranks_of(spec, part)
     # RecBole rounds to four places.
     assert record[part] == pytest.approx(metrics_of(ranks["rank"].tolist()), abs=0.5001e-4)
+
+
+def test_some_targets_are_also_ranked_among_all_items(runs):
+    chosen = []
+    for spec, record in runs.values():
+        among_all, by_lists = ranks_of(spec, "test among all items"), ranks_of(spec, "test").set_index("user")
+        assert record["all_items"]["users"] == len(among_all) == 30
+        assert by_lists.loc[among_all["user"], "item"].tolist() == among_all["item"].tolist()
+        # The 99 candidates are among all items.
+        assert (among_all["rank"].to_numpy() >= by_lists.loc[among_all["user"], "rank"].to_numpy()).all()
+        assert (among_all["rank"].to_numpy() > by_lists.loc[among_all["user"], "rank"].to_numpy()).any()
+        chosen.append(sorted(among_all["user"]))
+    assert chosen[0] == chosen[1] == chosen[2]
 
 
 def test_ranks_are_of_the_last_two_interactions_of_every_user(run, random_rows):
