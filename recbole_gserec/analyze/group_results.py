@@ -242,7 +242,7 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
 SEARCHES, INTERACTIONS = "searches", "interactions"
 KINDS = (SEARCHES, INTERACTIONS)
 # Further settings that decide which rows are read and where the training part ends.
-_OF_FILES = (*SETTINGS, "field_separator", "seq_separator", "encoding", "load_col", "unload_col", "eval_args")
+_OF_FILES = (*SETTINGS, *"field_separator seq_separator encoding load_col unload_col eval_args eval_task".split())
 
 
 def check_files(dataset: str, data_path: Path, digest: str) -> None:

@@ -20,6 +20,7 @@ from .fingerprint import SETTINGS as SETTINGS
 from .fingerprint import check_file_record as check_file_record
 from .fingerprint import check_fingerprint as check_fingerprint
 from .fingerprint import dataset_fingerprint as dataset_fingerprint
+from .fingerprint import evaluates_searches as evaluates_searches
 from .fingerprint import file_record as file_record
 from .search_files import CODES_OF_SIDE as CODES_OF_SIDE
 from .search_files import FlatSequences as FlatSequences

@@ -21,6 +21,7 @@ from recbole_gserec.data.checks import (
 )
 from recbole_gserec.data.events import Columns, Ragged, build_event_log, no_searches
 from recbole_gserec.data.feature_files import format_options, load_feature_file
+from recbole_gserec.data.fingerprint import evaluates_searches
 from recbole_gserec.data.search_files import (
     CODES_OF_SIDE,
     check_users,
@@ -29,6 +30,7 @@ from recbole_gserec.data.search_files import (
     read_search_file,
     user_codes,
 )
+from recbole_gserec.data.search_rows import MIN_SEARCHES, SEARCH, SearchRows
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import field_types
 
@@ -239,6 +241,8 @@ class SearchDataset(SequentialDataset):
     def build(self) -> list[Any]:
         """Split as RecBole does, and store where each user's training part ends."""
         datasets = super().build()
+        if evaluates_searches(self.config):
+            return datasets
         held_out = [dataset.inter_feat for dataset in datasets[1:]]
         users = torch.cat([feat[self.uid_field] for feat in held_out])
         self.events.limit_training(users, torch.cat([feat[TARGET] for feat in held_out]))
@@ -250,6 +254,8 @@ class SearchDataset(SequentialDataset):
         This is RecBole's split without a Python loop over rows. Users with fewer than three interactions are only
         trained on.
         """
+        if evaluates_searches(self.config):
+            return self._leave_searches_out()
         if leave_one_mode != "valid_and_test" or group_by != self.uid_field:
             return super().leave_one_out(group_by, leave_one_mode)
         self._drop_unused_col()
@@ -258,9 +264,35 @@ class SearchDataset(SequentialDataset):
         from_end = torch.where(ends - self.events.item_offsets[users] >= MIN_INTERACTIONS, ends - indices, 3)
         return [self.copy(self.inter_feat[rows]) for rows in (from_end > 2, from_end == 2, from_end == 1)]
 
+    def _leave_searches_out(self) -> list[Any]:
+        """Split off the last search of each user for the test, and the one before for validation.
+
+        Everything at or after the time of the validation search is kept from training. Users with fewer than
+        :data:`MIN_SEARCHES` searches with a click are only trained on.
+        """
+        self._drop_unused_col()
+        parts = SearchRows.of_evaluation(self.events)
+        if not len(parts[0]):
+            raise DataError(
+                self.file_path("search"),
+                f"no user has {MIN_SEARCHES} searches with a click",
+                "Evaluate recommendation: leave eval_task out.",
+            )
+        self.events.limit_training_to_searches(parts[0].users, parts[0].searches)
+        in_training = self.inter_feat[TARGET] < self.events.train_ends[self.inter_feat[self.uid_field]]
+        self.set_field_property(SEARCH, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        held_out = [
+            Interaction({self.uid_field: part.users, self.iid_field: part.items, SEARCH: part.searches})
+            for part in parts
+        ]
+        return [self.copy(part) for part in (self.inter_feat[in_training], *held_out)]
+
     def join(self, df: Interaction) -> Interaction:
-        """Add the histories visible to each row's target."""
+        """Add the histories visible to each row's target; to a search to evaluate, also its query."""
         df = super().join(df)
+        if SEARCH in df:
+            df.update(SearchRows(df[self.uid_field], df[SEARCH], df[self.iid_field]).batch(self))
+            return df
         if TARGET not in df:
             return df
         users, targets = df[self.uid_field], df[TARGET]

@@ -145,6 +145,16 @@ class EventLog:
         limited = users.unique()
         self.train_search_ends[limited] = self.search_ends[self.train_ends[limited]]
 
+    def limit_training_to_searches(self, users: Tensor, searches: Tensor) -> None:
+        """End the training part of each user strictly before the time of the given searches.
+
+        Args:
+            users: ``[n]`` users with a search to evaluate, each once.
+            searches: ``[n]`` index of the first such search of each in :attr:`queries`.
+        """
+        self.train_ends[users] = self.item_ends[searches].long()
+        self.train_search_ends[users] = self.earlier_ends[searches].long()
+
     def item_histories(self, users: Tensor, targets: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return the last ``size`` interactions before each target.
 

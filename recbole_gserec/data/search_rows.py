@@ -21,6 +21,10 @@ from recbole_gserec.data.events import EventLog, Ragged
 
 QUERY = "query_id"
 """Field of a search row's query."""
+SEARCH = "search_place"
+"""Field of a search to evaluate: its index in :attr:`EventLog.queries`, which determines all histories."""
+MIN_SEARCHES = 3
+"""Searches with a click that a user needs to be evaluated: one for training, one for validation, one for the test."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,27 @@ class SearchRows:
             kept &= torch.arange(len(searches)) >= events.clicks.offsets[searches + 1] - n_clicks
         return cls(users[kept], searches[kept], events.clicks.values[kept].long())
 
+    @classmethod
+    def of_evaluation(cls, events: EventLog) -> tuple[SearchRows, SearchRows]:
+        """Return the last but one and the last search of each user with at least three, for validation and test.
+
+        Only searches with a click on an item that also has interactions count. The target is the last such click.
+        """
+        n_searches, clicks = len(events.queries), events.clicks
+        is_item = torch.zeros(max(_largest(events.items), _largest(clicks.values)) + 1, dtype=torch.bool)
+        is_item[events.items.long()] = True
+        places = torch.arange(len(clicks.values)).masked_fill(~is_item[clicks.values.long()], -1)
+        searches = torch.arange(n_searches).repeat_interleave(clicks.offsets.diff())
+        last = torch.full((n_searches,), -1).scatter_reduce_(0, searches, places, "amax")
+        clicked = (last >= 0).nonzero().squeeze(1)
+        users = torch.arange(events.n_users).repeat_interleave(events.search_offsets.diff())[clicked]
+        counts = users.bincount(minlength=events.n_users)
+        from_end = counts.cumsum(0)[users] - torch.arange(len(users))
+        parts = (clicked[(from_end == place) & (counts[users] >= MIN_SEARCHES)] for place in (2, 1))
+        all_users = torch.arange(events.n_users).repeat_interleave(events.search_offsets.diff())
+        valid, test = (cls(all_users[part], part, clicks.values[last[part]].long()) for part in parts)
+        return valid, test
+
     def take(self, rows: np.ndarray) -> SearchRows:
         """Return the given rows, ``[m]``."""
         indices = torch.from_numpy(rows)
@@ -79,6 +104,10 @@ class SearchRows:
             )
         )
         return batch
+
+
+def _largest(ids: Tensor) -> int:
+    return int(ids.max()) if len(ids) else 0
 
 
 class JointInteraction(Interaction):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_gserec.data import SearchDataset, read_search_file
+from recbole_gserec.data import SearchDataset, evaluates_searches, read_search_file
 from recbole_gserec.errors import SettingError
 from recbole_gserec.files import has_no_rows
 
@@ -235,11 +235,16 @@ class CandidateLists:
         parts = getattr(sampler, "datasets", None) or [sampler.dataset]
         users, items = collect_interactions(parts)
         clickers, clicked = collect_search_clicks(dataset)
+        of_searches = evaluates_searches(dataset.config)
+        if of_searches:
+            # Users with a single interaction may have searches to evaluate.
+            events = dataset.events
+            users, items = events.users_of_interactions().numpy(), events.items.numpy().astype(np.int64)
         tokens = dataset.field2id_token
         # Only items with an interaction can be targets, so only they are candidates.
         self._items = np.unique(items)
         self._items = self._items[np.argsort(order_of_tokens(tokens[dataset.iid_field][self._items]))]
-        self._users = np.unique(users)
+        self._users = np.unique(np.concatenate([users, clickers]) if of_searches else users)
         self._users = self._users[np.argsort(order_of_tokens(tokens[dataset.uid_field][self._users]))]
         index_of_item = self._indices(self._items, dataset.item_num)
         self._index_of_user = self._indices(self._users, dataset.user_num)

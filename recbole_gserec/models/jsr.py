@@ -13,7 +13,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data import Ragged
+from recbole_gserec.data import QUERY, Ragged
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import (
     HistoryEncoder,
@@ -117,16 +117,22 @@ class JSR(JointRecommender):
 
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         if self.variant == "text20":
-            return {"text": self.text(interaction[self.ITEM_ID], interaction["query_id"], self.item_embedding)}
-        candidates = self.training_candidates(interaction)
-        return {"click": self.candidate_loss(interaction["query_id"], candidates, self.score_search)}
+            return {"text": self.text(interaction[self.ITEM_ID], interaction[QUERY], self.item_embedding)}
+        state = self.encode_search(interaction)
+        return {"click": self.candidate_loss(state, self.training_candidates(interaction), self.score_search)}
 
-    def score_search(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        r"""Compute :math:`s_R(q, i) = \mathrm{FFN}_R(h_q \circ h_i)`, ``[B, C]``.
+    @classmethod
+    def ranks_searches(cls, config: Mapping[str, Any]) -> bool:
+        """Texts are learnt, but no item is ranked for them, with ``text20``."""
+        return super().ranks_searches(config) and config["jsr_variant"] != "text20"
 
-        :math:`h_q` is a layer over the query's mean word.
-        """
-        return self._match(self.search_mlp, self.query_layer(self.query_embedding(queries)), candidates)
+    def encode_search(self, interaction: Interaction) -> Tensor:
+        """Compute :math:`h_q`, ``[B, d]``: a layer over the mean word of the query."""
+        return self.query_layer(self.query_embedding(interaction[QUERY]))
+
+    def score_search(self, state: Tensor, candidates: Tensor) -> Tensor:
+        r"""Compute :math:`s_R(q, i) = \mathrm{FFN}_R(h_q \circ h_i)`, ``[B, C]``."""
+        return self._match(self.search_mlp, state, candidates)
 
 
 def item_texts(dataset: Dataset, field: str) -> Ragged:

@@ -13,7 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_gserec.data import TARGETS, reads_windows, training_counts
+from recbole_gserec.data import QUERY, TARGETS, reads_windows, training_counts
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import after, all_items_loss, dot_product
 from recbole_gserec.models.objective import Objective
@@ -84,6 +84,11 @@ class SearchRecommender(SequentialRecommender):
     @classmethod
     def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
         """Whether training batches contain rows of the search task: :class:`JointInteraction`."""
+        return False
+
+    @classmethod
+    def ranks_searches(cls, config: Mapping[str, Any]) -> bool:
+        """Whether the model learns to rank the items clicked in searches, so that ``eval_task`` can be ``search``."""
         return False
 
     @property
@@ -190,6 +195,10 @@ class SearchRecommender(SequentialRecommender):
 
     # ---- evaluation ---------------------------------------------------------------------------------------------
 
+    def scorer(self, interaction: Interaction) -> Callable[[Tensor], Tensor]:
+        """Return what computes logits ``[B, C]`` of candidates ``[B, C]`` or ``[1, C]``, with the rows encoded once."""
+        return partial(self.logits, self.encode(interaction))
+
     def score_candidates(self, interaction: Interaction, candidates: Tensor) -> Tensor:
         """Compute logits ``[B, C]`` of candidates ``[B, C]``, in bounded memory."""
         step = max(1, MAX_PAIRS // candidates.shape[1])
@@ -198,7 +207,7 @@ class SearchRecommender(SequentialRecommender):
         scores = torch.empty(candidates.shape, device=candidates.device)
         for start in range(0, len(candidates), step):
             part = slice(start, start + step)
-            scores[part] = self.logits(self.encode(interaction[part]), candidates[part])
+            scores[part] = self.scorer(interaction[part])(candidates[part])
         return scores
 
     def predict(self, interaction: Interaction) -> Tensor:
@@ -207,12 +216,12 @@ class SearchRecommender(SequentialRecommender):
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Compute logits of all items, ``[B, n_items]``, with bounded memory besides the result."""
-        state = self.encode(interaction)
+        scorer = self.scorer(interaction)
         step = max(1, MAX_PAIRS // len(interaction))
         items = torch.arange(self.n_items, device=interaction[self.ITEM_ID].device).unsqueeze(0)
         scores = torch.empty(len(interaction), self.n_items, device=items.device)
         for start in range(0, self.n_items, step):
-            scores[:, start : start + step] = self.logits(state, items[:, start : start + step])
+            scores[:, start : start + step] = scorer(items[:, start : start + step])
         return scores
 
     # ---- training -----------------------------------------------------------------------------------------------
@@ -263,23 +272,47 @@ class SearchRecommender(SequentialRecommender):
 
 
 class JointRecommender(SearchRecommender):
-    r"""Joint training: :math:`L = L_{rec} + \lambda_{src} L_{src}`.
+    r"""Joint training: :math:`L = \lambda_{rec} L_{rec} + \lambda_{src} L_{src}`.
 
     Each batch of recommendation rows comes with a batch of search rows (:class:`JointInteraction`), which has the same
-    fields and ``query_id``. Only recommendation is evaluated. With ``lambda_src`` 0, the search task is not computed.
+    fields and ``query_id``. A task with weight 0 is not computed. The setting ``eval_task`` says which task is
+    evaluated.
 
-    Subclasses implement :meth:`recommendation_losses` and :meth:`search_losses`.
+    Subclasses implement :meth:`recommendation_losses`, :meth:`search_losses`, :meth:`encode_search` and, unless both
+    tasks are scored alike, :meth:`score_search`.
     """
 
     def __init__(self, config: Config, dataset: Dataset):
         super().__init__(config, dataset)
         self.require_files(config, "search", "query")
+        # Checkpoints of earlier versions and files of derived models do not have the first.
+        self.lambda_rec = 1 if config["lambda_rec"] is None else config["lambda_rec"]
         self.lambda_src = config["lambda_src"]
+        if self.lambda_rec == 0 and not self.reads_search_rows(config):
+            raise SettingError("lambda_rec is 0 and there is no search task: nothing is left to train on")
         self._search_terms: tuple[str, ...] = ()
 
     @classmethod
     def reads_search_rows(cls, config: Mapping[str, Any]) -> bool:
         return config["lambda_src"] > 0
+
+    @classmethod
+    def ranks_searches(cls, config: Mapping[str, Any]) -> bool:
+        return cls.reads_search_rows(config)
+
+    def encode_search(self, interaction: Interaction) -> Any:
+        """Compute the state of search rows."""
+        raise NotImplementedError
+
+    def score_search(self, state: Any, candidates: Tensor) -> Tensor:
+        """Compute logits of candidates, as :meth:`score` does, for the result of :meth:`encode_search`."""
+        return self.score(state, candidates)
+
+    def scorer(self, interaction: Interaction) -> Callable[[Tensor], Tensor]:
+        """Score search rows, which have a query, by the search task."""
+        if QUERY in interaction:
+            return partial(self.score_search, self.encode_search(interaction))
+        return super().scorer(interaction)
 
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         """Compute the weighted terms of the recommendation task, by name."""
@@ -290,7 +323,9 @@ class JointRecommender(SearchRecommender):
         raise NotImplementedError
 
     def calculate_loss(self, interaction: Interaction) -> tuple[Tensor, ...]:
-        losses = dict(self.recommendation_losses(interaction))
+        losses = dict(self.recommendation_losses(interaction)) if self.lambda_rec > 0 else {}
+        if self.lambda_rec != 1:
+            losses = {name: self.lambda_rec * loss for name, loss in losses.items()}
         search = getattr(interaction, "search", None)
         if self.lambda_src > 0 and search is not None:
             if len(search) > 0:

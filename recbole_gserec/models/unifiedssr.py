@@ -84,7 +84,9 @@ class UnifiedSSR(JointRecommender):
         products = self.scale * (self.item_embedding(packing.pack(items)) + users)
         return self.encoder(products, packing=packing)[0], packing
 
-    def encode_search(self, users: Tensor, clicks: Tensor, queries: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+    def encode_branches(
+        self, users: Tensor, clicks: Tensor, queries: Tensor, packing: Packing
+    ) -> tuple[Tensor, Tensor]:
         """Compute the states of the product and the query branch at each search, packed ``[T, d]``.
 
         Position t has query t and the product clicked for the query before: what is known when click t is predicted.
@@ -171,10 +173,9 @@ class UnifiedSSR(JointRecommender):
         if 0 < self.pretrain_epochs <= self.epoch:
             return {}
         clicks, queries, packing = self.search_history(interaction)
-        branches = self.encode_search(interaction[self.USER_ID], clicks, queries, packing)
+        branches = self.encode_branches(interaction[self.USER_ID], clicks, queries, packing)
         by_products, by_queries = (self.next_product_loss(states, packing, clicks, interaction) for states in branches)
-        low, high = MIX_BOUNDS
-        weight = low + (high - low) * self.mix.sigmoid()
+        weight = self.weight_of_products()
         losses = {"click": weight * by_products + (1 - weight) * by_queries}
         if self.lambda_corr > 0:
             windows = [self.session_vectors(states, packing) for states in branches]
@@ -182,6 +183,22 @@ class UnifiedSSR(JointRecommender):
             together = _mean(F.cosine_similarity(windows[0], windows[1], dim=-1))
             losses["corr"] = self.lambda_corr * (apart - together)
         return losses
+
+    def weight_of_products(self) -> Tensor:
+        """Return the learnt weight of the product branch; the rest is the query branch's."""
+        low, high = MIX_BOUNDS
+        return low + (high - low) * self.mix.sigmoid()
+
+    def encode_search(self, interaction: Interaction) -> Tensor:
+        """Compute the mixed state of both branches at the row's query, ``[B, d]``.
+
+        The paper mixes the losses. Scores are linear in the state, so this mixes scores with the same weight.
+        """
+        clicks, queries, packing = self.search_history(interaction)
+        branches = self.encode_branches(interaction[self.USER_ID], clicks, queries, packing)
+        by_products, by_queries = (packing.last(states) for states in branches)
+        weight = self.weight_of_products()
+        return weight * by_products + (1 - weight) * by_queries
 
     # ---- sessions -----------------------------------------------------------------------------------------------
 

@@ -175,6 +175,10 @@ class UniSAR(JointRecommender):
             query = self.recommendation_query.expand(len(user), -1)
         return State(task, items, torch.cat([user, query], dim=1), packing, within, across, fused)
 
+    def encode_search(self, interaction: Interaction) -> State:
+        """Compute the states of search rows."""
+        return self.encode(interaction, "search")
+
     def transitions_across(
         self, interaction: Interaction, events: dict[str, Tensor], packing: dict[str, Packing]
     ) -> dict[str, Tensor]:

@@ -171,6 +171,10 @@ class USER(JointRecommender):
     def recommendation_losses(self, interaction: Interaction) -> dict[str, Tensor]:
         return self.ranking_losses(self.encode(interaction), self.training_candidates(interaction))
 
+    def encode_search(self, interaction: Interaction) -> IntentState:
+        """Compute the states of search rows, whose intent is the query."""
+        return self.encode_intent(interaction, self.query_embedding(interaction[QUERY]))
+
     def search_losses(self, interaction: Interaction) -> dict[str, Tensor]:
-        state = self.encode_intent(interaction, self.query_embedding(interaction[QUERY]))
+        state = self.encode_search(interaction)
         return {"rank": self.candidate_loss(state, self.training_candidates(interaction), self.score)}

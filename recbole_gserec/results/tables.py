@@ -12,7 +12,7 @@ from rich.text import Text
 from recbole_gserec.report import escape_latex, escape_markdown, markdown_table, name_by_numbers
 from recbole_gserec.results.load import StoredRun
 from recbole_gserec.results.result_table import Cell, ResultTable, Row
-from recbole_gserec.runs import FINISHED
+from recbole_gserec.runs import FINISHED, OF_SEARCHES
 from recbole_gserec.settings import GROUPS, printed_name
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -83,6 +83,9 @@ def _tested(table: ResultTable, dataset: str) -> str:
 
 
 def _ranked(mode: str) -> str:
+    if mode.endswith(OF_SEARCHES):
+        how = _ranked(mode.removesuffix(OF_SEARCHES))
+        return f"{how}; a target is the last click of a user's last search with a click"
     if sampled := re.fullmatch(r"(uni|pop)(\d+)", mode):
         how = "uniformly" if sampled[1] == "uni" else "by popularity"
         return f"among {sampled[2]} items sampled {how}"

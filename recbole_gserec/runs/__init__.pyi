@@ -11,6 +11,7 @@ from .plan import read_shared_settings as read_shared_settings
 from .plan import with_objective as with_objective
 from .prepare import dataset_digest as dataset_digest
 from .prepare import prepare_all as prepare_all
+from .record import OF_SEARCHES as OF_SEARCHES
 from .record import code_digest as code_digest
 from .record import has_other_code as has_other_code
 from .record import provenance as provenance

@@ -249,7 +249,13 @@ def interactions_digest(loaders: Sequence[Any]) -> str:
     return digest.hexdigest()
 
 
+OF_SEARCHES = " of searches"
+
+
 def evaluation_mode(config: Mapping[str, Any]) -> str:
-    """Return how targets are ranked, such as ``uni99``; both modes if validation and test differ."""
+    """Return how targets are ranked, such as ``uni99`` or, if they are clicks of searches, ``uni99 of searches``.
+
+    There are two modes if validation and test differ.
+    """
     modes = [config["eval_args"]["mode"][part] for part in ("valid", "test")]
-    return "/".join(dict.fromkeys(modes))
+    return "/".join(dict.fromkeys(modes)) + OF_SEARCHES * (config["eval_task"] == "search")

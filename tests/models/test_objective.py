@@ -214,7 +214,7 @@ def test_the_search_task_is_trained_by_the_same_loss_without_the_head(make_model
         (found,) = model.search_losses(search).values()
         if name == "UnifiedSSR":
             clicks, queries, packing = model.search_history(search)
-            branches = model.encode_search(search["user_id"], clicks, queries, packing)
+            branches = model.encode_branches(search["user_id"], clicks, queries, packing)
             weight = 0.1 + 0.8 * model.mix.sigmoid()
             parts = zip((weight, 1 - weight), ((model.score, packing.last(states)) for states in branches), strict=True)
         elif name == "JSR":

@@ -199,7 +199,7 @@ def test_which_click_stands_for_a_search(make_unified):
     for session_click, position in (("first", 0), ("last", -1)):
         model, dataset, batch = make_unified(session_click=session_click)
         clicks, queries, packing = model.search_history(batch.search)
-        branches = model.encode_search(batch.search["user_id"], clicks, queries, packing)
+        branches = model.encode_branches(batch.search["user_id"], clicks, queries, packing)
         several = (batch.search["search_item_ids_list"] > 0).sum(2) > 1
         assert several.any()
         for row in range(30):
@@ -238,7 +238,7 @@ def test_a_click_is_predicted_from_its_query_and_what_came_before(make_unified):
     clicks, queries, packing = model.search_history(rows)
 
     def states(clicks, queries):
-        parts = model.encode_search(rows["user_id"], clicks, queries, packing)
+        parts = model.encode_branches(rows["user_id"], clicks, queries, packing)
         return torch.stack([packing.unpack(part) for part in parts])
 
     before, position = states(clicks, queries), torch.arange(clicks.shape[1])
@@ -310,13 +310,13 @@ def test_pre_training_on_both_tasks_comes_before_recommendation_alone(make_model
     model, config, _, loaders = make_model("UnifiedSSR", **SMALL, epochs=3, **settings)
     batches = JointTrainDataLoader(config, loaders[0]._dataset, None, shuffle=True)
     trainer, learnt = SearchTrainer(config, model), {}
-    encode_search, words = model.encode_search, model.query_embedding.embedding.weight
+    encode_branches, words = model.encode_branches, model.query_embedding.embedding.weight
 
     def counted(*inputs):
         learnt[model.epoch] += 1
-        return encode_search(*inputs)
+        return encode_branches(*inputs)
 
-    model.encode_search = counted
+    model.encode_branches = counted
     for epoch in range(3):
         learnt[epoch], before = 0, words.detach().clone()
         trainer._train_epoch(batches, epoch)
