@@ -9,6 +9,7 @@ import typer
 
 from recbole_gserec.cli.options import ConfigFiles, parse_settings
 from recbole_gserec.compute import while_importing
+from recbole_gserec.errors import SettingError
 
 _PLACES = ("data_path", "code_path", "preprocess_store")
 
@@ -64,9 +65,12 @@ def preprocess(
     settings |= {name: value for name, value in options.items() if value is not None}
     with while_importing():
         from recbole_gserec.preprocess import preprocess_dataset
-        from recbole_gserec.settings import preset_file, read_config_files
+        from recbole_gserec.settings import preprocess_settings, preset_file, read_config_files
 
     files = [preset_file(preset)] if preset else []
+    if preset and not read_config_files(files).keys() & preprocess_settings().keys():
+        of_training = f"run_recbole --model=GSERec --preset={preset}"
+        raise SettingError(f"the preset '{preset}' has no settings of the offline stage; it is for {of_training}")
     files += config_file or []
     requested = {**read_config_files(files), **settings}
     typer.echo(preprocess_dataset(dataset, requested))

@@ -177,7 +177,7 @@ def preset_file(name: str, kind: str = "preset") -> Path:
 
     Args:
         name: Name of the preset.
-        kind: ``preset`` for the offline stage, or ``benchmark``.
+        kind: ``preset`` for the offline stage or a model, or ``benchmark``.
 
     Raises:
         SettingError: If there is no preset with this name.

@@ -58,6 +58,15 @@ def test_options_and_settings_reach_the_stage(stage, tmp_path):
     assert stage.calls == [("d", settings)]
 
 
+def test_a_preset_of_a_model_is_no_preset_of_the_stage(stage):
+    result = CliRunner().invoke(app, ["preprocess", "-d", "d", "--preset", "gserec-best"])
+    assert str(result.exception) == (
+        "the preset 'gserec-best' has no settings of the offline stage; it is for run_recbole --model=GSERec "
+        "--preset=gserec-best"
+    )
+    assert stage.calls == []
+
+
 def test_options_not_given_leave_the_defaults(stage):
     assert CliRunner().invoke(app, ["preprocess", "-d", "d"]).exit_code == 0
     assert stage.calls == [("d", {})]
