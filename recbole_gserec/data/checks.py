@@ -11,20 +11,28 @@ import pandas as pd
 import yaml
 from recbole.config import Config
 
-from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS
-from recbole_gserec.errors import DataError
+from recbole_gserec.data.fingerprint import SETTINGS, SPLIT_PARTS, evaluates_searches
+from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.files import line_of_row, read_value, read_yaml
 from recbole_gserec.settings import DEFAULT_DATA_PATH, check_choice, preprocess_settings, protocol_settings
 
 UNORDERED_TIMESTAMPS = ("error", "sort")
 SHORT_USERS = ("error", "keep")
+EVAL_TASKS = ("recommendation", "search")
 MIN_INTERACTIONS = 3
 
 
 def check_policies(config: Mapping[str, Any]) -> None:
-    """Refuse unknown values of ``unordered_timestamps`` and ``short_users``."""
+    """Refuse unknown values of ``unordered_timestamps``, ``short_users`` and ``eval_task``."""
     check_choice("unordered_timestamps", config["unordered_timestamps"], UNORDERED_TIMESTAMPS)
     check_choice("short_users", config["short_users"], SHORT_USERS)
+    # Checkpoints of earlier versions do not have this.
+    check_choice("eval_task", config["eval_task"] or "recommendation", EVAL_TASKS)
+    if evaluates_searches(config) and config["eval_args"]["split"] != {"LS": "valid_and_test"}:
+        raise SettingError(
+            f"eval_args has the split {config['eval_args']['split']}; with eval_task 'search' it must be "
+            "{'LS': 'valid_and_test'}"
+        )
 
 
 def check_time_order(path: str | Path, users: pd.Series, times: np.ndarray, encoding: str) -> None:

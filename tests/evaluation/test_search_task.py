@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from recbole_gserec.analyze.group_results import training_counts
 from recbole_gserec.data.search_rows import QUERY, SEARCH
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.runs.record import evaluation_mode
@@ -239,6 +240,17 @@ def test_models_that_do_not_rank_searches_are_refused(prepare, model, settings):
         prepare(model, eval_task="search", **settings)
 
 
+def test_unknown_tasks_and_other_splits_are_refused(prepare):
+    for model in ("JSR", "BPR"):
+        with pytest.raises(SettingError, match="eval_task is 'searches'; it must be 'recommendation' or 'search'"):
+            prepare(model, eval_task="searches")
+    split = {"RS": [0.8, 0.1, 0.1]}
+    with pytest.raises(SettingError, match=r"split .*0.8.*; with eval_task 'search' it must be .*valid_and_test"):
+        prepare(
+            "JSR", eval_task="search", eval_args={"split": split, "order": "TO", "group_by": "user", "mode": "uni9"}
+        )
+
+
 def test_a_task_without_any_loss_is_refused(make_model):
     with pytest.raises(SettingError, match="lambda_rec is 0 and there is no search task"):
         make_model("UniSAR", lambda_rec=0, lambda_src=0)
@@ -258,3 +270,15 @@ def test_too_few_searches_are_told(make_config, tmp_path):
 def test_reports_tell_the_tasks_apart(make_config):
     assert evaluation_mode(make_config("JSR", eval_task="search")) == "uni99 of searches"
     assert evaluation_mode(make_config("JSR")) == "uni99"
+
+
+def test_groups_are_by_what_comes_before_the_validation_search(random_dataset, random_rows):
+    requested = {"eval_task": "search"}
+    expected, searches = evaluated(random_rows), searches_of(random_rows)
+    counts = training_counts("toy", random_dataset, requested, "searches")
+    for user, own in expected.items():
+        assert counts[user] == sum(time < own[0][0][0] for time, *_ in searches[user])
+    counts = training_counts("toy", random_dataset, requested, "interactions")
+    for user, own in expected.items():
+        times = [time for u, _, time in random_rows["inter"] if u == user]
+        assert counts[user] == sum(time < own[0][0][0] for time in times)
