@@ -297,7 +297,9 @@ def training_counts(dataset: str, data_path: Path, requested: Mapping[str, Any],
 
 def _events_of(dataset: str, data_path: Path, requested: Mapping[str, Any], has_searches: bool) -> tuple[Any, Any]:
     settings = {name: requested[name] for name in _OF_FILES if name in requested}
-    config = make_config("GSERec", dataset, settings, {"data_path": str(data_path), "use_gpu": False})
+    # Only a model that ranks searches can evaluate them.
+    model = "JSR" if requested.get("eval_task") == "search" else "GSERec"
+    config = make_config(model, dataset, settings, {"data_path": str(data_path), "use_gpu": False})
     # Queries and codes are not counted.
     config.final_config_dict["additional_feat_suffix"] = ["search"] if has_searches else []
     built = SearchDataset(config)

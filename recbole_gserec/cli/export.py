@@ -7,6 +7,9 @@ import typer
 
 from recbole_gserec.cli.options import DataPathOfTraining, ModelOfCheckpoint
 from recbole_gserec.compute import while_importing
+from recbole_gserec.errors import SettingError
+
+_DEPTH = 1000
 
 
 def export(
@@ -15,14 +18,20 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; it must be new or empty.")],
     file_format: Annotated[
-        str,
-        typer.Option("--format", help="File format: parquet, or npy (arrays, and CSV files with the id of each row)."),
-    ] = "parquet",
+        str | None,
+        typer.Option(
+            "--format",
+            help="File format: parquet, or npy (arrays, and CSV files with the id of each row).",
+            show_default="parquet",
+        ),
+    ] = None,
     trec: Annotated[
         bool,
         typer.Option("--trec", help="Write the rankings of validation and test as TREC files (qrels and run) instead."),
     ] = False,
-    depth: Annotated[int, typer.Option(min=1, help="Items of each ranking, with --trec.")] = 1000,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Items of each ranking, with --trec.", show_default=str(_DEPTH))
+    ] = None,
     data_path: DataPathOfTraining = None,
     model: ModelOfCheckpoint = None,
 ) -> None:
@@ -46,10 +55,14 @@ def export(
 
     if model is not None:
         named_model(model)
-    check_export(out, file_format)
+    check_export(out, file_format or "parquet")
+    if trec and file_format is not None:
+        raise SettingError("--format is for vectors; with --trec it has no meaning")
+    if depth is not None and not trec:
+        raise SettingError("--depth is for rankings; it needs --trec")
     if trec:
         evaluation = load_evaluation(checkpoint, data_path)
-        for part, made in write_trec_files(out, evaluation, depth, describe_provenance(evaluation)).items():
+        for part, made in write_trec_files(out, evaluation, depth or _DEPTH, describe_provenance(evaluation)).items():
             metrics = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items())
             typer.echo(f"{out / part}.run: {made['topics']:,} rankings; {metrics}")
             if made["tied"]:
@@ -58,7 +71,7 @@ def export(
         return
     trained = load_trained(checkpoint, data_path)
     exported = export_vectors(trained)
-    write_export(out, exported, file_format, describe_provenance(trained))
+    write_export(out, exported, file_format or "parquet", describe_provenance(trained))
     for table in exported.tables:
         n, size = table.values.shape
         typer.echo(f"{out / table.name}: {n:,} vectors of {size} numbers, {table.meaning}")

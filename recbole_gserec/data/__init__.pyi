@@ -30,6 +30,7 @@ from .search_files import read_query_file as read_query_file
 from .search_files import read_search_file as read_search_file
 from .search_files import to_pandas as to_pandas
 from .search_rows import QUERY as QUERY
+from .search_rows import SEARCH as SEARCH
 from .search_rows import JointInteraction as JointInteraction
 from .search_rows import QueryItemGraph as QueryItemGraph
 from .train_dataloaders import ItemTrainDataLoader as ItemTrainDataLoader

@@ -148,7 +148,7 @@ def preprocess_command(config: Config) -> str:
     if data_path.resolve() != Path(DEFAULT_DATA_PATH).resolve():
         words += ["--data-path", str(data_path)]
     # An address may contain a login, which must not appear in an error.
-    names = [*SETTINGS, "eval_task", *(name for name in preprocess_settings() if name != "llm_base_url")]
+    names = [*SETTINGS, *(name for name in preprocess_settings() if name != "llm_base_url")]
     words += [f"--{name}={_as_argument(name, requested[name])}" for name in names if name in requested]
     if isinstance(requested.get("eval_args"), dict):
         usual = protocol_settings()["eval_args"]

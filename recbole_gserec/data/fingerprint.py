@@ -30,7 +30,7 @@ SPLIT_PARTS = ("split", "order", "group_by")
 
 def evaluates_searches(config: Mapping[str, Any]) -> bool:
     """Return whether searches are evaluated instead of interactions: ``eval_task`` is ``search``."""
-    return "eval_task" in config and config["eval_task"] == "search"
+    return config["eval_task"] == "search"
 
 
 def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,9 +43,6 @@ def dataset_fingerprint(dataset_path: str | Path, name: str, config: Mapping[str
     """
     files = {suffix: Path(dataset_path) / f"{name}.{suffix}" for suffix in FILES}
     settings = {setting: config[setting] for setting in SETTINGS}
-    if evaluates_searches(config):
-        # Files of earlier versions do not have this setting.
-        settings["eval_task"] = "search"
     settings["eval_args"] = {part: config["eval_args"][part] for part in SPLIT_PARTS}
     return {
         "files": {suffix: sha256_of_known_file(path) for suffix, path in files.items() if path.is_file()},

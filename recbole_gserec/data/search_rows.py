@@ -72,11 +72,11 @@ class SearchRows:
         searches = torch.arange(n_searches).repeat_interleave(clicks.offsets.diff())
         last = torch.full((n_searches,), -1).scatter_reduce_(0, searches, places, "amax")
         clicked = (last >= 0).nonzero().squeeze(1)
-        users = torch.arange(events.n_users).repeat_interleave(events.search_offsets.diff())[clicked]
+        all_users = torch.arange(events.n_users).repeat_interleave(events.search_offsets.diff())
+        users = all_users[clicked]
         counts = users.bincount(minlength=events.n_users)
         from_end = counts.cumsum(0)[users] - torch.arange(len(users))
         parts = (clicked[(from_end == place) & (counts[users] >= MIN_SEARCHES)] for place in (2, 1))
-        all_users = torch.arange(events.n_users).repeat_interleave(events.search_offsets.diff())
         valid, test = (cls(all_users[part], part, clicks.values[last[part]].long()) for part in parts)
         return valid, test
 

@@ -281,7 +281,8 @@ class CandidateLists:
         """
         indices = self._index_of_user[users.numpy()]
         distinct, rows = np.unique(indices, return_index=True)
-        rng = np.random.default_rng([self._seed, PHASES.index(self._phase)])
+        # Not the seed of the lists: with several trainings, the users are to be the same.
+        rng = np.random.default_rng(PHASES.index(self._phase))
         chosen = np.sort(rng.permutation(len(distinct))[:size])
         return rows[chosen]
 

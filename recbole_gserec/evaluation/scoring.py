@@ -116,13 +116,13 @@ class CandidateEvalDataLoader(AbstractDataLoader):
         self.logger = getLogger()
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         neg_sample_args = config[f"{sampler.phase}_neg_sample_args"]
-        lists = CandidateLists(
+        self.lists = CandidateLists(
             dataset, sampler, neg_sample_args["sample_num"], neg_sample_args["distribution"], _candidate_seed(config)
         )
         self.candidates = torch.cat(
             [
                 dataset.inter_feat[self.iid_field].unsqueeze(1),
-                lists.for_rows(dataset.inter_feat[self.uid_field]),
+                self.lists.for_rows(dataset.inter_feat[self.uid_field]),
             ],
             dim=1,
         )
@@ -176,23 +176,24 @@ class AllItemsEvalDataLoader(FullSortEvalDataLoader):
 
     Args:
         config: RecBole's settings.
-        dataset: A part of the split with one target for each user.
-        sampler: RecBole's sampler of the part.
-        n_users: Maximum number of users; which they are depends on the seed of the lists only.
+        part: A part of the split with candidate lists.
+        n_users: Maximum number of users. They are the same for every model and seed.
+        scores_all: Whether the model scores all items at once, and not pair by pair.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, sampler: Any, n_users: int):
+    def __init__(self, config: Config, part: CandidateEvalDataLoader, n_users: int, scores_all: bool):
         self.logger = getLogger()
+        dataset, self._lists = part._dataset, part.lists
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
-        self._lists = CandidateLists(dataset, sampler, 0, "uniform", _candidate_seed(config))
+        self._max_scores = MAX_SCORES if scores_all else config["eval_batch_size"]
         self._rows = self._lists.sample_of_users(dataset.inter_feat[self.uid_field], n_users)
         self._is_out = torch.ones(dataset.item_num, dtype=torch.bool)
         self._is_out[torch.from_numpy(self._lists.items)] = False
         self.sample_size = len(self._rows)
-        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
+        AbstractDataLoader.__init__(self, config, dataset, part._sampler, shuffle=False)
 
     def _init_batch_size_and_step(self) -> None:
-        self.step = max(1, min(self.config["eval_batch_size"], MAX_SCORES // self._dataset.item_num))
+        self.step = max(1, min(self.config["eval_batch_size"], self._max_scores // self._dataset.item_num))
         self.set_batch_size(self.step)
 
     def collate_fn(self, index: Sequence[int]) -> Any:

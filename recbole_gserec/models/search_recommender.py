@@ -13,7 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_gserec.data import QUERY, TARGETS, reads_windows, training_counts
+from recbole_gserec.data import SEARCH, TARGETS, reads_windows, training_counts
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import after, all_items_loss, dot_product
 from recbole_gserec.models.objective import Objective
@@ -288,8 +288,8 @@ class JointRecommender(SearchRecommender):
         # Checkpoints of earlier versions and files of derived models do not have the first.
         self.lambda_rec = 1 if config["lambda_rec"] is None else config["lambda_rec"]
         self.lambda_src = config["lambda_src"]
-        if self.lambda_rec == 0 and not self.reads_search_rows(config):
-            raise SettingError("lambda_rec is 0 and there is no search task: nothing is left to train on")
+        if self.lambda_rec == 0 and config["eval_task"] != "search":
+            raise SettingError("lambda_rec is 0, so recommendation is not learnt; it needs eval_task 'search'")
         self._search_terms: tuple[str, ...] = ()
 
     @classmethod
@@ -309,8 +309,8 @@ class JointRecommender(SearchRecommender):
         return self.score(state, candidates)
 
     def scorer(self, interaction: Interaction) -> Callable[[Tensor], Tensor]:
-        """Score search rows, which have a query, by the search task."""
-        if QUERY in interaction:
+        """Score searches to evaluate by the search task."""
+        if SEARCH in interaction:
             return partial(self.score_search, self.encode_search(interaction))
         return super().scorer(interaction)
 
@@ -335,5 +335,11 @@ class JointRecommender(SearchRecommender):
                 # RecBole adds up the terms that all batches of an epoch have.
                 searched = {name: torch.zeros((), device=self.device) for name in self._search_terms}
             losses |= searched
+        if not losses:
+            # A batch without search rows, of a model that learns nothing else.
+            losses["src"] = torch.zeros((), device=self.device)
+        if not any(loss.requires_grad for loss in losses.values()):
+            name = next(iter(losses))
+            losses[name] = losses[name] + 0 * sum(weights.sum() for weights in self.parameters())
         self.loss_names = tuple(losses)
         return tuple(losses.values())

@@ -43,6 +43,8 @@ class UnifiedSSR(JointRecommender):
         check_heads(config)
         check_positive(config, "window_softness")
         self.pretrain_epochs = config["pretrain_epochs"]
+        if self.pretrain_epochs > 0 and config["eval_task"] == "search":
+            raise SettingError("pretrain_epochs is above 0: searches, which are evaluated, are not learnt after that")
         self.loss_positions, self.session_click = config["loss_positions"], config["session_click"]
         self.lambda_corr, self.scale = config["lambda_corr"], math.sqrt(size)
 

@@ -184,11 +184,6 @@ def choose_dataloader(config: Config, phase: str, stock: Callable, is_ours: bool
         stock: RecBole's own choice, ``get_dataloader``.
         is_ours: Whether the model belongs to this package.
     """
-    if config["eval_task"] == "search" and not (is_ours and config.model_class.ranks_searches(config)):
-        raise SettingError(
-            f"eval_task is 'search', but {config['model']}, as it is set, does not learn to rank items for queries. "
-            "JSR, USER, UnifiedSSR and UniSAR do, with lambda_src above 0"
-        )
     if phase == "train":
         has_objective = not is_ours and is_of_recbole(config.model_class)
         takes_negatives = has_objective and config["loss_type"] in SAMPLED

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -132,6 +133,7 @@ def add_settings() -> None:
         if follows_protocol and model_class.type == ModelType.CONTEXT and not requested.get("threshold"):
             # RecBole's default is to read labels; a search-extended dataset has none.
             internal["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+        check_task({**internal, **requested}, model, model_class)
         if follows_protocol:
             check_evaluation({**internal, **requested}, is_ours=model in MODELS)
 
@@ -145,6 +147,26 @@ def add_settings() -> None:
         return show_stock(shown)
 
     Config.__str__ = show
+
+
+def check_task(settings: Mapping[str, Any], model: str, model_class: Any) -> None:
+    """Refuse to evaluate searches by a model that does not learn to rank items for them, or that knows too much.
+
+    Raises:
+        SettingError: With the model.
+    """
+    if settings.get("eval_task") != "search":
+        return
+    ranks_searches = getattr(model_class, "ranks_searches", None)
+    if ranks_searches is None or not ranks_searches(settings):
+        raise SettingError(
+            f"eval_task is 'search', but {model}, as it is set, does not learn to rank items for queries. JSR, USER, "
+            "UnifiedSSR and UniSAR do, with lambda_src above 0"
+        )
+    if "code" in (settings.get("additional_feat_suffix") or ()):
+        raise SettingError(
+            f"eval_task is 'search', but {model} reads codes, which describe searches that are evaluated"
+        )
 
 
 def find_models_in_files() -> None:

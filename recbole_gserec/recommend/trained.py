@@ -97,6 +97,8 @@ def load_trained(checkpoint: str | Path, data_path: str | Path | None = None) ->
     """
     checkpoint = Path(checkpoint)
     state, config, dataset = _read(checkpoint, data_path)
+    if config["lambda_rec"] == 0:
+        raise SettingError(f"{checkpoint} has learnt to rank searches alone (lambda_rec: 0): it cannot recommend")
     # Must precede building the dataset, which converts interactions into rows to predict and drops the times of
     # searches.
     raw = raw_events(dataset)
@@ -112,6 +114,7 @@ class Evaluation:
         checkpoint: File of the checkpoint.
         config: RecBole's settings of the training.
         dataset: The dataset; its ids are those of the model.
+        training: Dataloader of the training part, of which some metrics need facts.
         parts: Dataloaders of the parts ``valid`` and ``test``; a part without targets is left out.
         trainer: Trainer of the model, which evaluates it. It leaves no files.
     """
@@ -119,6 +122,7 @@ class Evaluation:
     checkpoint: Path
     config: Config
     dataset: Dataset
+    training: Any
     parts: dict[str, Any]
     trainer: Any
 
@@ -139,7 +143,7 @@ def load_evaluation(checkpoint: str | Path, data_path: str | Path | None = None)
         trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
         trainer.tensorboard.close()
     parts = {name: part for name, part in zip(PHASES, others, strict=True) if part}
-    return Evaluation(checkpoint, config, dataset, parts, trainer)
+    return Evaluation(checkpoint, config, dataset, training, parts, trainer)
 
 
 def _read(checkpoint: Path, data_path: str | Path | None) -> tuple[dict[str, Any], Config, Dataset]:
@@ -148,6 +152,8 @@ def _read(checkpoint: Path, data_path: str | Path | None) -> tuple[dict[str, Any
     config = state["config"]
     _check_model(config, checkpoint)
     _find_dataset(config, data_path, checkpoint)
+    # The training may have had several processes.
+    config.final_config_dict.update({"single_spec": True, "world_size": 1, "local_rank": 0})
     init_seed(config["seed"], config["reproducibility"])
     return state, config, create_dataset(config)
 

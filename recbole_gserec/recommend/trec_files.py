@@ -18,6 +18,8 @@ from recbole_gserec.files import folder_written_aside, plain, sha256_of_file, wr
 from recbole_gserec.recommend.exported_vectors import DESCRIPTION_FILE
 from recbole_gserec.recommend.trained import Evaluation
 
+_TARGETS_AT_ONCE = 256
+
 
 class Rankings(NamedTuple):
     """The first k candidates of B rows.
@@ -52,11 +54,14 @@ def rank_candidates(scores: Tensor, rows: Tensor, columns: Tensor, depth: int) -
     """
     is_target = torch.zeros_like(scores, dtype=torch.bool)
     is_target[rows, columns] = True
-    tied = (scores[rows] == scores[rows, columns].unsqueeze(1)) & ~is_target[rows]
+    n_tied = 0
+    for part, places in zip(rows.split(_TARGETS_AT_ONCE), columns.split(_TARGETS_AT_ONCE), strict=True):
+        tied = (scores[part] == scores[part, places].unsqueeze(1)) & ~is_target[part]
+        n_tied += int(tied.any(1).sum())
     targets_last = is_target.sort(dim=1, stable=True).indices
     best = TopK(depth)
     best.add(scores.gather(1, targets_last), 0)
-    return targets_last.gather(1, not_none(best.indices)), not_none(best.scores), int(tied.any(1).sum())
+    return targets_last.gather(1, not_none(best.indices)), not_none(best.scores), n_tied
 
 
 class RankingCollector(TieAwareCollector):
@@ -110,7 +115,11 @@ class _Files:
         np.add.at(self._rows_of_user, batch.users, 1)
         topics = self._tokens["user"][batch.users].astype(object)
         repeated = number > 0
-        topics[repeated] += "#" + (number[repeated] + 1).astype(str).astype(object)
+        if repeated.any():
+            topics[repeated] += "#" + (number[repeated] + 1).astype(str).astype(object)
+            if (same := np.isin(topics[repeated], self._tokens["user"])).any():
+                topic = topics[repeated][same][0]
+                raise SettingError(f"the user id '{topic}' is also the topic of another user's next row; rename it")
         rows, items = batch.targets.T
         self._to_csv(self._qrels, topic=topics[rows], zero=0, item=self._tokens["item"][items], relevance=1)
         rows, places = batch.items.nonzero()
@@ -164,6 +173,7 @@ def write_trec_files(
             with qrels.open("w", encoding="utf-8") as first, run.open("w", encoding="utf-8") as second:
                 files = _Files(first, second, tokens, config["model"])
                 trainer.eval_collector = RankingCollector(config, depth, files.write)
+                trainer.eval_collector.data_collect(evaluation.training)
                 metrics = trainer.evaluate(loader, load_best_model=False)
             parts[part] = {"topics": files.n_topics, "tied": files.n_tied, "metrics": plain(metrics)}
         digests = {file.name: sha256_of_file(file) for file in sorted(temporary.iterdir())}

@@ -56,6 +56,8 @@ def _rows(dataset: str, cells: list[ModelRuns], metric: Metric) -> list[dict[str
         return []
     # The users are the same, unless their number was changed between runs.
     users = pa.array(sorted(set(among_all[0]).intersection(*among_all[1:])), pa.string())
+    if len(users) < 2:
+        return []
     both = []
     for cell, own in zip(cells, runs, strict=True):
         if own:

@@ -141,10 +141,11 @@ def holm_correction(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def benjamini_hochberg_correction(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correct p-values for the number of tests: the expected share of false ones among the positives stays below each.
+    """Correct p-values for the number of tests by the method of Benjamini and Hochberg.
 
-    Arguments and result are those of :func:`holm_correction`. The share stays below if tests are independent, or if
-    they are positively dependent like those of one reference against several models.
+    If all tests with a corrected p-value of at most q are called findings, a share of at most q of them is expected to
+    be false. This holds for independent tests, and for positively dependent ones like those of one reference against
+    several models. Arguments and result are those of :func:`holm_correction`.
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(len(p_values), np.nan)

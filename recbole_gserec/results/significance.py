@@ -193,8 +193,8 @@ _SMALLEST = 1e-99
 HOW_TO_READ = (
     "Difference: reference minus model; above 0 the reference is better. Each user's values are averaged over "
     "the seeds that both models have, and paired by user. Interval: of the mean difference, by the bootstrap. Tests "
-    "are two-sided. Holm, BH: the p-value before, corrected by the method of Holm, and by that of Benjamini and "
-    "Hochberg, for the number of models compared by a metric on a dataset. Differ: users for whom the two models' "
+    "are two-sided. Holm, BH: the p-value to the left, corrected for the number of models compared by a metric on a "
+    "dataset, by the method of Holm and by that of Benjamini and Hochberg. Differ: users for whom the two models' "
     "values differ. The t-test and Wilcoxon's ask whether the difference would hold for other users, with the models "
     "as they were trained."
 )

@@ -16,8 +16,8 @@ from recbole.data.transform import construct_transform
 from recbole.utils import get_flops, get_model, get_trainer, init_seed
 
 from recbole_gserec.compute import keep_freed_memory
-from recbole_gserec.errors import DataError
-from recbole_gserec.evaluation import AllItemsEvalDataLoader, CandidateEvalDataLoader
+from recbole_gserec.errors import DataError, one_line
+from recbole_gserec.evaluation import AllItemsEvalDataLoader, CandidateEvalDataLoader, has_full_ranking
 from recbole_gserec.files import plain
 from recbole_gserec.plugin import resumable
 from recbole_gserec.runs.prepare import dataset_digest, derived_digests
@@ -214,7 +214,7 @@ def train(spec: Spec) -> dict[str, Any]:
     test_result = trainer.evaluate(test_data, load_best_model=True, show_progress=config["show_progress"])
     test_seconds = perf_counter() - test_start
     ranks = ranks_of_best_weights(trainer, valid_data, test_data)
-    all_items_start = perf_counter()
+    costs, all_items_start = device_and_memory(on_gpu=config["device"].type == "cuda"), perf_counter()
     if (among_all := ranks_among_all_items(config, trainer, test_data)) is not None:
         ranks[ALL_ITEMS] = among_all
     all_items_seconds = perf_counter() - all_items_start
@@ -230,7 +230,7 @@ def train(spec: Spec) -> dict[str, Any]:
         "samples_per_epoch": len(train_data._dataset),
         "parameters": sum(weights.numel() for weights in model.parameters() if weights.requires_grad),
         "flops": plain(flops),
-        **device_and_memory(on_gpu=config["device"].type == "cuda"),
+        **costs,
         "valid": plain(valid_result or {}),
         "test": plain(test_result or {}),
         "candidates": {
@@ -240,7 +240,7 @@ def train(spec: Spec) -> dict[str, Any]:
         },
         "interactions": interactions_digest([train_data, valid_data, test_data]),
         "resumed_epochs": resumed_epochs,
-        "wall_seconds": perf_counter() - start + trainer.seconds_before(resumed_epochs),
+        "wall_seconds": perf_counter() - start - all_items_seconds + trainer.seconds_before(resumed_epochs),
     }
 
 
@@ -277,17 +277,29 @@ def ranks_of_best_weights(trainer: Any, valid_data: Any, test_data: Any) -> dict
     return ranks
 
 
+MAX_SCORES_OF_ALL_ITEMS, FEWEST_USERS = 20_000_000, 100
+"""Fewer than these users are not worth ranking among all items, and more scores take too long."""
+
+
 def ranks_among_all_items(config: Config, trainer: Any, test_data: Any) -> pd.DataFrame | None:
     """Return the ranks of some users' test targets among all items, in internal ids; None if that is not asked for.
 
-    It is not done either where targets are ranked among all items anyway, or by RecBole's own draw of candidates. The
-    trainer must have its best weights.
+    It is not done either where targets are ranked among all items anyway or by RecBole's own draw of candidates, and
+    where all items are too many. If it fails, the run has no such ranks. The trainer must have its best weights.
     """
     n_users = config["all_items_users"] or 0
-    if n_users < 1 or not isinstance(test_data, CandidateEvalDataLoader):
+    if n_users < 1 or not test_data or not isinstance(test_data, CandidateEvalDataLoader):
         return None
-    loader = AllItemsEvalDataLoader(config, test_data._dataset, test_data._sampler, n_users)
-    trainer.evaluate(loader, load_best_model=False)
+    n_items = test_data._dataset.item_num
+    if (most := MAX_SCORES_OF_ALL_ITEMS // n_items) < min(n_users, FEWEST_USERS):
+        getLogger().info(f"No targets are ranked among all {n_items:,} items, which would take long.")
+        return None
+    try:
+        loader = AllItemsEvalDataLoader(config, test_data, min(n_users, most), has_full_ranking(trainer.model))
+        trainer.evaluate(loader, load_best_model=False)
+    except (RuntimeError, MemoryError) as error:
+        getLogger().warning(f"Ranking targets among all items failed, and is left out: {one_line(error)}")
+        return None
     return trainer.eval_collector.per_user_ranks()
 
 

@@ -1,18 +1,21 @@
 """Searches as a task: which searches are evaluated, what is kept from training, and how models score them."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from recbole.utils import get_trainer
 
 from recbole_gserec.analyze.group_results import training_counts
 from recbole_gserec.data.search_rows import QUERY, SEARCH
 from recbole_gserec.errors import DataError, SettingError
+from recbole_gserec.recommend.trained import load_evaluation, load_trained
 from recbole_gserec.runs.record import evaluation_mode
 from tests.conftest import random_files, write_dataset
-from tests.recommend.stored_models import randomise
+from tests.recommend.stored_models import randomise, store_model
 
 pytestmark = pytest.mark.usefixtures("random_dataset")
 
@@ -95,13 +98,14 @@ def test_nothing_at_or_after_the_validation_search_trains(prepare, random_rows):
     expected = evaluated(random_rows)
     times = {(user, item): time for user, item, time in random_rows["inter"]}
     begun = {user: own[0][0][0] for user, own in expected.items()}
-    n_search_rows, pairs = 0, set()
+    search_rows, pairs = [], set()
     for batch in train:
         for user, item in zip(batch["user_id"].tolist(), batch["item_id"].tolist(), strict=True):
             pairs.add((dataset.id2token("user_id", user), dataset.id2token("item_id", item)))
         rows = batch.search
-        n_search_rows += len(rows)
         assert SEARCH not in rows
+        names = (dataset.field2id_token[field][rows[field].numpy()] for field in ("user_id", QUERY, "item_id"))
+        search_rows += zip(*(part.tolist() for part in names), strict=True)
     assert all(times[pair] < begun.get(pair[0], np.inf) for pair in pairs)
     allowed = defaultdict(list)
     for user, item, time in sorted(random_rows["inter"], key=lambda row: row[2]):
@@ -109,13 +113,14 @@ def test_nothing_at_or_after_the_validation_search_trains(prepare, random_rows):
             allowed[user].append((user, item))
     # All that may be trained on but each user's first interaction, which has no history.
     assert pairs == {pair for own in allowed.values() for pair in own[1:]}
-    n_allowed = sum(
-        len(search[2][-5:])
+    searched = [
+        (user, query, item)
         for user, own in searches_of(random_rows).items()
-        for search in own
-        if search[0] < begun.get(user, np.inf)
-    )
-    assert n_search_rows == n_allowed > 50
+        for time, query, items in own
+        if time < begun.get(user, np.inf)
+        for item in items[-5:]
+    ]
+    assert sorted(search_rows) == sorted(searched) and len(searched) > 50
 
 
 def test_candidates_are_items_that_the_user_neither_knows_nor_clicked(prepare, random_rows):
@@ -196,7 +201,7 @@ def test_the_search_loss_is_that_of_the_scores(make_model, name):
     rows = next(iter(train)).search
     with torch.no_grad():
         candidates = model.training_candidates(rows)
-        logits = model.score_candidates(rows, candidates).double()
+        logits = model.score_search(model.encode_search(rows), candidates).double()
         loss = next(iter(model.search_losses(rows).values()))
     losses = torch.cat([F.softplus(-logits[:, :1]), F.softplus(logits[:, 1:])], dim=1)
     assert float(loss) == pytest.approx(float(losses.mean()), rel=1e-4)
@@ -251,9 +256,25 @@ def test_unknown_tasks_and_other_splits_are_refused(prepare):
         )
 
 
-def test_a_task_without_any_loss_is_refused(make_model):
-    with pytest.raises(SettingError, match="lambda_rec is 0 and there is no search task"):
-        make_model("UniSAR", lambda_rec=0, lambda_src=0)
+def test_recommendation_that_is_not_learnt_is_refused(make_model):
+    with pytest.raises(SettingError, match="lambda_rec is 0, so recommendation is not learnt"):
+        make_model("UniSAR", lambda_rec=0)
+    with pytest.raises(SettingError, match="pretrain_epochs is above 0: searches, which are evaluated"):
+        make_model("UnifiedSSR", eval_task="search", pretrain_epochs=1)
+    path = store_model(Path.cwd() / "dataset", "JSR", eval_task="search", lambda_rec=0)
+    with pytest.raises(SettingError, match="has learnt to rank searches alone"):
+        load_trained(path)
+    assert set(load_evaluation(path).parts) == {"valid", "test"}
+
+
+def test_batches_without_search_rows_train_nothing_but_fail_in_nothing(make_model):
+    model, config, _, (train, valid, _) = make_model("JSR", eval_task="search", lambda_rec=0, train_batch_size=1)
+    sizes = [len(batch.search) for batch in train]
+    assert 0 in sizes and 1 in sizes
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    before = model.item_embedding.weight.detach().clone()
+    trainer._train_epoch(train, 0)
+    assert not torch.equal(before, model.item_embedding.weight)
 
 
 def test_too_few_searches_are_told(make_config, tmp_path):
