@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import duckdb
 
 from dataset_converters.choices import ACTIONS
-from dataset_converters.workspace import count
+from dataset_converters.workspace import count, literal, run
 from recbole_gserec.errors import DataError, SettingError
 from recbole_gserec.report import plural
 
@@ -105,6 +105,40 @@ def remove_bad_rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[B
     ).fetchall()
     connection.execute(f"DELETE FROM {table} WHERE problem IS NOT NULL")
     return [BadRows(file, problem, rows, tuple(lines)) for file, problem, rows, lines in groups]
+
+
+def count_left_out(
+    connection: duckdb.DuckDBPyConnection, file: str, problem: str, table: str, condition: str = "true"
+) -> list[BadRows]:
+    """Count valid rows of a table that are left out for another reason, so that the counts cover the whole file.
+
+    Returns:
+        One entry without lines, or none if no row meets the condition.
+    """
+    rows = count(connection, f"SELECT count(*) FROM {table} WHERE {condition}")
+    return [BadRows(file, problem, rows, ())] if rows else []
+
+
+def mark_repeated(
+    connection: duckdb.DuckDBPyConnection, table: str, column: str, problem: str, *, row: str = "rowid"
+) -> None:
+    """Give the rows of a table that repeat an earlier row's value of ``column`` a ``problem``.
+
+    Args:
+        connection: Connection to the workspace.
+        table: Table with the column ``problem``.
+        column: Column whose values must differ.
+        problem: What is wrong with the later rows.
+        row: Column with the order of the rows.
+    """
+    run(
+        connection,
+        f"""
+        UPDATE {table} SET problem = {literal(problem)}
+        FROM (SELECT {column} AS value, min({row}) AS first FROM {table} GROUP BY ALL HAVING count(*) > 1) AS repeated
+        WHERE {table}.{column} = repeated.value AND {table}.{row} > repeated.first
+        """,
+    )
 
 
 _USERS = "(SELECT user FROM interactions UNION SELECT user FROM searches)"

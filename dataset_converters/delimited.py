@@ -4,14 +4,15 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
 
-from dataset_converters.bad_rows import BadRows, handle_bad_rows
+from dataset_converters.bad_rows import BadRows, handle_bad_rows, mark_repeated
+from dataset_converters.choices import Options
 from dataset_converters.text_lines import LONGEST_LINE, limit_line_length
 from dataset_converters.workspace import escape_pattern, literal, run
 from recbole_gserec.errors import DataError
@@ -139,6 +140,103 @@ def handle_bad_csv_rows(
     found = handle_bad_rows(connection, "bad_rows", {path.name: path}, action, _ADVICE)
     connection.execute(f"DELETE FROM {table} WHERE problem IS NOT NULL")
     return found
+
+
+def load_items(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    item: str,
+    texts: Mapping[str, str],
+    problems: Mapping[str, str],
+    required: Iterable[str],
+    options: Options,
+    *,
+    delimiter: str = ",",
+) -> list[BadRows]:
+    """Create ``items`` with the texts of the items in ``interactions`` and ``searches``, or of all items.
+
+    Args:
+        connection: Connection to the workspace, with these two tables.
+        path: File with one row per item. A second row of an item is bad.
+        item: SQL of the item's id.
+        texts: SQL of the texts, keyed by their names in the new table.
+        problems: As for :func:`load_csv`.
+        required: As for :func:`load_csv`.
+        options: Options of the conversion.
+        delimiter: As for :func:`load_csv`.
+
+    Returns:
+        The rows left out.
+
+    Raises:
+        DataError: As for :func:`load_csv` and :func:`handle_bad_csv_rows`.
+    """
+    load_csv(connection, path, "features", {"item": item, **texts}, problems, required, delimiter=delimiter)
+    connection.execute(
+        """
+        CREATE TEMP TABLE mentioned AS SELECT item FROM interactions UNION SELECT unnest(items) FROM searches
+        """
+    )
+    wanted = "true" if options.all_items else "item IN (SELECT item FROM mentioned) OR problem IS NOT NULL"
+    names = ", ".join(["item", *texts])
+    run(
+        connection,
+        f"CREATE TABLE items AS SELECT rowid AS row, {names}, problem FROM features WHERE {wanted}",
+        label="Items",
+    )
+    connection.execute("DROP TABLE features; DROP TABLE mentioned")
+    mark_repeated(connection, "items", "item", "duplicate item", row="row")
+    left_out = handle_bad_csv_rows(
+        connection, path, "items", options.bad_rows, rejects="features", row="row", delimiter=delimiter
+    )
+    connection.execute("ALTER TABLE items DROP COLUMN row; ALTER TABLE items DROP COLUMN problem")
+    return left_out
+
+
+def find_files(folder: Path, names: Sequence[str], layout: str) -> dict[str, Path]:
+    """Find files, plain or as ``.gz``, in a folder or in its only subfolder that contains the first of them.
+
+    Args:
+        folder: The folder.
+        names: Names of the files.
+        layout: What the folder should contain, for messages.
+
+    Raises:
+        DataError: If a file is missing.
+    """
+    inside = sorted(path for path in folder.glob("*/") if _in_folder(path, names[0])) if folder.is_dir() else []
+    if len(inside) == 1 and not _in_folder(folder, names[0]):
+        folder = inside[0]
+    found = {}
+    for name in names:
+        path = _in_folder(folder, name)
+        if path is None:
+            raise DataError(folder / name, "file not found", layout)
+        found[name] = path
+    return found
+
+
+def missing_ids(*columns: str) -> dict[str, str]:
+    """Problems of ids for :func:`load_csv`: missing, or with white space, which separates the items of a search."""
+    missing = {f"{column} is missing": f"coalesce({column}, '') = ''" for column in columns}
+    spaces = {f"{column} contains white space": f"regexp_matches({column}, '[\\s\\pZ]')" for column in columns}
+    return missing | spaces
+
+
+def number_in(column: str) -> str:
+    """SQL for the number in a column of text, NULL if it is none."""
+    # Without trim(), DuckDB's CSV reader would convert the column itself and raise its own errors.
+    return f'try_cast(trim("{column}") AS DOUBLE)'
+
+
+def not_a_count(column: str) -> str:
+    """SQL condition for a column of text that is not a finite number of 0 or more."""
+    value = number_in(column)
+    return f"NOT coalesce({value} >= 0 AND isfinite({value}), false)"
+
+
+def _in_folder(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def _header(path: Path, required: Iterable[str], delimiter: str) -> list[str]:

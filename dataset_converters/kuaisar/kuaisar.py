@@ -12,12 +12,19 @@ from pathlib import Path
 
 import duckdb
 
-from dataset_converters.bad_rows import BadRows
+from dataset_converters.bad_rows import BadRows, count_left_out
 from dataset_converters.choices import AS_WORDS, FEEDBACK, KUAISAR, LANGUAGES, KuaiSARReading, Options
 from dataset_converters.conversion import convert
-from dataset_converters.delimited import handle_bad_csv_rows, load_csv
+from dataset_converters.delimited import (
+    find_files,
+    handle_bad_csv_rows,
+    load_csv,
+    load_items,
+    missing_ids,
+    not_a_count,
+    number_in,
+)
 from dataset_converters.workspace import count, run
-from recbole_gserec.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +64,7 @@ def convert_kuaisar(
         SettingError: If an option is invalid.
     """
     reading, options = reading or KuaiSARReading(), options or AS_WORDS
-    paths = _find_files(Path(source))
+    paths = find_files(Path(source), _FILES, _LAYOUT)
 
     def read(connection: duckdb.DuckDBPyConnection) -> list[BadRows]:
         return [
@@ -67,24 +74,6 @@ def convert_kuaisar(
         ]
 
     return convert(output_dir, name, "kuaisar", paths, read, options, settings=dataclasses.asdict(reading))
-
-
-def _find_files(folder: Path) -> dict[str, Path]:
-    """Find the files in the folder, or in its only subfolder that contains them."""
-    inside = sorted(path for path in folder.glob("*/") if _in_folder(path, _FILES[0])) if folder.is_dir() else []
-    if len(inside) == 1 and not _in_folder(folder, _FILES[0]):
-        folder = inside[0]
-    found = {}
-    for name in _FILES:
-        path = _in_folder(folder, name)
-        if path is None:
-            raise DataError(folder / name, "file not found", _LAYOUT)
-        found[name] = path
-    return found
-
-
-def _in_folder(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def _read_interactions(
@@ -100,12 +89,12 @@ def _read_interactions(
             "user": _id("user_id"),
             "item": _id("item_id"),
             "time": _seconds("timestamp"),
-            "positive": " OR ".join(f"{_number(label)} > 0" for label in labels) or "true",
+            "positive": " OR ".join(f"{number_in(label)} > 0" for label in labels) or "true",
         },
         {
-            **_missing_ids("user_id", "item_id"),
-            "timestamp is not a time in milliseconds": f"NOT {_MILLISECONDS.format(_number('timestamp'))}",
-            **{f"{label} is not a number of 0 or more": _not_a_count(label) for label in labels},
+            **missing_ids("user_id", "item_id"),
+            "timestamp is not a time in milliseconds": f"NOT {_MILLISECONDS.format(number_in('timestamp'))}",
+            **{f"{label} is not a number of 0 or more": not_a_count(label) for label in labels},
         },
         ["user_id", "item_id", "timestamp", *labels],
     )
@@ -119,7 +108,9 @@ def _read_interactions(
         label="Interactions",
     )
     feedback = " or ".join(labels)
-    left_out += _counted(connection, path, f"recommendation without {feedback}", "recommendations", "NOT positive")
+    left_out += count_left_out(
+        connection, path.name, f"recommendation without {feedback}", "recommendations", "NOT positive"
+    )
     connection.execute("DROP TABLE recommendations")
     return left_out
 
@@ -140,16 +131,16 @@ def _read_searches(
             "time": _seconds("search_session_timestamp"),
             "words": _words("keyword"),
             "item": _id("item_id"),
-            "clicked": f"{_number('click_cnt')} > 0",
+            "clicked": f"{number_in('click_cnt')} > 0",
             "kept_type": kept_type,
         },
         {
-            **_missing_ids("user_id", "search_session_id", "item_id"),
+            **missing_ids("user_id", "search_session_id", "item_id"),
             "search_session_timestamp is not a time in milliseconds": (
-                f"NOT {_MILLISECONDS.format(_number('search_session_timestamp'))}"
+                f"NOT {_MILLISECONDS.format(number_in('search_session_timestamp'))}"
             ),
             "keyword is not a list of numbers": f"NOT coalesce(regexp_matches(keyword, '{_LIST}'), false)",
-            "click_cnt is not a number of 0 or more": _not_a_count("click_cnt"),
+            "click_cnt is not a number of 0 or more": not_a_count("click_cnt"),
         },
         [
             *("user_id", "search_session_id", "search_session_timestamp", "keyword", "item_id", "click_cnt"),
@@ -175,7 +166,7 @@ def _read_searches(
     )
     _log_split_sessions(connection)
     problem = f"clicked result of another type than {' and '.join(RECOMMENDED_TYPES)}"
-    left_out += _counted(connection, path, problem, "results", "clicked AND NOT kept_type")
+    left_out += count_left_out(connection, path.name, problem, "results", "clicked AND NOT kept_type")
     connection.execute("DROP TABLE results; DROP TABLE sessions")
     return left_out
 
@@ -196,52 +187,12 @@ def _read_items(
 ) -> list[BadRows]:
     """Fill ``items`` with the texts of the items in the events, or of all items."""
     categories = [f"{level}_level_category{LANGUAGES[reading.category_language]}" for level in _LEVELS]
-    load_csv(
-        connection,
-        path,
-        "features",
-        {
-            "item": _id("item_id"),
-            "title": f"coalesce({_words('caption')}, '')",
-            "categories": f"concat_ws(' ', {', '.join(map(_category, categories))})",
-        },
-        _missing_ids("item_id"),
-        ["item_id", "caption", *categories],
-    )
-    connection.execute(
-        """
-        CREATE TEMP TABLE mentioned AS SELECT item FROM interactions UNION SELECT unnest(items) FROM searches
-        """
-    )
-    wanted = "true" if options.all_items else "item IN (SELECT item FROM mentioned) OR problem IS NOT NULL"
-    run(
-        connection,
-        f"CREATE TABLE texts AS SELECT rowid AS row, item, title, categories, problem FROM features WHERE {wanted}",
-        label="Items",
-    )
-    connection.execute(
-        """
-        UPDATE texts SET problem = 'duplicate item'
-        FROM (SELECT item, min(row) AS first FROM texts GROUP BY item HAVING count(*) > 1) AS repeated
-        WHERE texts.item = repeated.item AND texts.row > repeated.first
-        """
-    )
-    left_out = handle_bad_csv_rows(connection, path, "texts", options.bad_rows, rejects="features", row="row")
-    connection.execute(
-        """
-        CREATE TABLE items AS SELECT item, title, categories FROM texts;
-        DROP TABLE features; DROP TABLE texts; DROP TABLE mentioned
-        """
-    )
-    return left_out
-
-
-def _counted(
-    connection: duckdb.DuckDBPyConnection, path: Path, problem: str, table: str, condition: str
-) -> list[BadRows]:
-    """Count valid rows that are left out, so that the counts cover all rows of the file."""
-    rows = count(connection, f"SELECT count(*) FROM {table} WHERE {condition}")
-    return [BadRows(path.name, problem, rows, ())] if rows else []
+    texts = {
+        "title": f"coalesce({_words('caption')}, '')",
+        "categories": f"concat_ws(' ', {', '.join(map(_category, categories))})",
+    }
+    required = ["item_id", "caption", *categories]
+    return load_items(connection, path, _id("item_id"), texts, missing_ids("item_id"), required, options)
 
 
 def _id(column: str) -> str:
@@ -249,24 +200,8 @@ def _id(column: str) -> str:
     return f"if(ends_with({column}, '.0'), left({column}, -2), {column})"
 
 
-def _missing_ids(*columns: str) -> dict[str, str]:
-    missing = {f"{column} is missing": f"coalesce({column}, '') = ''" for column in columns}
-    spaces = {f"{column} contains white space": f"regexp_matches({column}, '[\\s\\pZ]')" for column in columns}
-    return missing | spaces
-
-
-def _number(column: str) -> str:
-    # Without trim(), DuckDB's CSV reader would convert the column itself and raise its own errors.
-    return f'try_cast(trim("{column}") AS DOUBLE)'
-
-
 def _seconds(column: str) -> str:
-    return f"{_number(column)} / 1000"
-
-
-def _not_a_count(column: str) -> str:
-    number = _number(column)
-    return f"NOT coalesce({number} >= 0 AND isfinite({number}), false)"
+    return f"{number_in(column)} / 1000"
 
 
 def _words(column: str) -> str:
