@@ -3,6 +3,8 @@ from .bad_rows import handle_bad_rows as handle_bad_rows
 from .choices import ACTIONS as ACTIONS
 from .choices import AS_PUBLISHED as AS_PUBLISHED
 from .choices import AS_WORDS as AS_WORDS
+from .choices import HISTORY_TYPES as HISTORY_TYPES
+from .choices import JDSEARCH as JDSEARCH
 from .choices import KUAISAR as KUAISAR
 from .choices import LANGUAGES as LANGUAGES
 from .choices import LOGS as LOGS
@@ -15,9 +17,11 @@ from .choices import QILIN as QILIN
 from .choices import QILIN_DEFAULTS as QILIN_DEFAULTS
 from .choices import SEARCH_TIMES as SEARCH_TIMES
 from .choices import SEPARATORS as SEPARATORS
+from .choices import TIME_ZEROS as TIME_ZEROS
 from .choices import UNITS as UNITS
 from .choices import WORDS as WORDS
 from .choices import Filters as Filters
+from .choices import JDsearchReading as JDsearchReading
 from .choices import KuaiSARReading as KuaiSARReading
 from .choices import Options as Options
 from .choices import QilinReading as QilinReading
@@ -25,4 +29,5 @@ from .choices import Recipe as Recipe
 from .conversion import convert as convert
 from .delimited import handle_bad_csv_rows as handle_bad_csv_rows
 from .delimited import load_csv as load_csv
+from .jdsearch import convert_jdsearch as convert_jdsearch
 from .ml_100k import convert_ml_100k as convert_ml_100k

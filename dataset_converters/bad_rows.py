@@ -122,7 +122,7 @@ def count_left_out(
 def mark_repeated(
     connection: duckdb.DuckDBPyConnection, table: str, column: str, problem: str, *, row: str = "rowid"
 ) -> None:
-    """Give the rows of a table that repeat an earlier row's value of ``column`` a ``problem``.
+    """Mark good rows that repeat an earlier good row's value of a column as bad.
 
     Args:
         connection: Connection to the workspace.
@@ -135,8 +135,11 @@ def mark_repeated(
         connection,
         f"""
         UPDATE {table} SET problem = {literal(problem)}
-        FROM (SELECT {column} AS value, min({row}) AS first FROM {table} GROUP BY ALL HAVING count(*) > 1) AS repeated
-        WHERE {table}.{column} = repeated.value AND {table}.{row} > repeated.first
+        FROM (
+            SELECT {column} AS value, min({row}) AS first FROM {table}
+            WHERE problem IS NULL GROUP BY ALL HAVING count(*) > 1
+        ) AS repeated
+        WHERE {table}.problem IS NULL AND {table}.{column} = repeated.value AND {table}.{row} > repeated.first
         """,
     )
 

@@ -197,6 +197,43 @@ class KuaiSARReading:
                 raise SettingError(f"{name} must be one of {', '.join(allowed)}, not '{getattr(self, name)}'.")
 
 
+# ---- JDsearch -------------------------------------------------------------------------------------------------------
+
+JDSEARCH = "jdsearch"
+#: Types of behaviour: purchase, click, addition to the cart, and following a product.
+HISTORY_TYPES = ("ORD", "CLICK", "CART", "FLW")
+TIME_ZEROS = ("first", "last")
+
+
+@dataclass(frozen=True)
+class JDsearchReading:
+    """How to interpret the histories.
+
+    Args:
+        types: Types of behaviour without a query that are interactions, of ``ORD``, ``CLICK``, ``CART`` and ``FLW``.
+            Any behaviour after a query is a click in the search.
+        search_gap: Maximum number of seconds between two events of a search. After a longer gap, the same query is a
+            new search.
+        searched_too: Behaviour after a query is an interaction as well as a click in the search.
+        drop_last_search: Leave out the last query of each user, which the makers of the data use for testing.
+        time_zero: The time 0 of each user: the ``first`` event of the history, or the ``last`` query.
+    """
+
+    types: tuple[str, ...] = HISTORY_TYPES
+    search_gap: float = 1800.0
+    searched_too: bool = False
+    drop_last_search: bool = False
+    time_zero: str = "first"
+
+    def __post_init__(self) -> None:
+        if not self.types or not set(self.types) <= set(HISTORY_TYPES):
+            raise SettingError(f"types must be some of {', '.join(HISTORY_TYPES)}, not '{', '.join(self.types)}'.")
+        if not 0 <= self.search_gap < math.inf:
+            raise SettingError(f"search_gap {self.search_gap} is not a number of seconds. Give 0 or more.")
+        if self.time_zero not in TIME_ZEROS:
+            raise SettingError(f"time_zero must be {' or '.join(TIME_ZEROS)}, not '{self.time_zero}'.")
+
+
 # ---- MovieLens-100k -------------------------------------------------------------------------------------------------
 
 ML_100K = "ml-100k-search"

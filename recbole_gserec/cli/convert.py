@@ -16,6 +16,8 @@ from dataset_converters import (
     ACTIONS,
     AS_PUBLISHED,
     AS_WORDS,
+    HISTORY_TYPES,
+    JDSEARCH,
     KUAISAR,
     LANGUAGES,
     LOGS,
@@ -28,9 +30,11 @@ from dataset_converters import (
     QILIN_DEFAULTS,
     SEARCH_TIMES,
     SEPARATORS,
+    TIME_ZEROS,
     UNITS,
     WORDS,
     Filters,
+    JDsearchReading,
     KuaiSARReading,
     Options,
     QilinReading,
@@ -415,6 +419,44 @@ def kuaisar(
 
 
 @with_options(AS_WORDS)
+def jdsearch(
+    *,
+    input_: Annotated[
+        Path, typer.Option("--input", help="Folder with user_behavior_data.txt and product_meta_data.txt.")
+    ],
+    output: OutputFolder = Path("dataset"),
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = JDSEARCH,
+    types: Annotated[
+        str,
+        typer.Option(help="Types of behaviour without a query that are interactions, separated by commas."),
+    ] = ",".join(HISTORY_TYPES),
+    search_gap: Annotated[
+        float,
+        typer.Option(help="Maximum seconds between two events of a search; later, the same query is a new search."),
+    ] = JDsearchReading.search_gap,
+    searched_too: Annotated[
+        bool,
+        typer.Option("--searched-too", help="Behaviour after a query is an interaction too, not only a click."),
+    ] = JDsearchReading.searched_too,
+    drop_last_search: Annotated[
+        bool, typer.Option("--drop-last-search", help="Leave out the last query of each user and its candidates.")
+    ] = JDsearchReading.drop_last_search,
+    time_zero: Annotated[
+        str,
+        typer.Option(help=f"Time 0 of each user: the {' event or the '.join(TIME_ZEROS)} query."),
+    ] = JDsearchReading.time_zero,
+    options: Options,
+) -> None:
+    """Convert JDsearch, the histories and real queries of users of JD.com."""
+    with while_importing():
+        from dataset_converters import convert_jdsearch
+
+    chosen = tuple(filter(None, map(str.strip, types.upper().split(","))))
+    reading = JDsearchReading(chosen, search_gap, searched_too, drop_last_search, time_zero)
+    typer.echo(convert_jdsearch(output, input_, name, reading, options=options))
+
+
+@with_options(AS_WORDS)
 def ml_100k(
     *,
     output: OutputFolder = Path("dataset"),
@@ -436,7 +478,7 @@ def ml_100k(
 
 
 app = typer.Typer(
-    cls=group_of(__name__, ("amazon", "qilin", "kuaisar", "logs", "ml-100k")),
+    cls=group_of(__name__, ("amazon", "qilin", "kuaisar", "jdsearch", "logs", "ml-100k")),
     help="Convert raw data into a search-extended dataset.",
     no_args_is_help=True,
     add_completion=False,

@@ -22,6 +22,7 @@ DOORS = [
     "convert amazon --help",
     "convert qilin --help",
     "convert kuaisar --help",
+    "convert jdsearch --help",
     "convert logs --help",
     "convert logs --inptu=logs",
     "convert ml-100k --help",

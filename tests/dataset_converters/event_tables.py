@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -90,3 +91,15 @@ def rows_of(folder: Path, suffix: str) -> list[tuple[str, ...]]:
     """The rows of an atomic file, read with nothing but string methods; without the header."""
     text = (folder / f"{folder.name}.{suffix}").read_bytes().decode()
     return [tuple(line.split("\t")) for line in text.removesuffix("\n").split("\n")[1:]]
+
+
+def searches_of(folder: Path) -> list[tuple[str, str, str, str]]:
+    """User, words, time and items of each search."""
+    words = dict(rows_of(folder, "query"))
+    return [(user, words[query], time, items) for user, query, time, items in rows_of(folder, "search")]
+
+
+def left_out(folder: Path) -> dict[tuple[str, str], int]:
+    """How many rows of each file were left out for each problem."""
+    record = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
+    return {(entry["file"], entry["problem"]): entry["rows"] for entry in record["left_out"]}

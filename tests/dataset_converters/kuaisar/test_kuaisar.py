@@ -16,6 +16,7 @@ from dataset_converters.choices import Filters, KuaiSARReading, Options
 from dataset_converters.kuaisar.kuaisar import convert_kuaisar
 from recbole_gserec.cli.convert import kuaisar
 from recbole_gserec.errors import DataError, SettingError
+from tests.dataset_converters.event_tables import left_out, searches_of
 
 REC = "user_id,item_id,playing_time,duration_ms,time,timestamp,click,forward,like,follow,search,search_item_related"
 SRC = "user_id,search_session_id,search_session_time,search_session_timestamp,keyword,search_source,item_id,click_cnt,item_type"  # noqa: E501
@@ -65,16 +66,6 @@ def source_of(folder: Path, recs=(), srcs=(), features=(), suffix="") -> Path:
 def rows_of(folder: Path, suffix: str) -> list[list[str]]:
     text = (folder / f"{folder.name}.{suffix}").read_text(encoding="utf-8")
     return [line.split("\t") for line in text.removesuffix("\n").split("\n")][1:]
-
-
-def searches_of(folder: Path) -> list[tuple[str, str, str, str]]:
-    words = dict(rows_of(folder, "query"))
-    return [(user, words[query], time, items) for user, query, time, items in rows_of(folder, "search")]
-
-
-def left_out(folder: Path) -> dict[tuple[str, str], int]:
-    record = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))
-    return {(entry["file"], entry["problem"]): entry["rows"] for entry in record["left_out"]}
 
 
 NOT_CLICKED = ("rec_inter.csv", "recommendation without click")
