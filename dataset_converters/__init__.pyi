@@ -3,6 +3,9 @@ from .bad_rows import handle_bad_rows as handle_bad_rows
 from .choices import ACTIONS as ACTIONS
 from .choices import AS_PUBLISHED as AS_PUBLISHED
 from .choices import AS_WORDS as AS_WORDS
+from .choices import DIGINETICA as DIGINETICA
+from .choices import DIGINETICA_INTERACTIONS as DIGINETICA_INTERACTIONS
+from .choices import DIGINETICA_USERS as DIGINETICA_USERS
 from .choices import HISTORY_TYPES as HISTORY_TYPES
 from .choices import JDSEARCH as JDSEARCH
 from .choices import KUAISAR as KUAISAR
@@ -20,6 +23,7 @@ from .choices import SEPARATORS as SEPARATORS
 from .choices import TIME_ZEROS as TIME_ZEROS
 from .choices import UNITS as UNITS
 from .choices import WORDS as WORDS
+from .choices import DigineticaReading as DigineticaReading
 from .choices import Filters as Filters
 from .choices import JDsearchReading as JDsearchReading
 from .choices import KuaiSARReading as KuaiSARReading
@@ -29,5 +33,6 @@ from .choices import Recipe as Recipe
 from .conversion import convert as convert
 from .delimited import handle_bad_csv_rows as handle_bad_csv_rows
 from .delimited import load_csv as load_csv
+from .diginetica import convert_diginetica as convert_diginetica
 from .jdsearch import convert_jdsearch as convert_jdsearch
 from .ml_100k import convert_ml_100k as convert_ml_100k

@@ -234,6 +234,39 @@ class JDsearchReading:
             raise SettingError(f"time_zero must be {' or '.join(TIME_ZEROS)}, not '{self.time_zero}'.")
 
 
+# ---- Diginetica -----------------------------------------------------------------------------------------------------
+
+DIGINETICA = "diginetica"
+DIGINETICA_USERS = ("user", "session")
+DIGINETICA_INTERACTIONS = ("views", "purchases", "all")
+
+
+@dataclass(frozen=True)
+class DigineticaReading:
+    """How to interpret the logs.
+
+    Args:
+        users: Who is a user: the ``user`` with an id, or else the session; or each ``session`` by itself.
+        interactions: What is an interaction: ``views`` of product pages, ``purchases`` or ``all`` of both.
+        text_queries_only: Leave out the queries that only chose a category.
+        keep_test_queries: Keep the queries of the competition's test, whose clicks are not published, as searches
+            without clicks.
+        drop_opened_views: Leave out a view within a minute of the user's click on the same item in a search of the
+            session, because the click opened it.
+    """
+
+    users: str = "user"
+    interactions: str = "views"
+    text_queries_only: bool = False
+    keep_test_queries: bool = False
+    drop_opened_views: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("users", DIGINETICA_USERS), ("interactions", DIGINETICA_INTERACTIONS)):
+            if getattr(self, name) not in allowed:
+                raise SettingError(f"{name} must be one of {', '.join(allowed)}, not '{getattr(self, name)}'.")
+
+
 # ---- MovieLens-100k -------------------------------------------------------------------------------------------------
 
 ML_100K = "ml-100k-search"

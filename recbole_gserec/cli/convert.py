@@ -16,6 +16,9 @@ from dataset_converters import (
     ACTIONS,
     AS_PUBLISHED,
     AS_WORDS,
+    DIGINETICA,
+    DIGINETICA_INTERACTIONS,
+    DIGINETICA_USERS,
     HISTORY_TYPES,
     JDSEARCH,
     KUAISAR,
@@ -33,6 +36,7 @@ from dataset_converters import (
     TIME_ZEROS,
     UNITS,
     WORDS,
+    DigineticaReading,
     Filters,
     JDsearchReading,
     KuaiSARReading,
@@ -457,6 +461,43 @@ def jdsearch(
 
 
 @with_options(AS_WORDS)
+def diginetica(
+    *,
+    input_: Annotated[
+        Path,
+        typer.Option("--input", help="Folder with train-*.csv, products.csv and product-categories.csv."),
+    ],
+    output: OutputFolder = Path("dataset"),
+    name: Annotated[str, typer.Option(help="Name of the new dataset.")] = DIGINETICA,
+    users: Annotated[
+        str,
+        typer.Option(help=f"Who is a user: {' (or else the session) or '.join(DIGINETICA_USERS)} (always)."),
+    ] = DigineticaReading.users,
+    interactions: Annotated[
+        str, typer.Option(help=f"What is an interaction: {', '.join(DIGINETICA_INTERACTIONS)}.")
+    ] = DigineticaReading.interactions,
+    text_queries_only: Annotated[
+        bool, typer.Option("--text-queries-only", help="Leave out queries that only chose a category.")
+    ] = DigineticaReading.text_queries_only,
+    keep_test_queries: Annotated[
+        bool,
+        typer.Option("--keep-test-queries", help="Keep queries of the competition's test, as searches without clicks."),
+    ] = DigineticaReading.keep_test_queries,
+    drop_opened_views: Annotated[
+        bool,
+        typer.Option("--drop-opened-views", help="Leave out views that a click in a search opened."),
+    ] = DigineticaReading.drop_opened_views,
+    options: Options,
+) -> None:
+    """Convert Diginetica (CIKM Cup 2016), the sessions of a shop with searches, views and purchases."""
+    with while_importing():
+        from dataset_converters import convert_diginetica
+
+    reading = DigineticaReading(users, interactions, text_queries_only, keep_test_queries, drop_opened_views)
+    typer.echo(convert_diginetica(output, input_, name, reading, options=options))
+
+
+@with_options(AS_WORDS)
 def ml_100k(
     *,
     output: OutputFolder = Path("dataset"),
@@ -478,7 +519,7 @@ def ml_100k(
 
 
 app = typer.Typer(
-    cls=group_of(__name__, ("amazon", "qilin", "kuaisar", "jdsearch", "logs", "ml-100k")),
+    cls=group_of(__name__, ("amazon", "qilin", "kuaisar", "jdsearch", "diginetica", "logs", "ml-100k")),
     help="Convert raw data into a search-extended dataset.",
     no_args_is_help=True,
     add_completion=False,

@@ -23,6 +23,7 @@ DOORS = [
     "convert qilin --help",
     "convert kuaisar --help",
     "convert jdsearch --help",
+    "convert diginetica --help",
     "convert logs --help",
     "convert logs --inptu=logs",
     "convert ml-100k --help",
