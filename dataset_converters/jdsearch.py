@@ -132,7 +132,7 @@ def _not_a_list(column: str, element: str) -> str:
 
 
 def _length(column: str) -> str:
-    """SQL for the length of a list. Lists of queries have empty texts, so they are as long as their separators say."""
+    """SQL for the length of a list in a cell. An empty cell is an empty list."""
     return f"if(coalesce({column}, '') = '', 0, len({column}) - len(replace({column}, '_', '')) + 1)"
 
 

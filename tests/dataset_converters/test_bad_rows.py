@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset_converters.bad_rows import BadRows, handle_bad_rows
+from dataset_converters.bad_rows import BadRows, handle_bad_rows, mark_repeated
 from recbole_gserec.errors import DataError, SettingError
 
 PATHS = {"a.csv": Path("logs/a.csv"), "b.csv": Path("logs/b.csv")}
@@ -109,3 +109,12 @@ def test_rows_add_up(connection, rows):
     for bad in found:
         lines = sorted(line for file, line, problem, _ in rows if (file, problem) == (bad.file, bad.problem))
         assert (bad.rows, list(bad.lines)) == (len(lines), lines[:5])
+
+
+def test_only_good_rows_repeat_good_rows(connection):
+    connection.execute("CREATE TABLE read (item VARCHAR, problem VARCHAR)")
+    rows = [("a", "no text"), ("a", None), ("b", None), ("a", None), ("a", "no text"), ("a", None), (None, None)]
+    connection.executemany("INSERT INTO read VALUES (?, ?)", rows)
+    mark_repeated(connection, "read", "item", "it's repeated")
+    marked = [problem for (problem,) in connection.execute("SELECT problem FROM read ORDER BY rowid").fetchall()]
+    assert marked == ["no text", None, None, "it's repeated", "no text", "it's repeated", None]
