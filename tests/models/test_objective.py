@@ -218,7 +218,8 @@ def test_the_search_task_is_trained_by_the_same_loss_without_the_head(make_model
             weight = 0.1 + 0.8 * model.mix.sigmoid()
             parts = zip((weight, 1 - weight), ((model.score, packing.last(states)) for states in branches), strict=True)
         elif name == "JSR":
-            parts = [(1.0, (model.score_search, search["query_id"]))]
+            queries = model.query_layer(model.query_embedding(search["query_id"]))
+            parts = [(1.0, (model.score_search, queries))]
         elif name == "USER":
             intent = model.query_embedding(search["query_id"])
             parts = [(1.0, (model.score, model.encode_intent(search, intent)))]
