@@ -35,6 +35,8 @@ PROTOCOL = {
     "valid_metric": "NDCG@5",
     "MAX_ITEM_LIST_LENGTH": 20,
 }
+MEASURED = {"all_items_users": 1000}
+"""What is measured besides, which is no part of a run."""
 FOUR = {"distribution": "uniform", "sample_num": 4, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
 OWN_LOSS = {"LightGCN", "SGL", "SimGCL", "BERT4Rec", "Caser"}
 BY_DOT_PRODUCT = {"GRU4Rec", "SASRec", "CL4SRec", "LLMESR", "NRHUB", "QuerySeqRec", "UnifiedSSR"}
@@ -51,7 +53,7 @@ def refusal(**options) -> str:
 
 
 def test_the_preset_of_table_2():
-    assert read_preset("table2") == (TABLE_2, PROTOCOL, {"train_neg_sample_args": FOUR})
+    assert read_preset("table2") == (TABLE_2, {**PROTOCOL, **MEASURED}, {"train_neg_sample_args": FOUR})
 
 
 def test_presets_of_other_commands_are_refused():
@@ -67,7 +69,7 @@ def test_every_model_on_every_dataset_starts_from_the_protocol():
         ("b", "SASRec"),
         ("b", "GSERec"),
     ]
-    assert all(entry.requested == PROTOCOL and entry.machine == {} for entry in made)
+    assert all(entry.requested == PROTOCOL and entry.machine == MEASURED for entry in made)
 
 
 def test_settings_of_a_dataset_outrank_the_protocol():
@@ -108,7 +110,9 @@ def test_a_falling_learning_rate_reaches_the_models_that_have_one():
 def test_where_a_run_is_made_is_no_part_of_it():
     (entry,) = entries(settings={"gpu_id": (0, 1), "show_progress": True, "epochs": 1})
     assert entry.requested == {**PROTOCOL, "epochs": 1}
-    assert entry.machine == {"gpu_id": "0,1", "show_progress": True}
+    assert entry.machine == {"gpu_id": "0,1", "show_progress": True, **MEASURED}
+    (entry,) = entries(settings={"all_items_users": 0})
+    assert (entry.requested, entry.machine) == (PROTOCOL, {"all_items_users": 0})
 
 
 @pytest.mark.parametrize(
