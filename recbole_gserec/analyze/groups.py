@@ -25,6 +25,7 @@ from recbole_gserec.analyze.group_results import (
 from recbole_gserec.errors import DataError, SettingError, nearest
 from recbole_gserec.report import escape_markdown, interval, number, text_table, write_csv, write_figure, write_text
 from recbole_gserec.results import (
+    CORRECTIONS,
     Metric,
     ModelRuns,
     choose_runs,
@@ -59,7 +60,8 @@ _HEAD = (
     *("t-test p", "Holm", "BH"),
     *("Wilcoxon p", "Holm", "BH"),
 )
-_TESTS = tuple(f"{test}{end}" for test in ("two_way_p", "t_p", "wilcoxon_p") for end in ("", "_holm", "_bh"))
+_ENDS = ("", *(f"_{name}" for name in CORRECTIONS))
+_TESTS = tuple(f"{test}{end}" for test in ("two_way_p", "t_p", "wilcoxon_p") for end in _ENDS)
 
 
 def group_means_markdown(results: GroupResults, metric: Metric) -> str:

@@ -232,14 +232,14 @@ class CandidateLists:
     """
 
     def __init__(self, dataset: Dataset, sampler: Any, n_candidates: int, distribution: str, seed: int):
-        parts = getattr(sampler, "datasets", None) or [sampler.dataset]
-        users, items = collect_interactions(parts)
         clickers, clicked = collect_search_clicks(dataset)
         of_searches = evaluates_searches(dataset.config)
         if of_searches:
             # Users with a single interaction may have searches to evaluate.
             events = dataset.events
             users, items = events.users_of_interactions().numpy(), events.items.numpy().astype(np.int64)
+        else:
+            users, items = collect_interactions(getattr(sampler, "datasets", None) or [sampler.dataset])
         tokens = dataset.field2id_token
         # Only items with an interaction can be targets, so only they are candidates.
         self._items = np.unique(items)

@@ -13,7 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_gserec.data import SEARCH, TARGETS, reads_windows, training_counts
+from recbole_gserec.data import SEARCH, TARGETS, evaluates_searches, reads_windows, training_counts
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import after, all_items_loss, dot_product
 from recbole_gserec.models.objective import Objective
@@ -288,7 +288,7 @@ class JointRecommender(SearchRecommender):
         # Checkpoints of earlier versions and files of derived models do not have the first.
         self.lambda_rec = 1 if config["lambda_rec"] is None else config["lambda_rec"]
         self.lambda_src = config["lambda_src"]
-        if self.lambda_rec == 0 and config["eval_task"] != "search":
+        if self.lambda_rec == 0 and not evaluates_searches(config):
             raise SettingError("lambda_rec is 0, so recommendation is not learnt; it needs eval_task 'search'")
         self._search_terms: tuple[str, ...] = ()
 

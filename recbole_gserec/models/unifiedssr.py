@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_gserec.data import QUERY
+from recbole_gserec.data import QUERY, evaluates_searches
 from recbole_gserec.errors import SettingError
 from recbole_gserec.layers import (
     Packing,
@@ -43,7 +43,7 @@ class UnifiedSSR(JointRecommender):
         check_heads(config)
         check_positive(config, "window_softness")
         self.pretrain_epochs = config["pretrain_epochs"]
-        if self.pretrain_epochs > 0 and config["eval_task"] == "search":
+        if self.pretrain_epochs > 0 and evaluates_searches(config):
             raise SettingError("pretrain_epochs is above 0: searches, which are evaluated, are not learnt after that")
         self.loss_positions, self.session_click = config["loss_positions"], config["session_click"]
         self.lambda_corr, self.scale = config["lambda_corr"], math.sqrt(size)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import recbole_gserec
+from recbole_gserec.data import evaluates_searches
 from recbole_gserec.errors import not_none
 from recbole_gserec.evaluation import collect_interactions, order_of_tokens
 from recbole_gserec.files import PARQUET_METADATA, sha256_of_file, written_with_checksum
@@ -258,4 +259,4 @@ def evaluation_mode(config: Mapping[str, Any]) -> str:
     There are two modes if validation and test differ.
     """
     modes = [config["eval_args"]["mode"][part] for part in ("valid", "test")]
-    return "/".join(dict.fromkeys(modes)) + OF_SEARCHES * (config["eval_task"] == "search")
+    return "/".join(dict.fromkeys(modes)) + OF_SEARCHES * evaluates_searches(config)
